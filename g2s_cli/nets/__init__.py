@@ -1,0 +1,1 @@
+"""nn.Modules only: no files, no devices, no knowledge of scenes."""

@@ -1,0 +1,1 @@
+"""Stateless geometry and light: cameras, surfaces, warps, shading. No networks."""

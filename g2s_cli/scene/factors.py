@@ -1,0 +1,32 @@
+"""The four factors that make an image (paper Eq. 1): depth, albedo, view and light."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Factors:
+    """One object as the paper describes it: a relief in the canonical frame, and how it is seen and lit.
+
+    depth: canonical depth in scene units, smaller is nearer; the object turns about (0, 0, 1).
+    albedo: canonical albedo in [-1, 1] (the paper's convention; (albedo + 1) / 2 is the reflectance).
+    view: rotation (x, y, z) in radians, then translation (x, y, z) in scene units, canonical -> photo.
+    light: ambient, diffuse, l_x, l_y; the direction is normalise(l_x, l_y, 1) in the canonical frame,
+        with y pointing down as everywhere inside (see `scene.camera`).
+    """
+
+    depth: Float[Tensor, "h w"]
+    albedo: Float[Tensor, "3 h w"]
+    view: Float[Tensor, "6"]
+    light: Float[Tensor, "4"]
+
+    def to(self, device: torch.device | str) -> Factors:
+        """The same factors on another device."""
+        return Factors(
+            self.depth.to(device), self.albedo.to(device), self.view.to(device), self.light.to(device)
+        )
