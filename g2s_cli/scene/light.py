@@ -1,0 +1,59 @@
+"""Light: Lambert shading in the canonical frame (paper A.2.1), and the user's way of naming a light.
+
+A light is four numbers: ambient k_s, diffuse k_d, l_x, l_y, with direction l = (l_x, l_y, 1) / |.|. The
+authors' normals point away from the viewer (see `scene.surface`) and so does l: n·l is right, but l is the
+direction the light *travels*, so l_x > 0 is a light on the photo's left. People say it the other way round:
+(x, y) is where the light stands as seen in the photo, x to the right, y up, (0, 0) at the camera.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from g2s_cli.scene.camera import rotation
+
+# The steepest slant a light is reported or set at: beyond it (x, y) = direction / depth has no finite value.
+LEAST_DEPTH = 1e-2
+
+
+def direction(light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 3"]:
+    """Unit direction l of each light, in the frame of the normals."""
+    slant = torch.cat((light[:, 2:], torch.ones_like(light[:, :1])), dim=1)
+    return slant / slant.norm(dim=1, keepdim=True)
+
+
+def diffuse_shading(
+    normal: Float[Tensor, "b h w 3"], light: Float[Tensor, "b 4"]
+) -> Float[Tensor, "b h w"]:
+    """max(0, n·l): the part of the shading that shows the shape."""
+    return torch.einsum("bhwi,bi->bhw", normal, direction(light)).clamp(min=0)
+
+
+def shade(
+    albedo: Float[Tensor, "b 3 h w"], diffuse: Float[Tensor, "b h w"], light: Float[Tensor, "b 4"]
+) -> Float[Tensor, "b 3 h w"]:
+    """The lit texture (k_s + k_d max(0, n·l)) · a (A.2.1), all images in [-1, 1]."""
+    ambient, strength = light[:, 0, None, None], light[:, 1, None, None]
+    shading = (ambient + strength * diffuse).unsqueeze(1)
+    return (albedo / 2 + 0.5) * shading * 2 - 1
+
+
+def light_from_user(
+    x: float, y: float, ambient: float, diffuse: float, view: Float[Tensor, "6"]
+) -> Float[Tensor, "4"]:
+    """The canonical light for one that stands at (x, y) as seen in the photo, on an object seen from `view`.
+
+    A light that would shine from behind the canonical relief is brought back to its horizon.
+    """
+    travel = rotation(view[None])[0].T @ view.new_tensor((-x, y, 1.0))
+    depth = travel[2].clamp(min=LEAST_DEPTH)
+    return torch.stack((view.new_tensor(ambient), view.new_tensor(diffuse), travel[0] / depth, travel[1] / depth))
+
+
+def user_from_light(light: Float[Tensor, "4"], view: Float[Tensor, "6"]) -> tuple[float, float]:
+    """Where a canonical light stands as seen in the photo: the inverse of `light_from_user`."""
+    travel = rotation(view[None])[0] @ torch.cat((light[2:], light.new_ones(1)))
+    depth = travel[2].clamp(min=LEAST_DEPTH)
+    return (-travel[0] / depth).item(), (travel[1] / depth).item()

@@ -1,0 +1,69 @@
+"""Φ of paper Eq. 1: factors in, the picture out, with every map in the photo's view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from g2s_cli.scene.camera import Camera, rotation
+from g2s_cli.scene.factors import Factors
+from g2s_cli.scene.light import diffuse_shading, shade
+from g2s_cli.scene.surface import normals
+from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
+from g2s_cli.scene.warp import forward_grid, inverse_grid, sample
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What the photo's camera sees of some factors, pixel for pixel.
+
+    image, albedo: in [-1, 1]. depth: scene units along the viewing axis, 1.2 where nothing is seen. normal:
+    in the photo's frame with the internal sign (z > 0 faces the viewer). shading: ambient + diffuse.
+    valid: where the relief is seen.
+    """
+
+    image: Float[Tensor, "3 h w"]
+    depth: Float[Tensor, "h w"]
+    normal: Float[Tensor, "h w 3"]
+    albedo: Float[Tensor, "3 h w"]
+    shading: Float[Tensor, "h w"]
+    valid: Bool[Tensor, "h w"]
+
+
+def lit_texture(factors: Factors, camera: Camera) -> Float[Tensor, "3 h w"]:
+    """The canonical albedo under the factors' light: Λ(d, a, l)."""
+    light = factors.light[None]
+    diffuse = diffuse_shading(normals(factors.depth[None], camera), light)
+    return shade(factors.albedo[None], diffuse, light)[0]
+
+
+def render(factors: Factors, camera: Camera) -> Rendering:
+    """See the factors from their view, under their light."""
+    depth, view, light = factors.depth[None], factors.view[None], factors.light[None]
+    normal = normals(depth, camera)
+    diffuse = diffuse_shading(normal, light)
+    shading = light[:, 0, None, None] + light[:, 1, None, None] * diffuse
+    lit = shade(factors.albedo[None], diffuse, light)
+    seen = visible_depth(depth, view, camera)
+    maps = torch.cat((lit, factors.albedo[None], shading[:, None], normal.permute(0, 3, 1, 2)), dim=1)
+    maps = sample(maps, inverse_grid(seen, view, camera))[0]
+    turned = torch.einsum("ij,jhw->hwi", rotation(view)[0], maps[7:])
+    return Rendering(
+        image=maps[:3].clamp(-1, 1),
+        depth=seen[0],
+        normal=turned / turned.norm(dim=-1, keepdim=True).clamp(min=1e-6),
+        albedo=maps[3:6],
+        shading=maps[6],
+        valid=seen[0] < VIEW_FAR,
+    )
+
+
+def canonical_mask(
+    mask: Float[Tensor, "h w"], factors: Factors, camera: Camera
+) -> Float[Tensor, "h w"]:
+    """A mask of the photo, looked up where each canonical point lands in it."""
+    grid = forward_grid(factors.depth[None], factors.view[None], camera)
+    return sample(mask[None, None], grid)[0, 0]

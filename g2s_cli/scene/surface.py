@@ -1,0 +1,40 @@
+"""The surface a depth map describes: its normals, and how smooth it is."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from g2s_cli.scene.camera import Camera, back_project
+
+# Added to the length before dividing, as the authors do. It shortens the normals of a 64 px map by about
+# 0.3 %; their networks learnt with it, so their light means the same here only if we keep it.
+LENGTH_FLOOR = 1e-7
+
+
+def normals(depth: Float[Tensor, "b h w"], camera: Camera) -> Float[Tensor, "b h w 3"]:
+    """Normals of a depth map, in its own frame, by central differences of the lifted points.
+
+    n = t_u × t_v, with t_u along the rows and t_v down the columns; the outermost pixels get (0, 0, 1).
+    A surface facing the camera has n_z > 0: the authors' normal points *away* from the viewer, and so does
+    their light (see `scene.light`); we keep the sign so that their networks mean the same here.
+    """
+    points = back_project(depth, camera)
+    along_row = points[:, 1:-1, 2:] - points[:, 1:-1, :-2]
+    down_column = points[:, 2:, 1:-1] - points[:, :-2, 1:-1]
+    cross = torch.linalg.cross(along_row, down_column)
+    inner = cross / (cross.norm(dim=-1, keepdim=True) + LENGTH_FLOOR)
+    normal = torch.zeros_like(points)
+    normal[..., 2] = 1.0
+    normal[:, 1:-1, 1:-1] = inner
+    return normal
+
+
+def roughness(maps: Float[Tensor, "b *c h w"]) -> Float[Tensor, ""]:
+    """Mean absolute second differences (xx, xy, yx, yy): the smoothness loss of Zhou et al. (paper Eq. 3)."""
+    dx, dy = maps.diff(dim=-1), maps.diff(dim=-2)
+    return sum(
+        (second.abs().mean() for second in (dx.diff(dim=-1), dx.diff(dim=-2), dy.diff(dim=-1), dy.diff(dim=-2))),
+        start=maps.new_zeros(()),
+    )
