@@ -1,0 +1,147 @@
+"""From the user's photo to a latent w whose image G(w) is the photo (paper 4.1; Karras et al. 2020, app. D).
+
+Adam on w alone, from the nearest of many random latents, with noise on w that dies away, a pull towards the
+cloud of latents the mapping network makes, and a distance of L1 and discriminator features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from g2s_cli.method.losses import DiscriminatorDistance
+from g2s_cli.method.metrics import psnr
+from g2s_cli.method.progress import Watch
+from g2s_cli.nets.stylegan2 import Generator
+
+
+@dataclass(frozen=True)
+class InversionSettings:
+    """How hard to try. Figures behind the defaults are in docs/LOG.md.
+
+    candidates: random latents the start is chosen from. rate: Adam's. noise: of the latent's own spread, at
+    the start; gone after three quarters of `iterations`. pull: weight of the squared distance from the mean
+    latent in units of the latents' spread. features: weight of the discriminator's features beside L1.
+    """
+
+    iterations: int = 200
+    candidates: int = 2048
+    rate: float = 0.05
+    noise: float = 0.05
+    pull: float = 2e-3
+    features: float = 0.1
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """A latent, its image, and how near that is to the photo.
+
+    psnr_db over the whole crop; feature_distance: mean L1 of the discriminator's first blocks; strangeness:
+    how far w lies from the mean latent, in units of what random latents do (1 is ordinary).
+    """
+
+    latent: Float[Tensor, "d"]
+    image: Float[Tensor, "3 s s"]
+    psnr_db: float
+    feature_distance: float
+    strangeness: float
+
+
+@dataclass(frozen=True)
+class LatentCloud:
+    """What the mapping network's output looks like: its mean, and how far latents lie from it."""
+
+    mean: Float[Tensor, "d"]
+    spread: Float[Tensor, ""]
+
+    @classmethod
+    def of(cls, latents: Float[Tensor, "n d"]) -> LatentCloud:
+        """Mean, and root mean square distance from it, of some latents."""
+        mean = latents.mean(dim=0)
+        return cls(mean, (latents - mean).square().sum(dim=1).mean().sqrt())
+
+
+def invert(
+    photo: Float[Tensor, "3 s s"],
+    generator: Generator,
+    distance: DiscriminatorDistance,
+    settings: InversionSettings,
+    rng: torch.Generator,
+    watch: Watch,
+) -> Inversion:
+    """Find w with G(w) ≈ photo. The networks stay as they are; the same generator state gives the same w."""
+    target = photo[None]
+    target_features = distance.features(target)
+    everywhere = torch.ones_like(target[:, :1])
+    latents = random_latents(generator, settings.candidates, rng)
+    cloud = LatentCloud.of(latents)
+    latent = _nearest(latents, target_features, generator, distance, everywhere).requires_grad_()
+    optimizer = torch.optim.Adam([latent], lr=settings.rate, betas=(0.9, 0.999))
+    unit = cloud.spread / math.sqrt(latent.shape[1])
+
+    watch.begin("invert", settings.iterations)
+    for done in range(settings.iterations):
+        share = done / settings.iterations
+        for group in optimizer.param_groups:
+            group["lr"] = settings.rate * _ramp(share)
+        strength = settings.noise * max(0.0, 1 - share / 0.75) ** 2
+        jitter = torch.randn(latent.shape, generator=rng, device=rng.device).to(latent) * (unit * strength)
+        image = generator(latent + jitter)
+        away = (latent - cloud.mean).square().sum() / cloud.spread.square()
+        loss = (
+            (image - target).abs().mean()
+            + settings.features * distance.between(distance.features(image), target_features, everywhere)
+            + settings.pull * away
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        watch.advance(done + 1, loss.item())
+
+    with torch.no_grad():
+        found = latent.detach()
+        image = generator(found)
+        feature = distance.between(distance.features(image), target_features, everywhere) / distance.blocks
+        away = (found - cloud.mean).norm() / cloud.spread
+    return Inversion(found[0], image[0].clamp(-1, 1), psnr(image[0], photo), feature.item(), away.item())
+
+
+@torch.no_grad()
+def random_latents(generator: Generator, count: int, rng: torch.Generator) -> Float[Tensor, "n d"]:
+    """Latents of the mapping network for `count` draws from N(0, I)."""
+    device = next(iter(generator.buffers())).device
+    z = torch.randn(count, generator.latent_size, generator=rng, device=rng.device).to(device)
+    return generator.mapping(z)
+
+
+@torch.no_grad()
+def _nearest(
+    latents: Float[Tensor, "n d"],
+    target: Sequence[Tensor],
+    generator: Generator,
+    distance: DiscriminatorDistance,
+    everywhere: Float[Tensor, "1 1 s s"],
+    batch: int = 64,
+) -> Float[Tensor, "1 d"]:
+    """The latent whose image's features are nearest the target's."""
+    best, start = torch.inf, latents[:1]
+    for chunk in latents.split(batch):
+        features = distance.features(generator(chunk))
+        gaps = torch.stack(
+            [(one - other).float().abs().flatten(1).mean(1) for one, other in zip(features, target, strict=True)]
+        ).sum(0)
+        least = int(gaps.argmin())
+        if gaps[least].item() < best:
+            best, start = gaps[least].item(), chunk[least : least + 1]
+    return start.clone()
+
+
+def _ramp(share: float, up: float = 0.05, down: float = 0.25) -> float:
+    """Learning-rate factor over a run: a short rise, a level stretch, a cosine fall."""
+    fall = min(1.0, (1 - share) / down)
+    return min(1.0, (share + 1e-3) / up) * (0.5 - 0.5 * math.cos(math.pi * fall))

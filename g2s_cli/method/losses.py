@@ -1,0 +1,103 @@
+"""Distances between images, masked: L1, discriminator features, LPIPS (paper 3.1; Pan et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+from g2s_cli.nets.discriminator import Discriminator
+
+FEATURE_BLOCKS = 4  # the discriminator's first block outputs that make the distance
+
+
+def masked_mean(values: Float[Tensor, "b c h w"], mask: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
+    """Mean over the channels and the pixels of a soft mask."""
+    return (values * mask).sum() / (mask.sum() * values.shape[1]).clamp(min=1e-6)
+
+
+def l1(
+    a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], mask: Float[Tensor, "b 1 h w"]
+) -> Float[Tensor, ""]:
+    """Mean absolute difference over the mask."""
+    return masked_mean((a - b).abs(), mask)
+
+
+class Perceptual(Protocol):
+    """A perceptual distance of masked images."""
+
+    name: str
+
+    def __call__(
+        self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], mask: Float[Tensor, "b 1 h w"]
+    ) -> Float[Tensor, ""]:
+        """Distance; differentiable with respect to both images."""
+        ...
+
+
+class DiscriminatorDistance:
+    """Mean L1 of the discriminator's first block outputs (Pan et al. 2020), masked at each resolution.
+
+    Images of another size than the discriminator's are resized to it first.
+    """
+
+    name = "discriminator features"
+
+    def __init__(self, discriminator: Discriminator, blocks: int = FEATURE_BLOCKS) -> None:
+        self.discriminator = discriminator
+        self.blocks = blocks
+
+    def features(self, image: Float[Tensor, "b 3 h w"]) -> Sequence[Float[Tensor, "b c h2 w2"]]:
+        """What the discriminator sees in images, block by block."""
+        if image.shape[-1] != self.discriminator.size:
+            size = self.discriminator.size
+            image = interpolate(image, size=(size, size), mode="bilinear", antialias=True)
+        return self.discriminator.features(image, self.blocks)
+
+    def between(
+        self,
+        a: Sequence[Float[Tensor, "b c h2 w2"]],
+        b: Sequence[Float[Tensor, "b c h2 w2"]],
+        mask: Float[Tensor, "b 1 h w"],
+    ) -> Float[Tensor, ""]:
+        """Distance of features already taken, summed over blocks."""
+        total = mask.new_zeros(())
+        for one, other in zip(a, b, strict=True):
+            share = adaptive_avg_pool2d(mask, one.shape[-2:])
+            total = total + masked_mean((one.float() - other.float()).abs(), share)
+        return total
+
+    def __call__(
+        self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], mask: Float[Tensor, "b 1 h w"]
+    ) -> Float[Tensor, ""]:
+        """Distance of the masked images, averaged over blocks."""
+        return self.between(self.features(a * mask), self.features(b * mask), mask) / self.blocks
+
+
+class LpipsDistance:
+    """LPIPS with VGG16 and the v0.1 heads, the authors' choice, from the optional `lpips` package."""
+
+    name = "LPIPS-VGG"
+
+    def __init__(self, device: torch.device) -> None:
+        import lpips  # noqa: PLC0415  optional: it imports torchvision, which a CPU-only torch lacks
+
+        self.network = lpips.LPIPS(net="vgg", verbose=False).to(device).eval().requires_grad_(False)
+
+    def __call__(
+        self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], mask: Float[Tensor, "b 1 h w"]
+    ) -> Float[Tensor, ""]:
+        """Mean LPIPS of the masked images."""
+        return self.network(a * mask, b * mask).mean()
+
+
+def perceptual_distance(discriminator: Discriminator, device: torch.device) -> Perceptual:
+    """LPIPS where it is installed and has its weights, else the discriminator's features."""
+    try:
+        return LpipsDistance(device)
+    except (ImportError, RuntimeError, OSError):  # no package; torchvision without its ops; no weights offline
+        return DiscriminatorDistance(discriminator)

@@ -1,0 +1,115 @@
+"""The photo-geometric autoencoder: the four factor networks as one value, and Φ over batches (Fig. 3, Eq. 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from g2s_cli.method.prior import depth_from_raw, light_from_code, view_from_code
+from g2s_cli.nets.factors import CodeNet, MapNet
+from g2s_cli.scene.camera import Camera
+from g2s_cli.scene.light import diffuse_shading, shade
+from g2s_cli.scene.surface import normals
+from g2s_cli.scene.warp import mirrored, warp
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """The object as it is before it is seen: depth (b h w) in scene units, albedo (b 3 h w) in [-1, 1]."""
+
+    depth: Float[Tensor, "b h w"]
+    albedo: Float[Tensor, "b 3 h w"]
+
+    def mirrored(self) -> Canonical:
+        """Its left half where its right half is: the same object, if it is symmetric."""
+        return Canonical(mirrored(self.depth), mirrored(self.albedo))
+
+    def symmetrised(self) -> Canonical:
+        """The mean of itself and its mirror image."""
+        other = self.mirrored()
+        return Canonical((self.depth + other.depth) / 2, (self.albedo + other.albedo) / 2)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A batch of renderings: image (b 3 h w), where the relief is seen (b h w), and the diffuse shading."""
+
+    image: Float[Tensor, "b 3 h w"]
+    valid: Bool[Tensor, "b h w"]
+    diffuse: Float[Tensor, "b h w"]
+
+
+@dataclass(frozen=True)
+class FactorNets:
+    """D, A, V and L with what turns their outputs into factors.
+
+    base: the category's mean shape in D's raw units, or None. mean_view, mean_light: added to what V and L
+    say, in network units. dtype: arithmetic of the convolutions; geometry is always float32.
+    """
+
+    depth: MapNet
+    albedo: MapNet
+    view: CodeNet
+    light: CodeNet
+    camera: Camera
+    base: Float[Tensor, "h w"] | None
+    mean_view: Float[Tensor, "6"]
+    mean_light: Float[Tensor, "4"]
+    dtype: torch.dtype = torch.float32
+
+    def parameters(self, *names: str) -> Iterator[nn.Parameter]:
+        """Parameters of the networks named: "depth", "albedo", "view", "light"."""
+        for name in names:
+            yield from getattr(self, name).parameters()
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> FactorNets:
+        """The same networks on a device, computing in `dtype`."""
+        for net in (self.depth, self.albedo, self.view, self.light):
+            net.to(device)
+        return replace(
+            self,
+            base=None if self.base is None else self.base.to(device),
+            mean_view=self.mean_view.to(device),
+            mean_light=self.mean_light.to(device),
+            dtype=dtype,
+        )
+
+    def canonical(self, image: Float[Tensor, "b 3 h w"]) -> Canonical:
+        """Depth and albedo of what images show."""
+        raw, albedo = self._run(self.depth, image), self._run(self.albedo, image)
+        return Canonical(depth_from_raw(raw[:, 0], self.base, self.camera), albedo)
+
+    def depth_of(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
+        """Depth alone."""
+        return depth_from_raw(self._run(self.depth, image)[:, 0], self.base, self.camera)
+
+    def albedo_of(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """Albedo alone."""
+        return self._run(self.albedo, image)
+
+    def view_of(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 6"]:
+        """The view each image is seen from, radians and scene units."""
+        return view_from_code(self._run(self.view, image) + self.mean_view)
+
+    def light_of(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 4"]:
+        """The light each image is lit by: ambient, diffuse, l_x, l_y."""
+        return light_from_code(self._run(self.light, image) + self.mean_light)
+
+    def _run(self, net: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+        with torch.autocast(image.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return net(image).float()
+
+
+def see(
+    canonical: Canonical, view: Float[Tensor, "b 6"], light: Float[Tensor, "b 4"], camera: Camera
+) -> Seen:
+    """Φ(d, a, v, l): light the canonical object and see it from the views. One object may serve many views."""
+    batch = len(view)
+    diffuse = diffuse_shading(normals(canonical.depth, camera).expand(batch, -1, -1, -1), light)
+    texture = shade(canonical.albedo.expand(batch, -1, -1, -1), diffuse, light)
+    image, valid = warp(texture, canonical.depth.expand(batch, -1, -1), view, camera)
+    return Seen(image, valid, diffuse)

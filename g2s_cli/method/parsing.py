@@ -1,0 +1,71 @@
+"""Where the object is, by what the GAN itself knows: clusters of the generator's own features.
+
+The features the last ToRGB reads fall into a few directions; the one that dominates the picture's rim is
+the background. It needs no labels and no parsing network: the centroids of a category are found once from
+random latents, and the mask of a photo is the mask of its inversion. (Collins et al. 2020 found parts of
+faces this way; for the figures here see docs/LOG.md.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import max_pool2d, normalize
+
+from g2s_cli.nets.stylegan2 import Generator
+
+CLUSTERS = 4
+ROUNDS = 30
+
+
+@dataclass(frozen=True)
+class Parser:
+    """Unit centroids (k c) of generator features; those listed first, `background` of them, are not object."""
+
+    centroids: Float[Tensor, "k c"]
+    background: int
+
+    def mask(self, features: Float[Tensor, "b c s s"]) -> Bool[Tensor, "b s s"]:
+        """The object: everything but background that is connected to the picture's rim."""
+        nearest = _nearest_centroid(features, self.centroids)
+        return ~_connected_to_rim(nearest < self.background)
+
+
+@torch.no_grad()
+def parser_of(generator: Generator, latents: Float[Tensor, "n d"], rng: torch.Generator) -> Parser:
+    """Cluster the features of some random images; what fills most of the upper rim is background."""
+    features = torch.cat([generator.forward_features(chunk)[1].float() for chunk in latents.split(32)])
+    pixels = normalize(features.permute(0, 2, 3, 1).flatten(0, 2), dim=1)
+    draw = torch.randint(len(pixels), (CLUSTERS,), generator=rng, device=rng.device).to(pixels.device)
+    centroids = pixels[draw]
+    for _ in range(ROUNDS):
+        label = (pixels @ centroids.T).argmax(dim=1)
+        sums = torch.zeros_like(centroids).index_add_(0, label, pixels)
+        centroids = torch.where(sums.norm(dim=1, keepdim=True) > 0, normalize(sums, dim=1), centroids)
+    label = _nearest_centroid(features, centroids)
+    upper = label.shape[1] // 3
+    rim = torch.cat((label[:, :upper, 0].flatten(), label[:, :upper, -1].flatten()))
+    first = torch.bincount(rim, minlength=CLUSTERS).argmax()
+    order = torch.cat((first[None], torch.arange(CLUSTERS, device=first.device)[torch.arange(CLUSTERS, device=first.device) != first]))
+    return Parser(centroids[order], background=1)
+
+
+def _nearest_centroid(
+    features: Float[Tensor, "b c s s"], centroids: Float[Tensor, "k c"]
+) -> Int[Tensor, "b s s"]:
+    return torch.einsum("bchw,kc->bkhw", features.float(), centroids).argmax(dim=1)
+
+
+def _connected_to_rim(mask: Bool[Tensor, "b s s"]) -> Bool[Tensor, "b s s"]:
+    """The part of a mask that touches the picture's rim, by spreading inwards until nothing changes."""
+    inside = mask.float().unsqueeze(1)
+    reached = inside.clone()
+    reached[:, :, 1:-1, 1:-1] = 0
+    while True:
+        spread = max_pool2d(reached, 3, 1, 1) * inside
+        if torch.equal(spread, reached):
+            return spread[:, 0] > 0
+        reached = spread
