@@ -1,0 +1,176 @@
+"""Every kind of file a user may point at: what becomes of it, and how the others are refused."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from g2s_cli.errors import ImageError
+from g2s_cli.photo import open_photo
+
+# One colour a quarter: top left, top right, bottom left, bottom right.
+QUARTERS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))
+
+
+def quarters(size: int = 32) -> Image.Image:
+    pixels = np.array(QUARTERS, dtype=np.uint8).reshape(2, 2, 3)
+    return Image.fromarray(pixels.repeat(size // 2, axis=0).repeat(size // 2, axis=1))
+
+
+def corners(image: torch.Tensor) -> list[tuple[int, ...]]:
+    """The four corner pixels, as 8-bit colours."""
+    rows = ((image + 1) * 127.5).round().long()
+    return [tuple(rows[:, i, j].tolist()) for i in (0, -1) for j in (0, -1)]
+
+
+def test_a_plain_photo_comes_through_unchanged(tmp_path: Path) -> None:
+    quarters().save(tmp_path / "a.png")
+    photo = open_photo(tmp_path / "a.png", 32)
+    assert photo.name == "a.png"
+    assert photo.notes == ()
+    assert photo.image.shape == (3, 32, 32)
+    assert corners(photo.image) == list(QUARTERS)
+
+
+def test_whole_factors_are_area_averages(tmp_path: Path) -> None:
+    # Pillow rounds after each of its two passes: up to half a level each.
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    photo = open_photo(tmp_path / "a.png", 16)
+    expected = torch.from_numpy(pixels).double().view(16, 4, 16, 4, 3).mean(dim=(1, 3)).permute(2, 0, 1)
+    assert torch.allclose((photo.image.double() + 1) * 127.5, expected, atol=1.0)
+    assert photo.notes == ("resized from 64x64 to 16x16",)
+
+
+def test_the_middle_square_of_a_wide_photo_is_kept(tmp_path: Path) -> None:
+    wide = Image.new("RGB", (96, 32))
+    wide.paste(quarters(), (32, 0))
+    wide.save(tmp_path / "a.png")
+    photo = open_photo(tmp_path / "a.png", 32)
+    assert corners(photo.image) == list(QUARTERS)
+    assert photo.notes == ("cropped to the middle square, 32x32 of 96x32",)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,  # a viewer must turn it clockwise, so it lies turned anticlockwise
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = quarters().transpose(undo[orientation]) if orientation > 1 else quarters()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "a.png", exif=exif)
+    photo = open_photo(tmp_path / "a.png", 32)
+    assert corners(photo.image) == list(QUARTERS)
+    assert photo.notes == (() if orientation == 1 else ("turned by its EXIF orientation",))
+
+
+def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
+    picture = quarters().convert("RGBA")
+    picture.paste((9, 9, 9, 0), (0, 0, 16, 16))
+    picture.save(tmp_path / "a.png")
+    photo = open_photo(tmp_path / "a.png", 32)
+    assert corners(photo.image) == [(255, 255, 255), *QUARTERS[1:]]
+    assert "laid on white" in photo.notes[0]
+
+
+def test_a_palette_with_a_transparent_entry_is_laid_on_white(tmp_path: Path) -> None:
+    picture = quarters().quantize(4)
+    hidden = picture.getpixel((0, 0))
+    picture.save(tmp_path / "a.png", transparency=hidden)
+    assert corners(open_photo(tmp_path / "a.png", 32).image) == [(255, 255, 255), *QUARTERS[1:]]
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "1", "LA", "CMYK"])
+def test_other_colour_modes_work(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    quarters().convert(mode).save(path)
+    expected = quarters().convert(mode).convert("RGB")
+    assert corners(open_photo(path, 32).image) == [expected.getpixel(at) for at in ((0, 0), (31, 0), (0, 31), (31, 31))]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_keep_their_brightness(tmp_path: Path, suffix: str) -> None:
+    ramp = np.linspace(0, 65535, 32 * 32).reshape(32, 32).astype(np.uint16)
+    Image.fromarray(ramp).save(tmp_path / f"a.{suffix}")
+    image = open_photo(tmp_path / f"a.{suffix}", 32).image
+    assert torch.allclose((image[0] + 1) / 2, torch.from_numpy(ramp / 65535).float(), atol=0.003)
+
+
+def test_small_photos_are_enlarged_and_it_is_said(tmp_path: Path) -> None:
+    quarters(16).save(tmp_path / "a.png")
+    assert open_photo(tmp_path / "a.png", 64).notes == ("enlarged from 16x16 to 64x64",)
+
+
+def two_frames(path: Path) -> None:
+    quarters().save(path, save_all=True, append_images=[quarters().rotate(90)])
+
+
+def too_large(path: Path) -> None:
+    # The header alone says 20 000 x 20 000: nothing may try to decode what follows.
+    quarters().save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = (20_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
+    path.write_bytes(data)
+
+
+def truncated(path: Path) -> None:
+    Image.effect_noise((64, 64), 90).save(path)
+    path.write_bytes(path.read_bytes()[:1500])
+
+
+BAD = {
+    "missing.jpg": (lambda _: None, "There is no file"),
+    "folder": (Path.mkdir, "is a folder"),
+    "pipe.png": (os.mkfifo, "is not a regular file"),
+    "text.jpg": (lambda path: path.write_text("dear diary"), "is not an image"),
+    "empty.png": (Path.touch, "is not an image"),
+    "truncated.jpg": (truncated, "is damaged or incomplete"),
+    "dot.png": (lambda path: Image.new("RGB", (1, 1)).save(path), "1x1 pixels"),
+    "wide.png": (lambda path: Image.new("1", (9000, 20)).save(path), "too large, 9000x20"),
+    "bomb.png": (too_large, "too large"),
+    "moving.gif": (two_frames, "holds several pictures"),
+    "moving.webp": (two_frames, "holds several pictures"),
+    "float.tif": (lambda path: Image.new("F", (32, 32)).save(path), "floating-point"),
+    f"{'x' * 300}.png": (lambda _: None, "cannot be opened"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_unusable_files_are_refused_in_one_sentence(tmp_path: Path, name: str) -> None:
+    make, reason = BAD[name]
+    make(tmp_path / name)
+    with pytest.raises(ImageError, match=reason) as refusal:
+        open_photo(tmp_path / name, 32)
+    assert name in refusal.value.what
+    assert refusal.value.remedy
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_files_that_may_not_be_read(tmp_path: Path) -> None:
+    quarters().save(tmp_path / "a.png")
+    (tmp_path / "a.png").chmod(0)
+    with pytest.raises(ImageError, match="may not be read"):
+        open_photo(tmp_path / "a.png", 32)
+
+
+def test_a_stereo_jpeg_is_its_first_picture(tmp_path: Path) -> None:
+    first, second = Image.new("RGB", (32, 32), "red"), Image.new("RGB", (32, 32), "blue")
+    first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second])
+    red, _, blue = open_photo(tmp_path / "a.jpg", 32).image[:, 0, 0].tolist()
+    assert red > 0.9
+    assert blue < -0.9
