@@ -1,0 +1,99 @@
+"""The command line's root: which verbs there are, and the only place that turns errors into exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from g2s_cli import __version__
+from g2s_cli.commands.reconstruct import reconstruct
+from g2s_cli.commands.relight import relight
+from g2s_cli.commands.rotate import rotate
+from g2s_cli.console import Output
+from g2s_cli.errors import G2SError, MemoryShortageError
+
+EPILOG = """
+[bold]Examples[/bold]
+
+  g2s reconstruct face.png --category synface -o out/
+
+  g2s relight out/ --light -0.8,0.3 --light 0.8,0.3 --frames 12
+
+  g2s rotate out/ --yaw -20:20
+
+[bold]Exit codes[/bold]
+
+  0 done · 1 failure · 2 usage · 3 unusable image · 4 weights missing or damaged · 5 out of memory · 130 Ctrl-C
+"""
+
+
+class Stopped(G2SError):
+    """The user pressed Ctrl-C."""
+
+    exit_code = 130
+
+
+class Verbs(TyperGroup):
+    """Typer's group, but Ctrl-C is our error: Typer's own exit code for it changed between versions."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Stopped("Stopped; nothing was written.") from None
+
+
+app = typer.Typer(
+    cls=Verbs,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EPILOG,
+)
+for verb in (reconstruct, relight, rotate):
+    app.command(no_args_is_help=True)(verb)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"g2s {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """One photo in, a relightable 3D shape out."""
+
+
+def main() -> None:
+    """Run the command line; never returns."""
+    output = Output()
+    try:
+        app(obj=output, prog_name="g2s")
+    except G2SError as error:
+        output.fail(str(error))
+        sys.exit(error.exit_code)
+    except Exception as error:
+        if _is_memory_shortage(error):
+            output.fail("The memory ran out. Close other programs, or use --device cpu.")
+            sys.exit(MemoryShortageError.exit_code)
+        where = "" if output.verbose else " Run it again with -v to see where."
+        output.fail(f"Something failed inside g2s: {type(error).__name__}: {error}{where}")
+        sys.exit(1)
+
+
+def _is_memory_shortage(error: Exception) -> bool:
+    torch = sys.modules.get("torch")  # not imported for the sake of asking
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return True
+    # On the CPU torch raises a bare RuntimeError.
+    return isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)

@@ -1,0 +1,79 @@
+"""g2s relight: a result folder → the object under other lights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from g2s_cli.commands.frames import write_frames
+from g2s_cli.commands.options import Device, Json, Quiet, ShownBy, Verbose, read_light
+from g2s_cli.console import Output
+from g2s_cli.errors import UsageError
+
+Light = tuple[float, float]
+
+
+def relight(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that g2s reconstruct made.")],
+    light: Annotated[
+        list[str] | None,
+        typer.Option("--light", metavar="X,Y", help="Where the light stands: right, up. Repeatable; 0,0 is frontal."),
+    ] = None,
+    light_from: Annotated[
+        list[Path] | None,
+        typer.Option("--light-from", metavar="OTHER", help="The light of another result folder. Repeatable."),
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option("--frames", min=2, help="Move through the lights in this many pictures.")
+    ] = None,
+    by: ShownBy = "mesh",
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Light the object anew: pictures in OUT/relight, and a GIF if there are several.
+
+    Pictures of an earlier relight are replaced. Example: g2s relight out/ --light -0.8,0.3 --light 0.8,0.3 --frames 12
+    """
+    output: Output = context.obj
+    output.set(quiet=quiet, verbose=verbose)
+    lights = [read_light(text) for text in light or ()]
+    asked = len(lights) + len(light_from or ())
+    if asked == 0:
+        raise UsageError("No light was named.", "Add --light X,Y or --light-from OTHER.")
+    if frames and asked == 1:
+        raise UsageError("--frames moves between lights, and there is one.", "Add another --light X,Y.")
+
+    from g2s_cli import pipeline
+    from g2s_cli.result import read_result
+    from g2s_cli.scene.light import user_from_light
+
+    made = read_result(folder)
+    for other in light_from or ():
+        factors = read_result(other).factors
+        lights.append(user_from_light(factors.light, factors.view))
+    path = _path(lights, frames) if frames else lights
+    images = pipeline.relight(made, path, by=by, device=device)
+    written = write_frames(images, folder, "relight")
+    if as_json:
+        shown = [{"light": list(at), "file": file} for at, file in zip(path, written, strict=False)]
+        output.put_json({"folder": str(folder / "relight"), "by": by, "frames": shown, "files": written})
+        return
+    for file in written:
+        output.put(file)
+
+
+def _path(lights: Sequence[Light], frames: int) -> list[Light]:
+    """Evenly timed places on the straight lines from light to light."""
+    places: list[Light] = []
+    for frame in range(frames):
+        along = frame * (len(lights) - 1) / (frames - 1)
+        leg = min(int(along), len(lights) - 2)
+        (x0, y0), (x1, y1), share = lights[leg], lights[leg + 1], along - leg
+        places.append((x0 + share * (x1 - x0), y0 + share * (y1 - y0)))
+    return places

@@ -1,0 +1,62 @@
+"""g2s rotate: a result folder → the object from other sides."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from g2s_cli.commands.frames import write_frames
+from g2s_cli.commands.options import Device, Json, Quiet, ShownBy, Verbose, read_turn
+from g2s_cli.console import Output
+
+
+def rotate(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that g2s reconstruct made.")],
+    yaw: Annotated[
+        str | None,
+        typer.Option("--yaw", metavar="A:B", help="Degrees; positive turns towards the photo's right. -20:20 if bare."),
+    ] = None,
+    pitch: Annotated[str | None, typer.Option("--pitch", metavar="A:B", help="Degrees; positive turns up.")] = None,
+    frames: Annotated[int, typer.Option("--frames", min=2, help="Pictures from A to B.")] = 9,
+    by: ShownBy = "mesh",
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Turn the object from where the photo saw it: pictures in OUT/rotate, and a GIF if there are several.
+
+    One angle, such as --yaw 20, is one picture. Pictures of an earlier rotate are replaced.
+    Example: g2s rotate out/ --yaw -20:20 --frames 15
+    """
+    output: Output = context.obj
+    output.set(quiet=quiet, verbose=verbose)
+    yaws = read_turn(yaw or ("-20:20" if pitch is None else "0"), "--yaw")
+    pitches = read_turn(pitch or "0", "--pitch")
+    count = 1 if yaws[0] == yaws[1] and pitches[0] == pitches[1] else frames
+
+    from g2s_cli import pipeline
+    from g2s_cli.result import read_result
+
+    made = read_result(folder)
+    shares = [frame / max(count - 1, 1) for frame in range(count)]
+    turns = [(_between(yaws, share), _between(pitches, share)) for share in shares]
+    images = pipeline.rotate(made, turns, by=by, device=device)
+    written = write_frames(images, folder, "rotate")
+    if as_json:
+        shown = [
+            {"yaw_deg": math.degrees(turn[0]), "pitch_deg": math.degrees(turn[1]), "file": file}
+            for turn, file in zip(turns, written, strict=False)
+        ]
+        output.put_json({"folder": str(folder / "rotate"), "by": by, "frames": shown, "files": written})
+        return
+    for file in written:
+        output.put(file)
+
+
+def _between(ends: tuple[float, float], share: float) -> float:
+    return ends[0] + share * (ends[1] - ends[0])

@@ -1,0 +1,108 @@
+"""What people see: words and progress on stderr, paths and data on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from g2s_cli.method.progress import Silent, Watch
+
+
+class Output:
+    """Where a command speaks. One a process; the command's own options say how much it says."""
+
+    def __init__(self) -> None:
+        self.people = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        self.quiet = False
+        self.verbose = False
+
+    def set(self, *, quiet: bool, verbose: bool) -> None:
+        """Take the command's -q and -v."""
+        self.quiet, self.verbose = quiet, verbose
+
+    def say(self, text: str) -> None:
+        """A line for people, unless they asked for quiet."""
+        if not self.quiet:
+            self.people.print(text)
+
+    def detail(self, text: str) -> None:
+        """A line for people who asked for more."""
+        if self.verbose:
+            self.people.print(text)
+
+    def put(self, line: object) -> None:
+        """A line of results."""
+        sys.stdout.write(f"{line}\n")
+
+    def put_json(self, document: dict[str, Any]) -> None:
+        """The results as one JSON document."""
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+    def fail(self, text: str) -> None:
+        """The last line of a run that failed; with -v, where it failed comes first."""
+        if self.verbose and sys.exc_info()[0] is not None:
+            sys.stderr.write(traceback.format_exc())
+        self.people.print(f"g2s: {text}")
+
+    @contextmanager
+    def watch(self) -> Iterator[Watch]:
+        """Follow a run: live on a terminal, a line a step elsewhere, not at all when quiet."""
+        if self.quiet:
+            yield Silent()
+            return
+        live = LiveProgress(self.people)
+        with live.bar:
+            yield live
+            live.finish()
+
+
+class LiveProgress:
+    """A `Watch` for people: a bar with loss and time left for the step at hand, a line for each one done."""
+
+    def __init__(self, console: Console) -> None:
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._step, self._done, self._loss, self._started = "", 0, 0.0, 0.0
+
+    def begin(self, step: str, total: int) -> None:
+        """Close the line of the step before and open this one's bar."""
+        self.finish()
+        self._task = self.bar.add_task(step, total=total, loss=0.0)
+        self._step, self._done, self._loss, self._started = step, 0, 0.0, time.perf_counter()
+
+    def advance(self, done: int, loss: float) -> None:
+        """Move the bar."""
+        self._done, self._loss = done, loss
+        if self._task is not None:
+            self.bar.update(self._task, completed=done, loss=loss)
+
+    def note(self, text: str) -> None:
+        """A line above the bar."""
+        self.bar.console.print(f"Note: {text}")
+
+    def finish(self) -> None:
+        """Replace the current bar by one line that stays."""
+        if self._task is None:
+            return
+        self.bar.remove_task(self._task)
+        self._task = None
+        seconds = time.perf_counter() - self._started
+        steps = f"{self._done} iterations" if self._done != 1 else "1 iteration"
+        self.bar.console.print(f"{self._step:<28} {steps:>16}   loss {self._loss:.4f} {seconds:8.1f} s")
