@@ -45,7 +45,7 @@ class Inversion:
     how far w lies from the mean latent, in units of what random latents do (1 is ordinary).
     """
 
-    latent: Float[Tensor, "d"]
+    latent: Float[Tensor, d]
     image: Float[Tensor, "3 s s"]
     psnr_db: float
     feature_distance: float
@@ -56,7 +56,7 @@ class Inversion:
 class LatentCloud:
     """What the mapping network's output looks like: its mean, and how far latents lie from it."""
 
-    mean: Float[Tensor, "d"]
+    mean: Float[Tensor, d]
     spread: Float[Tensor, ""]
 
     @classmethod
@@ -80,7 +80,7 @@ def invert(
     everywhere = torch.ones_like(target[:, :1])
     latents = random_latents(generator, settings.candidates, rng)
     cloud = LatentCloud.of(latents)
-    latent = _nearest(latents, target_features, generator, distance, everywhere).requires_grad_()
+    latent = _nearest(latents, target_features, generator, distance).requires_grad_()
     optimizer = torch.optim.Adam([latent], lr=settings.rate, betas=(0.9, 0.999))
     unit = cloud.spread / math.sqrt(latent.shape[1])
 
@@ -125,12 +125,11 @@ def _nearest(
     target: Sequence[Tensor],
     generator: Generator,
     distance: DiscriminatorDistance,
-    everywhere: Float[Tensor, "1 1 s s"],
     batch: int = 64,
 ) -> Float[Tensor, "1 d"]:
     """The latent whose image's features are nearest the target's."""
     best, start = torch.inf, latents[:1]
-    for chunk in latents.split(batch):
+    for chunk in torch.split(latents, batch):
         features = distance.features(generator(chunk))
         gaps = torch.stack(
             [(one - other).float().abs().flatten(1).mean(1) for one, other in zip(features, target, strict=True)]

@@ -20,9 +20,7 @@ def masked_mean(values: Float[Tensor, "b c h w"], mask: Float[Tensor, "b 1 h w"]
     return (values * mask).sum() / (mask.sum() * values.shape[1]).clamp(min=1e-6)
 
 
-def l1(
-    a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], mask: Float[Tensor, "b 1 h w"]
-) -> Float[Tensor, ""]:
+def l1(a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], mask: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
     """Mean absolute difference over the mask."""
     return masked_mean((a - b).abs(), mask)
 
@@ -67,7 +65,7 @@ class DiscriminatorDistance:
         """Distance of features already taken, summed over blocks."""
         total = mask.new_zeros(())
         for one, other in zip(a, b, strict=True):
-            share = adaptive_avg_pool2d(mask, one.shape[-2:])
+            share = adaptive_avg_pool2d(mask, (one.shape[-2], one.shape[-1]))
             total = total + masked_mean((one.float() - other.float()).abs(), share)
         return total
 
@@ -99,5 +97,9 @@ def perceptual_distance(discriminator: Discriminator, device: torch.device) -> P
     """LPIPS where it is installed and has its weights, else the discriminator's features."""
     try:
         return LpipsDistance(device)
-    except (ImportError, RuntimeError, OSError):  # no package; torchvision without its ops; no weights offline
+    except (
+        ImportError,
+        RuntimeError,
+        OSError,
+    ):  # no package; torchvision without its ops; no weights offline
         return DiscriminatorDistance(discriminator)

@@ -10,7 +10,6 @@ from torch.nn.functional import max_pool2d, pad
 from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.surface import normals
 
-
 ALMOST_ONE = 1 - 1e-7  # keeps the arc cosine's argument where float32 has a slope
 
 
@@ -22,7 +21,7 @@ def eroded(mask: Bool[Tensor, "b h w"]) -> Bool[Tensor, "b h w"]:
 
 def side(
     predicted: Float[Tensor, "b h w"], truth: Float[Tensor, "b h w"], mask: Bool[Tensor, "b h w"]
-) -> Float[Tensor, "b"]:
+) -> Float[Tensor, b]:
     """Scale-invariant depth error: the standard deviation over the mask of log-depth differences."""
     difference = torch.where(mask, predicted.clamp(min=1e-9).log() - truth.clamp(min=1e-9).log(), 0.0)
     count = mask.sum(dim=(1, 2)).clamp(min=1)
@@ -35,7 +34,7 @@ def mad_deg(
     truth: Float[Tensor, "b h w"],
     mask: Bool[Tensor, "b h w"],
     camera: Camera,
-) -> Float[Tensor, "b"]:
+) -> Float[Tensor, b]:
     """Mean angle between the normals of two depth maps over the mask, in degrees.
 
     As the benchmark has it, on the slightly short normals of `scene.surface`: two equal maps of 64 px score
@@ -46,7 +45,7 @@ def mad_deg(
     return torch.where(mask, angle, 0.0).sum(dim=(1, 2)) / mask.sum(dim=(1, 2)).clamp(min=1)
 
 
-def coverage(predicted: Bool[Tensor, "b h w"], truth: Bool[Tensor, "b h w"]) -> Float[Tensor, "b"]:
+def coverage(predicted: Bool[Tensor, "b h w"], truth: Bool[Tensor, "b h w"]) -> Float[Tensor, b]:
     """The share of the true mask that the predicted one covers."""
     return (predicted & truth).sum(dim=(1, 2)) / truth.sum(dim=(1, 2)).clamp(min=1)
 

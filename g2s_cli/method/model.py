@@ -14,7 +14,7 @@ from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.light import diffuse_shading, shade
 from g2s_cli.scene.surface import normals
-from g2s_cli.scene.warp import mirrored, warp
+from g2s_cli.scene.warp import mirrored, symmetrised, warp
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,6 @@ class Canonical:
     def mirrored(self) -> Canonical:
         """Its left half where its right half is: the same object, if it is symmetric."""
         return Canonical(mirrored(self.depth), mirrored(self.albedo))
-
-    def symmetrised(self) -> Canonical:
-        """The mean of itself and its mirror image."""
-        other = self.mirrored()
-        return Canonical((self.depth + other.depth) / 2, (self.albedo + other.albedo) / 2)
 
 
 @dataclass(frozen=True)
@@ -48,7 +43,8 @@ class FactorNets:
     """D, A, V and L with what turns their outputs into factors.
 
     base: the category's mean shape in D's raw units, or None. mean_view, mean_light: added to what V and L
-    say, in network units. dtype: arithmetic of the convolutions; geometry is always float32.
+    say, in network units. symmetric: whether what D and A say is averaged with its mirror image, as our own
+    jointly trained networks expect. dtype: arithmetic of the convolutions; geometry is always float32.
     """
 
     depth: MapNet
@@ -57,8 +53,9 @@ class FactorNets:
     light: CodeNet
     camera: Camera
     base: Float[Tensor, "h w"] | None
-    mean_view: Float[Tensor, "6"]
-    mean_light: Float[Tensor, "4"]
+    mean_view: Float[Tensor, 6]
+    mean_light: Float[Tensor, 4]
+    symmetric: bool = False
     dtype: torch.dtype = torch.float32
 
     def parameters(self, *names: str) -> Iterator[nn.Parameter]:
@@ -80,16 +77,17 @@ class FactorNets:
 
     def canonical(self, image: Float[Tensor, "b 3 h w"]) -> Canonical:
         """Depth and albedo of what images show."""
-        raw, albedo = self._run(self.depth, image), self._run(self.albedo, image)
-        return Canonical(depth_from_raw(raw[:, 0], self.base, self.camera), albedo)
+        return Canonical(self.depth_of(image), self.albedo_of(image))
 
     def depth_of(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
         """Depth alone."""
-        return depth_from_raw(self._run(self.depth, image)[:, 0], self.base, self.camera)
+        raw = self._run(self.depth, image)[:, 0]
+        return depth_from_raw(symmetrised(raw) if self.symmetric else raw, self.base, self.camera)
 
     def albedo_of(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Albedo alone."""
-        return self._run(self.albedo, image)
+        albedo = self._run(self.albedo, image)
+        return symmetrised(albedo) if self.symmetric else albedo
 
     def view_of(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 6"]:
         """The view each image is seen from, radians and scene units."""
@@ -104,9 +102,7 @@ class FactorNets:
             return net(image).float()
 
 
-def see(
-    canonical: Canonical, view: Float[Tensor, "b 6"], light: Float[Tensor, "b 4"], camera: Camera
-) -> Seen:
+def see(canonical: Canonical, view: Float[Tensor, "b 6"], light: Float[Tensor, "b 4"], camera: Camera) -> Seen:
     """Φ(d, a, v, l): light the canonical object and see it from the views. One object may serve many views."""
     batch = len(view)
     diffuse = diffuse_shading(normals(canonical.depth, camera).expand(batch, -1, -1, -1), light)

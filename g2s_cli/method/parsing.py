@@ -1,8 +1,8 @@
 """Where the object is, by what the GAN itself knows: clusters of the generator's own features.
 
 The features the last ToRGB reads fall into a few directions; the one that dominates the picture's rim is
-the background. It needs no labels and no parsing network: the centroids of a category are found once from
-random latents, and the mask of a photo is the mask of its inversion. (Collins et al. 2020 found parts of
+the background. It needs no labels and no parsing network: the centroids are found in random images of the
+category, and the mask of a photo is the mask of its inversion. (Collins et al. 2020 found parts of
 faces this way; for the figures here see docs/LOG.md.)
 """
 
@@ -23,7 +23,7 @@ ROUNDS = 30
 
 @dataclass(frozen=True)
 class Parser:
-    """Unit centroids (k c) of generator features; those listed first, `background` of them, are not object."""
+    """Unit centroids (k c) of generator features, and which of them is the background."""
 
     centroids: Float[Tensor, "k c"]
     background: int
@@ -31,16 +31,21 @@ class Parser:
     def mask(self, features: Float[Tensor, "b c s s"]) -> Bool[Tensor, "b s s"]:
         """The object: everything but background that is connected to the picture's rim."""
         nearest = _nearest_centroid(features, self.centroids)
-        return ~_connected_to_rim(nearest < self.background)
+        return ~_connected_to_rim(nearest == self.background)
 
 
 @torch.no_grad()
-def parser_of(generator: Generator, latents: Float[Tensor, "n d"], rng: torch.Generator) -> Parser:
-    """Cluster the features of some random images; what fills most of the upper rim is background."""
-    features = torch.cat([generator.forward_features(chunk)[1].float() for chunk in latents.split(32)])
+def parser_of(generator: Generator, images: int = 64) -> Parser:
+    """Cluster the features of some random images; what fills most of the upper rim is background.
+
+    The images are always the same ones, so that a category has one parser whatever a run's seed.
+    """
+    rng = torch.Generator().manual_seed(0)
+    device = generator.latent_avg.device
+    latents = generator.mapping(torch.randn(images, generator.latent_size, generator=rng).to(device))
+    features = torch.cat([generator.forward_features(chunk)[1].float() for chunk in torch.split(latents, 16)])
     pixels = normalize(features.permute(0, 2, 3, 1).flatten(0, 2), dim=1)
-    draw = torch.randint(len(pixels), (CLUSTERS,), generator=rng, device=rng.device).to(pixels.device)
-    centroids = pixels[draw]
+    centroids = pixels[torch.randint(len(pixels), (CLUSTERS,), generator=rng).to(device)]
     for _ in range(ROUNDS):
         label = (pixels @ centroids.T).argmax(dim=1)
         sums = torch.zeros_like(centroids).index_add_(0, label, pixels)
@@ -48,14 +53,10 @@ def parser_of(generator: Generator, latents: Float[Tensor, "n d"], rng: torch.Ge
     label = _nearest_centroid(features, centroids)
     upper = label.shape[1] // 3
     rim = torch.cat((label[:, :upper, 0].flatten(), label[:, :upper, -1].flatten()))
-    first = torch.bincount(rim, minlength=CLUSTERS).argmax()
-    order = torch.cat((first[None], torch.arange(CLUSTERS, device=first.device)[torch.arange(CLUSTERS, device=first.device) != first]))
-    return Parser(centroids[order], background=1)
+    return Parser(centroids, background=int(torch.bincount(rim, minlength=CLUSTERS).argmax()))
 
 
-def _nearest_centroid(
-    features: Float[Tensor, "b c s s"], centroids: Float[Tensor, "k c"]
-) -> Int[Tensor, "b s s"]:
+def _nearest_centroid(features: Float[Tensor, "b c s s"], centroids: Float[Tensor, "k c"]) -> Int[Tensor, "b s s"]:
     return torch.einsum("bchw,kc->bkhw", features.float(), centroids).argmax(dim=1)
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli.scene.camera import Camera
+from g2s_cli.zoo.catalog import Ellipsoid
 
 MAX_TURN_RAD = math.radians(60)
 MAX_SHIFT = 0.1  # scene units, along x and y; there is no shift along z
@@ -53,3 +54,27 @@ def raw_from_depth(depth: Float[Tensor, "*b h w"], camera: Camera) -> Float[Tens
     """The inverse of the squashing in `depth_from_raw`."""
     middle, half = (camera.far + camera.near) / 2, (camera.far - camera.near) / 2
     return torch.atanh(((depth - middle) / half).clamp(-0.999, 0.999))
+
+
+def ellipsoid(mask: Float[Tensor, "h w"], shape: Ellipsoid) -> Float[Tensor, "h w"]:
+    """The weak prior of paper 3.1 as a depth map: half an ellipsoid on the object's mask, `far` around it.
+
+    Its axes are those of the box where mask >= 0.7, stretched up and down by the category's shares of the
+    box's height; without such a box it is a circle of `radius` image widths in the middle.
+    """
+    height, width = mask.shape
+    rows, columns = torch.nonzero(mask >= 0.7, as_tuple=True)
+    if len(rows):
+        left, right = columns.min().item() - 0.5, columns.max().item() + 0.5
+        top, bottom = rows.min().item() - 0.5, rows.max().item() + 0.5
+        top, bottom = top - shape.raise_top * (bottom - top), bottom + shape.extend_bottom * (bottom - top)
+    else:
+        left, right = (0.5 - shape.radius) * width, (0.5 + shape.radius) * width
+        top, bottom = left + (height - width) / 2, right + (height - width) / 2
+    y, x = torch.meshgrid(
+        (torch.arange(height, device=mask.device) - (top + bottom) / 2) / ((bottom - top) / 2),
+        (torch.arange(width, device=mask.device) - (left + right) / 2) / ((right - left) / 2),
+        indexing="ij",
+    )
+    bulge = (1 - x.square() - y.square()).clamp(min=0).sqrt()
+    return shape.far - (shape.far - shape.near) * bulge

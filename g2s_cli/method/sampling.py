@@ -15,7 +15,7 @@ from g2s_cli.method.prior import view_from_code
 class ViewPrior:
     """A normal distribution of views, in network units (see `prior.view_from_code`); yaw is stretched."""
 
-    mean: Float[Tensor, "6"]
+    mean: Float[Tensor, 6]
     covariance: Float[Tensor, "6 6"]
     yaw_stretch: float = 1.0
 
@@ -37,9 +37,7 @@ class LightPrior:
     diffuse: tuple[float, float]
     alpha: float
 
-    def draw(
-        self, light: Float[Tensor, "4"], count: int, rng: torch.Generator
-    ) -> Float[Tensor, "b 4"]:
+    def draw(self, light: Float[Tensor, 4], count: int, rng: torch.Generator) -> Float[Tensor, "b 4"]:
         """Random lights around the photo's own: its ambient and diffuse plus the extra, new directions."""
         low, high = (light.new_tensor([span[end] for span in (self.x, self.y, self.diffuse)]) for end in (0, 1))
         uniform = torch.rand(count, 3, generator=rng, device=rng.device).to(light.device)

@@ -4,43 +4,314 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from g2s_cli.method.losses import DiscriminatorDistance, Perceptual, l1
 from g2s_cli.method.model import Canonical, FactorNets, Seen, see
+from g2s_cli.method.parsing import Parser
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.sampling import LightPrior, ViewPrior
 from g2s_cli.nets.offset import OffsetEncoder
-from g2s_cli.nets.stylegan2 import Generator
-from g2s_cli.scene.camera import Camera
-from g2s_cli.scene.surface import roughness
-from g2s_cli.scene.warp import sample, forward_grid, warp
+from g2s_cli.nets.stylegan2 import Generator, Mapping
+from g2s_cli.scene.light import diffuse_shading, shade
+from g2s_cli.scene.surface import normals, roughness
+from g2s_cli.scene.warp import forward_grid, sample, warp
 
 PERCEPTUAL_WEIGHT = 0.5
 SMOOTHNESS_WEIGHT = 0.01  # the paper's λ₂
 OFFSET_WEIGHT = 0.01  # the paper's λ₁
-WEIGHT_DECAY = 5e-4
 
 
 @dataclass(frozen=True)
 class Target:
-    """The photo at the working size, and what is known of it: its object's mask (all ones: no masking) and w."""
+    """The photo at the working size, and what is known of it.
+
+    mask: where losses count; the image is 0 outside it. It is 1 everywhere for the published face models,
+    the object's for ours. latent: w of the photo.
+    """
 
     image: Float[Tensor, "3 h w"]
     mask: Float[Tensor, "h w"]
-    latent: Float[Tensor, "d"]
+    latent: Float[Tensor, d]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How long and how fast a step learns. decay: Adam's weight decay; the authors' is 5e-4."""
+
+    iterations: int
+    rate: float = 1e-4
+    decay: float = 5e-4
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Projected samples: images the GAN made of the same object, seen and lit differently, with their masks."""
+    """Projected samples: images the GAN made of the same object, seen and lit differently, and where they count."""
 
     image: Float[Tensor, "n 3 h w"]
     mask: Float[Tensor, "n 1 h w"]
 
-    def pick(self, index: Tensor) -> Samples:
+    def pick(self, index: Int[Tensor, b]) -> Samples:
         """Some of them."""
         return Samples(self.image[index], self.mask[index])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Pseudo samples: what the GAN is asked to show. view and light are those each was rendered with."""
+
+    image: Float[Tensor, "b 3 h w"]
+    mask: Float[Tensor, "b 1 h w"]
+    view: Float[Tensor, "b 6"]
+    light: Float[Tensor, "b 4"]
+
+
+class Projector(Protocol):
+    """What turns pseudo samples into latents near the photo's: step 2's answer."""
+
+    def offset(self, asked: Asked, own: Asked) -> Float[Tensor, "b d"]:
+        """Latent offsets Δw for pseudo samples; `own` is the photo's object as it is (a batch of one)."""
+        ...
+
+
+@dataclass(frozen=True)
+class EncoderProjector:
+    """The paper's: an encoder E learns, photo by photo, which offset shows what is asked (Eq. 2, 6, 7).
+
+    depth: how many mapping layers F₁ has. relative: E(pseudo) - E(own) instead of E(pseudo), as the published
+    models of faces and cats have it.
+    """
+
+    mapping: Mapping
+    encoder: OffsetEncoder
+    depth: int
+    relative: bool
+    dtype: torch.dtype = torch.float32
+
+    def offset(self, asked: Asked, own: Asked) -> Float[Tensor, "b d"]:
+        """Δw = F₁(E(I) + F₂(0)) - F(0)."""
+        images = torch.cat((asked.image, own.image)) if self.relative else asked.image
+        with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            code = self.encoder(images).float()
+        code = code[:-1] - code[-1:] if self.relative else code
+        split = self.mapping.depth + 1 - self.depth
+        origin = self.mapping(code.new_zeros(1, self.mapping.latent_size), last=split)
+        return self.mapping(code + origin, first=split) - self.mapping(origin, first=split)
+
+
+@dataclass(frozen=True)
+class LinearProjector:
+    """Ours: the category's own directions in W, one a number that a view or light is asked to change by.
+
+    directions: Δw for a change of one in (rotation x, rotation y, l_x, l_y), in radians and slants, found by
+    regressing latents on what the jointly trained networks see in their images. Needs no fitting.
+    """
+
+    directions: Float[Tensor, "4 d"]
+
+    def offset(self, asked: Asked, own: Asked) -> Float[Tensor, "b d"]:
+        """Δw, linear in the change of view and light."""
+        change = torch.cat((asked.view[:, :2] - own.view[:, :2], asked.light[:, 2:] - own.light[:, 2:]), dim=1)
+        return change @ self.directions
+
+
+def resized(image: Float[Tensor, "b 3 s s"], size: int) -> Float[Tensor, "b 3 h w"]:
+    """Area-resized images."""
+    return image if image.shape[-1] == size else interpolate(image, size=(size, size), mode="area")
+
+
+def fit_albedo(
+    nets: FactorNets,
+    target: Target,
+    perceptual: Perceptual,
+    settings: Fit,
+    watch: Watch,
+    *,
+    symmetric: bool,
+) -> None:
+    """Step 1: change A until the photo is explained by the depth, view and light that the networks now say."""
+    image, _mask = target.image[None], target.mask[None, None]
+    with torch.no_grad():
+        depth, view, light = nets.depth_of(image), nets.view_of(image), nets.light_of(image)
+
+    def loss() -> Tensor:
+        canonical = Canonical(depth, nets.albedo_of(image))
+        return _photo_loss(canonical, view, light, target, perceptual, nets, symmetric=symmetric)
+
+    minimise(loss, nets.parameters("albedo"), settings, "albedo", watch)
+
+
+def fit_offset(
+    projector: EncoderProjector,
+    generator: Generator,
+    pseudo: Callable[[], Asked],
+    own: Asked,
+    target: Target,
+    distance: DiscriminatorDistance,
+    settings: Fit,
+    watch: Watch,
+) -> None:
+    """Step 2: change E until the GAN follows the pseudo samples (Eq. 2).
+
+    Outside its mask a pseudo sample says nothing: the GAN's own picture is pasted in there before features
+    are compared, so that no border is seen where there is none.
+    """
+    size = own.image.shape[-1]
+
+    def loss() -> Tensor:
+        asked = pseudo()
+        offset = projector.offset(asked, own)
+        image = resized(generator(target.latent + offset).clamp(-1, 1), size)
+        pasted = asked.mask * asked.image + (1 - asked.mask) * image.detach()
+        features = distance.between(distance.features(image), distance.features(pasted), asked.mask)
+        return l1(image, asked.image, asked.mask) + features + OFFSET_WEIGHT * offset.square().mean()
+
+    minimise(loss, projector.encoder.parameters(), settings, "project", watch)
+
+
+@torch.no_grad()
+def collect(
+    projector: Projector,
+    generator: Generator,
+    pseudo: Callable[[], Asked],
+    own: Asked,
+    target: Target,
+    count: int,
+    parser: Parser | None,
+) -> Samples:
+    """The projected samples of step 2 that step 3 learns from, at least `count` of them.
+
+    Their masks are the pseudo samples' own, or with a parser what it finds in the new pictures.
+    """
+    size = own.image.shape[-1]
+    images: list[Tensor] = []
+    masks: list[Tensor] = []
+    while sum(len(batch) for batch in images) < count:
+        asked = pseudo()
+        image, features = generator.forward_features(target.latent + projector.offset(asked, own))
+        mask = asked.mask if parser is None else resized(parser.mask(features).float().unsqueeze(1), size)
+        images.append(resized(image.clamp(-1, 1), size) * mask)
+        masks.append(mask)
+    return Samples(torch.cat(images), torch.cat(masks))
+
+
+@torch.no_grad()
+def as_it_is(nets: FactorNets, target: Target, generator: Generator) -> Asked:
+    """The photo's object as the GAN shows it and as the networks see it: what offsets are relative to."""
+    image = target.image[None]
+    shown = resized(generator(target.latent[None]).clamp(-1, 1), image.shape[-1]) * target.mask
+    return Asked(shown, target.mask[None, None], nets.view_of(image), nets.light_of(image))
+
+
+def pseudo_sampler(
+    nets: FactorNets,
+    target: Target,
+    views: ViewPrior,
+    lights: LightPrior,
+    batch: int,
+    rng: torch.Generator,
+) -> Callable[[], Asked]:
+    """A source of pseudo samples: the object as the networks now see it, under random views and lights.
+
+    Each call renders `batch` images with new draws; outside the object's warped mask they are 0.
+    """
+    image, camera = target.image[None], nets.camera
+    with torch.no_grad():
+        canonical = nets.canonical(image)
+        own_view, own_light = nets.view_of(image), nets.light_of(image)[0]
+        normal = normals(canonical.depth, camera)
+        mask = sample(target.mask[None, None], forward_grid(canonical.depth, own_view, camera))
+        depth = canonical.depth.expand(batch, -1, -1)
+        albedo, mask = canonical.albedo.expand(batch, -1, -1, -1), mask.expand(batch, -1, -1, -1)
+
+    @torch.no_grad()
+    def draw() -> Asked:
+        view, light = views.draw(batch, rng, image.device), lights.draw(own_light, batch, rng)
+        diffuse = diffuse_shading(normal.expand(batch, -1, -1, -1), light)
+        texture = torch.cat((shade(albedo, diffuse, light), mask), dim=1)
+        seen, valid = warp(texture, depth, view, camera)
+        shown = ((seen[:, 3:] > 0.5) & valid.unsqueeze(1)).float()
+        return Asked(seen[:, :3].clamp(-1, 1) * shown, shown, view, light)
+
+    return draw
+
+
+def fit_shape(
+    nets: FactorNets,
+    target: Target,
+    samples: Samples,
+    perceptual: Perceptual,
+    settings: Fit,
+    batch: int,
+    rng: torch.Generator,
+    watch: Watch,
+    *,
+    symmetric: bool,
+) -> None:
+    """Step 3: change D, A, V and L until one shape explains the photo and its projected samples (Eq. 3).
+
+    Views and lights are predicted from each sample, not those it was asked for: the GAN follows only so far.
+    """
+    image = target.image[None]
+
+    def loss() -> Tensor:
+        canonical = nets.canonical(image)
+        view, light = nets.view_of(image), nets.light_of(image)
+        own = _photo_loss(canonical, view, light, target, perceptual, nets, symmetric=symmetric)
+        index = torch.randint(len(samples.image), (batch,), generator=rng, device=rng.device)
+        some = samples.pick(index.to(image.device))
+        views, lights = nets.view_of(some.image), nets.light_of(some.image)
+        others = _sample_loss(see(canonical, views, lights, nets.camera), some, perceptual)
+        if symmetric:
+            flipped = see(canonical.mirrored(), views, lights, nets.camera)
+            others = (others + _sample_loss(flipped, some, perceptual)) / 2
+        return own + others
+
+    minimise(loss, nets.parameters("depth", "albedo", "view", "light"), settings, "shape", watch)
+
+
+def minimise(
+    loss: Callable[[], Tensor], parameters: Iterable[nn.Parameter], settings: Fit, name: str, watch: Watch
+) -> None:
+    """A fresh Adam for some iterations: the authors renew theirs at every step."""
+    optimizer = torch.optim.Adam(
+        list(parameters), lr=settings.rate, betas=(0.9, 0.999), weight_decay=settings.decay, fused=True
+    )
+    watch.begin(name, settings.iterations)
+    for done in range(settings.iterations):
+        value = loss()
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        watch.advance(done + 1, value.item())
+
+
+def _photo_loss(
+    canonical: Canonical,
+    view: Float[Tensor, "1 6"],
+    light: Float[Tensor, "1 4"],
+    target: Target,
+    perceptual: Perceptual,
+    nets: FactorNets,
+    *,
+    symmetric: bool,
+) -> Float[Tensor, ""]:
+    """How badly the factors explain the photo (Eq. 3), with the smoothness term; mirrored too if symmetric."""
+    photo = Samples(target.image[None], target.mask[None, None])
+    seen = see(canonical, view, light, nets.camera)
+    loss = _sample_loss(seen, photo, perceptual)
+    if symmetric:
+        mirror = see(canonical.mirrored(), view, light, nets.camera)
+        loss = (loss + _sample_loss(mirror, photo, perceptual)) / 2
+    return loss + SMOOTHNESS_WEIGHT * (roughness(canonical.depth) + roughness(seen.diffuse))
+
+
+def _sample_loss(seen: Seen, asked: Samples, perceptual: Perceptual) -> Float[Tensor, ""]:
+    """L1 + 0.5 perceptual, where the sample counts and the relief is seen."""
+    mask = asked.mask * seen.valid.unsqueeze(1)
+    return l1(seen.image, asked.image, mask) + PERCEPTUAL_WEIGHT * perceptual(seen.image, asked.image, mask)

@@ -49,6 +49,15 @@ class DownBlock(nn.Module):
 class Discriminator(nn.Module):
     """D: images (b 3 s s) in [-1, 1] to logits (b 1), and the features on the way."""
 
+    rgb_weight: Tensor
+    rgb_bias: Tensor
+    final_weight: Tensor
+    final_bias: Tensor
+    dense0_weight: Tensor
+    dense0_bias: Tensor
+    dense1_weight: Tensor
+    dense1_bias: Tensor
+
     def __init__(self, state: StateDict[str, Tensor]) -> None:
         super().__init__()
         _register(self, "rgb_weight", _kernel(state, "convs.0.0.weight") * GAIN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 from jaxtyping import Float
@@ -38,7 +39,7 @@ class OffsetEncoder(nn.Module):
         code = 2 * top if code is None else code
         self.network = nn.Sequential(
             nn.Conv2d(3, width, 4, 2, 1, bias=False),
-            *(ResBlock(before, after) for before, after in zip(widths, widths[1:], strict=False)),
+            *(ResBlock(before, after) for before, after in itertools.pairwise(widths)),
             nn.ReLU(),
             nn.Conv2d(top, code, 4, 1, 0, bias=False),
             nn.ReLU(),
@@ -49,7 +50,10 @@ class OffsetEncoder(nn.Module):
     def from_state(cls, state: Mapping[str, Tensor]) -> OffsetEncoder:
         """The network a state dict belongs to, with its weights."""
         blocks = sum(name.endswith("conv1.weight") for name in state)
-        code_layer, latent_layer = state[f"network.{blocks + 2}.weight"], state[f"network.{blocks + 4}.weight"]
+        code_layer, latent_layer = (
+            state[f"network.{blocks + 2}.weight"],
+            state[f"network.{blocks + 4}.weight"],
+        )
         width = len(state["network.0.weight"])
         net = cls(2 ** (blocks + 3), len(latent_layer), width, len(code_layer))
         return filled(net, state)

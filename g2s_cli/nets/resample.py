@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 
-def blur_taps(like: Tensor) -> Float[Tensor, "4"]:
+def blur_taps(like: Tensor) -> Float[Tensor, 4]:
     """The 4-tap binomial filter, summing to 1."""
     return like.new_tensor([1.0, 3.0, 3.0, 1.0]) / 8
 
@@ -35,9 +35,7 @@ def up_kernel(weight: Float[Tensor, "o i 3 3"]) -> Float[Tensor, "o4 i 3 3"]:
     """
     composed = 4 * blurred(weight)
     # E[n] = Σ_s K[s] W[n + s - 1]; blurred() indexes the same sums from 0 because K is symmetric.
-    phases = [
-        composed[:, :, [4 + p, 2 + p, p]][:, :, :, [4 + q, 2 + q, q]] for p in (0, 1) for q in (0, 1)
-    ]
+    phases = [composed[:, :, [4 + p, 2 + p, p]][:, :, :, [4 + q, 2 + q, q]] for p in (0, 1) for q in (0, 1)]
     return torch.stack(phases, dim=1).flatten(0, 1).contiguous()
 
 

@@ -158,9 +158,7 @@ class Generator(nn.Module):
         """Images for latents, one for all layers (b d) or one a layer (b n d)."""
         return self.forward_features(w)[0]
 
-    def forward_features(
-        self, w: Float[Tensor, "b *n d"]
-    ) -> tuple[Float[Tensor, "b 3 s s"], Float[Tensor, "b c s s"]]:
+    def forward_features(self, w: Float[Tensor, "b *n d"]) -> tuple[Float[Tensor, "b 3 s s"], Float[Tensor, "b c s s"]]:
         """Images, and the features that the last colour layer reads."""
         layers = w.unbind(1) if w.ndim == 3 else [w] * (len(self.convs) + 2)
         maps = self.constant.to(self.compute_dtype).expand(len(w), -1, -1, -1)
@@ -178,7 +176,8 @@ def _mapping(state: StateDict[str, Tensor]) -> Mapping:
     if not indices:
         raise _misfit("style.1.weight")
     return Mapping(
-        [_take(state, f"style.{i}.weight", 2) for i in indices], [_take(state, f"style.{i}.bias", 1) for i in indices]
+        [_take(state, f"style.{i}.weight", 2) for i in indices],
+        [_take(state, f"style.{i}.bias", 1) for i in indices],
     )
 
 

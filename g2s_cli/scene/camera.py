@@ -74,9 +74,7 @@ def rotation(view: Float[Tensor, "b 6"]) -> Float[Tensor, "b 3 3"]:
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
-def to_view(
-    points: Float[Tensor, "b h w 3"], view: Float[Tensor, "b 6"], camera: Camera
-) -> Float[Tensor, "b h w 3"]:
+def to_view(points: Float[Tensor, "b h w 3"], view: Float[Tensor, "b 6"], camera: Camera) -> Float[Tensor, "b h w 3"]:
     """Carry canonical points to the photo's frame: R (X - c) + c + t."""
     pivot = points.new_tensor((0.0, 0.0, camera.pivot))
     turned = torch.einsum("bij,bhwj->bhwi", rotation(view), points - pivot)
@@ -92,7 +90,7 @@ def to_canonical(
     return torch.einsum("bji,bhwj->bhwi", rotation(view), moved) + pivot
 
 
-def turn(view: Float[Tensor, "6"], yaw_rad: float, pitch_rad: float) -> Float[Tensor, "6"]:
+def turn(view: Float[Tensor, 6], yaw_rad: float, pitch_rad: float) -> Float[Tensor, 6]:
     """The view after turning the object, as the photo shows it, about the pivot.
 
     yaw_rad: towards the photo's right; pitch_rad: upwards. The turn happens in the photo's camera frame,

@@ -22,11 +22,9 @@ class Factors:
 
     depth: Float[Tensor, "h w"]
     albedo: Float[Tensor, "3 h w"]
-    view: Float[Tensor, "6"]
-    light: Float[Tensor, "4"]
+    view: Float[Tensor, 6]
+    light: Float[Tensor, 4]
 
     def to(self, device: torch.device | str) -> Factors:
         """The same factors on another device."""
-        return Factors(
-            self.depth.to(device), self.albedo.to(device), self.view.to(device), self.light.to(device)
-        )
+        return Factors(self.depth.to(device), self.albedo.to(device), self.view.to(device), self.light.to(device))

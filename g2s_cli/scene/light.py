@@ -24,9 +24,7 @@ def direction(light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 3"]:
     return slant / slant.norm(dim=1, keepdim=True)
 
 
-def diffuse_shading(
-    normal: Float[Tensor, "b h w 3"], light: Float[Tensor, "b 4"]
-) -> Float[Tensor, "b h w"]:
+def diffuse_shading(normal: Float[Tensor, "b h w 3"], light: Float[Tensor, "b 4"]) -> Float[Tensor, "b h w"]:
     """max(0, n·l): the part of the shading that shows the shape."""
     return torch.einsum("bhwi,bi->bhw", normal, direction(light)).clamp(min=0)
 
@@ -40,9 +38,7 @@ def shade(
     return (albedo / 2 + 0.5) * shading * 2 - 1
 
 
-def light_from_user(
-    x: float, y: float, ambient: float, diffuse: float, view: Float[Tensor, "6"]
-) -> Float[Tensor, "4"]:
+def light_from_user(x: float, y: float, ambient: float, diffuse: float, view: Float[Tensor, 6]) -> Float[Tensor, 4]:
     """The canonical light for one that stands at (x, y) as seen in the photo, on an object seen from `view`.
 
     A light that would shine from behind the canonical relief is brought back to its horizon.
@@ -52,7 +48,7 @@ def light_from_user(
     return torch.stack((view.new_tensor(ambient), view.new_tensor(diffuse), travel[0] / depth, travel[1] / depth))
 
 
-def user_from_light(light: Float[Tensor, "4"], view: Float[Tensor, "6"]) -> tuple[float, float]:
+def user_from_light(light: Float[Tensor, 4], view: Float[Tensor, 6]) -> tuple[float, float]:
     """Where a canonical light stands as seen in the photo: the inverse of `light_from_user`."""
     travel = rotation(view[None])[0] @ torch.cat((light[2:], light.new_ones(1)))
     depth = travel[2].clamp(min=LEAST_DEPTH)

@@ -13,7 +13,7 @@ from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.light import diffuse_shading, shade
 from g2s_cli.scene.surface import normals
 from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
-from g2s_cli.scene.warp import forward_grid, inverse_grid, sample
+from g2s_cli.scene.warp import forward_grid, inverse_grid, sample, warp
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,13 @@ def render(factors: Factors, camera: Camera) -> Rendering:
     )
 
 
-def canonical_mask(
-    mask: Float[Tensor, "h w"], factors: Factors, camera: Camera
-) -> Float[Tensor, "h w"]:
+def canonical_mask(mask: Float[Tensor, "h w"], factors: Factors, camera: Camera) -> Float[Tensor, "h w"]:
     """A mask of the photo, looked up where each canonical point lands in it."""
     grid = forward_grid(factors.depth[None], factors.view[None], camera)
     return sample(mask[None, None], grid)[0, 0]
+
+
+def warped_mask(canonical: Float[Tensor, "h w"], factors: Factors, camera: Camera) -> Float[Tensor, "h w"]:
+    """A canonical mask seen from the factors' view, 0 or 1."""
+    seen, valid = warp(canonical[None, None], factors.depth[None], factors.view[None], camera)
+    return ((seen[0, 0] > 0.5) & valid[0]).float()

@@ -67,9 +67,7 @@ def nearest_triangle(
     px, py, wb_x, wb_y, wc_x, wc_y, za, zb, zc = plane.unbind(1)
     dx, dy = x.to(px.dtype) - px, y.to(py.dtype) - py
     weight_b, weight_c = wb_x * dx + wb_y * dy, wc_x * dx + wc_y * dy
-    inside = (
-        (weight_b >= -slack) & (weight_c >= -slack) & (weight_b + weight_c <= 1 + slack)
-    ) & (area != 0)[owner]
+    inside = ((weight_b >= -slack) & (weight_c >= -slack) & (weight_b + weight_c <= 1 + slack)) & (area != 0)[owner]
 
     owner, x, y = owner[inside], x[inside], y[inside]
     depth = 1 / (za + weight_b * zb + weight_c * zc)[inside]
@@ -82,9 +80,7 @@ def nearest_triangle(
     return winner.view(batch, size, size), nearest.view(batch, size, size)
 
 
-def visible_depth(
-    depth: Float[Tensor, "b h w"], view: Float[Tensor, "b 6"], camera: Camera
-) -> Float[Tensor, "b h w"]:
+def visible_depth(depth: Float[Tensor, "b h w"], view: Float[Tensor, "b 6"], camera: Camera) -> Float[Tensor, "b h w"]:
     """Depth of the nearest surface at every pixel centre of a view of a canonical depth map.
 
     Clamped to [0.8, 1.2] scene units; 1.2 exactly where the surface is not seen. Differentiable with respect

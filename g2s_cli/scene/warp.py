@@ -20,9 +20,7 @@ def to_grid(pixels: Float[Tensor, "b h w 2"], camera: Camera) -> Float[Tensor, "
     return pixels / camera.centre - 1
 
 
-def forward_grid(
-    depth: Float[Tensor, "b h w"], view: Float[Tensor, "b 6"], camera: Camera
-) -> Float[Tensor, "b h w 2"]:
+def forward_grid(depth: Float[Tensor, "b h w"], view: Float[Tensor, "b 6"], camera: Camera) -> Float[Tensor, "b h w 2"]:
     """Where each canonical pixel lands in the view (Eq. 5): samples a photo's map into the canonical frame."""
     return to_grid(project(to_view(back_project(depth, camera), view, camera), camera), camera)
 
@@ -57,3 +55,8 @@ def warp(
 def mirrored(maps: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w"]:
     """Left and right swapped: the other half of a symmetric object."""
     return torch.flip(maps, dims=(-1,))
+
+
+def symmetrised(maps: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w"]:
+    """The mean of a map and its mirror image."""
+    return (maps + mirrored(maps)) / 2

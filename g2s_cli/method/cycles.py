@@ -1,0 +1,135 @@
+"""The iterative self-refinement (paper 3.1): where the networks start, and the three steps, cycle by cycle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from g2s_cli.method.losses import DiscriminatorDistance, Perceptual
+from g2s_cli.method.model import FactorNets
+from g2s_cli.method.parsing import Parser
+from g2s_cli.method.prior import ellipsoid
+from g2s_cli.method.progress import Watch
+from g2s_cli.method.sampling import LightPrior, ViewPrior
+from g2s_cli.method.stages import (
+    EncoderProjector,
+    Fit,
+    Projector,
+    Target,
+    as_it_is,
+    collect,
+    fit_albedo,
+    fit_offset,
+    fit_shape,
+    minimise,
+    pseudo_sampler,
+)
+from g2s_cli.nets.factors import CodeNet, MapNet, default_width
+from g2s_cli.nets.stylegan2 import Generator
+from g2s_cli.scene.camera import Camera
+from g2s_cli.scene.factors import Factors
+from g2s_cli.zoo.catalog import Category, Preset, Symmetry
+from g2s_cli.zoo.store import part_of
+
+
+@dataclass(frozen=True)
+class Guides:
+    """What judges and varies: the two distances, the priors of views and lights, and the parser of masks."""
+
+    distance: DiscriminatorDistance
+    perceptual: Perceptual
+    views: ViewPrior
+    lights: LightPrior
+    parser: Parser | None
+
+
+def camera_of(category: Category) -> Camera:
+    """The category's camera at its working size."""
+    return Camera(category.working_size, category.fov_deg, category.near, category.far)
+
+
+def trained_nets(tensors: dict[str, Tensor], category: Category) -> FactorNets:
+    """The category's jointly trained networks, from the tensors of its file."""
+    return FactorNets(
+        depth=MapNet.from_state(part_of(tensors, "netD"), bounded=False),
+        albedo=MapNet.from_state(part_of(tensors, "netA"), bounded=True),
+        view=CodeNet.from_state(part_of(tensors, "netV")),
+        light=CodeNet.from_state(part_of(tensors, "netL")),
+        camera=camera_of(category),
+        base=tensors["base"],
+        mean_view=torch.zeros(6),
+        mean_light=torch.zeros(4),
+        symmetric=True,
+    )
+
+
+def fresh_nets(category: Category) -> FactorNets:
+    """Untrained networks in the authors' widths, which say the category's mean view and a frontal light."""
+    size = category.working_size
+    width = default_width(size)
+    return FactorNets(
+        depth=MapNet(size, 1, width, bounded=False),
+        albedo=MapNet(size, 3, width, bounded=True),
+        view=CodeNet(size, 6, width),
+        light=CodeNet(size, 4, width),
+        camera=camera_of(category),
+        base=None,
+        mean_view=torch.tensor(category.view_mean),
+        mean_light=torch.zeros(4),
+    )
+
+
+def fit_prior(nets: FactorNets, target: Target, depth: Float[Tensor, "h w"], settings: Fit, watch: Watch) -> None:
+    """Change D until it says the given depth for the photo: what the first cycle starts from."""
+    image = target.image[None]
+
+    def loss() -> Tensor:
+        return mse_loss(nets.depth_of(image), depth[None])
+
+    minimise(loss, nets.parameters("depth"), settings, "prior", watch)
+
+
+def fit(
+    nets: FactorNets,
+    projector: Projector,
+    generator: Generator,
+    target: Target,
+    mask: Float[Tensor, "h w"],
+    category: Category,
+    preset: Preset,
+    symmetry: Symmetry,
+    guides: Guides,
+    rng: torch.Generator,
+    watch: Watch,
+) -> Factors:
+    """All cycles for one photo. Changes the networks it is given; returns the photo's factors.
+
+    mask: the object's, which places the weak prior, whether or not the losses are confined to it.
+    """
+    if preset.prior:
+        shape = ellipsoid(mask, category.ellipsoid)
+        fit_prior(nets, target, shape, Fit(preset.prior, preset.rate, preset.decay), watch)
+    for number, stage in enumerate(preset.stages):
+        symmetric = symmetry == "on" or (symmetry == "first-stage" and number == 0)
+        # Jointly trained networks are averaged with their mirror image; fresh ones are pulled towards it.
+        nets = replace(nets, symmetric=symmetric and preset.trained)
+        albedo, project, relief = (
+            Fit(count, preset.rate, preset.decay) for count in (stage.albedo, stage.project, stage.shape)
+        )
+        fit_albedo(nets, target, guides.perceptual, albedo, watch, symmetric=False)
+        own = as_it_is(nets, target, generator)
+        pseudo = pseudo_sampler(nets, target, guides.views, guides.lights, preset.batch, rng)
+        if isinstance(projector, EncoderProjector):
+            fit_offset(projector, generator, pseudo, own, target, guides.distance, project, watch)
+        samples = collect(projector, generator, pseudo, own, target, preset.samples, guides.parser)
+        flips = symmetric and not preset.trained
+        fit_shape(nets, target, samples, guides.perceptual, relief, preset.batch, rng, watch, symmetric=flips)
+    with torch.no_grad():
+        image = target.image[None]
+        canonical = nets.canonical(image)
+        view, light = nets.view_of(image)[0], nets.light_of(image)[0]
+    return Factors(canonical.depth[0], canonical.albedo[0], view, light)
