@@ -60,12 +60,13 @@ def reconstruct(
     paths = {name: str(out / name) for name in KEY_FILES}
     for note in made.report["photo_notes"]:
         output.detail(f"The photo was {note}.")
+    report = made.report
     output.say(
-        f"Done in {made.report['seconds']['total']:.0f} s. PSNR to the photo: the GAN's version of it "
-        f"{made.report['inversion_psnr_db']:.1f} dB, the shape's rendering {made.report['reconstruction_psnr_db']:.1f} dB."
+        f"Done in {report['seconds']['total']:.0f} s. PSNR to the photo: the GAN's version of it "
+        f"{report['inversion_psnr_db']:.1f} dB, the shape's rendering {report['reconstruction_psnr_db']:.1f} dB."
     )
     if as_json:
-        output.put_json(made.report | {"folder": str(out), "files": paths})
+        output.put_json(report | {"folder": str(out), "files": paths})
         return
     output.put(out)
     if not quiet:

@@ -79,18 +79,18 @@ def without_curtain(faces: Int[ndarray, "m 3"], points: Float[ndarray, "n 3"]) -
 
 
 def largest_piece(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "k 3"]:
-    """The triangles of the largest set connected by shared vertices."""
+    """The triangles of the largest set connected by shared edges."""
     if len(faces) == 0:
         return faces
-    label = np.arange(faces.max() + 1)
+    edge, _ = _edge_ids(faces)
+    label = np.arange(len(faces))
     while True:
-        spread = label.copy()
-        np.minimum.at(spread, faces, label[faces].min(axis=1, keepdims=True))
+        least = np.full(edge.max() + 1, len(faces))
+        np.minimum.at(least, edge, label[:, None])
+        spread = least[edge].min(axis=1)
         if np.array_equal(spread, label):
-            break
+            return faces[label == np.bincount(label).argmax()]
         label = spread[spread]
-    piece = label[faces[:, 0]]
-    return faces[piece == np.bincount(piece).argmax()]
 
 
 def smooth_rim(faces: Int[ndarray, "m 3"], values: Float[ndarray, "n c"]) -> Float[ndarray, "n c"]:
@@ -108,11 +108,18 @@ def _edges(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "m 3 2"]:
     return np.stack((faces, np.roll(faces, -1, axis=1)), axis=-1)
 
 
+def _edge_ids(faces: Int[ndarray, "m 3"]) -> tuple[Int[ndarray, "m 3"], Int[ndarray, " e"]]:
+    """A number for each triangle's edges, the same where two share one, and how many triangles share each."""
+    _, which, counts = np.unique(
+        np.sort(_edges(faces).reshape(-1, 2), axis=1), axis=0, return_inverse=True, return_counts=True
+    )
+    return which.reshape(-1, 3), counts
+
+
 def _open_edges(faces: Int[ndarray, "m 3"]) -> Bool[ndarray, "m 3"]:
     """Which of each triangle's edges no other triangle shares."""
-    edges = np.sort(_edges(faces).reshape(-1, 2), axis=1)
-    _, which, counts = np.unique(edges, axis=0, return_inverse=True, return_counts=True)
-    return (counts[which] == 1).reshape(-1, 3)
+    which, counts = _edge_ids(faces)
+    return counts[which] == 1
 
 
 def to_bytes(image: Float[Tensor, "3 h w"]) -> UInt8[ndarray, "h w 3"]:
@@ -127,5 +134,5 @@ def camera_pose(factors: Factors, camera: Camera) -> Float[ndarray, "4 4"]:
     """
     pose = np.eye(4)
     pose[:3, :3] = FLIP[:, None] * rotation(factors.view[None].double())[0].cpu().numpy() * FLIP
-    pose[:3, 3] = FLIP * (factors.view[3:].double().cpu().numpy() + (0.0, 0.0, camera.pivot))
+    pose[:3, 3] = FLIP * (factors.view[3:].double().cpu().numpy() + np.array((0.0, 0.0, camera.pivot)))
     return pose

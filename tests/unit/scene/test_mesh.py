@@ -1,0 +1,108 @@
+"""The mesh against what it is made of: axes, winding, colours, and what is cut away."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from g2s_cli.errors import G2SError
+from g2s_cli.scene.camera import Camera, back_project, project, to_view
+from g2s_cli.scene.factors import Factors
+from g2s_cli.scene.mesh import camera_pose, largest_piece, relief_mesh, smooth_rim, without_curtain
+
+SIZE = 24
+CAMERA = Camera(SIZE)
+
+
+def dome() -> tuple[Factors, torch.Tensor]:
+    """Half an ellipsoid bulging towards the camera, with a colour ramp, and the disc it stands on."""
+    ticks = (torch.arange(SIZE) - CAMERA.centre) / CAMERA.centre
+    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
+    height = (1 - (x / 0.75) ** 2 - (y / 0.75) ** 2).clamp(min=0).sqrt()
+    albedo = torch.stack((x, y, 0.5 * torch.ones_like(x)))
+    view = torch.tensor([0.1, -0.3, 0.05, 0.004, -0.002, 0.0])
+    factors = Factors(1.02 - 0.06 * height, albedo, view, torch.tensor([1.0, 0.0, 0.0, 0.0]))
+    return factors, ((x**2 + y**2) < 0.6**2).float()
+
+
+def test_up_is_up_and_the_object_faces_z() -> None:
+    mesh = relief_mesh(*dome(), CAMERA)
+    right, up, towards = mesh.vertices.T
+    assert right.min() < -0.03 < 0.03 < right.max()
+    assert np.corrcoef(up, mesh.uv[:, 1])[0, 1] > 0.99
+    assert np.corrcoef(right, mesh.uv[:, 0])[0, 1] > 0.99
+    assert towards[np.hypot(right, up).argmin()] == pytest.approx(1 - 0.96, abs=2e-3)
+    a, b, c = mesh.vertices[mesh.faces].swapaxes(0, 1)
+    assert (np.cross(b - a, c - a)[:, 2] > 0).all()
+
+
+def test_vertices_hold_the_colour_of_the_albedo_there() -> None:
+    factors, mask = dome()
+    mesh = relief_mesh(factors, mask, CAMERA)
+    # Away from the rim every vertex is a pixel's centre; the first texture row is the top one.
+    column, row = mesh.uv[:, 0] * SIZE - 0.5, (1 - mesh.uv[:, 1]) * SIZE - 0.5
+    central = np.hypot(column - CAMERA.centre, row - CAMERA.centre) < 4
+    i, j = row[central].round().astype(int), column[central].round().astype(int)
+    expected = (back_project(factors.depth[None].double(), CAMERA)[0, i, j] - torch.tensor((0, 0, 1.0))).numpy()
+    assert np.allclose(mesh.vertices[central], expected * (1, -1, -1), atol=1e-12)
+    assert np.allclose(mesh.texture[i, j] / 127.5 - 1, factors.albedo[:, i, j].T, atol=0.005)
+
+
+def test_the_pose_sees_each_vertex_where_the_view_does() -> None:
+    factors, _ = dome()
+    pose = camera_pose(factors, CAMERA)
+    points = back_project(factors.depth[None].double(), CAMERA)
+    expected = project(to_view(points, factors.view[None].double(), CAMERA), CAMERA).reshape(-1, 2)
+    mesh_points = (points.reshape(-1, 3).numpy() - (0, 0, 1)) * (1, -1, -1)
+    x, y, z = (mesh_points @ pose[:3, :3].T + pose[:3, 3]).T
+    assert (z < 0).all()
+    pixels = np.stack((CAMERA.centre - CAMERA.focal * x / z, CAMERA.centre + CAMERA.focal * y / z), axis=1)
+    assert np.allclose(pixels, expected, atol=1e-9)
+
+
+def test_background_curtain_and_crumbs_are_cut() -> None:
+    factors, mask = dome()
+    crumb = mask.clone()
+    crumb[:3, :3] = 1
+    assert len(relief_mesh(factors, crumb, CAMERA).faces) == len(relief_mesh(factors, mask, CAMERA).faces)
+    # A mask that reaches one ring too far takes in the cliff to a wall behind; the cliff is peeled off again.
+    wall = torch.where(mask > 0, factors.depth, torch.tensor(1.09))
+    grown = torch.nn.functional.max_pool2d(mask[None], 3, 1, 1)[0]
+    mesh = relief_mesh(Factors(wall, factors.albedo, factors.view, factors.light), grown, CAMERA)
+    assert mesh.vertices[:, 2].min() > 1 - 1.03
+
+
+def test_a_cliff_inside_the_surface_stays() -> None:
+    depth = torch.full((SIZE, SIZE), 1.0)
+    depth[8:16, 8:16] = 0.95
+    factors, _ = dome()
+    whole = torch.ones(SIZE, SIZE)
+    mesh = relief_mesh(Factors(depth, factors.albedo, factors.view, factors.light), whole, CAMERA)
+    assert len(mesh.faces) == 2 * (SIZE - 1) ** 2
+
+
+def test_an_empty_mask_is_an_error() -> None:
+    factors, mask = dome()
+    with pytest.raises(G2SError, match="leaves no surface"):
+        relief_mesh(factors, torch.zeros_like(mask), CAMERA)
+
+
+def test_pieces_that_touch_at_a_corner_alone_are_two() -> None:
+    strip = np.array([[0, 1, 2], [1, 3, 2], [2, 3, 4]])
+    assert largest_piece(np.concatenate((strip, [[4, 5, 6]]))).tolist() == strip.tolist()
+
+
+def test_a_steep_triangle_is_peeled_only_from_the_rim() -> None:
+    flat = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0], [2, 0, -50], [2, 1, -50]])
+    faces = np.array([[0, 1, 2], [1, 3, 2], [1, 4, 3], [4, 5, 3]])
+    assert without_curtain(faces, flat).tolist() == faces[:2].tolist()
+
+
+def test_smoothing_moves_the_rim_and_nothing_else() -> None:
+    # A square of four triangles about its middle: the corners close in, the middle stays.
+    points = np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1], [0.2, 0.1]])
+    faces = np.array([[0, 1, 4], [1, 2, 4], [2, 3, 4], [3, 0, 4]])
+    smooth = smooth_rim(faces, points)
+    assert smooth[4].tolist() == [0.2, 0.1]
+    assert np.allclose(smooth[:4], points[:4] / 2**4)
