@@ -1,0 +1,284 @@
+"""The result folder: its names, its schema, atomic writing and careful reading back. Files only, no method."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import trimesh
+from jaxtyping import Bool, Float, UInt16
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.scene.camera import Camera
+from g2s_cli.scene.factors import Factors
+from g2s_cli.scene.light import user_from_light
+from g2s_cli.scene.mesh import Mesh, camera_pose, relief_mesh, to_bytes
+from g2s_cli.scene.render import Rendering, canonical_mask, render
+
+SCHEMA = 1
+STATE, REPORT = "state.safetensors", "report.json"
+ENCODER = "offset_net."
+# depth.png holds (FARTHEST - depth) / DEPTH_SPAN of its range: the benchmark's convention.
+FARTHEST, DEPTH_SPAN = 1.1, 0.2
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """All that a run found out about one photo, on the CPU.
+
+    photo, inverted: the aligned crop and G(w), at the GAN's size, in [-1, 1]. mask: the object in the photo's
+    view, at the working size. factors: depth, albedo, view and light. latent: w. offset_net: the state dict of
+    the offset encoder. report: JSON-able facts about the run.
+    """
+
+    category: str
+    photo: Float[Tensor, "3 s s"]
+    inverted: Float[Tensor, "3 s s"]
+    mask: Float[Tensor, "h w"]
+    factors: Factors
+    latent: Float[Tensor, " d"]
+    offset_net: dict[str, Tensor]
+    camera: Camera
+    report: dict[str, Any]
+
+    def save(self, folder: Path | str, *, overwrite: bool = False) -> None:
+        """Write the result folder: see `write_result`."""
+        write_result(self, Path(folder), overwrite=overwrite)
+
+
+def check_target(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that a result could not go to, before the work starts. Raises UsageError."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file.", "Name a folder with -o.")
+    place = folder.resolve()
+    if place in (Path.cwd(), *Path.cwd().parents):
+        raise UsageError(f"{folder} is where you stand, and cannot be replaced.", "Name a new folder with -o.")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not overwrite:
+            raise UsageError(f"{folder} exists and is not empty.", "Add --overwrite to replace it, or name another.")
+        if not (folder / STATE).is_file():
+            raise UsageError(
+                f"{folder} holds no g2s result, so --overwrite will not delete it.", "Name another folder with -o."
+            )
+    parent = _standing(place)
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{parent} cannot be written to.", "Name another folder with -o.")
+
+
+def write_result(made: Reconstruction, folder: Path, *, overwrite: bool = False) -> None:
+    """Write the result folder in one move. Raises UsageError as `check_target`, G2SError if the disk refuses."""
+    check_target(folder, overwrite=overwrite)
+    with built_beside(folder) as building:
+        _write_files(made, building)
+
+
+@contextmanager
+def built_beside(folder: Path) -> Iterator[Path]:
+    """A new folder to fill. It takes `folder`'s place, whatever was there, when the block ends well.
+
+    On any failure, Ctrl-C too, nothing of it is left and what was there stays. Raises G2SError for the disk's.
+    """
+    place = folder.resolve()
+    building = _standing(place) / f".{place.name}-{secrets.token_hex(4)}"
+    retired = building.with_name(f"{building.name}-old")
+    try:
+        building.mkdir()
+        yield building
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.exists():
+            place.rename(retired)
+        building.rename(place)
+    except OSError as error:
+        raise G2SError(
+            f"{folder} cannot be written: {error.strerror or error}.", "Free space, or go elsewhere."
+        ) from error
+    finally:
+        if retired.exists() and not place.exists():
+            retired.rename(place)
+        shutil.rmtree(retired, ignore_errors=True)
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def read_result(folder: Path) -> Reconstruction:
+    """A result folder as it was written.
+
+    Raises UsageError if it is none, and G2SError if another schema wrote it or its state is damaged.
+    """
+    path = folder / STATE
+    if not path.is_file():
+        raise UsageError(f"{folder} is not a g2s result folder.", "Make one with: g2s reconstruct PHOTO -o FOLDER")
+    again = "Reconstruct the photo again."
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+        if facts["schema"] != str(SCHEMA):
+            raise G2SError(
+                f"{folder} was written by another version of g2s (schema {facts['schema']}, not {SCHEMA}).", again
+            )
+        camera = Camera(**json.loads(facts["camera"]))
+        _check_shapes(tensors, camera.size)
+        return Reconstruction(
+            category=facts["category"],
+            photo=tensors["photo"],
+            inverted=tensors["inverted"],
+            mask=tensors["mask"],
+            factors=Factors(tensors["depth"], tensors["albedo"], tensors["view"], tensors["light"]),
+            latent=tensors["w"],
+            offset_net={k.removeprefix(ENCODER): v for k, v in tensors.items() if k.startswith(ENCODER)},
+            camera=camera,
+            report=json.loads((folder / REPORT).read_text()),
+        )
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise G2SError(f"{folder} is damaged: its {STATE} or {REPORT} cannot be read back.", again) from error
+
+
+def _check_shapes(tensors: dict[str, Tensor], size: int) -> None:
+    """Raise KeyError or ValueError, naming the tensor, unless all that a reconstruction needs is there and finite."""
+    gan = tensors["photo"].shape[-1]
+    shapes = {
+        "photo": (3, gan, gan),
+        "inverted": (3, gan, gan),
+        "mask": (size, size),
+        "depth": (size, size),
+        "albedo": (3, size, size),
+        "view": (6,),
+        "light": (4,),
+        "w": (tensors["w"].numel(),),
+    }
+    for name, shape in shapes.items():
+        tensor = tensors[name]
+        if tensor.shape != shape or not tensor.is_floating_point() or not tensor.isfinite().all():
+            raise ValueError(f"{name} {tuple(tensor.shape)}")
+
+
+def _standing(place: Path) -> Path:
+    """The nearest parent that exists."""
+    return next(parent for parent in place.parents if parent.exists())
+
+
+def save_image(path: Path, image: Float[Tensor, "3 h w"]) -> None:
+    """Write an image in [-1, 1] as 8-bit PNG."""
+    Image.fromarray(to_bytes(image)).save(path)
+
+
+def _write_files(made: Reconstruction, folder: Path) -> None:
+    seen = render(made.factors, made.camera)
+    shown = (made.mask >= 0.5) & seen.valid
+    save_image(folder / "input.png", made.photo)
+    save_image(folder / "inverted.png", made.inverted)
+    Image.fromarray((made.mask * 255).round().byte().numpy()).save(folder / "mask.png")
+    _write_depth(folder, seen, shown)
+    # Outward and in OpenGL axes: the internal normal is minus the outward one, and y and z turn over.
+    facing = seen.normal.permute(2, 0, 1) * seen.normal.new_tensor((-1.0, 1.0, 1.0))[:, None, None]
+    save_image(folder / "normal.png", torch.where(shown, facing, -1.0))  # black says nothing is there
+    save_image(folder / "albedo.png", seen.albedo)
+    save_image(folder / "reconstruction.png", seen.image)
+    _write_mesh(folder, relief_mesh(made.factors, canonical_mask(made.mask, made.factors, made.camera), made.camera))
+    _write_json(folder / "camera.json", _camera_facts(made))
+    _write_json(folder / "light.json", _light_facts(made.factors))
+    _write_json(folder / REPORT, made.report)
+    _write_state(folder / STATE, made)
+
+
+def depth_code(depth: Float[np.ndarray, "*shape"]) -> UInt16[np.ndarray, "*shape"]:
+    """Depth as depth.png holds it: 16 bits over (0.9, 1.1), the nearer the brighter; NaN, nothing there, is 0."""
+    code = ((FARTHEST - depth) / DEPTH_SPAN * 65535).round().clip(1, 65535)
+    return np.nan_to_num(code, nan=0.0).astype(np.uint16)
+
+
+def _write_depth(folder: Path, seen: Rendering, shown: Bool[Tensor, "h w"]) -> None:
+    depth = torch.where(shown, seen.depth, torch.nan).float().numpy()
+    np.save(folder / "depth.npy", depth)
+    Image.fromarray(depth_code(depth)).save(folder / "depth.png")
+
+
+def _write_mesh(folder: Path, mesh: Mesh) -> None:
+    """mesh.glb with the texture inside; mesh.obj, mesh.mtl and texture.png that find each other by name."""
+    texture = Image.fromarray(mesh.texture)
+    material = trimesh.visual.material.PBRMaterial(
+        name="surface", baseColorTexture=texture, metallicFactor=0.0, roughnessFactor=1.0
+    )
+    solid = trimesh.Trimesh(
+        mesh.vertices,
+        mesh.faces,
+        visual=trimesh.visual.TextureVisuals(uv=mesh.uv, material=material),
+        process=False,
+    )
+    (folder / "mesh.glb").write_bytes(trimesh.exchange.gltf.export_glb(trimesh.Scene(solid), include_normals=True))
+    texture.save(folder / "texture.png")
+    (folder / "mesh.mtl").write_text("newmtl surface\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd texture.png\n")
+    lines = ["# g2s: +Y up, facing +Z, scene units about the pivot", "mtllib mesh.mtl", "usemtl surface"]
+    lines += [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in solid.vertices]
+    lines += [f"vt {u:.6f} {v:.6f}" for u, v in mesh.uv]
+    lines += [f"vn {x:.4f} {y:.4f} {z:.4f}" for x, y, z in solid.vertex_normals]
+    lines += ["f " + " ".join(f"{k}/{k}/{k}" for k in face) for face in mesh.faces + 1]
+    (folder / "mesh.obj").write_text("\n".join(lines) + "\n")
+
+
+def _camera_facts(made: Reconstruction) -> dict[str, Any]:
+    camera = made.camera
+    opengl = camera_pose(made.factors, camera)
+    opencv = np.diag((1.0, -1.0, -1.0, 1.0)) @ opengl
+    return {
+        "size_px": camera.size,
+        "fov_deg": camera.fov_deg,
+        "focal_px": camera.focal,
+        "centre_px": [camera.centre, camera.centre],
+        "world_to_camera_opengl": opengl.tolist(),
+        "world_to_camera_opencv": opencv.tolist(),
+        "convention": {
+            "pixels": "column = centre + focal X / Z, row = centre + focal Y / Z in the OpenCV frame; pixel centres "
+            "lie at whole numbers, and fov_deg reaches from the first pixel's centre to the last one's",
+            "world": "the axes of mesh.glb and mesh.obj: +Y up, the object faces +Z",
+            "opengl": "the camera looks along -Z, +X right, +Y up",
+            "opencv": "the camera looks along +Z, +X right, +Y down",
+        },
+    }
+
+
+def _light_facts(factors: Factors) -> dict[str, Any]:
+    x, y = user_from_light(factors.light, factors.view)
+    return {
+        "x": x,
+        "y": y,
+        "ambient": factors.light[0].item(),
+        "diffuse": factors.light[1].item(),
+        "convention": "Where the light stands as seen in the photo: x to the right, y up, 0,0 at the camera.",
+    }
+
+
+def _write_json(path: Path, facts: dict[str, Any]) -> None:
+    path.write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def _write_state(path: Path, made: Reconstruction) -> None:
+    factors = made.factors
+    tensors = {
+        "w": made.latent,
+        "depth": factors.depth,
+        "albedo": factors.albedo,
+        "view": factors.view,
+        "light": factors.light,
+        "mask": made.mask,
+        "photo": made.photo,
+        "inverted": made.inverted,
+    } | {ENCODER + name: tensor for name, tensor in made.offset_net.items()}
+    metadata = {"schema": str(SCHEMA), "category": made.category, "camera": json.dumps(asdict(made.camera))}
+    # safetensors refuses tensors that share memory, which views of one state dict may.
+    save_file(
+        {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}, path, metadata
+    )

@@ -1,0 +1,46 @@
+"""What several tests share: one thread each, and a small made-up reconstruction."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from g2s_cli.result import Reconstruction
+from g2s_cli.scene.camera import Camera
+from g2s_cli.scene.factors import Factors
+from g2s_cli.scene.render import render, warped_mask
+
+torch.set_num_threads(1)
+
+
+def made_up(size: int = 64, seed: int = 0) -> Reconstruction:
+    """Half an ellipsoid with a colour ramp, turned to the photo's right, lit from its upper left."""
+    camera = Camera(size)
+    rng = torch.Generator().manual_seed(seed)
+    ticks = (torch.arange(size) - camera.centre) / camera.centre
+    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
+    bulge = (1 - (x / 0.75) ** 2 - (y / 0.85) ** 2).clamp(min=0).sqrt()
+    factors = Factors(
+        depth=1.02 - 0.05 * bulge,
+        albedo=torch.stack((0.6 * x, 0.6 * y, 0.2 + 0 * x)) + 0.05 * torch.rand(3, size, size, generator=rng),
+        view=torch.tensor([0.05, -0.25, 0.03, 0.004, -0.003, 0.0]),
+        light=torch.tensor([0.45, 0.5, 0.4, 0.3]),
+    )
+    mask = warped_mask((bulge > 0.5).float(), factors, camera)
+    photo = torch.where(mask > 0, render(factors, camera).image, -1.0)
+    return Reconstruction(
+        category="synface",
+        photo=photo,
+        inverted=(photo + 0.02 * torch.randn(photo.shape, generator=rng)).clamp(-1, 1),
+        mask=mask,
+        factors=factors,
+        latent=torch.randn(8, generator=rng),
+        offset_net={"layers.0.weight": torch.randn(4, 3, 3, 3, generator=rng)},
+        camera=camera,
+        report={"g2s": "0.1.0", "seed": seed, "warnings": []},
+    )
+
+
+@pytest.fixture(scope="session")
+def made() -> Reconstruction:
+    return made_up()

@@ -1,0 +1,272 @@
+"""The result folder: what is in it, that it comes back as it was, and that it never lies about half done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from conftest import made_up
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from g2s_cli import result
+from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.result import Reconstruction, built_beside, check_target, read_result, write_result
+
+PICTURES = ["input", "inverted", "mask", "depth", "normal", "albedo", "reconstruction", "texture"]
+OTHERS = [
+    "depth.npy",
+    "mesh.obj",
+    "mesh.mtl",
+    "mesh.glb",
+    "camera.json",
+    "light.json",
+    "state.safetensors",
+    "report.json",
+]
+FILES = sorted([f"{name}.png" for name in PICTURES] + OTHERS)
+
+
+@pytest.fixture(scope="module")
+def folder(made: Reconstruction, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A result folder that tests read and leave alone."""
+    target = tmp_path_factory.mktemp("results") / "out"
+    write_result(made, target)
+    return target
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture).astype(np.float64)
+
+
+def drawn(vertices: np.ndarray, faces: np.ndarray, facts: dict) -> np.ndarray:
+    """Which pixel centres a mesh covers, seen through camera.json: a rasteriser of ten lines."""
+    camera = np.c_[vertices, np.ones(len(vertices))] @ np.array(facts["world_to_camera_opengl"]).T
+    x = facts["centre_px"][0] + facts["focal_px"] * camera[:, 0] / -camera[:, 2]
+    y = facts["centre_px"][1] - facts["focal_px"] * camera[:, 1] / -camera[:, 2]
+    row, column = np.mgrid[: facts["size_px"], : facts["size_px"]]
+    covered = np.zeros(row.shape, dtype=bool)
+    for a, b, c in faces:
+        sides = [(x[q] - x[p]) * (row - y[p]) - (y[q] - y[p]) * (column - x[p]) for p, q in ((a, b), (b, c), (c, a))]
+        covered |= np.all([side >= 0 for side in sides], axis=0) | np.all([side <= 0 for side in sides], axis=0)
+    return covered
+
+
+def test_the_folder_holds_every_file_and_nothing_else(folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    assert [path.name for path in folder.parent.iterdir()] == ["out"]
+
+
+@settings(max_examples=6, deadline=None)
+@given(size=st.integers(9, 20), seed=st.integers(0, 2**32))
+def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, size: int, seed: int) -> None:
+    made = made_up(size, seed)
+    target = tmp_path_factory.mktemp("trip") / "out"
+    write_result(made, target)
+    back = read_result(target)
+    assert back.category == made.category
+    assert back.camera == made.camera
+    assert back.report == made.report
+    for field in ("photo", "inverted", "mask", "latent"):
+        assert torch.equal(getattr(back, field), getattr(made, field))
+    for field in ("depth", "albedo", "view", "light"):
+        assert torch.equal(getattr(back.factors, field), getattr(made.factors, field))
+    assert back.offset_net.keys() == made.offset_net.keys()
+    assert all(torch.equal(back.offset_net[name], made.offset_net[name]) for name in made.offset_net)
+
+
+def test_depth_is_unseen_outside_the_mask_and_16_bits_hold_it(folder: Path, made: Reconstruction) -> None:
+    depth = np.load(folder / "depth.npy")
+    assert depth.dtype == np.float32
+    assert np.array_equal(np.isfinite(depth), made.mask.numpy() >= 0.5)
+    code = pixels(folder / "depth.png")
+    assert np.array_equal(code == 0, np.isnan(depth))
+    assert np.nanmax(np.abs(1.1 - 0.2 * code / 65535 - depth)) <= 0.2 / 65535
+
+
+@given(depth=st.floats(0.9, 1.1))
+def test_depth_codes_round_to_the_nearest_and_never_to_nothing(depth: float) -> None:
+    code = result.depth_code(np.array([depth, np.nan], dtype=np.float32))
+    assert code.dtype == np.uint16
+    assert code[0] >= 1
+    assert code[1] == 0
+    assert abs(1.1 - 0.2 * code[0] / 65535 - depth) <= 0.2 / 65535
+
+
+def test_normals_have_opengl_colours(folder: Path, made: Reconstruction) -> None:
+    red, green, blue = np.moveaxis(pixels(folder / "normal.png"), -1, 0) / 127.5 - 1
+    seen = made.mask.numpy() >= 0.5
+    row, column = np.nonzero(seen)
+    # On a bulge the normals lean to the side on which they lie: right is red, up is green.
+    assert np.corrcoef(column, red[seen])[0, 1] > 0.8
+    assert np.corrcoef(row, green[seen])[0, 1] < -0.8
+    assert (blue[seen] > 0).all()
+    assert np.allclose((red**2 + green**2 + blue**2)[seen], 1, atol=0.05)
+    assert (pixels(folder / "normal.png")[~seen] == 0).all()
+
+
+def test_the_glb_is_textured_and_seen_through_camera_json_covers_the_mask(folder: Path) -> None:
+    solid = trimesh.load(folder / "mesh.glb", force="mesh")
+    material = solid.visual.material
+    assert (material.metallicFactor, material.roughnessFactor) == (0.0, 1.0)
+    assert np.array_equal(np.asarray(material.baseColorTexture.convert("RGB")), pixels(folder / "texture.png"))
+    facts = json.loads((folder / "camera.json").read_text())
+    mask = pixels(folder / "mask.png") > 127
+    covered = drawn(solid.vertices, solid.faces, facts)
+    assert (covered & mask).sum() / (covered | mask).sum() > 0.9
+    assert np.all(solid.face_normals[:, 2] > 0)
+
+
+def test_mesh_colours_are_the_photo_s_where_the_camera_sees_them(folder: Path) -> None:
+    solid = trimesh.load(folder / "mesh.glb", force="mesh")
+    facts = json.loads((folder / "camera.json").read_text())
+    x, y, z, _ = np.array(facts["world_to_camera_opencv"]) @ np.c_[solid.vertices, np.ones(len(solid.vertices))].T
+    column, row = facts["centre_px"][0] + facts["focal_px"] * np.stack((x, y)) / z
+    seen = pixels(folder / "reconstruction.png")[row.round().astype(int), column.round().astype(int)]
+    colours = np.asarray(solid.visual.to_color().vertex_colors)[:, :3]
+    # Nearest pixels on both sides: a vertical flip of the texture or the camera would miss by tens.
+    assert np.median(np.abs(colours - seen)) < 6
+
+
+def test_the_obj_finds_its_texture_after_the_folder_moved(folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(folder, moved)
+    solid = trimesh.load(moved / "mesh.obj", process=False, force="mesh")
+    assert np.array_equal(np.asarray(solid.visual.material.image.convert("RGB")), pixels(folder / "texture.png"))
+    glb = trimesh.load(folder / "mesh.glb", force="mesh")
+    assert np.allclose(np.sort(solid.vertices, axis=0), np.sort(glb.vertices, axis=0), atol=1e-5)
+    by_obj = np.asarray(solid.visual.to_color().vertex_colors)[:, :3].mean(axis=0)
+    by_glb = np.asarray(glb.visual.to_color().vertex_colors)[:, :3].mean(axis=0)
+    assert np.allclose(by_obj, by_glb, atol=2)
+
+
+def test_light_json_says_where_the_light_stands(folder: Path) -> None:
+    light = json.loads((folder / "light.json").read_text())
+    brightness = pixels(folder / "reconstruction.png").mean(axis=-1)
+    albedo = pixels(folder / "albedo.png").mean(axis=-1)
+    lit = np.where(pixels(folder / "mask.png") > 127, brightness / albedo.clip(1), np.nan)
+    half = lit.shape[1] // 2
+    assert (light["x"] > 0) == (np.nanmean(lit[:, half:]) > np.nanmean(lit[:, :half]))
+    assert (light["y"] > 0) == (np.nanmean(lit[:half]) > np.nanmean(lit[half:]))
+
+
+def test_an_existing_folder_is_replaced_only_on_request(made: Reconstruction, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    write_result(made, target)
+    (target / "old").touch()
+    with pytest.raises(UsageError, match="--overwrite"):
+        write_result(made, target)
+    assert (target / "old").exists()
+    write_result(made, target, overwrite=True)
+    assert sorted(path.name for path in target.iterdir()) == FILES
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_empty_folder_and_missing_parents_are_fine(made: Reconstruction, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for target in (tmp_path / "empty", tmp_path / "a" / "b" / "out"):
+        write_result(made, target)
+        assert (target / "mesh.glb").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "empty"]
+
+
+def test_a_link_to_a_folder_stays_a_link(made: Reconstruction, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    write_result(made, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "mesh.glb").is_file()
+
+
+def test_targets_that_cannot_be_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "photo.jpg").touch()
+    with pytest.raises(UsageError, match="is a file"):
+        check_target(tmp_path / "file", overwrite=True)
+    with pytest.raises(UsageError, match="cannot be written to"):
+        check_target(tmp_path / "file" / "out", overwrite=False)
+    with pytest.raises(UsageError, match="holds no g2s result"):
+        check_target(tmp_path / "holiday", overwrite=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="where you stand"):
+        check_target(Path(), overwrite=True)
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, RuntimeError])
+def test_nothing_is_left_of_a_run_that_failed(tmp_path: Path, failure: type[BaseException]) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "precious").touch()
+    for target in (tmp_path / "deep" / "new", kept):
+        with pytest.raises(failure), built_beside(target) as building:
+            (building / "half").touch()
+            raise failure
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert [path.name for path in kept.iterdir()] == ["precious"]
+
+
+def test_a_full_disk_is_said_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(G2SError, match="No space left on device"), built_beside(tmp_path / "out"):
+        raise OSError(28, "No space left on device")
+
+
+def resave(folder: Path, **changes: object) -> None:
+    """Write the state again with tensors replaced (None: left out) or metadata changed."""
+    path = folder / "state.safetensors"
+    with safe_open(path, framework="pt") as file:
+        facts, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name, value in changes.items():
+        if isinstance(value, str):
+            facts[name] = value
+        elif value is None:
+            del tensors[name]
+        else:
+            tensors[name] = value
+    save_file(tensors, path, facts)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+DAMAGE = {
+    "another version": (lambda folder: resave(folder, schema="99"), "another version of g2s .schema 99, not 1"),
+    "no state": (lambda folder: (folder / "state.safetensors").unlink(), "is not a g2s result folder"),
+    "truncated": (lambda folder: truncate(folder / "state.safetensors"), "is damaged"),
+    "garbage": (lambda folder: (folder / "state.safetensors").write_bytes(b"\xff" * 500), "is damaged"),
+    "missing tensor": (lambda folder: resave(folder, albedo=None), "is damaged"),
+    "wrong shape": (lambda folder: resave(folder, depth=torch.ones(8, 8)), "is damaged"),
+    "not a number": (lambda folder: resave(folder, light=torch.full((4,), torch.nan)), "is damaged"),
+    "strange camera": (lambda folder: resave(folder, camera='{"lens": 50}'), "is damaged"),
+    "no report": (lambda folder: (folder / "report.json").unlink(), "is damaged"),
+    "broken report": (lambda folder: truncate(folder / "report.json"), "is damaged"),
+    "no folder": (shutil.rmtree, "is not a g2s result folder"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_folders_are_refused_in_one_sentence(folder: Path, tmp_path: Path, damage: str) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    harm, message = DAMAGE[damage]
+    harm(broken)
+    with pytest.raises(G2SError, match=message) as refusal:
+        read_result(broken)
+    assert refusal.value.remedy
+
+
+def test_tensors_that_share_memory_are_written(made: Reconstruction, tmp_path: Path) -> None:
+    weight = torch.randn(4, 4)
+    write_result(replace(made, offset_net={"a": weight, "b": weight.T}), tmp_path / "out")
+    assert torch.equal(read_result(tmp_path / "out").offset_net["b"], weight.T)
