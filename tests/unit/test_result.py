@@ -94,13 +94,16 @@ def test_depth_is_unseen_outside_the_mask_and_16_bits_hold_it(folder: Path, made
     assert np.nanmax(np.abs(1.1 - 0.2 * code / 65535 - depth)) <= 0.2 / 65535
 
 
-@given(depth=st.floats(0.9, 1.1))
-def test_depth_codes_round_to_the_nearest_and_never_to_nothing(depth: float) -> None:
-    code = result.depth_code(np.array([depth, np.nan], dtype=np.float32))
+@given(depth=st.floats(0.9, 1.0999))
+def test_depth_codes_round_to_the_nearest(depth: float) -> None:
+    code = result.depth_code(np.array([depth], dtype=np.float32))
     assert code.dtype == np.uint16
-    assert code[0] >= 1
-    assert code[1] == 0
-    assert abs(1.1 - 0.2 * code[0] / 65535 - depth) <= 0.2 / 65535
+    assert abs(1.1 - 0.2 * code[0] / 65535 - depth) <= 0.55 * 0.2 / 65535
+
+
+def test_depth_codes_keep_nothing_for_what_is_not_there() -> None:
+    far, beyond, near, nothing = result.depth_code(np.array([1.1, 1.2, 0.8, np.nan], dtype=np.float32))
+    assert (far, beyond, near, nothing) == (1, 1, 65535, 0)
 
 
 def test_normals_have_opengl_colours(folder: Path, made: Reconstruction) -> None:
