@@ -55,9 +55,10 @@ def relief_mesh(factors: Factors, mask: Float[Tensor, "h w"], camera: Camera) ->
     points = back_project(factors.depth[None].double(), camera).reshape(-1, 3).cpu().numpy()
     points = (points - (0.0, 0.0, camera.pivot)) * FLIP
     inside = (mask >= 0.5).flatten().cpu().numpy()
+    # Two corners of three: the rim then lies about the mask's edge, where all three would lie half a pixel inside.
     # The grid's triangles turn clockwise as seen from the front; outside, fronts turn counter-clockwise.
     faces = grid_triangles(height, width, torch.device("cpu")).numpy()[:, ::-1]
-    faces = largest_piece(without_curtain(faces[inside[faces].all(axis=1)], points))
+    faces = largest_piece(without_curtain(faces[inside[faces].sum(axis=1) >= 2], points))
     if len(faces) == 0:
         raise G2SError("The photo's mask leaves no surface to make a mesh of.", "Use a photo that fits the category.")
     used, faces = np.unique(faces, return_inverse=True)
@@ -69,13 +70,16 @@ def relief_mesh(factors: Factors, mask: Float[Tensor, "h w"], camera: Camera) ->
 
 
 def without_curtain(faces: Int[ndarray, "m 3"], points: Float[ndarray, "n 3"]) -> Int[ndarray, "k 3"]:
-    """Peel steep triangles off the rim, ring by ring; steep ones inside (beside the nose) stay."""
+    """Peel steep triangles off the rim, ring by ring, then its teeth; steep ones inside (beside the nose) stay.
+
+    A tooth hangs on one edge alone; smoothing the rim would fold it over.
+    """
     a, b, c = points[faces].swapaxes(0, 1)
     normal = np.cross(b - a, c - a)
     steep = normal[:, 2] < np.cos(np.radians(STEEPEST_DEG)) * np.linalg.norm(normal, axis=1)
     while (peel := steep & _open_edges(faces).any(axis=1)).any():
         faces, steep = faces[~peel], steep[~peel]
-    return faces
+    return faces[_open_edges(faces).sum(axis=1) < 2]
 
 
 def largest_piece(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "k 3"]:

@@ -130,6 +130,17 @@ def test_the_glb_is_textured_and_seen_through_camera_json_covers_the_mask(folder
     assert np.all(solid.face_normals[:, 2] > 0)
 
 
+def test_of_a_symmetric_object_the_far_side_is_as_wide_as_the_near_one(made: Reconstruction, tmp_path: Path) -> None:
+    # The photo's left half shows nothing but background: alone it cuts the mesh in two.
+    half = made.mask.clone()
+    half[:, :32] = 0
+    for symmetry in ("off", "on"):
+        write_result(replace(made, mask=half, report={"symmetry": symmetry}), tmp_path / symmetry)
+    alone, both = (trimesh.load(tmp_path / name / "mesh.glb", force="mesh").bounds[:, 0] for name in ("off", "on"))
+    assert alone[0] > -0.6 * alone[1]
+    assert both[0] == pytest.approx(-both[1], abs=0.01)
+
+
 def test_mesh_colours_are_the_photo_s_where_the_camera_sees_them(folder: Path) -> None:
     solid = trimesh.load(folder / "mesh.glb", force="mesh")
     facts = json.loads((folder / "camera.json").read_text())
