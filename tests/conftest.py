@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -14,15 +16,18 @@ torch.set_num_threads(1)
 
 
 def made_up(size: int = 64, seed: int = 0) -> Reconstruction:
-    """Half an ellipsoid with a colour ramp, turned to the photo's right, lit from its upper left."""
+    """Half an ellipsoid with a colour ramp and a red nose, turned to the photo's right, lit from its upper left."""
     camera = Camera(size)
     rng = torch.Generator().manual_seed(seed)
     ticks = (torch.arange(size) - camera.centre) / camera.centre
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
     bulge = (1 - (x / 0.75) ** 2 - (y / 0.85) ** 2).clamp(min=0).sqrt()
+    albedo = torch.stack((0.4 * x, 0.4 * y, 0.2 + 0 * x)) + 0.05 * torch.rand(3, size, size, generator=rng)
+    nose = (x.abs() < 0.08) & (y.abs() < 0.08)
+    albedo[:, nose] = torch.tensor([1.0, -1.0, -1.0])[:, None]
     factors = Factors(
         depth=1.02 - 0.05 * bulge,
-        albedo=torch.stack((0.6 * x, 0.6 * y, 0.2 + 0 * x)) + 0.05 * torch.rand(3, size, size, generator=rng),
+        albedo=albedo,
         view=torch.tensor([0.05, -0.25, 0.03, 0.004, -0.003, 0.0]),
         light=torch.tensor([0.45, 0.5, 0.4, 0.3]),
     )
@@ -39,6 +44,11 @@ def made_up(size: int = 64, seed: int = 0) -> Reconstruction:
         camera=camera,
         report={"g2s": "0.1.0", "seed": seed, "warnings": []},
     )
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[..., Reconstruction]:
+    return made_up
 
 
 @pytest.fixture(scope="session")

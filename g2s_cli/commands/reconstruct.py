@@ -44,12 +44,15 @@ def reconstruct(
     output.set(quiet=quiet, verbose=verbose)
 
     from g2s_cli import pipeline
+    from g2s_cli.photo import open_photo
     from g2s_cli.result import check_target, write_result
     from g2s_cli.zoo.catalog import load_category
 
-    # What takes no time is refused before what takes minutes.
-    load_category(category).preset(preset)
+    # What cannot work is refused here, before weights are read: options, the folder, the photo.
+    kind = load_category(category)
+    kind.preset(preset)
     check_target(out, overwrite=overwrite)
+    open_photo(photo, kind.working_size)
     with output.watch() as watch:
         made = pipeline.reconstruct(
             photo, category=category, preset=preset, symmetry=symmetry, seed=seed, device=device, watch=watch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from conftest import made_up
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -69,8 +69,10 @@ def test_the_folder_holds_every_file_and_nothing_else(folder: Path) -> None:
 
 @settings(max_examples=6, deadline=None)
 @given(size=st.integers(9, 20), seed=st.integers(0, 2**32))
-def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, size: int, seed: int) -> None:
-    made = made_up(size, seed)
+def test_what_is_written_is_read_back(
+    make: Callable[..., Reconstruction], tmp_path_factory: pytest.TempPathFactory, size: int, seed: int
+) -> None:
+    made = make(size, seed)
     target = tmp_path_factory.mktemp("trip") / "out"
     write_result(made, target)
     back = read_result(target)

@@ -1,0 +1,51 @@
+"""The installed command, as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from g2s_cli.result import Reconstruction, write_result
+
+Start = Callable[..., "subprocess.Popen[str]"]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+# A wide, plain terminal and one thread: what is printed does not depend on who runs the tests.
+PLAIN = os.environ | {"COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """Start g2s in the test's folder."""
+
+    def start(*arguments: object) -> subprocess.Popen[str]:
+        command = [Path(sys.executable).with_name("g2s"), *map(str, arguments)]
+        return subprocess.Popen(
+            command, cwd=tmp_path, env=PLAIN, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    return start
+
+
+@pytest.fixture
+def g2s(start: Start) -> Run:
+    """Run g2s in the test's folder; exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        process = start(*arguments)
+        stdout, stderr = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    return run
+
+
+@pytest.fixture
+def out(made: Reconstruction, tmp_path: Path) -> Path:
+    """A made-up result folder."""
+    write_result(made, tmp_path / "out")
+    return tmp_path / "out"

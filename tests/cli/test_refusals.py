@@ -1,0 +1,114 @@
+"""What g2s refuses: one sentence on stderr, its exit code, nothing on stdout, nothing left on disk."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+FACE = Path(__file__).parent.parent / "data" / "face.png"
+Files = Callable[[Path], object]
+
+
+def truncated(path: Path) -> None:
+    Image.open(FACE).save(path)
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def animated(path: Path) -> None:
+    Image.new("RGB", (32, 32)).save(path, save_all=True, append_images=[Image.new("RGB", (32, 32), "red")])
+
+
+BAD_PHOTOS: dict[str, tuple[Files, str]] = {
+    "nosuch.jpg": (lambda _: None, "There is no file"),
+    "text.jpg": (lambda path: path.write_text("not a photo"), "is not an image"),
+    "truncated.jpg": (truncated, "is damaged or incomplete"),
+    "dot.png": (lambda path: Image.new("RGB", (1, 1)).save(path), "1x1 pixels"),
+    "huge.png": (lambda path: Image.new("1", (20_000, 20_000)).save(path), "too large"),
+    "moving.gif": (animated, "holds several pictures"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PHOTOS)
+def test_photos_that_cannot_be_used(tmp_path: Path, g2s: Callable, name: str) -> None:
+    make, reason = BAD_PHOTOS[name]
+    make(tmp_path / name)
+    before = sorted(tmp_path.iterdir())
+    answer = g2s("reconstruct", name, "-o", "result")
+    assert answer.returncode == 3
+    assert answer.stdout == ""
+    assert answer.stderr.startswith("g2s: ")
+    assert reason in answer.stderr
+    assert name in answer.stderr
+    assert answer.stderr.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+BAD_USAGE = {
+    "unknown category": (["reconstruct", FACE, "--category", "synfacs", "-o", "new"], "Did you mean synface?"),
+    "unknown preset": (["reconstruct", FACE, "--preset", "magic", "-o", "new"], "fast"),
+    "unknown device": (["reconstruct", FACE, "--device", "abacus", "-o", "new"], "abacus"),
+    "folder in the way": (["reconstruct", FACE, "-o", "full"], "--overwrite"),
+    "somebody's folder": (["reconstruct", FACE, "-o", "full", "--overwrite"], "will not delete it"),
+    "not a result": (["rotate", "full", "--yaw", "5"], "is not a g2s result folder"),
+    "no light": (["relight", "full"], "--light"),
+    "half a light": (["relight", "full", "--light", "0.3"], "two numbers X,Y"),
+    "no number": (["relight", "full", "--light", "0,nan"], "two numbers X,Y"),
+    "frames of one light": (["relight", "full", "--light", "0,0", "--frames", "5"], "another --light"),
+    "no angle": (["rotate", "full", "--yaw", "left"], "-20:20"),
+    "too far": (["rotate", "full", "--yaw", "-20:200"], "-90 and 90"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_USAGE)
+def test_usage_that_cannot_be_meant(tmp_path: Path, g2s: Callable, case: str) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "diary.txt").touch()
+    arguments, hint = BAD_USAGE[case]
+    answer = g2s(*arguments)
+    assert answer.returncode == 2
+    assert answer.stdout == ""
+    assert hint in answer.stderr
+    assert answer.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.rglob("*")] == ["full", "diary.txt"]
+
+
+def test_options_that_do_not_exist_are_typers_to_refuse(g2s: Callable) -> None:
+    answer = g2s("reconstruct", FACE, "--colour", "red")
+    assert answer.returncode == 2
+    assert answer.stdout == ""
+    assert "--colour" in answer.stderr
+
+
+@pytest.mark.parametrize("verb", [("rotate", "--yaw", "5"), ("relight", "--light", "0,0")])
+def test_a_damaged_result(g2s: Callable, out: Path, verb: tuple[str, ...]) -> None:
+    state = out / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-100])
+    answer = g2s(verb[0], out, *verb[1:])
+    assert answer.returncode == 1
+    assert "is damaged" in answer.stderr
+    assert answer.stderr.count("\n") == 1
+    assert not (out / verb[0]).exists()
+
+
+def test_verbose_shows_where_a_failure_comes_from(g2s: Callable) -> None:
+    answer = g2s("reconstruct", "nosuch.jpg", "-v")
+    assert answer.returncode == 3
+    assert "Traceback" in answer.stderr
+    assert answer.stderr.splitlines()[-1].startswith("g2s: There is no file")
+
+
+def test_ctrl_c_halfway_leaves_nothing(tmp_path: Path, start: Callable) -> None:
+    process = start("reconstruct", FACE, "-o", "result")
+    line = process.stderr.readline()  # the first step is over, the next under way
+    assert "iterations" in line
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stdout == ""
+    assert stderr.splitlines()[-1] == "g2s: Stopped; nothing was written."
+    assert "Traceback" not in stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,116 @@
+"""What g2s prints and writes when all is well: paths and data on stdout, words on stderr."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from g2s_cli import __version__
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB")).astype(float)
+
+
+def frames(path: Path) -> int:
+    with Image.open(path) as picture:
+        return picture.n_frames
+
+
+def test_version_and_help(g2s: Callable) -> None:
+    assert g2s("--version").stdout == f"g2s {__version__}\n"
+    answer = g2s("--help")
+    assert answer.returncode == 0
+    for word in ("reconstruct", "relight", "rotate", "Exit codes", "Examples"):
+        assert word in answer.stdout
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    loaded = "import sys, g2s_cli.app; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", loaded], check=True)
+
+
+def test_completion_is_offered(g2s: Callable) -> None:
+    assert "--install-completion" in g2s("--help").stdout
+
+
+def test_rotating_by_nothing_is_the_reconstruction(g2s: Callable, out: Path) -> None:
+    answer = g2s("rotate", out, "--yaw", "0:0")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.splitlines() == [str(out / "rotate" / "000.png")]
+    assert np.abs(pixels(out / "rotate" / "000.png") - pixels(out / "reconstruction.png")).max() <= 1
+
+
+def test_relighting_with_its_own_light_is_the_reconstruction(g2s: Callable, out: Path) -> None:
+    answer = g2s("relight", out, "--light-from", out)
+    assert answer.returncode == 0, answer.stderr
+    assert np.abs(pixels(out / "relight" / "000.png") - pixels(out / "reconstruction.png")).max() <= 1
+
+
+def test_negative_ranges_parse_and_positive_yaw_is_to_the_right(g2s: Callable, out: Path) -> None:
+    answer = g2s("rotate", out, "--yaw", "-20:20", "--frames", "5", "--json")
+    assert answer.stderr == ""
+    document = json.loads(answer.stdout)
+    assert [round(frame["yaw_deg"]) for frame in document["frames"]] == [-20, -10, 0, 10, 20]
+    assert frames(out / "rotate" / "rotate.gif") == 8  # there and back
+    noses = [nose_column(pixels(Path(frame["file"]))) for frame in document["frames"]]
+    assert (np.diff(noses) > 1).all()
+
+
+def test_positive_pitch_looks_up(g2s: Callable, out: Path) -> None:
+    g2s("rotate", out, "--pitch", "-15:15", "--frames", "2")
+    down, up = (nose_row(pixels(out / "rotate" / f"{k:03d}.png")) for k in range(2))
+    assert up < down - 3
+
+
+def nose_column(image: np.ndarray) -> float:
+    return np.nonzero(redness(image) > 100)[1].mean()
+
+
+def nose_row(image: np.ndarray) -> float:
+    return np.nonzero(redness(image) > 100)[0].mean()
+
+
+def redness(image: np.ndarray) -> np.ndarray:
+    return image[..., 0] - image[..., 1:].max(axis=-1)
+
+
+def test_light_from_the_right_brightens_the_right(g2s: Callable, out: Path) -> None:
+    answer = g2s("relight", out, "--light", "-1,0", "--light", "1,0", "--light", "0,1", "--light", "0,-1")
+    assert [Path(line).name for line in answer.stdout.splitlines()] == [
+        "000.png",
+        "001.png",
+        "002.png",
+        "003.png",
+        "relight.gif",
+    ]
+    seen = pixels(out / "mask.png").mean(axis=-1) > 127
+    left, right, top, bottom = (pixels(out / "relight" / f"{k:03d}.png").mean(axis=-1) for k in range(4))
+    columns, rows = (np.where(seen, index, np.nan) for index in np.indices(seen.shape)[::-1])
+    on_the_right, low = columns > np.nanmedian(columns) + 8, rows > np.nanmedian(rows) + 8
+    on_the_left, high = columns < np.nanmedian(columns) - 8, rows < np.nanmedian(rows) - 8
+    assert (right - left)[on_the_right].mean() > 10 > -10 > (right - left)[on_the_left].mean()
+    assert (top - bottom)[high].mean() > 10 > -10 > (top - bottom)[low].mean()
+
+
+def test_frames_walk_from_light_to_light_and_replace_earlier_ones(g2s: Callable, out: Path) -> None:
+    g2s("relight", out, *["--light", "0,0"] * 3)
+    answer = g2s("relight", out, "--light", "-1,0", "--light", "1,0.5", "--frames", "2", "--json", "-q")
+    document = json.loads(answer.stdout)
+    assert [frame["light"] for frame in document["frames"]] == [[-1, 0], [1, 0.5]]
+    assert sorted(path.name for path in (out / "relight").iterdir()) == ["000.png", "001.png", "relight.gif"]
+
+
+@pytest.mark.parametrize("option", [["--pitch", "15"], ["--yaw", "15"]])
+def test_one_angle_is_one_picture(g2s: Callable, out: Path, option: list[str]) -> None:
+    answer = g2s("rotate", out, *option)
+    assert answer.stdout.splitlines() == [str(out / "rotate" / "000.png")]
+    assert np.abs(pixels(out / "rotate" / "000.png") - pixels(out / "reconstruction.png")).max() > 10
