@@ -12,7 +12,7 @@ from g2s_cli import __version__
 from g2s_cli.commands.reconstruct import reconstruct
 from g2s_cli.commands.relight import relight
 from g2s_cli.commands.rotate import rotate
-from g2s_cli.console import Output
+from g2s_cli.console import output
 from g2s_cli.errors import G2SError, MemoryShortageError
 
 EPILOG = """
@@ -59,10 +59,11 @@ for verb in (reconstruct, relight, rotate):
     app.command(no_args_is_help=True)(verb)
 
 
-def _version(asked: bool) -> None:
+def _version(asked: bool) -> bool:
     if asked:
         sys.stdout.write(f"g2s {__version__}\n")
         raise typer.Exit
+    return asked
 
 
 @app.callback()
@@ -76,9 +77,8 @@ def root(
 
 def main() -> None:
     """Run the command line; never returns."""
-    output = Output()
     try:
-        app(obj=output, prog_name="g2s")
+        app(prog_name="g2s")
     except G2SError as error:
         output.fail(str(error))
         sys.exit(error.exit_code)
@@ -86,8 +86,9 @@ def main() -> None:
         if _is_memory_shortage(error):
             output.fail("The memory ran out. Close other programs, or use --device cpu.")
             sys.exit(MemoryShortageError.exit_code)
+        said = (str(error).splitlines() or [""])[0].rstrip(".")
         where = "" if output.verbose else " Run it again with -v to see where."
-        output.fail(f"Something failed inside g2s: {type(error).__name__}: {error}{where}")
+        output.fail(f"Something failed inside g2s: {type(error).__name__}: {said}.{where}")
         sys.exit(1)
 
 

@@ -17,7 +17,7 @@ from g2s_cli.method.progress import Silent, Watch
 
 
 class Output:
-    """Where a command speaks. One a process; the command's own options say how much it says."""
+    """Where a command speaks; its -q and -v say how much."""
 
     def __init__(self) -> None:
         self.people = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
@@ -106,3 +106,7 @@ class LiveProgress:
         seconds = time.perf_counter() - self._started
         steps = f"{self._done} iterations" if self._done != 1 else "1 iteration"
         self.bar.console.print(f"{self._step:<28} {steps:>16}   loss {self._loss:.4f} {seconds:8.1f} s")
+
+
+# One a process, as stdout and stderr are.
+output = Output()

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from g2s_cli.commands.options import Device, Json, Quiet, Verbose
-from g2s_cli.console import Output
+from g2s_cli.console import output
 
 Symmetry = Literal["on", "off", "first-stage"]
 
@@ -20,7 +20,6 @@ KEY_FILES = ("mesh.glb", "mesh.obj", "reconstruction.png", "report.json")
 
 
 def reconstruct(
-    context: typer.Context,
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="An image of one object of the category.")],
     category: Annotated[str, typer.Option("--category", "-c", help="What the photo shows.")] = "synface",
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the result goes.")] = Path("out"),
@@ -40,7 +39,6 @@ def reconstruct(
 
     Example: g2s reconstruct face.png --category synface -o out/
     """
-    output: Output = context.obj
     output.set(quiet=quiet, verbose=verbose)
 
     from g2s_cli import pipeline

@@ -10,14 +10,13 @@ import typer
 
 from g2s_cli.commands.frames import write_frames
 from g2s_cli.commands.options import Device, Json, Quiet, ShownBy, Verbose, read_light
-from g2s_cli.console import Output
+from g2s_cli.console import output
 from g2s_cli.errors import UsageError
 
 Light = tuple[float, float]
 
 
 def relight(
-    context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that g2s reconstruct made.")],
     light: Annotated[
         list[str] | None,
@@ -38,9 +37,10 @@ def relight(
 ) -> None:
     """Light the object anew: pictures in OUT/relight, and a GIF if there are several.
 
-    Pictures of an earlier relight are replaced. Example: g2s relight out/ --light -0.8,0.3 --light 0.8,0.3 --frames 12
+    Pictures of an earlier relight are replaced.
+
+    Example: g2s relight out/ --light -0.8,0.3 --light 0.8,0.3 --frames 12
     """
-    output: Output = context.obj
     output.set(quiet=quiet, verbose=verbose)
     lights = [read_light(text) for text in light or ()]
     asked = len(lights) + len(light_from or ())

@@ -10,15 +10,14 @@ import typer
 
 from g2s_cli.commands.frames import write_frames
 from g2s_cli.commands.options import Device, Json, Quiet, ShownBy, Verbose, read_turn
-from g2s_cli.console import Output
+from g2s_cli.console import output
 
 
 def rotate(
-    context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that g2s reconstruct made.")],
     yaw: Annotated[
         str | None,
-        typer.Option("--yaw", metavar="A:B", help="Degrees; positive turns towards the photo's right. -20:20 if bare."),
+        typer.Option("--yaw", metavar="A:B", help="Degrees; positive turns to the photo's right."),
     ] = None,
     pitch: Annotated[str | None, typer.Option("--pitch", metavar="A:B", help="Degrees; positive turns up.")] = None,
     frames: Annotated[int, typer.Option("--frames", min=2, help="Pictures from A to B.")] = 9,
@@ -30,10 +29,11 @@ def rotate(
 ) -> None:
     """Turn the object from where the photo saw it: pictures in OUT/rotate, and a GIF if there are several.
 
-    One angle, such as --yaw 20, is one picture. Pictures of an earlier rotate are replaced.
+    One angle, such as --yaw 20, is one picture; without --yaw and --pitch the yaw is -20:20. Pictures of an
+    earlier rotate are replaced.
+
     Example: g2s rotate out/ --yaw -20:20 --frames 15
     """
-    output: Output = context.obj
     output.set(quiet=quiet, verbose=verbose)
     yaws = read_turn(yaw or ("-20:20" if pitch is None else "0"), "--yaw")
     pitches = read_turn(pitch or "0", "--pitch")

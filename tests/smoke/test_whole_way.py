@@ -1,0 +1,81 @@
+"""The installed command from a photo to pictures of it, with the embedded category and no short cuts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+FACE = Path(__file__).parent.parent / "data" / "face.png"
+
+
+def g2s(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [Path(sys.executable).with_name("g2s"), *map(str, arguments)]
+    plain = os.environ | {"NO_COLOR": "1", "TERM": "dumb"}
+    return subprocess.run(command, env=plain, capture_output=True, text=True, timeout=600, check=True)
+
+
+def psnr(a: Path, b: Path) -> float:
+    with Image.open(a) as first, Image.open(b) as second:
+        error = np.square(np.asarray(first).astype(float) - np.asarray(second).astype(float)).mean()
+    return 10 * np.log10(255**2 / max(error, 1e-12))
+
+
+@pytest.fixture(scope="module")
+def answer(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    return g2s("reconstruct", FACE, "-o", tmp_path_factory.mktemp("smoke") / "out", "--json")
+
+
+@pytest.fixture(scope="module")
+def out(answer: subprocess.CompletedProcess[str]) -> Path:
+    return Path(json.loads(answer.stdout)["folder"])
+
+
+def test_the_report_tells_what_was_done(answer: subprocess.CompletedProcess[str], out: Path) -> None:
+    report = json.loads(answer.stdout)
+    assert report.items() >= json.loads((out / "report.json").read_text()).items()
+    assert report["command"].startswith("g2s reconstruct ")
+    assert (report["category"], report["seed"]) == ("synface", 0)
+    assert report["inversion_psnr_db"] > 22
+    assert report["reconstruction_psnr_db"] > 22
+    assert sum(report["seconds"].values()) == pytest.approx(2 * report["seconds"]["total"], rel=0.05)
+    assert all(Path(path).is_file() for path in report["files"].values())
+    # Words for people, a line a step, went to the other stream.
+    assert "iterations" in answer.stderr
+    assert "PSNR" in answer.stderr
+
+
+def test_the_mesh_is_a_face_that_looks_along_z(out: Path) -> None:
+    solid = trimesh.load(out / "mesh.glb", force="mesh")
+    width, height, depth = solid.extents
+    assert 0.08 < width < 0.18
+    assert 0.08 < height < 0.18
+    assert depth > 0.03
+    right, up, towards = solid.vertices.T
+    central = (np.abs(right) < 0.15 * width) & (np.abs(up) < 0.25 * height)
+    assert towards[central].mean() > towards.mean() + 0.01
+
+
+@pytest.mark.parametrize("by", ["mesh", "gan"])
+def test_both_ways_of_showing_it(out: Path, by: str) -> None:
+    g2s("relight", out, "--light", "-1,0", "--light", "1,0", "--by", by)
+    with Image.open(out / "relight" / "000.png") as left, Image.open(out / "relight" / "001.png") as right:
+        change = np.asarray(right).astype(float).mean(axis=-1) - np.asarray(left).astype(float).mean(axis=-1)
+    third = change.shape[1] // 3
+    assert change[:, -third:].mean() > change[:, :third].mean() + 5
+    g2s("rotate", out, "--yaw", "-20:20", "--frames", "3", "--by", by)
+    assert len(list((out / "rotate").glob("*.png"))) == 3
+
+
+def test_its_own_light_and_view_give_the_reconstruction(out: Path) -> None:
+    g2s("relight", out, "--light-from", out)
+    g2s("rotate", out, "--yaw", "0:0")
+    for name in ("relight", "rotate"):
+        assert psnr(out / name / "000.png", out / "reconstruction.png") > 35

@@ -1,0 +1,61 @@
+"""What is said on which stream, and how much."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from g2s_cli.console import LiveProgress, Output
+from g2s_cli.method.progress import Watch
+
+
+def run(watch: Watch) -> None:
+    watch.begin("albedo", 30)
+    watch.advance(10, 0.5)
+    watch.advance(30, 0.25)
+    watch.note("Half way [there].")
+    watch.begin("shape", 5)
+    watch.advance(5, 0.125)
+
+
+def test_away_from_a_terminal_a_step_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with Output().watch() as watch:
+        run(watch)
+    stdout, stderr = capsys.readouterr()
+    assert stdout == ""
+    note, albedo, shape = stderr.splitlines()
+    assert note == "Note: Half way [there]."
+    assert albedo.split()[:5] == ["albedo", "30", "iterations", "loss", "0.2500"]
+    assert shape.split()[:5] == ["shape", "5", "iterations", "loss", "0.1250"]
+
+
+def test_on_a_terminal_there_is_a_bar_with_loss_and_time_left() -> None:
+    screen = io.StringIO()
+    live = LiveProgress(Console(file=screen, force_terminal=True, width=120, markup=False))
+    with live.bar:
+        run(live)
+        live.bar.refresh()
+        shown = screen.getvalue()
+        assert "5/5" in shown
+        assert "loss 0.1250" in shown
+        assert "0:00:00" in shown
+
+
+def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    output = Output()
+    output.set(quiet=True, verbose=False)
+    with output.watch() as watch:
+        run(watch)
+    output.say("Done.")
+    assert capsys.readouterr() == ("", "")
+    output.put("out/")
+    assert capsys.readouterr().out == "out/\n"
+
+
+def test_a_watch_that_a_failure_cuts_short_leaves_no_line_for_the_step(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), Output().watch() as watch:
+        watch.begin("albedo", 30)
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err.strip() == ""
