@@ -222,12 +222,14 @@ def _asked(
 
 def _start(kind: Category, effort: Preset, gan: Gan, machine: Machine) -> tuple[FactorNets, Projector]:
     """The networks a preset begins with, and what will follow its views and lights."""
-    if effort.trained:
-        tensors = _trained_tensors(kind)
+    tensors = _trained_tensors(kind) if effort.trained or effort.follow == "linear" else {}
+    nets = trained_nets(tensors, kind) if effort.trained else fresh_nets(kind)
+    if effort.follow == "linear":
         projector: Projector = LinearProjector(tensors["directions"].to(machine.device))
-        return trained_nets(tensors, kind).to(machine.device, machine.dtype), projector
-    encoder = OffsetEncoder(kind.working_size, gan.generator.latent_size).to(machine.device)
-    return fresh_nets(kind).to(machine.device, machine.dtype), _encoder_projector(kind, gan, encoder, machine)
+    else:
+        encoder = OffsetEncoder(kind.working_size, gan.generator.latent_size).to(machine.device)
+        projector = _encoder_projector(kind, gan, encoder, machine)
+    return nets.to(machine.device, machine.dtype), projector
 
 
 def _projector_of(made: Reconstruction, kind: Category, gan: Gan, machine: Machine) -> Projector:

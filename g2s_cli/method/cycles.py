@@ -108,7 +108,8 @@ def fit(
 ) -> Factors:
     """All cycles for one photo. Changes the networks it is given; returns the photo's factors.
 
-    mask: the object's, which places the weak prior, whether or not the losses are confined to it.
+    mask: the object's, which places the weak prior, whether or not the losses are confined to it. A cycle
+    without iterations of step 3 has no use for step 2.
     """
     if preset.prior:
         shape = ellipsoid(mask, category.ellipsoid)
@@ -121,13 +122,14 @@ def fit(
             Fit(count, preset.rate, preset.decay) for count in (stage.albedo, stage.project, stage.shape)
         )
         fit_albedo(nets, target, guides.perceptual, albedo, watch, symmetric=False)
-        own = as_it_is(nets, target, generator)
-        pseudo = pseudo_sampler(nets, target, guides.views, guides.lights, preset.batch, rng)
-        if isinstance(projector, EncoderProjector):
-            fit_offset(projector, generator, pseudo, own, target, guides.distance, project, watch)
-        samples = collect(projector, generator, pseudo, own, target, preset.samples, guides.parser)
-        flips = symmetric and not preset.trained
-        fit_shape(nets, target, samples, guides.perceptual, relief, preset.batch, rng, watch, symmetric=flips)
+        if relief.iterations:
+            own = as_it_is(nets, target, generator)
+            pseudo = pseudo_sampler(nets, target, guides.views, guides.lights, preset.batch, rng)
+            if isinstance(projector, EncoderProjector):
+                fit_offset(projector, generator, pseudo, own, target, guides.distance, project, watch)
+            samples = collect(projector, generator, pseudo, own, target, preset.samples, guides.parser)
+            flips = symmetric and not preset.trained
+            fit_shape(nets, target, samples, guides.perceptual, relief, preset.batch, rng, watch, symmetric=flips)
     with torch.no_grad():
         image = target.image[None]
         canonical = nets.canonical(image)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -25,6 +25,7 @@ def l1(a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], mask: Float[Ten
     return masked_mean((a - b).abs(), mask)
 
 
+@runtime_checkable
 class Perceptual(Protocol):
     """A perceptual distance of masked images."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -71,6 +71,7 @@ class Asked:
     light: Float[Tensor, "b 4"]
 
 
+@runtime_checkable
 class Projector(Protocol):
     """What turns pseudo samples into latents near the photo's: step 2's answer."""
 

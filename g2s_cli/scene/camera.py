@@ -46,16 +46,20 @@ class Camera:
         """The principal point, the same in both directions, in pixels (Eq. 4)."""
         return (self.size - 1) / 2
 
-    def rays(self, like: Tensor) -> Float[Tensor, "h w 3"]:
-        """Directions K⁻¹(i, j, 1) of the pixel centres, with z = 1, in the dtype and on the device of `like`."""
-        ticks = (torch.arange(self.size, device=like.device, dtype=like.dtype) - self.centre) / self.focal
+    def rays(self, like: Tensor, margin: int = 0) -> Float[Tensor, "h w 3"]:
+        """Directions K⁻¹(i, j, 1) of the pixel centres, with z = 1, in the dtype and on the device of `like`.
+
+        margin: how many pixels more there are on each side of the picture.
+        """
+        index = torch.arange(-margin, self.size + margin, device=like.device, dtype=like.dtype)
+        ticks = (index - self.centre) / self.focal
         y, x = torch.meshgrid(ticks, ticks, indexing="ij")
         return torch.stack((x, y, torch.ones_like(x)), dim=-1)
 
 
-def back_project(depth: Float[Tensor, "b h w"], camera: Camera) -> Float[Tensor, "b h w 3"]:
+def back_project(depth: Float[Tensor, "b h w"], camera: Camera, margin: int = 0) -> Float[Tensor, "b h w 3"]:
     """Lift a depth map to points of the frame it is given in: P = d K⁻¹ p (paper A.2.1)."""
-    return depth.unsqueeze(-1) * camera.rays(depth)
+    return depth.unsqueeze(-1) * camera.rays(depth, margin)
 
 
 def project(points: Float[Tensor, "*b 3"], camera: Camera) -> Float[Tensor, "*b 2"]:

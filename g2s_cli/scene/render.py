@@ -15,6 +15,9 @@ from g2s_cli.scene.surface import normals
 from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
 from g2s_cli.scene.warp import forward_grid, inverse_grid, sample, warp
 
+# A picture shows the relief going on beyond the canonical frame by this share of its size (one in ...).
+RIM_SHARE = 8
+
 
 @dataclass(frozen=True)
 class Rendering:
@@ -47,9 +50,9 @@ def render(factors: Factors, camera: Camera) -> Rendering:
     diffuse = diffuse_shading(normal, light)
     shading = light[:, 0, None, None] + light[:, 1, None, None] * diffuse
     lit = shade(factors.albedo[None], diffuse, light)
-    seen = visible_depth(depth, view, camera)
+    seen = visible_depth(depth, view, camera, margin=camera.size // RIM_SHARE)
     maps = torch.cat((lit, factors.albedo[None], shading[:, None], normal.permute(0, 3, 1, 2)), dim=1)
-    maps = sample(maps, inverse_grid(seen, view, camera))[0]
+    maps = sample(maps, inverse_grid(seen, view, camera), outside="border")[0]
     turned = torch.einsum("ij,jhw->hwi", rotation(view)[0], maps[7:])
     return Rendering(
         image=maps[:3].clamp(-1, 1),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from g2s_cli.scene.camera import Camera, back_project, project, to_view
 
@@ -80,16 +81,22 @@ def nearest_triangle(
     return winner.view(batch, size, size), nearest.view(batch, size, size)
 
 
-def visible_depth(depth: Float[Tensor, "b h w"], view: Float[Tensor, "b 6"], camera: Camera) -> Float[Tensor, "b h w"]:
+def visible_depth(
+    depth: Float[Tensor, "b h w"], view: Float[Tensor, "b 6"], camera: Camera, margin: int = 0
+) -> Float[Tensor, "b h w"]:
     """Depth of the nearest surface at every pixel centre of a view of a canonical depth map.
 
     Clamped to [0.8, 1.2] scene units; 1.2 exactly where the surface is not seen. Differentiable with respect
     to depth and view: which triangle is seen is held fixed, the depth is that of the ray through the pixel
     centre on the triangle's plane, z = n·a / n·ray, so moving vertices count as well as receding ones.
+
+    margin: the relief goes on this many pixels beyond the canonical picture with the depth of its rim, so that
+    an object the picture cuts off (a neck, a head of hair) does not end there when it turns.
     """
     batch, height, width = depth.shape
-    points = to_view(back_project(depth, camera), view, camera).flatten(1, 2)
-    triangles = grid_triangles(height, width, depth.device)
+    grid = pad(depth.unsqueeze(1), (margin,) * 4, mode="replicate")[:, 0] if margin else depth
+    points = to_view(back_project(grid, camera, margin), view, camera).flatten(1, 2)
+    triangles = grid_triangles(grid.shape[1], grid.shape[2], depth.device)
     winner, _ = nearest_triangle(points, triangles, camera)
     hit = winner >= 0
     index = triangles[winner.clamp(min=0)].view(batch, -1)

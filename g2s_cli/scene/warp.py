@@ -6,6 +6,8 @@ last pixel.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -32,9 +34,11 @@ def inverse_grid(
     return to_grid(project(to_canonical(back_project(seen_depth, camera), view, camera), camera), camera)
 
 
-def sample(maps: Float[Tensor, "b c h w"], grid: Float[Tensor, "b h w 2"]) -> Float[Tensor, "b c h w"]:
-    """Bilinear samples of maps at a grid, zero outside."""
-    return grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+def sample(
+    maps: Float[Tensor, "b c h w"], grid: Float[Tensor, "b h w 2"], outside: Literal["zeros", "border"] = "zeros"
+) -> Float[Tensor, "b c h w"]:
+    """Bilinear samples of maps at a grid; outside the maps zero, or what their border has."""
+    return grid_sample(maps, grid, mode="bilinear", padding_mode=outside, align_corners=True)
 
 
 def warp(

@@ -60,11 +60,13 @@ class Preset:
     """How much work a reconstruction is.
 
     start: "networks" begins from the category's jointly trained networks, "ellipsoid" from fresh ones and
-    the weak prior. stages: one entry a cycle. samples: projected samples a cycle collects. prior: Adam steps
+    the weak prior. follow: whether step 2 learns an "encoder" for the photo, as the paper does, or takes the
+    category's "linear" directions. stages: one entry a cycle. samples: projected samples a cycle collects. prior: Adam steps
     that fit D to the ellipsoid. masked: whether losses see the object alone.
     """
 
     start: Literal["networks", "ellipsoid"]
+    follow: Literal["encoder", "linear"]
     stages: tuple[Stage, ...]
     batch: int
     samples: int
