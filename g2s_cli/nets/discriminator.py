@@ -1,21 +1,21 @@
 """StyleGAN2's discriminator (Karras et al. 2020), frozen and made fast: our perceptual eye.
 
-Blur and stride are folded into single convolutions (`nets.resample`), and all gains, the 1/√2 of the
-residual sum included, into weights. Backward passes reach the image only.
+The same means as the generator's: a depthwise blur beside plain convolutions (`nets.resample`), all gains, the
+1/√2 of the residual sum included, in the weights, channels-last memory, bfloat16 where asked for. Backward
+passes reach the image only.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping as StateDict
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, leaky_relu, linear
 
-from g2s_cli.errors import WeightsError
-from g2s_cli.nets.resample import down_kernel
+from g2s_cli.nets.resample import blur
+from g2s_cli.nets.rosinality import State, equalised, levels, take, take_blur
 from g2s_cli.nets.stylegan2 import GAIN, SLOPE
 
 GROUP = 4  # images that share a mini-batch standard deviation
@@ -28,26 +28,37 @@ class DownBlock(nn.Module):
     bias1: Tensor
     weight2: Tensor
     bias2: Tensor
+    blur2: Tensor
     shortcut: Tensor
+    shortcut_blur: Tensor
 
-    def __init__(self, state: StateDict[str, Tensor], prefix: str) -> None:
+    def __init__(self, state: State, prefix: str, before: int) -> None:
         super().__init__()
-        _register(self, "weight1", _kernel(state, prefix + "conv1.0.weight") * GAIN)
-        self.register_buffer("bias1", _take(state, prefix + "conv1.1.bias").float() * GAIN)
+        _register(self, "weight1", equalised(take(state, f"{prefix}.conv1.0.weight", before, before, 3, 3)) * GAIN)
+        self.register_buffer("bias1", take(state, f"{prefix}.conv1.1.bias", before) * GAIN)
         # The activation's √2 and the residual sum's 1/√2 cancel.
-        _register(self, "weight2", down_kernel(_kernel(state, prefix + "conv2.1.weight")))
-        self.register_buffer("bias2", _take(state, prefix + "conv2.2.bias").float())
-        _register(self, "shortcut", down_kernel(_kernel(state, prefix + "skip.1.weight")) / math.sqrt(2))
+        _register(self, "weight2", equalised(take(state, f"{prefix}.conv2.1.weight", None, before, 3, 3)))
+        self.width = len(self.weight2)
+        self.register_buffer("bias2", take(state, f"{prefix}.conv2.2.bias", self.width))
+        self.register_buffer("blur2", take_blur(state, f"{prefix}.conv2.0.kernel"))
+        shortcut = equalised(take(state, f"{prefix}.skip.1.weight", self.width, before, 1, 1))
+        _register(self, "shortcut", shortcut / math.sqrt(2))
+        self.register_buffer("shortcut_blur", take_blur(state, f"{prefix}.skip.0.kernel"))
 
     def forward(self, maps: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h2 w2"]:
         """Residual path plus shortcut."""
         inner = leaky_relu(conv2d(maps, self.weight1, self.bias1, padding=1), SLOPE, inplace=True)
-        inner = leaky_relu(conv2d(inner, self.weight2, self.bias2, stride=2, padding=2), SLOPE, inplace=True)
-        return inner + conv2d(maps, self.shortcut, stride=2, padding=1)
+        inner = blur(inner, self.blur2, padding=2)
+        inner = leaky_relu(conv2d(inner, self.weight2, self.bias2, stride=2), SLOPE, inplace=True)
+        # A blur of stride 2 would do, but its gradient in bfloat16 is thirty times slower on CPUs.
+        return inner + conv2d(blur(maps, self.shortcut_blur, padding=1), self.shortcut, stride=2)
 
 
 class Discriminator(nn.Module):
-    """D: images (b 3 s s) in [-1, 1] to logits (b 1), and the features on the way."""
+    """D: images (b 3 s s) in [-1, 1] to logits (b 1), and the features on the way.
+
+    Raises WeightsError if the state is not such a network's.
+    """
 
     rgb_weight: Tensor
     rgb_bias: Tensor
@@ -58,23 +69,28 @@ class Discriminator(nn.Module):
     dense1_weight: Tensor
     dense1_bias: Tensor
 
-    def __init__(self, state: StateDict[str, Tensor]) -> None:
+    def __init__(self, state: State) -> None:
         super().__init__()
-        _register(self, "rgb_weight", _kernel(state, "convs.0.0.weight") * GAIN)
-        self.register_buffer("rgb_bias", _take(state, "convs.0.1.bias").float() * GAIN)
-        count = len([name for name in state if name.endswith("conv1.0.weight")])
-        self.size = 4 * 2**count
-        self.blocks = nn.ModuleList(DownBlock(state, f"convs.{i + 1}.") for i in range(count))
-        _register(self, "final_weight", _kernel(state, "final_conv.0.weight") * GAIN)
-        self.register_buffer("final_bias", _take(state, "final_conv.1.bias").float() * GAIN)
-        for index, gain in ((0, GAIN), (1, 1.0)):
-            weight = _take(state, f"final_linear.{index}.weight").float()
-            self.register_buffer(f"dense{index}_weight", weight * (gain / math.sqrt(weight.shape[1])))
-            self.register_buffer(f"dense{index}_bias", _take(state, f"final_linear.{index}.bias").float() * gain)
+        _register(self, "rgb_weight", equalised(take(state, "convs.0.0.weight", None, 3, 1, 1)) * GAIN)
+        width = len(self.rgb_weight)
+        self.register_buffer("rgb_bias", take(state, "convs.0.1.bias", width) * GAIN)
+        self.blocks, self.size = nn.ModuleList(), 4
+        for level in range(1, levels(state, "convs")):
+            block = DownBlock(state, f"convs.{level}", width)
+            self.blocks.append(block)
+            self.size, width = 2 * self.size, block.width
+        _register(self, "final_weight", equalised(take(state, "final_conv.0.weight", None, width + 1, 3, 3)) * GAIN)
+        final = len(self.final_weight)
+        self.register_buffer("final_bias", take(state, "final_conv.1.bias", final) * GAIN)
+        self.register_buffer("dense0_weight", equalised(take(state, "final_linear.0.weight", None, 16 * final)) * GAIN)
+        hidden = len(self.dense0_weight)
+        self.register_buffer("dense0_bias", take(state, "final_linear.0.bias", hidden) * GAIN)
+        self.register_buffer("dense1_weight", equalised(take(state, "final_linear.1.weight", 1, hidden)))
+        self.register_buffer("dense1_bias", take(state, "final_linear.1.bias", 1))
         self.compute_dtype = torch.float32
 
     def with_dtype(self, dtype: torch.dtype) -> Discriminator:
-        """Set the arithmetic of the convolutions; returns itself."""
+        """Set the arithmetic of the convolutions, rounding their weights for good; returns itself."""
         self.compute_dtype = dtype
         self.rgb_weight, self.rgb_bias = self.rgb_weight.to(dtype), self.rgb_bias.to(dtype)
         self.blocks.to(dtype)
@@ -91,7 +107,7 @@ class Discriminator(nn.Module):
         return outputs
 
     def forward(self, image: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b 1"]:
-        """Logits: large for what looks real."""
+        """Logits: large for what looks real. A batch has at most four images, or a multiple of four."""
         maps = self.features(image, len(self.blocks))[-1].float()
         maps = torch.cat((maps, _spread(maps)), dim=1)
         maps = leaky_relu(conv2d(maps, self.final_weight, self.final_bias, padding=1), SLOPE)
@@ -110,18 +126,3 @@ def _spread(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
 
 def _register(module: nn.Module, name: str, tensor: Tensor) -> None:
     module.register_buffer(name, tensor.contiguous(memory_format=torch.channels_last))
-
-
-def _kernel(state: StateDict[str, Tensor], name: str) -> Tensor:
-    """A convolution's weight with its equalised-learning-rate gain."""
-    weight = _take(state, name).float()
-    return weight / math.sqrt(weight[0].numel())
-
-
-def _take(state: StateDict[str, Tensor], name: str) -> Tensor:
-    if name not in state:
-        raise WeightsError(
-            f"These weights are not a StyleGAN2 discriminator in the rosinality layout: {name} is missing.",
-            "Convert the checkpoint to that layout first.",
-        )
-    return state[name]
