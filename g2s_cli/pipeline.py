@@ -32,11 +32,11 @@ from g2s_cli.nets.discriminator import Discriminator
 from g2s_cli.nets.offset import OffsetEncoder
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.photo import open_photo
-from g2s_cli.result import Reconstruction
+from g2s_cli.result import Reconstruction, object_mask, picture
 from g2s_cli.scene.camera import turn
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.light import light_from_user
-from g2s_cli.scene.render import canonical_mask, render, warped_mask
+from g2s_cli.scene.render import render, warped_mask
 from g2s_cli.zoo.catalog import Category, Preset, Symmetry, load_category
 from g2s_cli.zoo.store import load_tensors, part_of, weights_path
 
@@ -109,8 +109,8 @@ def reconstruct(
     rng = torch.Generator().manual_seed(seed)
     clock = _Clock(watch)
 
+    shown = open_photo(Path(photo), kind.image_size)
     gan = load_gan(kind, machine)
-    shown = open_photo(Path(photo), gan.generator.size)
     target_image = shown.image.to(machine.device)
     distance = DiscriminatorDistance(gan.discriminator)
     perceptual = perceptual_distance(gan.discriminator, machine.device)
@@ -192,22 +192,21 @@ def rotate(
 
 def _shown(made: Reconstruction, variants: Sequence[Factors], by: By, device: str) -> list[Float[Tensor, "3 h w"]]:
     """Renderings of changed factors, or what the GAN makes of them."""
-    seen = [render(factors, made.camera) for factors in variants]
     if by == "mesh":
-        return [rendering.image for rendering in seen]
+        return [picture(made, factors) for factors in variants]
     if by != "gan":
         raise UsageError(f"There is no way {by!r} to show a result.", "Use --by mesh or --by gan.")
     machine, kind = Machine.named(device), load_category(made.category)
     gan = load_gan(kind, machine)
     projector = _projector_of(made, kind, gan, machine)
-    canonical = canonical_mask(made.mask, made.factors, made.camera)
-    masks = [warped_mask(canonical, factors, made.camera) for factors in variants]
+    mask = object_mask(made)
+    masks = torch.stack([warped_mask(mask, factors, made.camera) for factors in variants]).round()
+    pseudo = torch.stack([render(factors, made.camera).image for factors in variants]) * masks[:, None]
     with torch.no_grad():
-        latent, mask = made.latent.to(machine.device), made.mask.to(machine.device)
-        shown = resized(gan.generator(latent[None]).clamp(-1, 1), kind.working_size) * mask
-        own = _asked([made.factors], shown, mask[None], machine)
-        pseudo = torch.stack([rendering.image for rendering in seen]) * torch.stack(masks)[:, None]
-        asked = _asked(variants, pseudo, torch.stack(masks), machine)
+        latent, own_mask = made.latent.to(machine.device), made.mask.to(machine.device)
+        shown = resized(gan.generator(latent[None]).clamp(-1, 1), kind.working_size) * own_mask
+        own = _asked([made.factors], shown, own_mask[None], machine)
+        asked = _asked(variants, pseudo, masks, machine)
         return list(gan.generator(latent + projector.offset(asked, own)).clamp(-1, 1).cpu())
 
 

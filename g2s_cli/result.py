@@ -26,7 +26,7 @@ from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.light import user_from_light
 from g2s_cli.scene.mesh import Mesh, camera_pose, relief_mesh, to_bytes
-from g2s_cli.scene.render import Rendering, canonical_mask, render
+from g2s_cli.scene.render import Rendering, canonical_mask, on_white, render, warped_mask
 from g2s_cli.scene.warp import mirrored
 
 SCHEMA = 1
@@ -171,6 +171,20 @@ def _standing(place: Path) -> Path:
     return next(parent for parent in place.parents if parent.exists())
 
 
+def object_mask(made: Reconstruction) -> Float[Tensor, "h w"]:
+    """What of the canonical relief is object. If its halves were taken to be alike, what one side shows the other has.
+
+    Otherwise the far cheek of a turned head ends ragged, where it disappears behind the photo's horizon.
+    """
+    mask = canonical_mask(made.mask, made.factors, made.camera)
+    return mask if made.report.get("symmetry", "off") == "off" else torch.maximum(mask, mirrored(mask))
+
+
+def picture(made: Reconstruction, factors: Factors) -> Float[Tensor, "3 h w"]:
+    """The object under some factors of its own (another view, another light), cut out and laid on white."""
+    return on_white(render(factors, made.camera).image, warped_mask(object_mask(made), factors, made.camera))
+
+
 def save_image(path: Path, image: Float[Tensor, "3 h w"]) -> None:
     """Write an image in [-1, 1] as 8-bit PNG."""
     Image.fromarray(to_bytes(image)).save(path)
@@ -187,21 +201,12 @@ def _write_files(made: Reconstruction, folder: Path) -> None:
     facing = seen.normal.permute(2, 0, 1) * seen.normal.new_tensor((-1.0, 1.0, 1.0))[:, None, None]
     save_image(folder / "normal.png", torch.where(shown, facing, -1.0))  # black says nothing is there
     save_image(folder / "albedo.png", seen.albedo)
-    save_image(folder / "reconstruction.png", seen.image)
-    _write_mesh(folder, relief_mesh(made.factors, _mesh_mask(made), made.camera))
+    save_image(folder / "reconstruction.png", picture(made, made.factors))
+    _write_mesh(folder, relief_mesh(made.factors, object_mask(made), made.camera))
     _write_json(folder / "camera.json", _camera_facts(made))
     _write_json(folder / "light.json", _light_facts(made.factors))
     _write_json(folder / REPORT, made.report)
     _write_state(folder / STATE, made)
-
-
-def _mesh_mask(made: Reconstruction) -> Float[Tensor, "h w"]:
-    """What of the canonical relief is object. If its halves were taken to be alike, what one side shows the other has.
-
-    Otherwise the far cheek of a turned head ends ragged, where it disappears behind the photo's horizon.
-    """
-    mask = canonical_mask(made.mask, made.factors, made.camera)
-    return mask if made.report.get("symmetry", "off") == "off" else torch.maximum(mask, mirrored(mask))
 
 
 def depth_code(depth: Float[np.ndarray, "*shape"]) -> UInt16[np.ndarray, "*shape"]:

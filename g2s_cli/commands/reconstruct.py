@@ -50,7 +50,7 @@ def reconstruct(
     kind = load_category(category)
     kind.preset(preset)
     check_target(out, overwrite=overwrite)
-    open_photo(photo, kind.working_size)
+    open_photo(photo, kind.image_size)
     with output.watch() as watch:
         made = pipeline.reconstruct(
             photo, category=category, preset=preset, symmetry=symmetry, seed=seed, device=device, watch=watch

@@ -13,7 +13,7 @@ from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.light import diffuse_shading, shade
 from g2s_cli.scene.surface import normals
 from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
-from g2s_cli.scene.warp import forward_grid, inverse_grid, sample, warp
+from g2s_cli.scene.warp import forward_grid, inverse_grid, sample
 
 # A picture shows the relief going on beyond the canonical frame by this share of its size (one in ...).
 RIM_SHARE = 8
@@ -71,6 +71,13 @@ def canonical_mask(mask: Float[Tensor, "h w"], factors: Factors, camera: Camera)
 
 
 def warped_mask(canonical: Float[Tensor, "h w"], factors: Factors, camera: Camera) -> Float[Tensor, "h w"]:
-    """A canonical mask seen from the factors' view, 0 or 1."""
-    seen, valid = warp(canonical[None, None], factors.depth[None], factors.view[None], camera)
-    return ((seen[0, 0] > 0.5) & valid[0]).float()
+    """A canonical mask as the factors' view shows it, from 0 to 1 with a soft rim."""
+    depth, view = factors.depth[None], factors.view[None]
+    seen = visible_depth(depth, view, camera, margin=camera.size // RIM_SHARE)
+    mask = sample(canonical[None, None], inverse_grid(seen, view, camera), outside="border")
+    return mask[0, 0] * (seen[0] < VIEW_FAR)
+
+
+def on_white(image: Float[Tensor, "3 h w"], mask: Float[Tensor, "h w"]) -> Float[Tensor, "3 h w"]:
+    """What the mask shows of an image, laid on white."""
+    return image * mask + (1 - mask)

@@ -48,7 +48,7 @@ class LightRanges:
 
 @dataclass(frozen=True)
 class Stage:
-    """Iterations of the three steps of one cycle, and of the mirror-image loss in step 3."""
+    """Iterations of the three steps of one cycle."""
 
     albedo: int
     project: int
@@ -61,8 +61,9 @@ class Preset:
 
     start: "networks" begins from the category's jointly trained networks, "ellipsoid" from fresh ones and
     the weak prior. follow: whether step 2 learns an "encoder" for the photo, as the paper does, or takes the
-    category's "linear" directions. stages: one entry a cycle. samples: projected samples a cycle collects. prior: Adam steps
-    that fit D to the ellipsoid. masked: whether losses see the object alone.
+    category's "linear" directions. stages: one entry a cycle. samples: projected samples a cycle collects.
+    prior: Adam steps that fit D to the ellipsoid. masked: whether losses see the object alone. invert: steps
+    of the inversion.
     """
 
     start: Literal["networks", "ellipsoid"]
@@ -85,10 +86,14 @@ class Preset:
 
 @dataclass(frozen=True)
 class Category:
-    """A kind of object with its GAN, its priors and its presets."""
+    """A kind of object with its GAN, its priors and its presets.
+
+    image_size: of the GAN's pictures; working_size: of the relief, both in pixels.
+    """
 
     name: str
     title: str
+    image_size: int
     working_size: int
     fov_deg: float
     near: float
@@ -138,6 +143,7 @@ def _parse(name: str, data: dict[str, Any]) -> Category:
     return Category(
         name=name,
         title=data["title"],
+        image_size=image["image_size"],
         working_size=image["working_size"],
         fov_deg=image["fov_deg"],
         near=image["near"],

@@ -1,0 +1,39 @@
+# Two commands on a fresh machine: `make demo` (a photo to a mesh) and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+
+.PHONY: demo test lint clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/installed
+	$(BIN)/g2s reconstruct examples/face.png --category synface -o out/ --overwrite
+	$(BIN)/g2s rotate out/ --yaw -30:30 --frames 13 --quiet
+	@echo
+	@echo "The mesh is out/mesh.glb (open it in any 3D viewer); a turntable is out/rotate/rotate.gif."
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) out build dist *.egg-info
+
+$(VENV)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("g2s needs Python 3.11 or newer; name one with make PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/python
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/python
+	$(PIP) -e '.[dev]'
+	touch $@ $(VENV)/installed
