@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.scene.camera import Camera
@@ -30,6 +31,7 @@ from g2s_cli.scene.render import Rendering, canonical_mask, on_white, render, wa
 from g2s_cli.scene.warp import mirrored
 
 SCHEMA = 1
+CUT_PX = 5  # how wide the edge of a cut-out picture is blurred, canonical pixels
 STATE, REPORT = "state.safetensors", "report.json"
 ENCODER = "offset_net."
 # depth.png holds (FARTHEST - depth) / DEPTH_SPAN of its range: the benchmark's convention.
@@ -181,8 +183,13 @@ def object_mask(made: Reconstruction) -> Float[Tensor, "h w"]:
 
 
 def picture(made: Reconstruction, factors: Factors) -> Float[Tensor, "3 h w"]:
-    """The object under some factors of its own (another view, another light), cut out and laid on white."""
-    return on_white(render(factors, made.camera).image, warped_mask(object_mask(made), factors, made.camera))
+    """The object under some factors of its own (another view, another light), cut out and laid on white.
+
+    The cut is softened by a few pixels first: where the relief is steep, a hard one would turn ragged.
+    """
+    soft = avg_pool2d(object_mask(made)[None, None], CUT_PX, 1, CUT_PX // 2, count_include_pad=False)[0, 0]
+    shown = ((warped_mask(soft, factors, made.camera) - 0.25) * 2).clamp(0, 1)
+    return on_white(render(factors, made.camera).image, shown)
 
 
 def save_image(path: Path, image: Float[Tensor, "3 h w"]) -> None:
