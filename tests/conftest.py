@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import hypothesis
 import pytest
 import torch
 
@@ -13,6 +14,9 @@ from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.render import render, warped_mask
 
 torch.set_num_threads(1)
+# The same examples every time, however slow the machine.
+hypothesis.settings.register_profile("g2s", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("g2s")
 
 
 def made_up(size: int = 64, seed: int = 0) -> Reconstruction:

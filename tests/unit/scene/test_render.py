@@ -1,0 +1,111 @@
+"""Φ on a dome with a red nose: what people ask for is what the picture shows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from g2s_cli.scene.camera import Camera, back_project, project, rotation, to_view, turn
+from g2s_cli.scene.factors import Factors
+from g2s_cli.scene.light import light_from_user
+from g2s_cli.scene.render import canonical_mask, lit_texture, on_white, render, warped_mask
+from g2s_cli.scene.visibility import VIEW_FAR
+
+SIZE = 33
+CAMERA = Camera(SIZE)
+FRONT = torch.zeros(6)
+TICKS = torch.linspace(-1, 1, SIZE)
+Y, X = torch.meshgrid(TICKS, TICKS, indexing="ij")
+DISC = (X.square() + Y.square() < 0.6**2).float()
+
+
+def dome(view: Tensor = FRONT, light: tuple[float, float] = (0.0, 0.0)) -> Factors:
+    """A grey dome 0.06 high on a plate at 1.02, red where it is nearest."""
+    depth = 1.02 - 0.06 * (1 - (X / 0.8) ** 2 - (Y / 0.8) ** 2).clamp(min=0).sqrt()
+    albedo = torch.zeros(3, SIZE, SIZE)
+    albedo[:, 15:18, 15:18] = torch.tensor((1.0, -1, -1)).view(3, 1, 1)
+    return Factors(depth, albedo, view, light_from_user(*light, 0.3, 0.7, view))
+
+
+def redness_centre(image: Tensor) -> tuple[float, float]:
+    """Column and row of the red nose, in pixels from the picture's middle."""
+    red = (image[0] - image[1]).clamp(min=0)
+    column, row = (red.sum(dim) @ torch.arange(SIZE).float() / red.sum() for dim in (0, 1))
+    return column.item() - CAMERA.centre, row.item() - CAMERA.centre
+
+
+@pytest.mark.parametrize(
+    ("yaw_deg", "pitch_deg", "direction"),
+    [(15, 0, (1, 0)), (-15, 0, (-1, 0)), (0, 15, (0, -1)), (0, -15, (0, 1))],
+    ids=["right", "left", "up", "down"],
+)
+def test_the_nose_goes_where_the_head_turns(yaw_deg: float, pitch_deg: float, direction: tuple[int, int]) -> None:
+    factors = dome(turn(FRONT, math.radians(yaw_deg), math.radians(pitch_deg)))
+    nose = to_view(back_project(factors.depth[None], CAMERA), factors.view[None], CAMERA)[:, 16:17, 16:17]
+    column, row = (project(nose, CAMERA)[0, 0, 0] - CAMERA.centre).tolist()
+    found = redness_centre(render(factors, CAMERA).image)
+    assert found == pytest.approx((column, row), abs=0.15)
+    assert found == pytest.approx((2 * direction[0], 2 * direction[1]), abs=0.6)
+
+
+@pytest.mark.parametrize("view", [FRONT, torch.tensor((0.1, -0.3, 0.1, 0, 0, 0))], ids=["front", "turned"])
+def test_a_light_on_the_photos_right_brightens_its_right(view: Tensor) -> None:
+    image = render(dome(view, light=(1.0, 0.0)), CAMERA).image.mean(0)
+    assert image[16, 22] > image[16, 10] + 0.1
+    image = render(dome(view, light=(0.0, 1.0)), CAMERA).image.mean(0)
+    assert image[10, 16] > image[22, 16] + 0.1
+
+
+def test_from_the_front_the_maps_are_the_canonical_ones() -> None:
+    factors = dome(light=(0.5, 0.5))
+    seen = render(factors, CAMERA)
+    assert seen.valid.all()
+    torch.testing.assert_close(seen.depth, factors.depth, rtol=0, atol=1e-6)
+    torch.testing.assert_close(seen.albedo, factors.albedo, rtol=0, atol=1e-4)
+    torch.testing.assert_close(seen.image, lit_texture(factors, CAMERA).clamp(-1, 1), rtol=0, atol=1e-4)
+
+
+def test_the_image_is_the_albedo_under_the_shading() -> None:
+    seen = render(dome(torch.tensor((0.1, -0.2, 0.05, 0.002, 0, 0)), light=(0.4, 0.2)), CAMERA)
+    inside = warped_mask(DISC, dome(torch.tensor((0.1, -0.2, 0.05, 0.002, 0, 0))), CAMERA) == 1
+    product = (seen.albedo / 2 + 0.5) * seen.shading * 2 - 1
+    # Both are sampled between pixels, the product before and after.
+    assert (product - seen.image).abs()[:, inside].mean() < 2e-3
+
+
+def test_normals_turn_with_the_object() -> None:
+    view = turn(FRONT, math.radians(20), 0.0)
+    seen = render(dome(view), CAMERA)
+    torch.testing.assert_close(seen.normal.norm(dim=-1), torch.ones(SIZE, SIZE))
+    column, row = redness_centre(seen.image)
+    at_nose = seen.normal[round(row + CAMERA.centre), round(column + CAMERA.centre)]
+    # The nose's canonical normal is (0, 0, 1); the inner sign points away from the viewer.
+    torch.testing.assert_close(at_nose, rotation(view[None])[0, :, 2], rtol=0, atol=0.03)
+
+
+def test_beyond_the_frame_the_relief_goes_on_for_an_eighth_of_it() -> None:
+    shifted = replace(dome(), view=torch.tensor((0, 0, 0, 3 / CAMERA.focal, 0, 0)))
+    assert render(shifted, CAMERA).valid.all()
+    far = replace(dome(), view=torch.tensor((0, 0, 0, 9 / CAMERA.focal, 0, 0)))
+    seen = render(far, CAMERA)
+    assert not seen.valid[:, :3].any()
+    assert (seen.depth[:, :3] == VIEW_FAR).all()
+    assert seen.valid[:, 6:].all()
+
+
+def test_a_mask_comes_back_from_the_photo() -> None:
+    factors = dome(torch.tensor((0.1, -0.25, 0.1, 0.003, -0.002, 0)))
+    in_photo = warped_mask(DISC, factors, CAMERA)
+    assert 0 <= in_photo.min() < in_photo.max() <= 1
+    back = canonical_mask(in_photo, factors, CAMERA)
+    disagree = (back > 0.5) != (DISC > 0.5)
+    assert disagree.sum() < 0.1 * DISC.sum()  # the disc's rim, and what hides behind the dome
+
+
+def test_on_white() -> None:
+    image, mask = torch.full((3, 1, 3), -0.5), torch.tensor([[0.0, 0.5, 1.0]])
+    assert on_white(image, mask)[0].tolist() == [[1.0, 0.25, -0.5]]

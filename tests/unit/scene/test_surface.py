@@ -1,0 +1,56 @@
+"""Normals and roughness of surfaces whose answers are known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from g2s_cli.scene.camera import Camera, back_project
+from g2s_cli.scene.surface import normals, roughness
+
+ONE = torch.zeros(1, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("slope", [(0.0, 0.0, 1.0), (0.5, 0.0, 1.0), (-0.3, 0.8, 1.0)])
+def test_a_plane_has_its_normal_everywhere(slope: tuple[float, float, float]) -> None:
+    camera = Camera(8)
+    wanted = torch.nn.functional.normalize(torch.tensor(slope, dtype=torch.float64), dim=0)
+    found = normals((wanted[2] / (camera.rays(ONE) @ wanted))[None], camera)[0, 1:-1, 1:-1]
+    length = found.norm(dim=-1, keepdim=True)
+    torch.testing.assert_close(found / length, wanted.expand_as(found), rtol=0, atol=1e-12)
+    assert ((length > 0.999) & (length < 1)).all()
+
+
+def test_a_sphere_has_its_radii() -> None:
+    camera, radius = Camera(64), 0.07
+    rays = camera.rays(ONE)
+    # |d r - c| = radius with c = (0, 0, 1): the nearer root.
+    square = rays.square().sum(-1)
+    root = 1 - square * (1 - radius**2)
+    depth = torch.where(root > 0, (1 - root.clamp(min=0).sqrt()) / square, 1.0)
+    towards_centre = (torch.tensor((0, 0, 1.0)) - back_project(depth[None], camera)) / radius
+    found = normals(depth[None], camera)
+    inside = towards_centre[..., 2] > 0.6
+    assert inside.sum() > 1000
+    cosine = (found * towards_centre).sum(-1) / found.norm(dim=-1)
+    assert torch.rad2deg(torch.acos(cosine[inside].clamp(max=1))).max() < 0.25
+
+
+def test_the_outermost_pixels_face_the_camera() -> None:
+    found = normals(torch.rand(2, 5, 5) + 1, Camera(5))
+    rim = torch.ones(5, 5, dtype=torch.bool)
+    rim[1:-1, 1:-1] = False
+    assert (found[:, rim] == torch.tensor((0.0, 0, 1))).all()
+
+
+def test_gradient_of_normals() -> None:
+    depth = 1 + 0.1 * torch.rand(2, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda d: normals(d, Camera(6)), depth.requires_grad_(), eps=1e-7)
+
+
+def test_roughness_counts_second_differences_alone() -> None:
+    y, x = torch.meshgrid(torch.arange(6.0), torch.arange(6.0), indexing="ij")
+    assert roughness((3 * x - 2 * y + 1)[None]) == 0
+    assert roughness((x**2)[None]) == 2  # xx
+    assert roughness((x * y)[None]) == 2  # xy and yx, 1 each
+    assert roughness(torch.stack((x**2, -5 * y**2))[None]) == (2 + 10) / 2
