@@ -67,11 +67,13 @@ class MapNet(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], *, bounded: bool) -> MapNet:
-        """The network a state dict belongs to, with its weights."""
+        """The network a state dict belongs to, with its weights. Raises WeightsError."""
         weights = _kernels(state)
         levels = (sum(weight.shape[2] == 4 for weight in weights) - 1) // 2
-        bottleneck = weights[levels].shape[0]
-        net = cls(2 ** (levels + 2), len(weights[-1]), len(weights[0]), bottleneck, bounded=bounded)
+        width = len(weights[0])
+        if levels < 2 or width % CHANNELS_A_GROUP:
+            raise misfit(cls, f"{levels} levels from a width of {width}")
+        net = cls(2 ** (levels + 2), len(weights[-1]), width, len(weights[levels]), bounded=bounded)
         return filled(net, state)
 
     def forward(self, image: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b c s s"]:
@@ -99,7 +101,7 @@ class CodeNet(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> CodeNet:
-        """The network a state dict belongs to, with its weights."""
+        """The network a state dict belongs to, with its weights. Raises WeightsError."""
         weights = _kernels(state)
         levels = sum(weight.shape[2] == 4 for weight in weights) - 1
         return filled(cls(2 ** (levels + 2), len(weights[-1]), len(weights[0])), state)
@@ -114,12 +116,17 @@ def filled(net: Net, state: Mapping[str, Tensor]) -> Net:
     try:
         net.load_state_dict(dict(state))
     except RuntimeError as error:
-        kind = type(net).__name__
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise WeightsError(
-            f"These tensors are not the weights of a {kind}: {first}", "Fetch the file again or name another."
-        ) from error
+        raise misfit(type(net), first) from error
     return net
+
+
+def misfit(kind: type[nn.Module], how: str) -> WeightsError:
+    """The error for a state dict that is not this kind of network's."""
+    return WeightsError(
+        f"These tensors are not the weights of a {kind.__name__}: {how.rstrip('.')}.",
+        "Fetch the file again or name another.",
+    )
 
 
 def _block(layer: nn.Module, channels: int, activation: nn.Module) -> list[nn.Module]:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, relu
 
-from g2s_cli.nets.factors import filled, halvings
+from g2s_cli.nets.factors import filled, halvings, misfit
 
 
 class ResBlock(nn.Module):
@@ -48,15 +48,13 @@ class OffsetEncoder(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> OffsetEncoder:
-        """The network a state dict belongs to, with its weights."""
+        """The network a state dict belongs to, with its weights. Raises WeightsError."""
         blocks = sum(name.endswith("conv1.weight") for name in state)
-        code_layer, latent_layer = (
-            state[f"network.{blocks + 2}.weight"],
-            state[f"network.{blocks + 4}.weight"],
-        )
-        width = len(state["network.0.weight"])
-        net = cls(2 ** (blocks + 3), len(latent_layer), width, len(code_layer))
-        return filled(net, state)
+        try:
+            width, code, latent_size = (len(state[f"network.{n}.weight"]) for n in (0, blocks + 2, blocks + 4))
+        except KeyError as error:
+            raise misfit(cls, f"{error.args[0]} is missing") from error
+        return filled(cls(2 ** (blocks + 3), latent_size, width, code), state)
 
     def forward(self, image: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
         """Offsets for images."""
