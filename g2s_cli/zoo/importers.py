@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,16 +23,17 @@ def read_rosinality(path: Path) -> dict[str, Tensor]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except Exception as error:  # torch's unpickler, fed another file's bytes, lets through whatever goes wrong inside
         raise WeightsError(
             f"{path} cannot be read as a torch checkpoint of plain tensors.", "Fetch the file again."
         ) from error
     if not isinstance(content, Mapping) or not isinstance(content.get("g_ema"), Mapping):
         raise WeightsError(f"{path} has no g_ema entry.", "Name a StyleGAN2 checkpoint in the rosinality layout.")
+    parts = {part: content[part] for part in ("g_ema", "d") if isinstance(content.get(part), Mapping)}
     tensors = {
         f"{part}.{name}": tensor
-        for part in ("g_ema", "d")
-        for name, tensor in content.get(part, {}).items()
+        for part, state in parts.items()
+        for name, tensor in state.items()
         if isinstance(tensor, Tensor)
     }
     if isinstance(content.get("latent_avg"), Tensor):
