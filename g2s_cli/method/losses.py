@@ -50,7 +50,7 @@ class DiscriminatorDistance:
         self.discriminator = discriminator
         self.blocks = blocks
 
-    def features(self, image: Float[Tensor, "b 3 h w"]) -> Sequence[Float[Tensor, "b c h2 w2"]]:
+    def features(self, image: Float[Tensor, "b 3 h w"]) -> Sequence[Float[Tensor, "b _ _ _"]]:
         """What the discriminator sees in images, block by block."""
         if image.shape[-1] != self.discriminator.size:
             size = self.discriminator.size
@@ -59,8 +59,8 @@ class DiscriminatorDistance:
 
     def between(
         self,
-        a: Sequence[Float[Tensor, "b c h2 w2"]],
-        b: Sequence[Float[Tensor, "b c h2 w2"]],
+        a: Sequence[Float[Tensor, "b _ _ _"]],
+        b: Sequence[Float[Tensor, "b _ _ _"]],
         mask: Float[Tensor, "b 1 h w"],
     ) -> Float[Tensor, ""]:
         """Distance of features already taken, summed over blocks."""
