@@ -1,0 +1,76 @@
+"""A picture the GAN made comes back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from g2s_cli.method.inversion import InversionSettings, LatentCloud, invert, random_latents
+from g2s_cli.method.losses import DiscriminatorDistance
+from g2s_cli.method.metrics import psnr
+from g2s_cli.method.progress import Silent
+from g2s_cli.nets.stylegan2 import Generator
+
+
+class Diary(Silent):
+    """A watch that writes down what it hears."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[str, int]] = []
+        self.losses: list[float] = []
+
+    def begin(self, step: str, total: int) -> None:
+        self.begun.append((step, total))
+
+    def advance(self, done: int, loss: float) -> None:
+        self.losses.append(loss)
+        assert done == len(self.losses)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_a_face_of_the_gan_comes_back(generator: Generator, distance: DiscriminatorDistance, latents: Tensor) -> None:
+    photo = generator(latents[:1])[0].clamp(-1, 1)
+    diary = Diary()
+    found = invert(photo, generator, distance, InversionSettings(iterations=50, candidates=64), seeded(0), diary)
+    assert found.psnr_db > 30
+    assert found.psnr_db == pytest.approx(psnr(found.image, photo))
+    torch.testing.assert_close(generator(found.latent[None])[0].clamp(-1, 1), found.image)
+    assert 0.8 < found.strangeness < 1.3
+    assert found.feature_distance < 0.05
+    assert diary.begun == [("invert", 50)]
+    assert len(diary.losses) == 50
+    assert diary.losses[-1] < diary.losses[0] / 2
+
+
+def test_it_starts_at_the_nearest_candidate(
+    generator: Generator, distance: DiscriminatorDistance, latents: Tensor
+) -> None:
+    candidates = random_latents(generator, 6, seeded(3))
+    photo = generator(candidates[4:5])[0]
+    still = InversionSettings(iterations=0, candidates=6)
+    found = invert(photo, generator, distance, still, seeded(3), Silent())
+    torch.testing.assert_close(found.latent, candidates[4])
+    assert found.feature_distance < 1e-5
+
+
+def test_the_same_seed_finds_the_same(generator: Generator, distance: DiscriminatorDistance, latents: Tensor) -> None:
+    photo, short = generator(latents[:1])[0], InversionSettings(iterations=2, candidates=4)
+    one, again, other = (invert(photo, generator, distance, short, seeded(seed), Silent()).latent for seed in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_what_no_face_looks_like_is_found_badly(generator: Generator, distance: DiscriminatorDistance) -> None:
+    checks = (torch.arange(64)[:, None] // 4 + torch.arange(64) // 4) % 2 * 2.0 - 1
+    settings = InversionSettings(iterations=3, candidates=4)
+    assert invert(checks.expand(3, -1, -1), generator, distance, settings, seeded(0), Silent()).psnr_db < 15
+
+
+def test_the_cloud_of_latents() -> None:
+    cloud = LatentCloud.of(torch.tensor([[3.0, 0.0], [-1.0, 0.0], [1.0, 2.0], [1.0, -2.0]]))
+    assert cloud.mean.tolist() == [1, 0]
+    assert cloud.spread == 2

@@ -1,0 +1,94 @@
+"""Where the object is."""
+
+from __future__ import annotations
+
+import torch
+
+from g2s_cli.method.parsing import Parser, _connected_to_rim, parser_of
+from g2s_cli.nets.stylegan2 import Generator
+
+OBJECT, BACKGROUND = torch.tensor((1.0, 0.0)), torch.tensor((0.0, 1.0))
+
+
+def drawn(*rows: str) -> torch.Tensor:
+    return torch.tensor([[[letter == "#" for letter in row] for row in rows]])
+
+
+def test_what_hangs_together_with_the_rim() -> None:
+    mask = drawn(
+        "#..#...",
+        "..#....",
+        "...#.#.",
+        ".#...#.",
+        ".#.....",
+        ".##..##",
+        ".......",
+    )
+    wanted = drawn(
+        "#..#...",
+        "..#....",
+        "...#...",
+        ".......",
+        ".......",
+        ".....##",
+        ".......",
+    )
+    assert torch.equal(_connected_to_rim(mask), wanted)
+
+
+def test_a_spiral_is_followed_to_its_end() -> None:
+    mask = drawn(
+        "#########",
+        "........#",
+        "#######.#",
+        "#.....#.#",
+        "#.###.#.#",
+        "#.#...#.#",
+        "#.#####.#",
+        "#.......#",
+        "#########",
+    )
+    assert torch.equal(_connected_to_rim(mask), mask)
+
+
+def test_background_enclosed_by_the_object_is_object() -> None:
+    background = drawn(
+        "#####",
+        "#...#",
+        "#.#.#",
+        "#...#",
+        "#####",
+    )
+    features = torch.where(background.unsqueeze(1), BACKGROUND.view(1, 2, 1, 1), OBJECT.view(1, 2, 1, 1))
+    found = Parser(torch.stack((OBJECT, BACKGROUND)), background=1).mask(features)
+    assert found[0, 1:-1, 1:-1].all()
+    assert found.sum() == 9
+
+
+def test_brightness_of_features_does_not_matter() -> None:
+    features = torch.rand(1, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    parser = Parser(torch.stack((OBJECT, BACKGROUND)), background=1)
+    assert torch.equal(parser.mask(features), parser.mask(10 * features))
+
+
+@torch.no_grad()
+def test_faces_stand_in_the_middle_before_a_background(
+    parser: Parser, generator: Generator, latents: torch.Tensor
+) -> None:
+    torch.testing.assert_close(parser.centroids.norm(dim=1), torch.ones(4))
+    mask = parser.mask(generator.forward_features(latents)[1])
+    size = generator.size
+    assert mask.shape == (2, size, size)
+    assert not mask[:, :4, :4].any()  # the upper corners
+    assert not mask[:, :4, -4:].any()
+    assert mask[:, size // 2 - 8 : size // 2 + 8, size // 2 - 8 : size // 2 + 8].all()
+    assert 0.3 < mask.float().mean() < 0.9
+
+
+def test_a_category_has_one_parser_whatever_the_seed(generator: Generator) -> None:
+    torch.manual_seed(1)
+    one = parser_of(generator, images=4)
+    torch.manual_seed(2)
+    other = parser_of(generator, images=4)
+    assert torch.equal(one.centroids, other.centroids)
+    assert one.background == other.background
