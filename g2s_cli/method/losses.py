@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, interpolate
+from torch.nn.functional import adaptive_avg_pool2d, interpolate, l1_loss
 
 from g2s_cli.nets.discriminator import Discriminator
 
@@ -66,8 +66,11 @@ class DiscriminatorDistance:
         """Distance of features already taken, summed over blocks."""
         total = mask.new_zeros(())
         for one, other in zip(a, b, strict=True):
-            share = adaptive_avg_pool2d(mask, (one.shape[-2], one.shape[-1]))
-            total = total + masked_mean((one.float() - other.float()).abs(), share)
+            share = adaptive_avg_pool2d(mask, (one.shape[-2], one.shape[-1])).permute(0, 2, 3, 1)
+            # Channels last, as the features lie in memory: what goes back into D keeps that layout.
+            near, far = (maps.permute(0, 2, 3, 1).float() * share for maps in (one, other))
+            counted = (share.expand(len(near), -1, -1, -1).sum() * near.shape[-1]).clamp(min=1e-6)
+            total = total + l1_loss(near, far, reduction="sum") / counted
         return total
 
     def __call__(

@@ -55,8 +55,8 @@ def test_the_report_tells_what_was_done(answer: subprocess.CompletedProcess[str]
 def test_the_mesh_is_a_face_that_looks_along_z(out: Path) -> None:
     solid = trimesh.load(out / "mesh.glb", force="mesh")
     width, height, depth = solid.extents
-    assert 0.08 < width < 0.18
-    assert 0.08 < height < 0.18
+    assert 0.08 < width < 0.2
+    assert 0.08 < height < 0.2
     assert depth > 0.03
     right, up, towards = solid.vertices.T
     central = (np.abs(right) < 0.15 * width) & (np.abs(up) < 0.25 * height)
