@@ -121,8 +121,8 @@ class LinearProjector:
         return change @ self.directions
 
 
-def resized(image: Float[Tensor, "b 3 s s"], size: int) -> Float[Tensor, "b 3 h w"]:
-    """Area-resized images."""
+def resized(image: Float[Tensor, "b c s s"], size: int) -> Float[Tensor, "b c h w"]:
+    """Area-resized images or masks."""
     return image if image.shape[-1] == size else interpolate(image, size=(size, size), mode="area")
 
 
