@@ -33,7 +33,7 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def test_a_face_of_the_gan_comes_back(generator: Generator, distance: DiscriminatorDistance, latents: Tensor) -> None:
-    photo = generator(latents[:1])[0].clamp(-1, 1)
+    photo = generator(latents[1:])[0].clamp(-1, 1)
     diary = Diary()
     found = invert(photo, generator, distance, InversionSettings(iterations=50, candidates=64), seeded(0), diary)
     assert found.psnr_db > 30
