@@ -35,14 +35,15 @@ def seeded(seed: int) -> torch.Generator:
 def test_a_face_of_the_gan_comes_back(generator: Generator, distance: DiscriminatorDistance, latents: Tensor) -> None:
     photo = generator(latents[1:])[0].clamp(-1, 1)
     diary = Diary()
-    found = invert(photo, generator, distance, InversionSettings(iterations=50, candidates=64), seeded(0), diary)
+    settings = InversionSettings(iterations=36, candidates=64, rate=0.1, features=0.3)
+    found = invert(photo, generator, distance, settings, seeded(0), diary)
     assert found.psnr_db > 30
     assert found.psnr_db == pytest.approx(psnr(found.image, photo))
     torch.testing.assert_close(generator(found.latent[None])[0].clamp(-1, 1), found.image)
     assert 0.8 < found.strangeness < 1.3
     assert found.feature_distance < 0.05
-    assert diary.begun == [("invert", 50)]
-    assert len(diary.losses) == 50
+    assert diary.begun == [("invert", 36)]
+    assert len(diary.losses) == 36
     assert diary.losses[-1] < diary.losses[0] / 2
 
 

@@ -1,0 +1,134 @@
+"""Which steps a preset runs, in which order, on which networks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from g2s_cli.method.cycles import Guides, fit
+from g2s_cli.method.losses import DiscriminatorDistance
+from g2s_cli.method.model import FactorNets
+from g2s_cli.method.parsing import Parser
+from g2s_cli.method.progress import Silent
+from g2s_cli.method.sampling import LightPrior, ViewPrior
+from g2s_cli.method.stages import EncoderProjector, LinearProjector, Projector, Target, resized
+from g2s_cli.nets.offset import OffsetEncoder
+from g2s_cli.nets.stylegan2 import Generator
+from g2s_cli.scene.factors import Factors
+from g2s_cli.scene.warp import mirrored
+from g2s_cli.zoo.catalog import Category, Preset, Stage, load_category
+
+SIZE = 16
+ONCE = Stage(1, 1, 1)
+
+
+class Steps(Silent):
+    """A watch that writes down the steps."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+
+    def begin(self, step: str, total: int) -> None:
+        self.begun.append(f"{step} {total}")
+
+
+@pytest.fixture(scope="module")
+def category() -> Category:
+    return replace(load_category("synface"), working_size=SIZE)
+
+
+@pytest.fixture(scope="module")
+def target(generator: Generator, latents: Tensor) -> Target:
+    image = resized(generator(latents[:1]).clamp(-1, 1), SIZE)[0]
+    return Target(image, torch.ones(SIZE, SIZE), latents[0])
+
+
+@pytest.fixture(scope="module")
+def guides(distance: DiscriminatorDistance, parser: Parser) -> Guides:
+    views = ViewPrior(torch.zeros(6), 0.01 * torch.eye(6))
+    return Guides(distance, distance, views, LightPrior((-0.9, 0.9), (-0.3, 0.8), (-0.1, 0.7), -0.4), parser)
+
+
+@pytest.fixture
+def encoder(generator: Generator) -> EncoderProjector:
+    return EncoderProjector(generator.mapping, OffsetEncoder(SIZE, 512, width=4), depth=8, relative=True)
+
+
+def preset(category: Category, *stages: Stage, **changes: object) -> Preset:
+    return replace(category.preset("paper"), stages=stages, batch=2, samples=2, **changes)
+
+
+def ran(
+    nets: FactorNets,
+    projector: Projector,
+    generator: Generator,
+    target: Target,
+    category: Category,
+    preset: Preset,
+    guides: Guides,
+) -> tuple[list[str], Factors]:
+    watch, rng = Steps(), torch.Generator().manual_seed(0)
+    found = fit(nets, projector, generator, target, target.mask, category, preset, preset.symmetry, guides, rng, watch)
+    return watch.begun, found
+
+
+def test_cycles_from_the_ellipsoid(
+    nets: FactorNets,
+    encoder: EncoderProjector,
+    generator: Generator,
+    target: Target,
+    category: Category,
+    guides: Guides,
+) -> None:
+    schedule = preset(category, Stage(2, 1, 1), ONCE, prior=4, start="ellipsoid")
+    begun, found = ran(nets, encoder, generator, target, category, schedule, guides)
+    assert begun == ["prior 4", "albedo 2", "project 1", "shape 1", "albedo 1", "project 1", "shape 1"]
+    image = target.image[None]
+    with torch.no_grad():
+        torch.testing.assert_close(found.depth, nets.depth_of(image)[0])
+        torch.testing.assert_close(found.albedo, nets.albedo_of(image)[0])
+        torch.testing.assert_close(found.view, nets.view_of(image)[0])
+        torch.testing.assert_close(found.light, nets.light_of(image)[0])
+
+
+def test_linear_directions_need_no_second_step(
+    nets: FactorNets, generator: Generator, target: Target, category: Category, guides: Guides
+) -> None:
+    linear = LinearProjector(torch.zeros(4, 512))
+    begun, _ = ran(nets, linear, generator, target, category, preset(category, ONCE), guides)
+    assert begun == ["albedo 1", "shape 1"]
+
+
+class Unused:
+    """A projector that nobody should ask."""
+
+    def offset(self, asked: object, own: object) -> Tensor:
+        raise AssertionError((asked, own))
+
+
+def test_without_the_third_step_there_is_no_second(
+    nets: FactorNets, generator: Generator, target: Target, category: Category, guides: Guides
+) -> None:
+    begun, _ = ran(nets, Unused(), generator, target, category, preset(category, Stage(1, 5, 0)), guides)
+    assert begun == ["albedo 1"]
+
+
+@pytest.mark.parametrize(("symmetry", "cycles", "even"), [("on", 2, True), ("first-stage", 1, True),
+    ("first-stage", 2, False), ("off", 1, False)])  # fmt: skip
+def test_trained_networks_are_averaged_with_their_mirror_image_while_symmetry_lasts(
+    nets: FactorNets,
+    generator: Generator,
+    target: Target,
+    category: Category,
+    guides: Guides,
+    symmetry: str,
+    cycles: int,
+    even: bool,
+) -> None:
+    schedule = preset(category, *[Stage(0, 0, 0)] * cycles, symmetry=symmetry)
+    _, found = ran(nets, Unused(), generator, target, category, schedule, guides)
+    assert torch.allclose(found.depth, mirrored(found.depth), atol=1e-6) == even
+    assert torch.allclose(found.albedo, mirrored(found.albedo), atol=1e-6) == even
