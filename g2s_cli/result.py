@@ -237,6 +237,7 @@ def _write_mesh(folder: Path, mesh: Mesh) -> None:
     solid = trimesh.Trimesh(
         mesh.vertices,
         mesh.faces,
+        vertex_normals=mesh.normals,  # trimesh's own need scipy
         visual=trimesh.visual.TextureVisuals(uv=mesh.uv, material=material),
         process=False,
     )
@@ -244,9 +245,9 @@ def _write_mesh(folder: Path, mesh: Mesh) -> None:
     texture.save(folder / "texture.png")
     (folder / "mesh.mtl").write_text("newmtl surface\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd texture.png\n")
     lines = ["# g2s: +Y up, facing +Z, scene units about the pivot", "mtllib mesh.mtl", "usemtl surface"]
-    lines += [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in solid.vertices]
+    lines += [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in mesh.vertices]
     lines += [f"vt {u:.6f} {v:.6f}" for u, v in mesh.uv]
-    lines += [f"vn {x:.4f} {y:.4f} {z:.4f}" for x, y, z in solid.vertex_normals]
+    lines += [f"vn {x:.4f} {y:.4f} {z:.4f}" for x, y, z in mesh.normals]
     lines += ["f " + " ".join(f"{k}/{k}/{k}" for k in face) for face in mesh.faces + 1]
     (folder / "mesh.obj").write_text("\n".join(lines) + "\n")
 

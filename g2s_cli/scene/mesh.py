@@ -35,12 +35,13 @@ RIM_ROUNDS = 4
 class Mesh:
     """A textured relief, counter-clockwise seen from its front.
 
-    vertices: scene units about the pivot. uv: v points up, (0, 0) is the texture's lower left corner (OBJ;
-    trimesh turns it for glTF). texture: 8-bit RGB, its first row on top.
+    vertices: scene units about the pivot. normals: unit, outward, one a vertex. uv: v points up, (0, 0) is the
+    texture's lower left corner (OBJ; trimesh turns it for glTF). texture: 8-bit RGB, its first row on top.
     """
 
     vertices: Float[ndarray, "n 3"]
     faces: Int[ndarray, "m 3"]
+    normals: Float[ndarray, "n 3"]
     uv: Float[ndarray, "n 2"]
     texture: UInt8[ndarray, "h w 3"]
 
@@ -66,7 +67,8 @@ def relief_mesh(factors: Factors, mask: Float[Tensor, "h w"], camera: Camera) ->
     rows, columns = np.divmod(used, width)
     uv = np.stack(((columns + 0.5) / width, 1 - (rows + 0.5) / height), axis=1)
     smooth = smooth_rim(faces, np.concatenate((points[used], uv), axis=1))
-    return Mesh(smooth[:, :3], faces, smooth[:, 3:], to_bytes(lit_texture(factors, camera)))
+    vertices, uv = smooth[:, :3], smooth[:, 3:]
+    return Mesh(vertices, faces, vertex_normals(vertices, faces), uv, to_bytes(lit_texture(factors, camera)))
 
 
 def without_curtain(faces: Int[ndarray, "m 3"], points: Float[ndarray, "n 3"]) -> Int[ndarray, "k 3"]:
@@ -106,6 +108,15 @@ def smooth_rim(faces: Int[ndarray, "m 3"], values: Float[ndarray, "n c"]) -> Flo
         np.add.at(total, rim, values[rim[:, ::-1]])
         values = np.where(neighbours > 0, (values + total / neighbours.clip(min=1)) / 2, values)
     return values
+
+
+def vertex_normals(vertices: Float[ndarray, "n 3"], faces: Int[ndarray, "m 3"]) -> Float[ndarray, "n 3"]:
+    """The mean of the normals of the triangles about each vertex, weighted by area; (0, 0, 1) where they cancel."""
+    a, b, c = vertices[faces].swapaxes(0, 1)
+    total = np.zeros_like(vertices)
+    np.add.at(total, faces, np.cross(b - a, c - a)[:, None])
+    length = np.linalg.norm(total, axis=1, keepdims=True)
+    return np.where(length > 0, total / np.where(length > 0, length, 1), (0.0, 0.0, 1.0))
 
 
 def _edges(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "m 3 2"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,8 @@ PLAIN = os.environ | {"COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb", "OMP_NU
 @pytest.fixture
 def start(tmp_path: Path) -> Start:
     """Start g2s in the test's folder."""
+    # In the background of a shell Ctrl-C is ignored, and whatever is started there inherits that; handled, it is not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(*arguments: object) -> subprocess.Popen[str]:
         command = [Path(sys.executable).with_name("g2s"), *map(str, arguments)]

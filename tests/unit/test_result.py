@@ -132,6 +132,15 @@ def test_the_glb_is_textured_and_seen_through_camera_json_covers_the_mask(folder
     assert np.all(solid.face_normals[:, 2] > 0)
 
 
+def test_writing_needs_nothing_that_is_not_installed(
+    made: Reconstruction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # trimesh reckons normals with scipy, which is no dependency of ours; without it, it prints a traceback.
+    monkeypatch.delattr("trimesh.geometry.scipy")
+    write_result(made, tmp_path / "out")
+    assert not caplog.records
+
+
 def test_of_a_symmetric_object_the_far_side_is_as_wide_as_the_near_one(made: Reconstruction, tmp_path: Path) -> None:
     # The photo's left half shows nothing but background: alone it cuts the mesh in two.
     half = made.mask.clone()

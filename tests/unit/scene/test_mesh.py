@@ -9,7 +9,7 @@ import torch
 from g2s_cli.errors import G2SError
 from g2s_cli.scene.camera import Camera, back_project, project, to_view
 from g2s_cli.scene.factors import Factors
-from g2s_cli.scene.mesh import camera_pose, largest_piece, relief_mesh, smooth_rim, without_curtain
+from g2s_cli.scene.mesh import camera_pose, largest_piece, relief_mesh, smooth_rim, vertex_normals, without_curtain
 from g2s_cli.scene.visibility import grid_triangles
 
 SIZE = 24
@@ -36,6 +36,22 @@ def test_up_is_up_and_the_object_faces_z() -> None:
     assert towards[np.hypot(right, up).argmin()] == pytest.approx(1 - 0.96, abs=2e-3)
     a, b, c = mesh.vertices[mesh.faces].swapaxes(0, 1)
     assert (np.cross(b - a, c - a)[:, 2] > 0).all()
+
+
+def test_normals_of_a_sphere_are_its_radii() -> None:
+    ticks = np.linspace(-0.5, 0.5, 33)
+    x, y = (side.ravel() for side in np.meshgrid(ticks, -ticks))
+    sphere = np.stack((x, y, np.sqrt(1 - x**2 - y**2)), axis=1)
+    faces = grid_triangles(33, 33, torch.device("cpu")).numpy()[:, ::-1]
+    normals = vertex_normals(sphere, faces)
+    inner = (np.abs(x) < 0.49) & (np.abs(y) < 0.49)
+    assert np.allclose(normals[inner], sphere[inner], atol=3e-3)
+    assert np.allclose(np.linalg.norm(normals, axis=1), 1)
+
+
+def test_a_vertex_without_triangles_has_a_normal_all_the_same() -> None:
+    corners = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [5, 5, 5]])
+    assert np.array_equal(vertex_normals(corners, np.array([[0, 1, 2]])), np.tile((0.0, 0.0, 1.0), (4, 1)))
 
 
 def test_vertices_hold_the_colour_of_the_albedo_there() -> None:

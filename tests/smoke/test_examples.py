@@ -1,0 +1,33 @@
+"""What the README and examples/ promise runs as it stands there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_python_api_in_three_lines(tmp_path: Path) -> None:
+    script = [sys.executable, ROOT / "examples" / "three_lines.py", ROOT / "examples" / "face.png", tmp_path / "out"]
+    said = subprocess.run(script, capture_output=True, text=True, timeout=300, check=True).stdout
+    assert "2 turned, 2 lit pictures of torch.Size([3, 64, 64])" in said
+    assert (tmp_path / "out" / "mesh.glb").is_file()
+
+
+@pytest.mark.parametrize("page", ["README.md", "examples/README.md"])
+def test_every_command_of_the_pages_is_one_that_g2s_knows(page: str) -> None:
+    """Each `g2s verb ... --option` of a page: the verb's help names the option."""
+    blocks = "".join((ROOT / page).read_text().split("```")[1::2])
+    lines = [line.split("#")[0] for line in blocks.splitlines() if line.startswith("g2s ")]
+    commands = [command.split() for line in lines for command in line.split("&&")]
+    assert len(commands) >= 4
+    for command in commands:
+        help_text = subprocess.run(
+            [Path(sys.executable).with_name("g2s"), command[1], "--help"], capture_output=True, text=True, check=True
+        ).stdout
+        options = [word.split("=")[0] for word in command if word.startswith("--")]
+        assert not [option for option in options if option not in help_text]
