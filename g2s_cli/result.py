@@ -115,11 +115,12 @@ def built_beside(folder: Path) -> Iterator[Path]:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def read_result(folder: Path) -> Reconstruction:
+def read_result(folder: Path | str) -> Reconstruction:
     """A result folder as it was written.
 
     Raises UsageError if it is none, and G2SError if another schema wrote it or its state is damaged.
     """
+    folder = Path(folder)
     path = folder / STATE
     if not path.is_file():
         raise UsageError(f"{folder} is not a g2s result folder.", "Make one with: g2s reconstruct PHOTO -o FOLDER")

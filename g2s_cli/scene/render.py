@@ -71,11 +71,17 @@ def canonical_mask(mask: Float[Tensor, "h w"], factors: Factors, camera: Camera)
 
 
 def warped_mask(canonical: Float[Tensor, "h w"], factors: Factors, camera: Camera) -> Float[Tensor, "h w"]:
-    """A canonical mask as the factors' view shows it, from 0 to 1 with a soft rim."""
+    """A canonical mask as the factors' view shows it, from 0 to 1 with a soft rim.
+
+    An object that the canonical frame cuts off goes on above and below it (hair, a neck), but not beside it: there
+    an ear would be drawn out to a streak.
+    """
     depth, view = factors.depth[None], factors.view[None]
     seen = visible_depth(depth, view, camera, margin=camera.size // RIM_SHARE)
-    mask = sample(canonical[None, None], inverse_grid(seen, view, camera), outside="border")
-    return mask[0, 0] * (seen[0] < VIEW_FAR)
+    grid = inverse_grid(seen, view, camera)
+    mask = sample(canonical[None, None], grid, outside="border")[0, 0]
+    beside_px = (grid[0, ..., 0].abs() - 1).clamp(min=0) * camera.centre
+    return mask * (1 - beside_px).clamp(min=0) * (seen[0] < VIEW_FAR)
 
 
 def on_white(image: Float[Tensor, "3 h w"], mask: Float[Tensor, "h w"]) -> Float[Tensor, "3 h w"]:

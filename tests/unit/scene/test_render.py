@@ -106,6 +106,17 @@ def test_a_mask_comes_back_from_the_photo() -> None:
     assert disagree.sum() < 0.1 * DISC.sum()  # the disc's rim, and what hides behind the dome
 
 
+def test_an_object_the_frame_cuts_goes_on_above_and_below_but_not_beside() -> None:
+    # Moved by three pixels, the frame's edge comes into the picture; what lies beyond repeats the edge's depth.
+    aside = replace(dome(), view=torch.tensor((0, 0, 0, 3 / CAMERA.focal, 0, 0)))
+    down = replace(dome(), view=torch.tensor((0, 0, 0, 0, 3 / CAMERA.focal, 0)))
+    everywhere = torch.ones_like(DISC)
+    beside = warped_mask(everywhere, aside, CAMERA)
+    assert (beside[:, :2] == 0).all()
+    assert (beside[:, 4:] > 0.99).all()
+    assert (warped_mask(everywhere, down, CAMERA)[:, 1:-1] > 0.99).all()
+
+
 def test_on_white() -> None:
     image, mask = torch.full((3, 1, 3), -0.5), torch.tensor([[0.0, 0.5, 1.0]])
     assert on_white(image, mask)[0].tolist() == [[1.0, 0.25, -0.5]]
