@@ -279,7 +279,7 @@ class _Clock:
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
-        self.started: list[tuple[str, float]] = []
+        self.started = [("load", time.perf_counter())]
 
     def begin(self, step: str, total: int) -> None:
         """A step starts, so the one before is over."""

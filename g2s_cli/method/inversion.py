@@ -80,7 +80,7 @@ def invert(
     everywhere = torch.ones_like(target[:, :1])
     latents = random_latents(generator, settings.candidates, rng)
     cloud = LatentCloud.of(latents)
-    latent = _nearest(latents, target_features, generator, distance).requires_grad_()
+    latent = _nearest(latents, target_features, generator, distance, watch).requires_grad_()
     optimizer = torch.optim.Adam([latent], lr=settings.rate, betas=(0.9, 0.999))
     unit = cloud.spread / math.sqrt(latent.shape[1])
 
@@ -125,11 +125,14 @@ def _nearest(
     target: Sequence[Tensor],
     generator: Generator,
     distance: DiscriminatorDistance,
+    watch: Watch,
     batch: int = 64,
 ) -> Float[Tensor, "1 d"]:
     """The latent whose image's features are nearest the target's."""
     best, start = torch.inf, latents[:1]
-    for chunk in torch.split(latents, batch):
+    chunks = torch.split(latents, batch)
+    watch.begin("search", len(chunks))
+    for done, chunk in enumerate(chunks, start=1):
         features = distance.features(generator(chunk))
         gaps = torch.stack(
             [(one - other).float().abs().flatten(1).mean(1) for one, other in zip(features, target, strict=True)]
@@ -137,6 +140,7 @@ def _nearest(
         least = int(gaps.argmin())
         if gaps[least].item() < best:
             best, start = gaps[least].item(), chunk[least : least + 1]
+        watch.advance(done, best)
     return start.clone()
 
 
