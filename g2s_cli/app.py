@@ -12,6 +12,7 @@ from g2s_cli import __version__
 from g2s_cli.commands.reconstruct import reconstruct
 from g2s_cli.commands.relight import relight
 from g2s_cli.commands.rotate import rotate
+from g2s_cli.commands.weights import weights
 from g2s_cli.console import output
 from g2s_cli.errors import G2SError, MemoryShortageError
 
@@ -57,6 +58,7 @@ app = typer.Typer(
 )
 for verb in (reconstruct, relight, rotate):
     app.command(no_args_is_help=True)(verb)
+app.add_typer(weights, name="weights", help="Fetch, check, import and publish the weights of categories.")
 
 
 def _version(asked: bool) -> bool:

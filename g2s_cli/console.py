@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import traceback
@@ -11,9 +12,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
 
 from g2s_cli.method.progress import Silent, Watch
+from g2s_cli.zoo.fetching import Fetching, SilentFetching
 
 
 class Output:
@@ -46,6 +58,11 @@ class Output:
         """The results as one JSON document."""
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
+    def put_table(self, table: Table) -> None:
+        """The results as a table; as wide as it needs where nobody looks at a terminal."""
+        console = Console(highlight=False, markup=False)
+        console.print(table, width=console.width if console.is_terminal else 200)
+
     def fail(self, text: str) -> None:
         """The last line of a run that failed; with -v, where it failed comes first."""
         if self.verbose and sys.exc_info()[0] is not None:
@@ -62,6 +79,43 @@ class Output:
         with live.bar:
             yield live
             live.finish()
+
+    @contextmanager
+    def fetching(self) -> Iterator[Fetching]:
+        """Follow downloads: a bar on a terminal, a line elsewhere, nothing when quiet."""
+        if self.quiet:
+            os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # read when huggingface_hub is imported
+            yield SilentFetching()
+            return
+        live = LiveFetching(self.people)
+        with live.bar:
+            yield live
+
+
+class LiveFetching:
+    """A `Fetching` for people. The Hub's downloads show bars of their own."""
+
+    def __init__(self, console: Console) -> None:
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+
+    def begin(self, what: str, total: int | None) -> None:
+        """Say what comes, and open its bar."""
+        self.bar.console.print(f"Fetching {what}.")
+        self._task = self.bar.add_task(what, total=total)
+
+    def advance(self, count: int) -> None:
+        """Move the bar."""
+        if self._task is not None:
+            self.bar.advance(self._task, count)
 
 
 class LiveProgress:

@@ -18,8 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli import __version__
-from g2s_cli.errors import UsageError
-from g2s_cli.method.cycles import Guides, fit, fresh_nets, trained_nets
+from g2s_cli.errors import UsageError, WeightsError
+from g2s_cli.method.cycles import Guides, Means, fit, fresh_nets, trained_nets
+from g2s_cli.method.frame import Frame
 from g2s_cli.method.inversion import InversionSettings, invert
 from g2s_cli.method.losses import DiscriminatorDistance, perceptual_distance
 from g2s_cli.method.metrics import psnr
@@ -27,7 +28,7 @@ from g2s_cli.method.model import FactorNets
 from g2s_cli.method.parsing import Parser, parser_of
 from g2s_cli.method.progress import Silent, Watch
 from g2s_cli.method.sampling import LightPrior, ViewPrior
-from g2s_cli.method.stages import Asked, EncoderProjector, LinearProjector, Projector, Target, resized
+from g2s_cli.method.stages import Asked, EncoderProjector, LinearProjector, Projector, Target
 from g2s_cli.nets.discriminator import Discriminator
 from g2s_cli.nets.offset import OffsetEncoder
 from g2s_cli.nets.stylegan2 import Generator
@@ -37,8 +38,10 @@ from g2s_cli.scene.camera import turn
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.light import light_from_user
 from g2s_cli.scene.render import render, warped_mask
-from g2s_cli.zoo.catalog import Category, Preset, Symmetry, load_category
-from g2s_cli.zoo.store import load_tensors, part_of, weights_path
+from g2s_cli.zoo.catalog import Category, Part, Preset, Symmetry, load_category
+from g2s_cli.zoo.importers import check_gan, read_latent, read_part
+from g2s_cli.zoo.sources import Sources, obtain
+from g2s_cli.zoo.store import load_tensors, part_of, sha256_of
 
 By = Literal["mesh", "gan"]  # rendered from the shape, or projected through the generator
 
@@ -76,11 +79,38 @@ class Gan:
     parser: Parser
 
 
-def load_gan(category: Category, machine: Machine) -> Gan:
-    """The category's GAN, ready on the machine."""
-    tensors = load_tensors(weights_path(category.name, category.gan.file, category.gan.sha256))
-    generator = Generator(part_of(tensors, "g_ema"), tensors.get("latent_avg"))
-    discriminator = Discriminator(part_of(tensors, "d"))
+@dataclass(frozen=True)
+class Weights:
+    """A category's files for one run: where each lies. gan_file: the user's own GAN instead of the category's."""
+
+    files: dict[Part, Path]
+    gan_file: Path | None = None
+
+    @classmethod
+    def of(cls, kind: Category, effort: Preset, sources: Sources, gan: Path | None = None) -> Weights:
+        """What a preset needs, fetched where it is not here. A GAN of the user's own goes without trained networks."""
+        needed = [part for part in kind.needs(effort) if gan is None or part not in {"gan", "networks"}]
+        return cls(obtain(kind, needed, sources), gan)
+
+    def tensors(self, part: Part) -> dict[str, Tensor]:
+        """A part's tensors; none if the run has no such part."""
+        return load_tensors(self.files[part]) if part in self.files else {}
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of every file, for the report."""
+        files = dict(self.files) | ({"gan": self.gan_file} if self.gan_file else {})
+        return {part: sha256_of(path) for part, path in files.items()}
+
+
+def load_gan(weights: Weights, machine: Machine) -> Gan:
+    """The GAN of a run, ready on the machine. Raises WeightsError."""
+    if weights.gan_file is None:
+        tensors = weights.tensors("gan")
+    else:
+        part, tensors = read_part(weights.gan_file)
+        if part != "gan":
+            raise WeightsError(f"{weights.gan_file} is no GAN but {part}.", "Name a StyleGAN2 checkpoint.")
+    generator, discriminator = check_gan({name: tensor.float() for name, tensor in tensors.items()})
     generator = generator.to(machine.device).with_dtype(machine.dtype)
     discriminator = discriminator.to(machine.device).with_dtype(machine.dtype)
     return Gan(generator, discriminator, parser_of(generator))
@@ -89,43 +119,56 @@ def load_gan(category: Category, machine: Machine) -> Gan:
 def reconstruct(
     photo: Path | str,
     *,
-    category: str = "synface",
+    category: str | None = None,
     preset: str = "fast",
+    iterations: int | None = None,
     symmetry: Symmetry | None = None,
+    gan: Path | str | None = None,
+    latent: Path | str | None = None,
+    sources: Sources | None = None,
     seed: int = 0,
     device: str = "auto",
     watch: Watch | None = None,
 ) -> Reconstruction:
     """Turn one photo into a relightable relief.
 
-    photo: an image file of the category's kind. preset: how much work (see the category's model.toml).
-    symmetry: whether the object's two halves are alike; None is the preset's. The same seed on the same
-    machine gives the same result. Raises `g2s_cli.errors.G2SError` for anything the user can mend.
+    photo: an image file of the category's kind. category: "synface" unless a GAN is given, then "own". preset:
+    how much work (see the category's model.toml). iterations: at most so many a step, for a quick try. symmetry:
+    whether the object's two halves are alike; None is the preset's. gan: a checkpoint to use instead of the
+    category's. latent: a file with w of the photo, instead of searching for it. sources: where missing weights
+    come from. The same seed on the same machine gives the same result. Raises `g2s_cli.errors.G2SError` for
+    anything the user can mend.
     """
-    kind = load_category(category)
-    effort = kind.preset(preset)
+    kind = load_category(category or ("own" if gan else "synface"))
+    effort = kind.preset(preset) if iterations is None else kind.preset(preset).at_most(iterations)
     machine, watch = Machine.named(device), watch or Silent()
     torch.manual_seed(seed)  # fresh networks draw their weights from the global generator
     rng = torch.Generator().manual_seed(seed)
     clock = _Clock(watch)
 
+    weights = Weights.of(kind, effort, sources or Sources.of_environment(), Path(gan).resolve() if gan else None)
+    model = load_gan(weights, machine)
+    kind = _fitted(kind, model.generator)
+    frame = Frame(kind.frame_share, kind.working_size)
     shown = open_photo(Path(photo), kind.image_size)
-    gan = load_gan(kind, machine)
     target_image = shown.image.to(machine.device)
-    distance = DiscriminatorDistance(gan.discriminator)
-    perceptual = perceptual_distance(gan.discriminator, machine.device)
-    found = invert(target_image, gan.generator, distance, InversionSettings(effort.invert), rng, clock)
+    distance = DiscriminatorDistance(model.discriminator)
+    perceptual = perceptual_distance(model.discriminator, machine.device)
+    known = read_latent(Path(latent), model.generator.latent_size) if latent else None
+    settings = InversionSettings(0 if latent else effort.invert, candidates=effort.candidates)
+    found = invert(target_image, model.generator, distance, settings, rng, clock, known)
     with torch.no_grad():
-        mask = gan.parser.mask(gan.generator.forward_features(found.latent[None])[1])
-    mask = resized(mask.float()[:, None], kind.working_size)[0, 0]
-    image = resized(target_image[None], kind.working_size)[0]
+        mask = model.parser.mask(model.generator.forward_features(found.latent[None])[1])
+    mask = frame(mask.float()[:, None])[0, 0]
+    image = frame(target_image[None])[0]
     counted = mask if effort.masked else torch.ones_like(mask)
-    target = Target(image * counted, counted, found.latent)
+    target = Target(image * counted, counted, found.latent, frame)
 
-    nets, projector = _start(kind, effort, gan, machine)
-    guides = Guides(distance, perceptual, *_priors(kind), gan.parser if effort.masked else None)
+    views, lights, means = _priors(kind, weights)
+    nets, projector = _start(kind, effort, model, weights, means, machine)
+    guides = Guides(distance, perceptual, views, lights, model.parser if effort.masked else None)
     chosen = symmetry or effort.symmetry
-    factors = fit(nets, projector, gan.generator, target, mask, kind, effort, chosen, guides, rng, clock)
+    factors = fit(nets, projector, model.generator, target, mask, kind, effort, chosen, guides, rng, clock)
 
     rebuilt = render(factors, nets.camera).image
     warnings = _warnings(found.psnr_db, found.strangeness, kind)
@@ -138,12 +181,14 @@ def reconstruct(
         "photo_notes": list(shown.notes),
         "category": kind.name,
         "preset": preset,
+        "iterations_at_most": iterations,
         "symmetry": chosen,
         "seed": seed,
         "device": str(machine.device),
         "arithmetic": str(machine.dtype).removeprefix("torch."),
         "perceptual": perceptual.name,
-        "weights": {"gan": kind.gan.sha256} | ({"networks": kind.networks.sha256} if kind.networks else {}),
+        "weights": weights.hashes(),
+        "gan_file": str(weights.gan_file) if weights.gan_file else None,
         "seconds": clock.seconds(),
         "inversion_psnr_db": round(found.psnr_db, 2),
         "inversion_feature_distance": round(found.feature_distance, 4),
@@ -153,8 +198,8 @@ def reconstruct(
     }
     return Reconstruction(
         category=kind.name,
-        photo=shown.image,
-        inverted=found.image.cpu(),
+        photo=image.cpu(),
+        inverted=frame(found.image[None])[0].cpu(),
         mask=mask.cpu(),
         factors=factors.to("cpu"),
         latent=found.latent.cpu(),
@@ -197,17 +242,23 @@ def _shown(made: Reconstruction, variants: Sequence[Factors], by: By, device: st
     if by != "gan":
         raise UsageError(f"There is no way {by!r} to show a result.", "Use --by mesh or --by gan.")
     machine, kind = Machine.named(device), load_category(made.category)
-    gan = load_gan(kind, machine)
-    projector = _projector_of(made, kind, gan, machine)
+    needed: list[Part] = [] if made.report.get("gan_file") else ["gan"]
+    needed += [] if made.offset_net else ["networks"]
+    own_gan = Path(made.report["gan_file"]) if made.report.get("gan_file") else None
+    weights = Weights(obtain(kind, needed, Sources.of_environment()), own_gan)
+    gan = load_gan(weights, machine)
+    kind = _fitted(kind, gan.generator)
+    frame = Frame(kind.frame_share, kind.working_size)
+    projector = _projector_of(made, kind, gan, weights, machine)
     mask = object_mask(made)
     masks = torch.stack([warped_mask(mask, factors, made.camera) for factors in variants]).round()
     pseudo = torch.stack([render(factors, made.camera).image for factors in variants]) * masks[:, None]
     with torch.no_grad():
         latent, own_mask = made.latent.to(machine.device), made.mask.to(machine.device)
-        shown = resized(gan.generator(latent[None]).clamp(-1, 1), kind.working_size) * own_mask
+        shown = frame(gan.generator(latent[None]).clamp(-1, 1)) * own_mask
         own = _asked([made.factors], shown, own_mask[None], machine)
         asked = _asked(variants, pseudo, masks, machine)
-        return list(gan.generator(latent + projector.offset(asked, own)).clamp(-1, 1).cpu())
+        return list(frame(gan.generator(latent + projector.offset(asked, own)).clamp(-1, 1)).cpu())
 
 
 def _asked(
@@ -219,24 +270,54 @@ def _asked(
     return Asked(*(tensor.to(machine.device) for tensor in tensors))
 
 
-def _start(kind: Category, effort: Preset, gan: Gan, machine: Machine) -> tuple[FactorNets, Projector]:
+def _fitted(kind: Category, generator: Generator) -> Category:
+    """The category for a GAN's own picture size, which the file decides; the relief is no larger than the picture."""
+    if generator.size == kind.image_size:
+        return kind
+    return replace(kind, image_size=generator.size, working_size=min(kind.working_size, generator.size))
+
+
+def _start(
+    kind: Category, effort: Preset, gan: Gan, weights: Weights, means: Means, machine: Machine
+) -> tuple[FactorNets, Projector]:
     """The networks a preset begins with, and what will follow its views and lights."""
-    tensors = _trained_tensors(kind) if effort.trained or effort.follow == "linear" else {}
-    nets = trained_nets(tensors, kind) if effort.trained else fresh_nets(kind)
+    tensors = weights.tensors("networks")
+    if not tensors and (effort.trained or effort.follow == "linear"):
+        untrained = [name for name, other in kind.presets.items() if not other.trained and other.follow == "encoder"]
+        remedy = f"Use --preset {untrained[0]}." if untrained else "Use --category own, which needs none."
+        raise UsageError(f"This preset of {kind.name} begins from networks trained with its own GAN.", remedy)
+    nets = trained_nets(tensors, kind, means) if effort.trained else fresh_nets(kind, means)
+    if nets.camera.size != nets.depth.size:
+        raise WeightsError(
+            f"The networks of {kind.name} are for {nets.depth.size} px, its model.toml for {nets.camera.size} px.",
+            f"Fetch both from one place: g2s weights pull {kind.name}",
+        )
     if effort.follow == "linear":
-        projector: Projector = LinearProjector(tensors["directions"].to(machine.device))
+        projector: Projector = LinearProjector(_directions(tensors, gan).to(machine.device))
     else:
-        encoder = OffsetEncoder(kind.working_size, gan.generator.latent_size).to(machine.device)
-        projector = _encoder_projector(kind, gan, encoder, machine)
+        state = part_of(tensors, "netEnc")
+        size, latent_size = kind.working_size, gan.generator.latent_size
+        encoder = OffsetEncoder.from_state(state) if state else OffsetEncoder(size, latent_size)
+        projector = _encoder_projector(kind, gan, encoder.to(machine.device), machine)
     return nets.to(machine.device, machine.dtype), projector
 
 
-def _projector_of(made: Reconstruction, kind: Category, gan: Gan, machine: Machine) -> Projector:
+def _projector_of(made: Reconstruction, kind: Category, gan: Gan, weights: Weights, machine: Machine) -> Projector:
     """What a finished run followed views and lights with: its own encoder, or the category's directions."""
     if made.offset_net:
         encoder = OffsetEncoder.from_state(made.offset_net).to(machine.device)
         return _encoder_projector(kind, gan, encoder, machine)
-    return LinearProjector(_trained_tensors(kind)["directions"].to(machine.device))
+    return LinearProjector(_directions(weights.tensors("networks"), gan).to(machine.device))
+
+
+def _directions(tensors: dict[str, Tensor], gan: Gan) -> Float[Tensor, "4 d"]:
+    """The category's directions in W. Raises WeightsError if it has none, or another GAN's."""
+    directions = tensors.get("directions")
+    if directions is None or directions.shape[1] != gan.generator.latent_size:
+        raise WeightsError(
+            "The category's networks know no directions in this GAN's latent space.", "Use --preset paper."
+        )
+    return directions
 
 
 def _encoder_projector(kind: Category, gan: Gan, encoder: OffsetEncoder, machine: Machine) -> EncoderProjector:
@@ -250,16 +331,14 @@ def _encoder_state(projector: Projector) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in projector.encoder.state_dict().items()}
 
 
-def _trained_tensors(kind: Category) -> dict[str, Tensor]:
-    if kind.networks is None:
-        raise UsageError(f"{kind.name} has no jointly trained networks.", "Use --preset paper, which needs none.")
-    return load_tensors(weights_path(kind.name, kind.networks.file, kind.networks.sha256))
-
-
-def _priors(kind: Category) -> tuple[ViewPrior, LightPrior]:
-    views = ViewPrior(torch.tensor(kind.view_mean), torch.tensor(kind.view_covariance), kind.yaw_stretch)
+def _priors(kind: Category, weights: Weights) -> tuple[ViewPrior, LightPrior, Means]:
+    """Views and lights that step 2 draws, and the means that V and L are relative to."""
+    stated, lit = weights.tensors("views"), weights.tensors("lights")
+    mean = stated["mean"].flatten() if stated else torch.tensor(kind.view_mean)
+    covariance = stated["cov"] if stated else torch.tensor(kind.view_covariance)
+    views = ViewPrior(mean, covariance, kind.yaw_stretch)
     lights = LightPrior(kind.lights.x, kind.lights.y, kind.lights.diffuse, kind.lights.alpha)
-    return views, lights
+    return views, lights, Means(mean, lit["mean"].flatten() if lit else torch.zeros(4))
 
 
 def _warnings(psnr_db: float, strangeness: float, kind: Category) -> list[str]:

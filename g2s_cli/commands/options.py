@@ -17,6 +17,10 @@ Device = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of paths.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but the result and errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more, and show where an error comes from.")]
+HubRepo = Annotated[
+    str,
+    typer.Option("--hub-repo", metavar="OWNER/NAME", help="A Hub repository with the weights; @REVISION pins it."),
+]
 ShownBy = Annotated[
     By, typer.Option("--by", help="Render the shape (mesh), or project the rendering through the GAN (gan).")
 ]

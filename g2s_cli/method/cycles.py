@@ -52,23 +52,35 @@ def camera_of(category: Category) -> Camera:
     return Camera(category.working_size, category.fov_deg, category.near, category.far)
 
 
-def trained_nets(tensors: dict[str, Tensor], category: Category) -> FactorNets:
-    """The category's jointly trained networks, from the tensors of its file."""
+@dataclass(frozen=True)
+class Means:
+    """What is added to what V and L say, in network units: the category's mean view (6) and mean light (4)."""
+
+    view: Float[Tensor, 6]
+    light: Float[Tensor, 4]
+
+
+def trained_nets(tensors: dict[str, Tensor], category: Category, means: Means) -> FactorNets:
+    """The category's jointly trained networks, from the tensors of its file.
+
+    Ours hold a mean shape (`base`) and say everything themselves; the authors' are relative to the means.
+    """
+    ours = "base" in tensors
     return FactorNets(
         depth=MapNet.from_state(part_of(tensors, "netD"), bounded=False),
         albedo=MapNet.from_state(part_of(tensors, "netA"), bounded=True),
         view=CodeNet.from_state(part_of(tensors, "netV")),
         light=CodeNet.from_state(part_of(tensors, "netL")),
         camera=camera_of(category),
-        base=tensors["base"],
-        mean_view=torch.zeros(6),
-        mean_light=torch.zeros(4),
-        symmetric=True,
+        base=tensors.get("base"),
+        mean_view=torch.zeros(6) if ours else means.view,
+        mean_light=torch.zeros(4) if ours else means.light,
+        symmetric=ours,
     )
 
 
-def fresh_nets(category: Category) -> FactorNets:
-    """Untrained networks in the authors' widths, which say the category's mean view and a frontal light."""
+def fresh_nets(category: Category, means: Means) -> FactorNets:
+    """Untrained networks in the authors' widths, which say the category's mean view and mean light."""
     size = category.working_size
     width = default_width(size)
     return FactorNets(
@@ -78,8 +90,8 @@ def fresh_nets(category: Category) -> FactorNets:
         light=CodeNet(size, 4, width),
         camera=camera_of(category),
         base=None,
-        mean_view=torch.tensor(category.view_mean),
-        mean_light=torch.zeros(4),
+        mean_view=means.view,
+        mean_light=means.light,
     )
 
 
@@ -116,8 +128,9 @@ def fit(
         fit_prior(nets, target, shape, Fit(preset.prior, preset.rate, preset.decay), watch)
     for number, stage in enumerate(preset.stages):
         symmetric = symmetry == "on" or (symmetry == "first-stage" and number == 0)
-        # Jointly trained networks are averaged with their mirror image; fresh ones are pulled towards it.
-        nets = replace(nets, symmetric=symmetric and preset.trained)
+        # Our jointly trained networks are averaged with their mirror image; others are pulled towards it.
+        averaged = nets.base is not None
+        nets = replace(nets, symmetric=symmetric and averaged)
         albedo, project, relief = (
             Fit(count, preset.rate, preset.decay) for count in (stage.albedo, stage.project, stage.shape)
         )
@@ -128,7 +141,7 @@ def fit(
             if isinstance(projector, EncoderProjector):
                 fit_offset(projector, generator, pseudo, own, target, guides.distance, project, watch)
             samples = collect(projector, generator, pseudo, own, target, preset.samples, guides.parser)
-            flips = symmetric and not preset.trained
+            flips = symmetric and not averaged
             fit_shape(nets, target, samples, guides.perceptual, relief, preset.batch, rng, watch, symmetric=flips)
     with torch.no_grad():
         image = target.image[None]

@@ -73,14 +73,22 @@ def invert(
     settings: InversionSettings,
     rng: torch.Generator,
     watch: Watch,
+    known: Float[Tensor, d] | None = None,
 ) -> Inversion:
-    """Find w with G(w) ≈ photo. The networks stay as they are; the same generator state gives the same w."""
+    """Find w with G(w) ≈ photo. The networks stay as they are; the same generator state gives the same w.
+
+    known: where to start; None is the nearest of some random latents.
+    """
     target = photo[None]
     target_features = distance.features(target)
     everywhere = torch.ones_like(target[:, :1])
     latents = random_latents(generator, settings.candidates, rng)
     cloud = LatentCloud.of(latents)
-    latent = _nearest(latents, target_features, generator, distance, watch).requires_grad_()
+    if known is None:
+        start = _nearest(latents, target_features, generator, distance, watch)
+    else:
+        start = known[None].to(target.device)
+    latent = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([latent], lr=settings.rate, betas=(0.9, 0.999))
     unit = cloud.spread / math.sqrt(latent.shape[1])
 
@@ -141,7 +149,7 @@ def _nearest(
         if gaps[least].item() < best:
             best, start = gaps[least].item(), chunk[least : least + 1]
         watch.advance(done, best)
-    return start.clone()
+    return start
 
 
 def _ramp(share: float, up: float = 0.05, down: float = 0.25) -> float:

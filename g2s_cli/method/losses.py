@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, interpolate, l1_loss
+from torch.nn.functional import adaptive_avg_pool2d, l1_loss
 
 from g2s_cli.nets.discriminator import Discriminator
 
@@ -41,7 +41,8 @@ class Perceptual(Protocol):
 class DiscriminatorDistance:
     """Mean L1 of the discriminator's first block outputs (Pan et al. 2020), masked at each resolution.
 
-    Images of another size than the discriminator's are resized to it first.
+    Images of the working size are looked at as they are, as the authors do, even by the first blocks of a
+    discriminator of larger pictures.
     """
 
     name = "discriminator features"
@@ -52,9 +53,6 @@ class DiscriminatorDistance:
 
     def features(self, image: Float[Tensor, "b 3 h w"]) -> Sequence[Float[Tensor, "b _ _ _"]]:
         """What the discriminator sees in images, block by block."""
-        if image.shape[-1] != self.discriminator.size:
-            size = self.discriminator.size
-            image = interpolate(image, size=(size, size), mode="bilinear", antialias=True)
         return self.discriminator.features(image, self.blocks)
 
     def between(

@@ -18,6 +18,7 @@ from torch.nn.functional import max_pool2d, normalize
 from g2s_cli.nets.stylegan2 import Generator
 
 CLUSTERS = 4
+COARSE = 64  # pixels a side that clusters are found on; a 512 px picture's features are gigabytes
 ROUNDS = 30
 
 
@@ -43,7 +44,10 @@ def parser_of(generator: Generator, images: int = 64) -> Parser:
     rng = torch.Generator().manual_seed(0)
     device = generator.latent_avg.device
     latents = generator.mapping(torch.randn(images, generator.latent_size, generator=rng).to(device))
-    features = torch.cat([generator.forward_features(chunk)[1].float() for chunk in torch.split(latents, 16)])
+    chunk, stride = max(1, 16 * COARSE**2 // generator.size**2), max(1, generator.size // COARSE)
+    features = torch.cat(
+        [generator.forward_features(some)[1][..., ::stride, ::stride].float() for some in torch.split(latents, chunk)]
+    )
     pixels = normalize(features.permute(0, 2, 3, 1).flatten(0, 2), dim=1)
     centroids = pixels[torch.randint(len(pixels), (CLUSTERS,), generator=rng).to(device)]
     for _ in range(ROUNDS):

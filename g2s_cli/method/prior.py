@@ -59,15 +59,17 @@ def raw_from_depth(depth: Float[Tensor, "*b h w"], camera: Camera) -> Float[Tens
 def ellipsoid(mask: Float[Tensor, "h w"], shape: Ellipsoid) -> Float[Tensor, "h w"]:
     """The weak prior of paper 3.1 as a depth map: half an ellipsoid on the object's mask, `far` around it.
 
-    Its axes are those of the box where mask >= 0.7, stretched up and down by the category's shares of the
-    box's height; without such a box it is a circle of `radius` image widths in the middle.
+    Its axes are those of the box where mask >= 0.7, stretched and shrunk by the category's shares of the box;
+    without such a box it is a circle of `radius` image widths in the middle.
     """
     height, width = mask.shape
     rows, columns = torch.nonzero(mask >= 0.7, as_tuple=True)
     if len(rows):
         left, right = columns.min().item() - 0.5, columns.max().item() + 0.5
         top, bottom = rows.min().item() - 0.5, rows.max().item() + 0.5
+        left, right = left + shape.shrink_sides * (right - left), right - shape.shrink_sides * (right - left)
         top, bottom = top - shape.raise_top * (bottom - top), bottom + shape.extend_bottom * (bottom - top)
+        bottom = height - 0.5 if shape.to_lower_edge else bottom
     else:
         left, right = (0.5 - shape.radius) * width, (0.5 + shape.radius) * width
         top, bottom = left + (height - width) / 2, right + (height - width) / 2

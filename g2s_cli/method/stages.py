@@ -9,8 +9,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
+from g2s_cli.method.frame import Frame
 from g2s_cli.method.losses import DiscriminatorDistance, Perceptual, l1
 from g2s_cli.method.model import Canonical, FactorNets, Seen, see
 from g2s_cli.method.parsing import Parser
@@ -32,12 +32,13 @@ class Target:
     """The photo at the working size, and what is known of it.
 
     mask: where losses count; the image is 0 outside it. It is 1 everywhere for the published face models,
-    the object's for ours. latent: w of the photo.
+    the object's for ours. latent: w of the photo. frame: which part of the GAN's picture the photo is.
     """
 
     image: Float[Tensor, "3 h w"]
     mask: Float[Tensor, "h w"]
     latent: Float[Tensor, d]
+    frame: Frame
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,6 @@ class LinearProjector:
         return change @ self.directions
 
 
-def resized(image: Float[Tensor, "b c s s"], size: int) -> Float[Tensor, "b c h w"]:
-    """Area-resized images or masks."""
-    return image if image.shape[-1] == size else interpolate(image, size=(size, size), mode="area")
-
-
 def fit_albedo(
     nets: FactorNets,
     target: Target,
@@ -162,12 +158,11 @@ def fit_offset(
     Outside its mask a pseudo sample says nothing: the GAN's own picture is pasted in there before features
     are compared, so that no border is seen where there is none.
     """
-    size = own.image.shape[-1]
 
     def loss() -> Tensor:
         asked = pseudo()
         offset = projector.offset(asked, own)
-        image = resized(generator(target.latent + offset).clamp(-1, 1), size)
+        image = target.frame(generator(target.latent + offset).clamp(-1, 1))
         pasted = asked.mask * asked.image + (1 - asked.mask) * image.detach()
         features = distance.between(distance.features(image), distance.features(pasted), asked.mask)
         return l1(image, asked.image, asked.mask) + features + OFFSET_WEIGHT * offset.square().mean()
@@ -189,14 +184,13 @@ def collect(
 
     Their masks are the pseudo samples' own, or with a parser what it finds in the new pictures.
     """
-    size = own.image.shape[-1]
     images: list[Tensor] = []
     masks: list[Tensor] = []
     while sum(len(batch) for batch in images) < count:
         asked = pseudo()
         image, features = generator.forward_features(target.latent + projector.offset(asked, own))
-        mask = asked.mask if parser is None else resized(parser.mask(features).float().unsqueeze(1), size)
-        images.append(resized(image.clamp(-1, 1), size) * mask)
+        mask = asked.mask if parser is None else target.frame(parser.mask(features).float().unsqueeze(1))
+        images.append(target.frame(image.clamp(-1, 1)) * mask)
         masks.append(mask)
     return Samples(torch.cat(images), torch.cat(masks))
 
@@ -205,7 +199,7 @@ def collect(
 def as_it_is(nets: FactorNets, target: Target, generator: Generator) -> Asked:
     """The photo's object as the GAN shows it and as the networks see it: what offsets are relative to."""
     image = target.image[None]
-    shown = resized(generator(target.latent[None]).clamp(-1, 1), image.shape[-1]) * target.mask
+    shown = target.frame(generator(target.latent[None]).clamp(-1, 1)) * target.mask
     return Asked(shown, target.mask[None, None], nets.view_of(image), nets.light_of(image))
 
 

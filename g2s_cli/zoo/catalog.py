@@ -3,30 +3,52 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from g2s_cli.errors import UsageError, WeightsError
-from g2s_cli.zoo.store import models_root
+from g2s_cli.zoo.store import cache_root, models_root
 
 Symmetry = Literal["on", "off", "first-stage"]
+
+# What a category's files can be: the GAN; netD, netA, netV, netL (and netEnc); statistics of views and of lights;
+# the network that finds the object in a photo.
+Part = Literal["gan", "networks", "views", "lights", "parsing"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+QUICK_BATCH = 8
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """An embedded file and its SHA-256."""
+    """One of a category's files.
+
+    sha256: of the safetensors file, "" where nobody has been able to compute it. member: its place in the
+    authors' release, "" if it is not there.
+    """
 
     file: str
-    sha256: str
+    sha256: str = ""
+    member: str = ""
+
+
+@dataclass(frozen=True)
+class Release:
+    """The authors' own archive: one gzipped tar, cut into parts that are fetched one after the other."""
+
+    url: str
+    parts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Ellipsoid:
     """The weak shape prior (paper 3.1): half an ellipsoid from `near` to `far`, scene units.
 
-    It stands on the object's mask box, stretched up and down by shares of the box's height; `radius`, in
-    image widths, is used where there is no mask.
+    It stands on the object's mask box, stretched up and down by shares of the box's height (or down to the
+    picture's edge) and shrunk from both sides by a share of its width; `radius`, in image widths, is used
+    where there is no mask.
     """
 
     near: float
@@ -34,6 +56,8 @@ class Ellipsoid:
     radius: float
     raise_top: float = 0.0
     extend_bottom: float = 0.0
+    shrink_sides: float = 0.0
+    to_lower_edge: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,8 +86,8 @@ class Preset:
     start: "networks" begins from the category's jointly trained networks, "ellipsoid" from fresh ones and
     the weak prior. follow: whether step 2 learns an "encoder" for the photo, as the paper does, or takes the
     category's "linear" directions. stages: one entry a cycle. samples: projected samples a cycle collects.
-    prior: Adam steps that fit D to the ellipsoid. masked: whether losses see the object alone. invert: steps
-    of the inversion.
+    prior: Adam steps that fit D to the ellipsoid. masked: whether losses see the object alone. candidates,
+    invert: random latents that the inversion looks at first, and its steps.
     """
 
     start: Literal["networks", "ellipsoid"]
@@ -76,7 +100,21 @@ class Preset:
     prior: int
     masked: bool
     symmetry: Symmetry
+    candidates: int
     invert: int
+
+    def at_most(self, iterations: int) -> Preset:
+        """The same steps with no more than so many iterations, batches of QUICK_BATCH and few samples: a quick try."""
+        counts = [(stage.albedo, stage.project, stage.shape) for stage in self.stages]
+        return replace(
+            self,
+            stages=tuple(Stage(*(min(count, iterations) for count in step)) for step in counts),
+            batch=min(self.batch, QUICK_BATCH),
+            samples=min(self.samples, iterations * QUICK_BATCH),
+            prior=min(self.prior, iterations),
+            candidates=min(self.candidates, max(1, iterations) * 16),
+            invert=min(self.invert, iterations),
+        )
 
     @property
     def trained(self) -> bool:
@@ -88,28 +126,44 @@ class Preset:
 class Category:
     """A kind of object with its GAN, its priors and its presets.
 
-    image_size: of the GAN's pictures; working_size: of the relief, both in pixels.
+    image_size: of the GAN's pictures; working_size: of the relief, both in pixels. frame_share: how much of
+    each side of the GAN's picture the relief covers. mask_parser, mask_classes: the parsing network that the
+    authors take, and the sets of its classes whose mean is their mask. view_mean, view_covariance: None where
+    a file says them. schedule_known: whether the paper states the hyper-parameters.
     """
 
     name: str
     title: str
+    licence: str
+    folder: Path
+    schedule_known: bool
     image_size: int
     working_size: int
+    frame_share: float
     fov_deg: float
     near: float
     far: float
     ellipsoid: Ellipsoid
-    view_mean: tuple[float, ...]
-    view_covariance: tuple[tuple[float, ...], ...]
+    view_mean: tuple[float, ...] | None
+    view_covariance: tuple[tuple[float, ...], ...] | None
     yaw_stretch: float
     lights: LightRanges
     offset_depth: int
     offset_relative: bool
     least_psnr_db: float
     most_strangeness: float
-    gan: WeightsFile
-    networks: WeightsFile | None
+    weights: dict[Part, WeightsFile]
+    release: Release | None
+    hub_repo: str
+    mask_parser: str
+    mask_classes: tuple[tuple[int, ...], ...]
     presets: dict[str, Preset]
+
+    def needs(self, preset: Preset) -> list[Part]:
+        """The files that a reconstruction with a preset reads."""
+        trained: list[Part] = ["networks"] if preset.trained or preset.follow == "linear" else []
+        stated: list[Part] = [part for part in ("views", "lights") if part in self.weights]
+        return ["gan", *trained, *stated]
 
     def preset(self, name: str) -> Preset:
         """A preset by name. Raises UsageError that lists the known ones."""
@@ -118,47 +172,74 @@ class Category:
         return self.presets[name]
 
 
+def category_folders() -> dict[str, Path]:
+    """Where each category's model.toml lies: those that came with g2s, and those that were added to the cache."""
+    roots = (cache_root(), models_root())  # what came with g2s wins
+    return {path.parent.name: path.parent for root in roots for path in root.glob("*/model.toml")}
+
+
 def category_names() -> list[str]:
     """All categories at hand, sorted."""
-    return sorted(path.parent.name for path in models_root().glob("*/model.toml"))
+    return sorted(category_folders())
 
 
 def load_category(name: str) -> Category:
     """A category by name. Raises UsageError that names the known ones."""
-    known = category_names()
-    if name not in known:
-        near = get_close_matches(name, known, n=1)
+    folders = category_folders()
+    if name not in folders:
+        near = get_close_matches(name, folders, n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
-        raise UsageError(f"There is no category {name!r}.", f"{hint}Known: {', '.join(known)}.")
-    path = models_root() / name / "model.toml"
+        raise UsageError(f"There is no category {name!r}.", f"{hint}Known: {', '.join(sorted(folders))}.")
+    return read_category(folders[name])
+
+
+def read_category(folder: Path) -> Category:
+    """The category a folder describes. Raises WeightsError."""
+    path = folder / "model.toml"
     try:
-        return _parse(name, tomllib.loads(path.read_text()))
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path} is damaged: {error}.", "Install g2s again.") from error
+        return _parse(folder, tomllib.loads(path.read_text()))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
+        inside = folder.parent == models_root()
+        remedy = "Install g2s again." if inside else f"Fetch it again: g2s weights pull {folder.name}"
+        raise WeightsError(f"{path} is damaged: {error}.", remedy) from error
 
 
-def _parse(name: str, data: dict[str, Any]) -> Category:
+def _parse(folder: Path, data: dict[str, Any]) -> Category:
     image, views, lights = data["image"], data["views"], data["lights"]
-    files = {key: WeightsFile(**entry) for key, entry in data["weights"].items()}
+    weights = {key: WeightsFile(**entry) for key, entry in data.get("weights", {}).items()}
+    if unknown := weights.keys() - set(PARTS):
+        raise ValueError(f"weights.{min(unknown)} is none of {', '.join(PARTS)}")
+    if any(Path(entry.file).name != entry.file for entry in weights.values()):
+        raise ValueError("a weights file lies outside the category's folder")
+    if "views" not in weights and "mean" not in views:
+        raise ValueError("neither views.mean nor weights.views")
+    release = data.get("release")
     return Category(
-        name=name,
+        name=folder.name,
         title=data["title"],
+        licence=data["licence"],
+        folder=folder,
+        schedule_known=data.get("schedule_known", True),
         image_size=image["image_size"],
         working_size=image["working_size"],
+        frame_share=image.get("crop", 1) / image.get("crop_of", 1),
         fov_deg=image["fov_deg"],
         near=image["near"],
         far=image["far"],
         ellipsoid=Ellipsoid(**data["ellipsoid"]),
-        view_mean=tuple(views["mean"]),
-        view_covariance=tuple(tuple(row) for row in views["covariance"]),
+        view_mean=tuple(views["mean"]) if "mean" in views else None,
+        view_covariance=tuple(tuple(row) for row in views["covariance"]) if "mean" in views else None,
         yaw_stretch=views["yaw_stretch"],
         lights=LightRanges(tuple(lights["x"]), tuple(lights["y"]), tuple(lights["diffuse"]), lights["alpha"]),
         offset_depth=data["offset"]["depth"],
         offset_relative=data["offset"]["relative"],
         least_psnr_db=data["warn"]["least_psnr_db"],
         most_strangeness=data["warn"]["most_strangeness"],
-        gan=files["gan"],
-        networks=files.get("networks"),
+        weights=weights,
+        release=Release(release["url"], tuple(release["parts"])) if release else None,
+        hub_repo=data.get("hub", {}).get("repo", ""),
+        mask_parser=data.get("mask", {}).get("parser", ""),
+        mask_classes=tuple(tuple(classes) for classes in data.get("mask", {}).get("classes", ())),
         presets={key: _preset(entry) for key, entry in data["presets"].items()},
     )
 

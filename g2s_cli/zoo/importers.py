@@ -1,58 +1,202 @@
-"""Foreign checkpoints, read without running any code they carry, as flat tensors for safetensors files."""
+"""Foreign checkpoints, read without running any code they carry, as flat tensors for safetensors files.
+
+What a file is, is told by what is in it: a StyleGAN2 in the rosinality layout or NVIDIA's pickle, GAN2Shape's networks,
+its statistics of views or lights, a parsing network. Architectures are read off the tensors by `g2s_cli.nets`.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import zipfile
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor
 
-from g2s_cli.errors import WeightsError
+from g2s_cli.errors import G2SError, WeightsError
+from g2s_cli.nets.discriminator import Discriminator
+from g2s_cli.nets.factors import CodeNet, MapNet
+from g2s_cli.nets.offset import OffsetEncoder
+from g2s_cli.nets.stylegan2 import Generator
+from g2s_cli.zoo.catalog import Part
+from g2s_cli.zoo.nvidia import read_nvidia
+from g2s_cli.zoo.store import load_tensors, part_of, replacing, sha256_of
 
 FORMAT = "g2s-weights-1"
 
+# How the old torch format begins: a pickle of its magic number.
+LEGACY_TORCH = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
 
-def read_rosinality(path: Path) -> dict[str, Tensor]:
-    """A StyleGAN2 checkpoint in the rosinality layout as `g_ema.*`, `d.*` and `latent_avg`.
+# What unpacking may add to an archive: zip's own bookkeeping. Torch stores tensors as they are.
+UNPACKED_SHARE, UNPACKED_BYTES = 1.1, 1_000_000
 
-    Raises WeightsError if the file is no torch archive, holds anything but tensors and plain containers,
-    lacks the generator, or has a number that is not finite.
+
+def read_part(path: Path) -> tuple[Part, dict[str, Tensor]]:
+    """What part of a category a file is, and its tensors under the names that g2s uses.
+
+    Raises WeightsError if the file cannot be read safely, is none of the known kinds, or does not hold
+    together: a generator that fits no discriminator, networks of unknown shape, numbers that are not finite.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's unpickler, fed another file's bytes, lets through whatever goes wrong inside
-        raise WeightsError(
-            f"{path} cannot be read as a torch checkpoint of plain tensors.", "Fetch the file again."
-        ) from error
-    if not isinstance(content, Mapping) or not isinstance(content.get("g_ema"), Mapping):
-        raise WeightsError(f"{path} has no g_ema entry.", "Name a StyleGAN2 checkpoint in the rosinality layout.")
-    parts = {part: content[part] for part in ("g_ema", "d") if isinstance(content.get(part), Mapping)}
-    tensors = {
-        f"{part}.{name}": tensor
-        for part, state in parts.items()
-        for name, tensor in state.items()
-        if isinstance(tensor, Tensor)
-    }
-    if isinstance(content.get("latent_avg"), Tensor):
-        tensors["latent_avg"] = content["latent_avg"]
+    tensors = _read(path)
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise WeightsError(f"{path} is damaged: {name} has numbers that are not finite.", "Fetch the file again.")
-    return tensors
+    try:
+        return _part_of(tensors), tensors
+    except G2SError as error:
+        raise WeightsError(f"{path} cannot be used. {error.what}", error.remedy) from error
+
+
+def read_latent(path: Path, size: int) -> Float[Tensor, d]:
+    """A latent in W from a torch file: a tensor of shape d or 1 x d, or a dict that holds one as "latent".
+
+    Raises WeightsError, for W+ (a vector a layer) and another GAN's size in sentences of their own.
+    """
+    content = _torch_load(path)
+    latent = content.get("latent") if isinstance(content, Mapping) else content
+    if not isinstance(latent, Tensor) or not latent.is_floating_point():
+        raise WeightsError(f"{path} holds no latent.", "Save the tensor itself, or a dict with the key 'latent'.")
+    latent = latent.float().squeeze(0) if latent.dim() == 2 and len(latent) == 1 else latent.float()
+    if latent.dim() > 1:
+        shape = " x ".join(map(str, latent.shape))
+        raise WeightsError(
+            f"{path} holds a latent of {shape}: W+, a vector a layer; g2s works in W, with one for all.",
+            "Project the photo into W, or leave --latent out and let g2s do it.",
+        )
+    if latent.numel() != size:
+        raise WeightsError(
+            f"{path} holds a latent of {latent.numel()} numbers; this GAN's have {size}.", "Use its own GAN (--gan)."
+        )
+    if not torch.isfinite(latent).all():
+        raise WeightsError(f"{path} has numbers that are not finite.", "Fetch the file again.")
+    return latent
 
 
 def write_weights(tensors: Mapping[str, Tensor], path: Path, source: Path | None = None) -> None:
-    """Write tensors as a safetensors file, with the hash of what they were made from."""
+    """Write tensors as a safetensors file in one move, with the hash of what they were made from.
+
+    Raises WeightsError if the disk refuses.
+    """
     metadata = {"format": FORMAT}
     if source is not None:
         metadata |= {"source": source.name, "source_sha256": sha256_of(source)}
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata=metadata)
+    try:
+        with replacing(path) as temporary:
+            save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, temporary, metadata)
+    except Exception as error:  # safetensors has an error of its own for a full disk
+        raise WeightsError(f"{path} cannot be written: {error}.", "Free space, or set G2S_CACHE elsewhere.") from error
 
 
-def sha256_of(path: Path) -> str:
-    """A file's SHA-256, in hexadecimal."""
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise WeightsError(f"There is no file {path}.", "Check the path.")
+    if path.suffix == ".safetensors":
+        return load_tensors(path)
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        start = file.read(len(LEGACY_TORCH))
+    if start[:1] == b"\x80" and start != LEGACY_TORCH:
+        return read_nvidia(path)
+    return _flat(path, _torch_load(path))
+
+
+def _torch_load(path: Path) -> Any:
+    """A torch file's tensors and plain containers. Raises WeightsError if it holds, or claims, anything more."""
+    again = "Fetch the file again."
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(entry.file_size for entry in archive.infolist())
+                if unpacked > UNPACKED_SHARE * path.stat().st_size + UNPACKED_BYTES:
+                    raise WeightsError(f"{path} claims {unpacked} bytes of content, more than it holds.", again)
+                if damaged := archive.testzip():
+                    raise WeightsError(f"{path} is damaged: the checksum of {damaged} is wrong.", again)
+        with torch.serialization.safe_globals([Namespace]):  # rosinality's trainer saves its arguments
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
+    except FileNotFoundError as error:
+        raise WeightsError(f"There is no file {path}.", "Check the path.") from error
+    except Exception as error:  # torch's unpickler, fed another file's bytes, lets through whatever goes wrong inside
+        raise WeightsError(f"{path} cannot be read as a torch checkpoint of plain tensors.", again) from error
+
+
+def _flat(path: Path, content: Any) -> dict[str, Tensor]:
+    """Nested containers of tensors as dotted names; optimisers, arguments and other company left out."""
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path} holds no named weights.", "Name a checkpoint of a GAN, of networks or statistics.")
+    if isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    flat: dict[str, Tensor] = {}
+    for name, value in content.items():
+        if isinstance(value, Mapping) and name not in {"g", "g_optim", "d_optim", "optimizer"}:
+            inner = {key.removeprefix("module."): tensor for key, tensor in value.items() if isinstance(key, str)}
+            flat |= {f"{name}.{key}": tensor for key, tensor in inner.items() if isinstance(tensor, Tensor)}
+        elif isinstance(value, Tensor) and isinstance(name, str):
+            flat[name.removeprefix("module.")] = value
+    for name, tensor in flat.items():
+        if tensor.is_sparse or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise WeightsError(f"{path} claims more numbers for {name} than it holds.", "Fetch the file again.")
+    return flat
+
+
+def _part_of(tensors: Mapping[str, Tensor]) -> Part:
+    """Which part of a category tensors are, by their names, after checking that they hold together."""
+    heads = {name.split(".")[0] for name in tensors}
+    if heads & {"g_ema", "d"}:
+        check_gan(tensors)
+        return "gan"
+    if "netD" in heads:
+        _check_networks(tensors)
+        return "networks"
+    if heads == {"mean", "cov"}:
+        return _check_statistics(tensors["mean"], tensors["cov"])
+    if sum(tensor.dim() == 4 for tensor in tensors.values()) > 20 and "g_ema" not in heads:
+        return "parsing"
+    raise WeightsError(
+        "Its names are those of no StyleGAN2, GAN2Shape networks, view or light statistics, or parsing network.",
+        "A StyleGAN2 must be in the rosinality layout (g_ema, d) or NVIDIA's pickle.",
+    )
+
+
+def check_gan(tensors: Mapping[str, Tensor]) -> tuple[Generator, Discriminator]:
+    """A generator and a discriminator of one size, made of tensors. Raises WeightsError."""
+    for prefix, what in (("g_ema", "generator"), ("d", "discriminator")):
+        if not any(name.startswith(f"{prefix}.") for name in tensors):
+            raise WeightsError(
+                f"It has no {what} ({prefix}).", "g2s needs both: fetch the checkpoint that was saved in training."
+            )
+    mean = tensors.get("latent_avg")
+    generator = Generator(part_of(tensors, "g_ema"), mean)
+    if mean is not None and mean.numel() != generator.latent_size:
+        raise WeightsError(
+            f"Its latent_avg has {mean.numel()} numbers, its generator's latents {generator.latent_size}.",
+            "Take both from one training.",
+        )
+    discriminator = Discriminator(part_of(tensors, "d"))
+    if generator.size != discriminator.size:
+        raise WeightsError(
+            f"Its generator makes {generator.size} px, its discriminator judges {discriminator.size} px.",
+            "Take both from one training.",
+        )
+    return generator, discriminator
+
+
+def _check_networks(tensors: Mapping[str, Tensor]) -> None:
+    MapNet.from_state(part_of(tensors, "netD"), bounded=False)
+    MapNet.from_state(part_of(tensors, "netA"), bounded=True)
+    CodeNet.from_state(part_of(tensors, "netV"))
+    CodeNet.from_state(part_of(tensors, "netL"))
+    if encoder := part_of(tensors, "netEnc"):
+        OffsetEncoder.from_state(encoder)
+
+
+def _check_statistics(mean: Tensor, cov: Tensor) -> Part:
+    parts: dict[int, Part] = {6: "views", 4: "lights"}
+    count = mean.numel()
+    if count not in parts or cov.shape != (count, count):
+        raise WeightsError("Its statistics are neither of views (6 numbers) nor of lights (4).", "Check the file.")
+    return parts[count]

@@ -1,17 +1,30 @@
-"""Where weights lie on this machine. The embedded ones travel with the package; each is checked by its hash."""
+"""Where weights lie on this machine: those that came with g2s, and those that were fetched into its cache.
+
+A cached file has a sidecar beside it that says its SHA-256 and where it came from. The sidecar is written last and in
+one move: a file without one is not there.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from g2s_cli.errors import WeightsError
-from g2s_cli.zoo.importers import sha256_of
 
 PACKAGE = Path(__file__).resolve().parent.parent
+LOCK_SECONDS = 3600  # how long to wait for another process that fetches the same file
 
 
 def models_root() -> Path:
@@ -20,17 +33,102 @@ def models_root() -> Path:
     return inside if inside.is_dir() else PACKAGE.parent / "models"
 
 
-def weights_path(category: str, file: str, sha256: str) -> Path:
-    """A category's embedded weights file, checked. Raises WeightsError if it is missing or damaged."""
-    path = models_root() / category / file
-    if not path.is_file():
-        raise WeightsError(f"{path} is missing.", "Install g2s again: pip install --force-reinstall g2s-cli")
-    if sha256_of(path) != sha256:
+def cache_root() -> Path:
+    """Where fetched and imported weights are kept: G2S_CACHE, else `g2s` in HF_HOME."""
+    if asked := os.environ.get("G2S_CACHE"):
+        return Path(asked).expanduser()
+    shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("HF_HOME") or f"{shared}/huggingface").expanduser() / "g2s"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A cached file: where it is, its SHA-256, and in words where it came from."""
+
+    path: Path
+    sha256: str
+    source: str
+
+
+def sidecar(category: str, part: str) -> Path:
+    """The file that says whether and where a part is cached."""
+    return cache_root() / category / f"{part}.json"
+
+
+def find_stored(category: str, part: str) -> Stored | None:
+    """What the cache has of a category's part, unchecked; None if it has nothing."""
+    try:
+        facts = json.loads(sidecar(category, part).read_text())
+        stored = Stored(Path(facts["path"]), facts["sha256"], facts["source"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return stored if stored.path.is_file() else None
+
+
+def remember(category: str, part: str, stored: Stored) -> None:
+    """Write a part's sidecar, in one move."""
+    place = sidecar(category, part)
+    with replacing(place) as temporary:
+        temporary.write_text(json.dumps(asdict(stored) | {"path": str(stored.path)}, indent=2) + "\n")
+
+
+def forget(category: str, part: str, stored: Stored) -> None:
+    """Remove a cached part: its sidecar first, then the file and, in the Hub's cache, what its link points to."""
+    sidecar(category, part).unlink(missing_ok=True)
+    for path in (stored.path.resolve(), stored.path):
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing(place: Path) -> Iterator[Path]:
+    """A path to write to; it becomes `place` when the block ends well, and is gone if it does not."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=place.parent, prefix=".", suffix=".part")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(place)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(category: str, what: str) -> Iterator[None]:
+    """Keep other g2s processes from fetching the same thing; raises WeightsError after an hour's wait."""
+    place = cache_root() / category / f".{what}.lock"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(place, timeout=LOCK_SECONDS):
+            yield
+    except Timeout as error:
         raise WeightsError(
-            f"{path} is damaged: its SHA-256 is not the one the category states.",
-            "Install g2s again: pip install --force-reinstall g2s-cli",
+            f"Another process has held {place} for an hour.", "Stop that process, or delete the file."
+        ) from error
+
+
+def require_space(bytes_needed: int) -> None:
+    """Raise WeightsError if the cache's disk has less room than this."""
+    root = cache_root()
+    root.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(root).free
+    if free < bytes_needed:
+        raise WeightsError(
+            f"The disk of {root} has {in_megabytes(free)} free; {in_megabytes(bytes_needed)} are needed.",
+            "Free space, or set G2S_CACHE to a folder on another disk.",
         )
-    return path
+
+
+def in_megabytes(count: int) -> str:
+    """Bytes in words."""
+    return f"{count / 1e6:.1f} MB"
+
+
+def sha256_of(path: Path) -> str:
+    """A file's SHA-256, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -42,6 +140,15 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
-def part_of(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def metadata_of(path: Path) -> Mapping[str, str]:
+    """What a safetensors file says about itself. Raises WeightsError if it cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} is not a readable safetensors file.", "Fetch or make it again.") from error
+
+
+def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose names begin with `prefix` and a dot, without it."""
     return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}

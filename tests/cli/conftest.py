@@ -26,10 +26,10 @@ def start(tmp_path: Path) -> Start:
     # In the background of a shell Ctrl-C is ignored, and whatever is started there inherits that; handled, it is not.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def start(*arguments: object) -> subprocess.Popen[str]:
+    def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
         command = [Path(sys.executable).with_name("g2s"), *map(str, arguments)]
         return subprocess.Popen(
-            command, cwd=tmp_path, env=PLAIN, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command, cwd=tmp_path, env=PLAIN | environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
 
     return start
@@ -39,8 +39,8 @@ def start(tmp_path: Path) -> Start:
 def g2s(start: Start) -> Run:
     """Run g2s in the test's folder; exit code, stdout and stderr."""
 
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        process = start(*arguments)
+    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        process = start(*arguments, **environment)
         stdout, stderr = process.communicate(timeout=120)
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from g2s_cli.method.cycles import camera_of, fresh_nets, trained_nets
+from g2s_cli.method.cycles import Means, camera_of, fresh_nets, trained_nets
 from g2s_cli.method.model import FactorNets, see
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.render import render
@@ -102,7 +102,8 @@ def test_gradients_reach_every_network(nets: FactorNets) -> None:
 @torch.no_grad()
 def test_the_embedded_networks_see_a_face(generator: torch.nn.Module, latents: Tensor) -> None:
     category = load_category("synface")
-    trained = trained_nets(load_tensors(models_root() / "synface" / "networks.safetensors"), category)
+    nobody = Means(torch.full((6,), torch.nan), torch.full((4,), torch.nan))  # ours say everything themselves
+    trained = trained_nets(load_tensors(models_root() / "synface" / "networks.safetensors"), category, nobody)
     assert trained.camera == camera_of(category)
     faces = generator(latents).clamp(-1, 1)
     depth = replace(trained, symmetric=True).canonical(faces).depth
@@ -115,13 +116,22 @@ def test_the_embedded_networks_see_a_face(generator: torch.nn.Module, latents: T
     torch.testing.assert_close(light, -flipped, rtol=0, atol=0.25)
 
 
-@pytest.mark.parametrize("name", ["synface"])
+@pytest.mark.parametrize("trained", [False, True], ids=["fresh", "the authors'"])
 @torch.no_grad()
-def test_fresh_networks_begin_at_the_mean_view(name: str) -> None:
-    category = load_category(name)
+def test_networks_without_a_mean_shape_are_relative_to_the_means(trained: bool) -> None:
+    category = replace(load_category("celeba"), working_size=16)
+    means = Means(torch.tensor([0.1, -0.2, 0.05, 0.1, 0.0, 0.3]), torch.tensor([0.2, -0.1, 0.3, 0.1]))
     torch.manual_seed(0)
-    nets = fresh_nets(category)
+    nets = fresh_nets(category, means)
+    if trained:
+        parts = {"netD": nets.depth, "netA": nets.albedo, "netV": nets.view, "netL": nets.light}
+        tensors = {f"{part}.{name}": value for part, net in parts.items() for name, value in net.state_dict().items()}
+        nets = trained_nets(tensors, category, means)
+    assert nets.base is None
+    assert not nets.symmetric
     size = category.working_size
     view = nets.view_of(torch.rand(1, 3, size, size) * 2 - 1)[0]
-    mean = torch.tensor(category.view_mean) * torch.tensor([math.pi / 3] * 3 + [0.1] * 2 + [0.0])
-    torch.testing.assert_close(view, mean, rtol=0, atol=0.02)
+    mean = means.view * torch.tensor([math.pi / 3] * 3 + [0.1] * 2 + [0.0])
+    torch.testing.assert_close(view, mean, rtol=0, atol=0.04)
+    light = nets.light_of(torch.rand(1, 3, size, size) * 2 - 1)[0]
+    torch.testing.assert_close(light, torch.tensor([0.6, 0.45, 0.3, 0.1]), rtol=0, atol=0.02)

@@ -75,6 +75,11 @@ def test_the_ellipsoid_stands_on_the_masks_box() -> None:
 def test_the_ellipsoid_is_raised_and_extended_by_shares_of_the_box() -> None:
     mask = torch.zeros(40, 40)
     mask[10:30] = 1
+    edge = ellipsoid(mask, Ellipsoid(near=0.92, far=1.02, radius=0.4, shrink_sides=0.25, to_lower_edge=True))
+    rows, columns = torch.nonzero(edge < 1.02, as_tuple=True)
+    assert rows.max() == len(mask) - 1
+    inside = torch.nonzero(mask >= 0.7)[:, 1]
+    assert abs((columns.max() - columns.min()) / (inside.max() - inside.min()) - 0.5) < 0.12
     tall = ellipsoid(mask, Ellipsoid(near=0.92, far=1.02, radius=0.4, raise_top=0.25, extend_bottom=0.1))
     rows = (tall < 1.02).any(1).nonzero()
     assert rows.min() == 10 - 5  # a quarter of 20 rows

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from g2s_cli.method.cycles import fit_prior
+from g2s_cli.method.frame import Frame
 from g2s_cli.method.losses import DiscriminatorDistance
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.parsing import Parser
@@ -28,7 +29,6 @@ from g2s_cli.method.stages import (
     fit_offset,
     fit_shape,
     pseudo_sampler,
-    resized,
 )
 from g2s_cli.nets.offset import OffsetEncoder
 from g2s_cli.nets.stylegan2 import Generator
@@ -37,6 +37,7 @@ from g2s_cli.scene.surface import normals, roughness
 from g2s_cli.zoo.catalog import Ellipsoid
 
 SIZE = 16
+FRAME = Frame(1.0, SIZE)
 VIEWS = ViewPrior(torch.zeros(6), torch.diag(torch.tensor([0.01, 0.04, 0.001, 0.0, 0.0, 0.0])))
 LIGHTS = LightPrior(x=(-0.9, 0.9), y=(-0.3, 0.8), diffuse=(-0.1, 0.7), alpha=-0.4)
 
@@ -77,7 +78,7 @@ def states(nets: FactorNets) -> dict[str, Tensor]:
 def target(generator: Generator, latents: Tensor) -> Target:
     mask = torch.ones(SIZE, SIZE)
     mask[:, :2] = mask[:, -2:] = 0
-    return Target(resized(generator(latents[:1]).clamp(-1, 1), SIZE)[0] * mask, mask, latents[0])
+    return Target(FRAME(generator(latents[:1]).clamp(-1, 1))[0] * mask, mask, latents[0], FRAME)
 
 
 @pytest.fixture
@@ -87,12 +88,6 @@ def encoder(generator: Generator) -> OffsetEncoder:
     with torch.no_grad():
         encoder.network[-1].weight.mul_(30)  # a fresh encoder hardly says anything
     return encoder
-
-
-def test_resizing_averages_areas() -> None:
-    image = torch.arange(16.0).view(1, 1, 4, 4).expand(-1, 3, -1, -1)
-    assert resized(image, 2)[0, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
-    assert resized(image, 4) is image
 
 
 def asked(count: int, seed: int = 0) -> Asked:
@@ -161,7 +156,7 @@ def test_a_symmetric_step_1_sees_the_mirrored_object_too(
 def test_where_the_mask_is_empty_smoothness_alone_is_left(
     nets: FactorNets, target: Target, distance: DiscriminatorDistance
 ) -> None:
-    nowhere, watch = Target(target.image, torch.zeros_like(target.mask), target.latent), Losses()
+    nowhere, watch = Target(target.image, torch.zeros_like(target.mask), target.latent, FRAME), Losses()
     with torch.no_grad():
         image = target.image[None]
         depth, light = nets.depth_of(image), nets.light_of(image)
@@ -261,7 +256,7 @@ def test_projected_samples_are_what_the_gan_shows(
     some.mask[:, :, :8] = 0
     samples = collect(Still(), generator, lambda: some, own, target, 3, parser if parsed else None)
     assert len(samples.image) == len(samples.mask) == 4  # whole batches, at least three
-    shown = resized(generator(target.latent[None]).clamp(-1, 1), SIZE)
+    shown = FRAME(generator(target.latent[None]).clamp(-1, 1))
     if parsed:
         assert samples.mask[0, 0, 4:12, 5:11].min() == 1
         assert samples.mask[0, 0, 0, 0] == 0

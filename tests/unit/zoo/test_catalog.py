@@ -12,7 +12,8 @@ import torch
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.zoo import catalog
 from g2s_cli.zoo.catalog import category_names, load_category
-from g2s_cli.zoo.store import models_root, weights_path
+from g2s_cli.zoo.sources import at_hand
+from g2s_cli.zoo.store import models_root
 
 SHIPPED = pytest.mark.parametrize("name", category_names())
 
@@ -24,6 +25,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         models_root() / "synface", tmp_path / "synface", ignore=shutil.ignore_patterns("*.safetensors", "*.md")
     )
     monkeypatch.setattr(catalog, "models_root", lambda: tmp_path)
+    monkeypatch.setenv("G2S_CACHE", str(tmp_path / "cache"))
     return tmp_path / "synface" / "model.toml"
 
 
@@ -37,27 +39,102 @@ def test_a_category_makes_sense(name: str) -> None:
     assert category.name == name
     assert math.log2(category.working_size).is_integer()
     assert category.near < category.ellipsoid.near < category.ellipsoid.far < category.far
-    covariance = torch.tensor(category.view_covariance, dtype=torch.float64)
-    assert covariance.shape == (6, 6)
-    assert len(category.view_mean) == 6
-    torch.testing.assert_close(covariance, covariance.T)
-    assert torch.linalg.eigvalsh(covariance).min() > -1e-4  # rounded to four digits
+    assert 0 < category.frame_share <= 1
+    if category.view_mean is None:
+        assert {"views", "lights"} <= category.weights.keys()
+    else:
+        covariance = torch.tensor(category.view_covariance, dtype=torch.float64)
+        assert covariance.shape == (6, 6)
+        assert len(category.view_mean) == 6
+        torch.testing.assert_close(covariance, covariance.T)
+        assert torch.linalg.eigvalsh(covariance).min() > -1e-4  # rounded to four digits
     for low, high in (category.lights.x, category.lights.y, category.lights.diffuse):
         assert low < high
-    assert category.presets
-    assert category.networks is not None or not any(preset.trained for preset in category.presets.values())
+    assert "fast" in category.presets
+    assert "networks" in category.weights or not any(preset.trained for preset in category.presets.values())
 
 
 @SHIPPED
-def test_a_categorys_weights_are_those_it_states(name: str) -> None:
+def test_what_comes_with_a_category_is_what_it_states(name: str) -> None:
     category = load_category(name)
-    for weights in filter(None, (category.gan, category.networks)):
-        assert weights_path(name, weights.file, weights.sha256).is_file()
+    for part, entry in category.weights.items():
+        assert bool(entry.sha256) != bool(entry.member)  # embedded, or in the release
+        if entry.sha256:
+            assert at_hand(category, part) == models_root() / name / entry.file
+
+
+FIRST, LATER = (600, 600, 400), (200, 500, 300)  # table 11
+SCENES = [(700, 700, 600), *3 * [(200, 500, 400)]]  # table 10
+FACE_LIGHTS = ((-0.9, 0.9), (-0.3, 0.8), (-0.1, 0.7), -0.4)  # A.2.3
+OTHER_LIGHTS = ((-1.0, 1.0), (-0.2, 0.8), (-0.1, 0.6), -0.6)
+
+
+@pytest.mark.parametrize(
+    ("name", "stages", "depth", "batch", "samples", "symmetry", "relative", "lights"),
+    [
+        ("celeba", [FIRST, *3 * [LATER]], 2, 16, 1600, "first-stage", True, FACE_LIGHTS),
+        ("cat", [FIRST, *3 * [LATER]], 2, 16, 1600, "first-stage", True, OTHER_LIGHTS),
+        ("bfm", [(500, 500, 200)], 8, 16, 1600, "first-stage", True, FACE_LIGHTS),  # table 12
+        ("synface", [(500, 500, 200)], 8, 16, 1600, "first-stage", True, FACE_LIGHTS),
+        ("car", SCENES, 2, 32, 3200, "off", False, OTHER_LIGHTS),
+        ("church", SCENES, 2, 32, 3200, "off", False, OTHER_LIGHTS),
+    ],
+)
+def test_the_paper_preset_is_the_papers(
+    name: str,
+    stages: list,
+    depth: int,
+    batch: int,
+    samples: int,
+    symmetry: str,
+    relative: bool,
+    lights: tuple,
+) -> None:
+    category = load_category(name)
+    paper = category.preset("paper")
+    assert [(stage.albedo, stage.project, stage.shape) for stage in paper.stages] == stages
+    assert (category.offset_depth, category.offset_relative) == (depth, relative)
+    assert (paper.batch, paper.samples, paper.symmetry) == (batch, samples, symmetry)
+    assert (paper.rate, category.near, category.far) == (1e-4, 0.9, 1.1)  # table 9
+    assert (category.ellipsoid.near, category.ellipsoid.far) == (0.91, 1.0 if name == "church" else 1.02)
+    ranges = category.lights
+    assert (ranges.x, ranges.y, ranges.diffuse, ranges.alpha) == lights
+    assert paper.trained == (name not in {"car", "church"})
+    assert category.schedule_known
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "working", "cropped", "stretch"),
+    [
+        ("celeba", 128, 128, 1, 1.2),
+        ("bfm", 128, 64, 170 / 256, 1.2),
+        ("cat", 256, 128, 170 / 256, 1.2),
+        ("car", 512, 128, 1, 1.0),
+        ("church", 256, 128, 1, 1.0),
+    ],
+)
+def test_pictures_are_framed_as_the_authors_frame_them(
+    name: str, image: int, working: int, cropped: float, stretch: float
+) -> None:
+    category = load_category(name)
+    assert (category.image_size, category.working_size, category.frame_share) == (image, working, cropped)
+    assert category.yaw_stretch == stretch
+    assert category.weights["gan"].member.startswith("checkpoints/stylegan2/stylegan2-")
+    assert category.release.parts == ("x00", "x01", "x02", "x03")
+
+
+def test_what_is_not_known_of_horses_is_said() -> None:
+    horse = load_category("horse")
+    assert not horse.schedule_known
+    assert "gan" not in horse.weights
+    assert [preset.stages for preset in horse.presets.values()] == [
+        preset.stages for preset in load_category("car").presets.values()
+    ]
 
 
 def test_the_ellipsoid_preset_is_the_papers_schedule() -> None:
-    stages = load_category("synface").preset("ellipsoid").stages  # table 11
-    assert [(stage.albedo, stage.project, stage.shape) for stage in stages] == [(600, 600, 400)] + 3 * [(200, 500, 300)]
+    stages = load_category("synface").preset("ellipsoid").stages
+    assert [(stage.albedo, stage.project, stage.shape) for stage in stages] == [FIRST, *3 * [LATER]]
 
 
 def test_an_unknown_category_names_the_known_and_the_nearest() -> None:

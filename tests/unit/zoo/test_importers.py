@@ -1,75 +1,123 @@
-"""Foreign checkpoints: read without running what they carry, and refused by name."""
+"""Foreign checkpoints: recognised by what is in them, read without running what they carry, and refused by name."""
 
 from __future__ import annotations
 
+import io
+import json
 import pickle
+import struct
+import zipfile
+from argparse import Namespace
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import made_up
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
 from g2s_cli.errors import WeightsError
-from g2s_cli.zoo.importers import read_rosinality, sha256_of, write_weights
-from g2s_cli.zoo.store import load_tensors
+from g2s_cli.zoo.importers import check_gan, read_latent, read_part, write_weights
+from g2s_cli.zoo.store import load_tensors, sha256_of
+
+GAN = made_up.gan(16)
+NETWORKS = made_up.networks(16, width=16)
 
 
-def checkpoint(**changes: Any) -> dict[str, Any]:
-    parts = {
-        "g_ema": OrderedDict({"input.input": torch.randn(1, 4, 4, 4)}),
-        "d": {"convs.0.0.weight": torch.randn(2, 3, 1, 1)},
-        "latent_avg": torch.randn(5),
-        "g_optim": {"state": {0: {"step": 3}}, "param_groups": [{"lr": 0.1}]},
-        "args": None,
-    }
-    return parts | changes
-
-
-def saved(path: Path, content: Any) -> Path:
-    torch.save(content, path)
+def saved(path: Path, content: Any, **options: Any) -> Path:
+    path.write_bytes(made_up.saved(content, **options))
     return path
 
 
-def test_generator_discriminator_and_mean_latent_are_read(tmp_path: Path) -> None:
-    content = checkpoint()
-    tensors = read_rosinality(saved(tmp_path / "a.pt", content))
-    assert sorted(tensors) == ["d.convs.0.0.weight", "g_ema.input.input", "latent_avg"]
-    assert torch.equal(tensors["g_ema.input.input"], content["g_ema"]["input.input"])
+@pytest.mark.parametrize("old", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize(
+    ("part", "content", "name"),
+    [
+        ("gan", GAN, "g_ema.conv1.conv.weight"),
+        ("networks", NETWORKS, "netEnc.network.0.weight"),
+        ("views", made_up.statistics(6), "cov"),
+        ("lights", made_up.statistics(4), "mean"),
+        ("parsing", made_up.parsing(), "layer0.weight"),
+    ],
+)
+def test_a_file_is_what_is_in_it(tmp_path: Path, part: str, content: Any, name: str, old: bool) -> None:
+    path = saved(tmp_path / "file.bin", content, _use_new_zipfile_serialization=not old)
+    found, tensors = read_part(path)
+    assert found == part
+    assert name in tensors
+    save_file(tensors, tmp_path / "file.safetensors")
+    again, same = read_part(tmp_path / "file.safetensors")
+    assert again == part
+    assert all(torch.equal(same[key], tensors[key]) for key in tensors)
 
 
-def test_a_generator_alone_will_do(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.pt", {"g_ema": checkpoint()["g_ema"]})
-    assert sorted(read_rosinality(path)) == ["g_ema.input.input"]
+def test_only_what_g2s_reads_is_kept_of_a_training_checkpoint(tmp_path: Path) -> None:
+    _, tensors = read_part(saved(tmp_path / "a.pt", GAN))
+    assert {name.split(".")[0] for name in tensors} == {"g_ema", "d"}
+    with_mean = saved(tmp_path / "b.pt", GAN | {"latent_avg": torch.zeros(made_up.LATENT)})
+    assert "latent_avg" in read_part(with_mean)[1]
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 no archive", pickle.dumps([1, 2], protocol=2)])
-def test_what_is_no_torch_file_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_names_of_data_parallel_training_lose_their_prefix(tmp_path: Path) -> None:
+    wrapped = {part: {f"module.{name}": value for name, value in state.items()} for part, state in NETWORKS.items()}
+    assert (
+        read_part(saved(tmp_path / "a.pth", wrapped))[1].keys() == read_part(saved(tmp_path / "b", NETWORKS))[1].keys()
+    )
+
+
+@pytest.mark.parametrize("size", [16, 64, 256, 1024])
+def test_sizes_are_read_off_the_tensors(tmp_path: Path, size: int) -> None:
+    _, tensors = read_part(saved(tmp_path / "a.pt", made_up.gan(size, latent=12)))
+    generator, discriminator = check_gan(tensors)
+    assert (generator.size, discriminator.size, generator.latent_size) == (size, size, 12)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"PK\x03\x04 no archive", b"\x80", pickle.dumps([1, 2], protocol=2), b"\x80\x04junk"]
+)
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"photo\.jpg"):
-        read_rosinality(path)
+        read_part(path)
 
 
 def test_an_absent_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"none\.pt cannot be read"):
-        read_rosinality(tmp_path / "none.pt")
+    with pytest.raises(WeightsError, match=r"There is no file .*none\.pt"):
+        read_part(tmp_path / "none.pt")
 
 
-@pytest.mark.parametrize("content", [{"d": {}}, {"g_ema": torch.zeros(1)}, [torch.zeros(1)], torch.zeros(1)])
-def test_what_has_no_generator_is_refused(tmp_path: Path, content: Any) -> None:
-    with pytest.raises(WeightsError, match="has no g_ema entry"):
-        read_rosinality(saved(tmp_path / "a.pt", content))
+@pytest.mark.parametrize("content", [{"d": {}}, {"g_ema": torch.zeros(1)}, [torch.zeros(1)], torch.zeros(1), {}])
+def test_what_is_none_of_the_kinds_is_refused(tmp_path: Path, content: Any) -> None:
+    with pytest.raises(WeightsError, match=r"a\.pt"):
+        read_part(saved(tmp_path / "a.pt", content))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"g_ema": GAN["d"], "d": GAN["g_ema"]}, r"cannot be used\. .*missing"),
+        ({"d": None}, r"has no discriminator \(d\)"),
+        ({"g_ema": None}, r"has no generator \(g_ema\)"),
+        ({"d": made_up.gan(32)["d"]}, r"generator makes 16 px, its discriminator judges 32 px"),
+        ({"latent_avg": torch.zeros(made_up.LATENT + 1)}, r"latent_avg"),
+    ],
+    ids=["swapped", "no d", "no g_ema", "another d", "another latent size"],
+)
+def test_a_gan_that_does_not_hold_together_is_refused(tmp_path: Path, changes: dict, says: str) -> None:
+    with pytest.raises(WeightsError, match=says):
+        read_part(saved(tmp_path / "a.pt", GAN | changes))
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-@pytest.mark.parametrize("part", ["g_ema", "d", "latent_avg"])
-def test_a_number_that_is_none_is_named(tmp_path: Path, part: str, number: float) -> None:
-    broken = torch.tensor([1.0, number])
-    path = saved(tmp_path / "a.pt", checkpoint(**{part: broken if part == "latent_avg" else {"w": broken}}))
-    with pytest.raises(WeightsError, match=rf"damaged: {part}.* not finite"):
-        read_rosinality(path)
+def test_a_number_that_is_none_is_named(tmp_path: Path, number: float) -> None:
+    broken = {name: value.clone() for name, value in GAN["d"].items()}
+    broken["convs.0.0.weight"].view(-1)[3] = number
+    with pytest.raises(WeightsError, match=r"damaged: d\.convs\.0\.0\.weight has numbers that are not finite"):
+        read_part(saved(tmp_path / "a.pt", GAN | {"d": broken}))
 
 
 class Trap:
@@ -82,31 +130,124 @@ class Trap:
         return Path.touch, (self.path,)
 
 
-def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.pt", checkpoint(args=Trap(tmp_path / "sprung")))
-    with pytest.raises(WeightsError, match="plain tensors"):
-        read_rosinality(path)
+@pytest.mark.parametrize("where", ["torch", "legacy", "bare", "arguments"])
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, where: str) -> None:
+    trap, path = Trap(tmp_path / "sprung"), tmp_path / "a.pt"
+    if where == "bare":
+        path.write_bytes(pickle.dumps(trap))
+    else:
+        args = Namespace(evil=trap) if where == "arguments" else trap
+        saved(path, GAN | {"args": args}, _use_new_zipfile_serialization=where != "legacy")
+    with pytest.raises(WeightsError, match=r"a\.pt"):
+        read_part(path)
     assert not (tmp_path / "sprung").exists()
-    torch.load(path, weights_only=False)
+    if where == "bare":
+        pickle.loads(path.read_bytes())
+    else:
+        torch.load(path, weights_only=False)
     assert (tmp_path / "sprung").exists(), "the trap does not work"
 
 
+def test_a_tensor_that_claims_more_than_it_holds_is_refused(tmp_path: Path) -> None:
+    huge = torch.zeros(1).expand(2_500_000_000)  # ten gigabytes, of one number
+    path = saved(tmp_path / "a.pt", GAN | {"d": GAN["d"] | {"huge": huge}})
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(WeightsError, match=r"claims more numbers for d\.huge than it holds"):
+        read_part(path)
+
+
+def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(tmp_path: Path) -> None:
+    plain = zipfile.ZipFile(io.BytesIO(made_up.saved({"g_ema": {"x": torch.zeros(5_000_000)}})))
+    with zipfile.ZipFile(tmp_path / "a.pt", "w", zipfile.ZIP_DEFLATED) as bomb:
+        for entry in plain.infolist():
+            bomb.writestr(entry.filename, plain.read(entry))
+    with pytest.raises(WeightsError, match=r"a\.pt claims 200\d+ bytes of content, more than it holds"):
+        read_part(tmp_path / "a.pt")
+
+
+def test_a_wrong_byte_in_a_tensor_is_noticed(tmp_path: Path) -> None:
+    content = bytearray(made_up.saved(GAN))
+    content[len(content) // 2] ^= 1
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"a\.pt is damaged: the checksum"):
+        read_part(tmp_path / "a.pt")
+
+
 @pytest.mark.parametrize(
-    ("part", "content"), [("d", None), ("d", [torch.zeros(1)]), ("d", torch.zeros(1)), ("latent_avg", None)]
+    "header",
+    [
+        {"x": {"dtype": "F32", "shape": [2_500_000_000], "data_offsets": [0, 10_000_000_000]}},
+        {"x": {"dtype": "F32", "shape": [4], "data_offsets": [0, 8]}},
+        {"x": {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]}},
+        {"x": {"dtype": "F99", "shape": [2], "data_offsets": [0, 8]}},
+        "junk",
+    ],
+    ids=["ten gigabytes", "too small", "beyond the end", "unknown kind", "no header"],
 )
-def test_odd_extras_are_no_traceback(tmp_path: Path, part: str, content: Any) -> None:
-    path = saved(tmp_path / "a.pt", checkpoint(**{part: content}))
-    assert not any(name.startswith(part) for name in read_rosinality(path))
+def test_a_safetensors_file_with_a_lying_header_is_refused(tmp_path: Path, header: Any) -> None:
+    text = json.dumps(header).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(8))
+    with pytest.raises(WeightsError, match="not a readable safetensors file"):
+        read_part(path)
+    path.write_bytes(struct.pack("<Q", 1 << 62) + text)
+    with pytest.raises(WeightsError, match="not a readable safetensors file"):
+        read_part(path)
+
+
+@pytest.mark.parametrize("change", ["netD", "netV"])
+def test_networks_of_unknown_shape_are_refused(tmp_path: Path, change: str) -> None:
+    broken = NETWORKS | {change: {"network.0.weight": torch.zeros(16, 3, 4, 4)}}
+    with pytest.raises(WeightsError, match=r"a\.pth cannot be used\."):
+        read_part(saved(tmp_path / "a.pth", broken))
+
+
+@pytest.mark.parametrize("count", [3, 5, 7])
+def test_statistics_of_something_else_are_refused(tmp_path: Path, count: int) -> None:
+    with pytest.raises(WeightsError, match=r"neither of views \(6 numbers\) nor of lights \(4\)"):
+        read_part(saved(tmp_path / "a.pth", made_up.statistics(count)))
+
+
+@pytest.mark.parametrize("content", [torch.arange(8.0), torch.arange(8.0)[None], {"latent": torch.arange(8.0)}])
+def test_latents_come_in_three_forms(tmp_path: Path, content: Tensor | dict[str, Tensor]) -> None:
+    assert torch.equal(read_latent(saved(tmp_path / "w.pt", content), 8), torch.arange(8.0))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (torch.zeros(14, 8), r"a latent of 14 x 8: W\+, a vector a layer.*leave --latent out"),
+        (torch.zeros(1, 14, 8), r"1 x 14 x 8: W\+"),
+        (torch.zeros(9), r"9 numbers; this GAN's have 8"),
+        (torch.full((8,), torch.nan), "not finite"),
+        ({"w": torch.zeros(8)}, "holds no latent"),
+        (torch.zeros(8, dtype=torch.int64), "holds no latent"),
+    ],
+)
+def test_other_latents_are_refused(tmp_path: Path, content: Any, says: str) -> None:
+    with pytest.raises(WeightsError, match=says):
+        read_latent(saved(tmp_path / "w.pt", content), 8)
 
 
 def test_written_weights_say_what_they_were_made_from(tmp_path: Path) -> None:
-    source, path = saved(tmp_path / "a.pt", checkpoint()), tmp_path / "a.safetensors"
-    tensors = read_rosinality(source) | {"turned": torch.arange(6.0).view(2, 3).T}
+    source, path = saved(tmp_path / "a.pt", GAN), tmp_path / "a.safetensors"
+    shared = torch.zeros(3)
+    tensors = read_part(source)[1] | {"turned": torch.arange(6.0).view(2, 3).T, "one": shared, "two": shared}
     write_weights(tensors, path, source)
     read = load_tensors(path)
     assert all(torch.equal(read[name], tensors[name]) for name in tensors)
     with safe_open(path, "pt") as file:
         assert file.metadata() == {"format": "g2s-weights-1", "source": "a.pt", "source_sha256": sha256_of(source)}
+
+
+def test_a_disk_that_refuses_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("g2s_cli.zoo.importers.save_file", full)
+    with pytest.raises(WeightsError, match=r"a\.safetensors cannot be written"):
+        write_weights(OrderedDict(x=torch.zeros(1)), tmp_path / "a.safetensors")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sha256(tmp_path: Path) -> None:

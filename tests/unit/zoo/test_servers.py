@@ -16,8 +16,6 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from huggingface_hub import HfApi, constants, errors
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from servers import STRANGER, TOKEN, Fault, FileServer, HubServer, Repo
 
 NAME = "somebody/shapes"

@@ -1,0 +1,200 @@
+"""g2s weights: what is on this machine, fetch it, check it, bring your own, give it to others."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from g2s_cli.commands.options import HubRepo, Json, Quiet, Verbose
+from g2s_cli.console import output
+
+if TYPE_CHECKING:
+    from g2s_cli.zoo.catalog import Category, Part
+
+weights = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+
+Name = Annotated[str, typer.Argument(metavar="CATEGORY", help="A category: see g2s weights list.")]
+
+
+@weights.command("list")
+def list_(as_json: Json = False) -> None:
+    """Show every category, and which of its files are on this machine.
+
+    Example: g2s weights list
+    """
+    from rich.table import Table
+
+    from g2s_cli.zoo.catalog import category_folders, read_category
+
+    categories = [read_category(folder) for _, folder in sorted(category_folders().items())]
+    rows = [_state(category) for category in categories]
+    if as_json:
+        output.put_json({"categories": rows})
+        return
+    table = Table("category", "what it shows", "on this machine", "to be fetched", "licence", box=None)
+    for row in rows:
+        table.add_row(row["name"], row["title"], ", ".join(row["here"]), ", ".join(row["missing"]), row["licence"])
+    output.put_table(table)
+
+
+@weights.command(no_args_is_help=True)
+def pull(
+    category: Name, hub_repo: HubRepo = "", as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False
+) -> None:
+    """Fetch a category's files and check them.
+
+    From a Hub repository if one is named (--hub-repo or G2S_HUB_REPO), else from the authors' release.
+
+    Example: g2s weights pull celeba
+    """
+    output.set(quiet=quiet, verbose=verbose)
+    from g2s_cli.zoo.sources import Sources, category_from, obtain
+
+    sources = Sources.of_environment(hub_repo)
+    kind = category_from(category, sources)
+    with output.fetching() as fetching:
+        files = obtain(kind, list(kind.weights), sources, fetching)
+    _say(files, as_json)
+
+
+@weights.command()
+def verify(
+    category: Annotated[str | None, typer.Argument(metavar="[CATEGORY]", help="All, if left out.")] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Check every file on this machine against its SHA-256; damaged ones of the cache are deleted. Exit code 4 if any.
+
+    Example: g2s weights verify
+    """
+    output.set(quiet=quiet, verbose=verbose)
+    from g2s_cli.errors import WeightsError
+    from g2s_cli.zoo.catalog import category_folders, load_category, read_category
+    from g2s_cli.zoo.sources import at_hand
+
+    folders = sorted(category_folders().items())
+    kinds = [load_category(category)] if category else [read_category(folder) for _, folder in folders]
+    damaged = []
+    for kind in kinds:
+        for part in kind.weights:
+            try:
+                path = at_hand(kind, part)
+            except WeightsError as error:
+                damaged.append(str(error))
+                output.say(str(error))
+                continue
+            if path:
+                output.put(f"ok  {path}")
+    if damaged:
+        count = f"{len(damaged)} file is" if len(damaged) == 1 else f"{len(damaged)} files are"
+        raise WeightsError(f"{count} damaged.", "See above.")
+
+
+@weights.command("import", no_args_is_help=True)
+def import_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Checkpoints: .pt, .pth, .pkl, .safetensors.")],
+    category: Annotated[str, typer.Option("--category", "-c", help="Which category they belong to; may be new.")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Convert checkpoints to safetensors without running code they carry, and keep them for a category.
+
+    StyleGAN2 in the rosinality layout or NVIDIA's pickle, GAN2Shape's networks, its view and light statistics, parsing
+    networks: what a file is, is read off its tensors. A new category starts as a copy of "own".
+
+    Example: g2s weights import my-stylegan2.pt --category owls
+    """
+    output.set(quiet=quiet, verbose=verbose)
+    from g2s_cli.errors import UsageError
+    from g2s_cli.zoo.catalog import category_folders, load_category
+    from g2s_cli.zoo.importers import read_part
+    from g2s_cli.zoo.sources import new_category, store_part
+    from g2s_cli.zoo.store import models_root
+
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", category):
+        raise UsageError(f"{category!r} is no name for a category.", "Use small letters, digits, - and _.")
+    known = category_folders()
+    if (models_root() / category / "gan.safetensors").is_file():
+        raise UsageError(f"{category} came with its weights.", "Choose another name: --category NAME.")
+    read = [(file, *read_part(file)) for file in files]
+    parts = [part for _, part, _ in read]
+    if twice := {part for part in parts if parts.count(part) > 1}:
+        raise UsageError(f"Two of the files are {min(twice)}.", "Give one of each kind.")
+    kind = load_category(category) if category in known else new_category(category)
+    stored = {
+        part: store_part(kind, part, tensors, file, f"import, {file.resolve()}").path for file, part, tensors in read
+    }
+    _say(stored, as_json)
+
+
+@weights.command(no_args_is_help=True)
+def publish(
+    category: Name,
+    repo: Annotated[str, typer.Option("--repo", metavar="YOU/NAME", help="Your model repository; made if need be.")],
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Upload a category's files, model.toml and card to a Hub repository of yours (HF_TOKEN).
+
+    Others then say: g2s weights pull CATEGORY --hub-repo YOU/NAME
+
+    Example: g2s weights publish owls --repo me/g2s-owls
+    """
+    output.set(quiet=quiet, verbose=verbose)
+    from g2s_cli.errors import WeightsError
+    from g2s_cli.zoo import hub
+    from g2s_cli.zoo.catalog import PARTS, load_category
+    from g2s_cli.zoo.sources import at_hand
+
+    kind = load_category(category)
+    name = hub.HubRepo.named(repo).name
+    here = {part: path for part in PARTS if (path := at_hand(kind, part))}
+    if not here:
+        raise WeightsError(f"There are no files of {category} on this machine.", f"g2s weights pull {category}")
+    with hub.prepared(kind, here) as folder:
+        address = hub.publish(Path(folder), category, name)
+    output.put(address)
+
+
+@weights.command(no_args_is_help=True)
+def path(category: Name, as_json: Json = False) -> None:
+    """Print where a category's files are on this machine.
+
+    Example: g2s weights path synface
+    """
+    from g2s_cli.zoo.catalog import PARTS, load_category
+    from g2s_cli.zoo.sources import at_hand
+
+    kind = load_category(category)
+    _say({part: found for part in PARTS if (found := at_hand(kind, part))}, as_json)
+
+
+def _state(category: Category) -> dict[str, Any]:
+    """A category for the list. Files are looked for, not hashed."""
+    from g2s_cli.zoo.catalog import PARTS
+    from g2s_cli.zoo.store import find_stored
+
+    def is_here(part: Part) -> bool:
+        entry = category.weights.get(part)
+        return bool(entry and (category.folder / entry.file).is_file()) or find_stored(category.name, part) is not None
+
+    return {
+        "name": category.name,
+        "title": category.title,
+        "licence": category.licence,
+        "here": [part for part in PARTS if is_here(part)],
+        "missing": [part for part in category.weights if not is_here(part)],
+        "presets": list(category.presets),
+    }
+
+
+def _say(files: dict[Part, Path], as_json: bool) -> None:
+    if as_json:
+        output.put_json({"files": {part: str(file) for part, file in files.items()}})
+        return
+    for file in files.values():
+        output.put(file)

@@ -1,0 +1,193 @@
+"""A category on the Hugging Face Hub: `<category>/model.toml` and its files in somebody's model repository.
+
+huggingface_hub does the downloading, with its own cache, locks, resumption and conventions (HF_HOME, HF_ENDPOINT,
+HF_TOKEN, HF_HUB_OFFLINE). What is added here: one commit for all files of a category, hashes, and plain sentences.
+"""
+
+from __future__ import annotations
+
+import errno
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from g2s_cli.errors import G2SError, UsageError, WeightsError
+from g2s_cli.zoo.catalog import Category, Part, read_category
+from g2s_cli.zoo.release import WAYS_OUT
+from g2s_cli.zoo.store import Stored, cache_root, replacing, require_space, sha256_of
+
+CARD, README = "model.toml", "README.md"
+ANSWER_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class HubRepo:
+    """A model repository, at a revision: a branch, a tag or a commit."""
+
+    name: str
+    revision: str
+
+    @classmethod
+    def named(cls, text: str) -> HubRepo:
+        """ "owner/name" or "owner/name@revision". Raises UsageError."""
+        name, _, revision = text.partition("@")
+        if name.count("/") != 1 or not all(name.split("/")):
+            raise UsageError(f"{text!r} is no Hub repository.", "Write owner/name, or owner/name@revision.")
+        return cls(name, revision or "main")
+
+
+def pull_description(category: str, repo: HubRepo) -> HubRepo:
+    """Put a category's model.toml and README.md from the Hub into the cache. Returns the repository at that commit."""
+    card = _download(repo, f"{category}/{CARD}")
+    commit = _commit_of(card, category)
+    fixed = HubRepo(repo.name, commit or repo.revision)
+    for name in (CARD, README):
+        with replacing(cache_root() / category / name) as temporary:
+            temporary.write_bytes((card if name == CARD else _download(fixed, f"{category}/{name}")).read_bytes())
+    try:
+        read_category(cache_root() / category)
+    except WeightsError:
+        (cache_root() / category / CARD).unlink(missing_ok=True)
+        raise
+    return fixed
+
+
+def fetch_from_hub(category: Category, parts: Sequence[Part], repo: HubRepo) -> dict[Part, Stored]:
+    """Download parts of a category, all from one commit, and check each against the hash its model.toml states.
+
+    Raises WeightsError; a file that is not what was stated is deleted and named.
+    """
+    card = _download(repo, f"{category.name}/{CARD}")
+    commit = _commit_of(card, category.name) or repo.revision
+    fixed = HubRepo(repo.name, commit)
+    stated = read_category(card.parent).weights
+    if unknown := [part for part in parts if part not in stated or not stated[part].sha256]:
+        raise WeightsError(
+            f"{repo.name} states no file with a SHA-256 for {', '.join(unknown)} of {category.name}.",
+            "Publish it with: g2s weights publish.",
+        )
+    found: dict[Part, Stored] = {}
+    for part in parts:
+        path = _download(fixed, f"{category.name}/{stated[part].file}")
+        expected = category.weights[part].sha256 if part in category.weights else ""
+        if sha256_of(path) != (expected or stated[part].sha256):
+            path.resolve().unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            raise WeightsError(
+                f"{category.name}/{stated[part].file} of {repo.name} is not the file whose SHA-256 is stated; "
+                f"it was deleted from {path.parent}.",
+                "Pull again; if that does not help, tell its publisher.",
+            )
+        found[part] = Stored(path, expected or stated[part].sha256, f"Hub, {repo.name}@{commit}")
+    return found
+
+
+def publish(folder: Path, category: str, repo: str) -> str:
+    """Upload a prepared folder to `<category>/` of a model repository, made if need be. Returns its address."""
+    from huggingface_hub import HfApi  # noqa: PLC0415
+
+    api = HfApi(library_name="g2s")
+    with explained(repo):
+        api.create_repo(repo, repo_type="model", exist_ok=True)
+        api.upload_folder(
+            repo_id=repo, folder_path=folder, path_in_repo=category, commit_message=f"Publish {category} for g2s"
+        )
+    return f"{api.endpoint}/{repo}"
+
+
+def _download(repo: HubRepo, file: str) -> Path:
+    """A file of a repository in the Hub's own cache. Raises WeightsError."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache  # noqa: PLC0415
+
+    with explained(f"{repo.name}, {file}"):
+        known = try_to_load_from_cache(repo.name, file, revision=repo.revision)
+        if not isinstance(known, str) and not _offline():
+            url = hf_hub_url(repo.name, file, revision=repo.revision)
+            require_space(get_hf_file_metadata(url, timeout=ANSWER_SECONDS).size or 0)
+        return Path(
+            hf_hub_download(repo.name, file, revision=repo.revision, etag_timeout=ANSWER_SECONDS, library_name="g2s")
+        )
+
+
+def _offline() -> bool:
+    from huggingface_hub import constants  # noqa: PLC0415
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def _commit_of(path: Path, category: str) -> str:
+    """The commit a downloaded file is of: the Hub's cache has a folder for each."""
+    parts = path.parts
+    at = len(parts) - 2 - len(Path(category).parts)
+    return parts[at] if parts[at - 1] == "snapshots" else ""
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn whatever huggingface_hub raises into a WeightsError of one sentence."""
+    from huggingface_hub import errors  # noqa: PLC0415
+
+    try:
+        yield
+    except G2SError:
+        raise
+    except errors.GatedRepoError as error:
+        raise WeightsError(f"{what}: access is granted by its owner.", "Ask for it, and set HF_TOKEN.") from error
+    except errors.RepositoryNotFoundError as error:
+        raise WeightsError(
+            f"{what}: the Hub knows no such repository, or it is private.", "Check the name, or set HF_TOKEN."
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise WeightsError(f"{what}: the repository has no such revision.", "Check what follows the @.") from error
+    except errors.LocalEntryNotFoundError as error:
+        raise WeightsError(f"{what}: not in the cache, and the Hub cannot be reached.", WAYS_OUT) from error
+    except errors.EntryNotFoundError as error:
+        raise WeightsError(f"{what}: the repository has no such file.", "Check the category's name.") from error
+    except errors.OfflineModeIsEnabled as error:
+        raise WeightsError(
+            f"{what}: not in the cache, and HF_HUB_OFFLINE is set.", "Unset it, or pull first."
+        ) from error
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "an error"
+        remedy = "Set HF_TOKEN to a token that may do this." if status in {401, 403} else WAYS_OUT
+        raise WeightsError(f"{what}: the Hub answers {status}.", remedy) from error
+    except OSError as error:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        remedy = "Free space, or set HF_HOME to a folder on another disk." if full else WAYS_OUT
+        raise WeightsError(f"{what} cannot be downloaded: {error.strerror or error}.", remedy) from error
+    except Exception as error:  # the HTTP library's own errors; which library it is depends on the version
+        raise WeightsError(f"{what} cannot be downloaded: {type(error).__name__}: {error}.", WAYS_OUT) from error
+
+
+def prepared(category: Category, files: dict[Part, Path]) -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder as it will lie on the Hub: files, README.md, and model.toml with their hashes."""
+    folder = tempfile.TemporaryDirectory(prefix="g2s-publish-")
+    place = Path(folder.name)
+    card = (category.folder / CARD).read_text()
+    for part, path in files.items():
+        entry = category.weights.get(part)
+        name = entry.file if entry else f"{part}.safetensors"
+        (place / name).symlink_to(path.resolve())
+        card = with_hash(card, part, name, sha256_of(path))
+    (place / CARD).write_text(card)
+    readme = category.folder / README
+    (place / README).write_text(readme.read_text() if readme.is_file() else f"# {category.name}\n")
+    return folder
+
+
+def with_hash(card: str, part: str, file: str, sha256: str) -> str:
+    """A model.toml whose [weights.part] table states this file and hash, whatever it stated before."""
+    lines, inside = [], False
+    header = f"[weights.{part}]"
+    for line in card.splitlines():
+        if line.strip().startswith("["):
+            inside = line.strip() == header
+        if not (inside and line.split("=")[0].strip() in {"file", "sha256"}):
+            lines.append(line)
+        if line.strip() == header:
+            lines += [f'file = "{file}"', f'sha256 = "{sha256}"']
+    if header not in (line.strip() for line in lines):
+        lines += ["", header, f'file = "{file}"', f'sha256 = "{sha256}"']
+    return "\n".join(lines) + "\n"

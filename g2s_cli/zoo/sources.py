@@ -1,0 +1,170 @@
+"""Where a category's files come from: with g2s, from the cache, from a Hub repository, from the authors' release."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from g2s_cli.errors import WeightsError
+from g2s_cli.zoo.catalog import Category, Part, Release, category_folders, load_category
+from g2s_cli.zoo.fetching import Fetching, SilentFetching
+from g2s_cli.zoo.hub import HubRepo, fetch_from_hub, pull_description, with_hash
+from g2s_cli.zoo.importers import read_part, write_weights
+from g2s_cli.zoo.release import WAYS_OUT, members_of
+from g2s_cli.zoo.store import (
+    Stored,
+    cache_root,
+    find_stored,
+    forget,
+    locked,
+    models_root,
+    remember,
+    replacing,
+    sha256_of,
+)
+
+YES = {"1", "true", "yes", "on"}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What is asked beyond this machine, and whether anything is.
+
+    hub_repo: "owner/name" or "owner/name@revision", "" for the category's own (most state none). release_url:
+    a mirror of the authors' release, "" for the address that the category states.
+    """
+
+    hub_repo: str = ""
+    release_url: str = ""
+    offline: bool = False
+
+    @classmethod
+    def of_environment(cls, hub_repo: str = "") -> Sources:
+        """G2S_HUB_REPO, G2S_RELEASE_URL and HF_HUB_OFFLINE; an option goes before its variable."""
+        return cls(
+            hub_repo=hub_repo or os.environ.get("G2S_HUB_REPO", ""),
+            release_url=os.environ.get("G2S_RELEASE_URL", ""),
+            offline=os.environ.get("HF_HUB_OFFLINE", "").lower() in YES,
+        )
+
+
+def obtain(
+    category: Category, parts: Sequence[Part], sources: Sources, fetching: Fetching | None = None
+) -> dict[Part, Path]:
+    """The files of a category's parts, each checked by its hash; fetched first where they are not here.
+
+    Raises WeightsError if a file is damaged (it is deleted and named, unless it came with g2s) or cannot be had.
+    """
+    found = {part: path for part in parts if (path := at_hand(category, part))}
+    if len(found) < len(parts):
+        refuse_unknown(category, parts)
+        try:
+            # While one process fetches, another waits here and then finds the files.
+            with locked(category.name, "fetch"):
+                missing = [part for part in parts if part not in found and not at_hand(category, part)]
+                if missing:
+                    fetch(category, missing, sources, fetching or SilentFetching())
+        except OSError as error:
+            raise WeightsError(
+                f"{cache_root()} cannot be used: {error.strerror or error}.", "Set G2S_CACHE to a folder of yours."
+            ) from error
+        found |= {part: path for part in parts if (path := at_hand(category, part))}
+    return {part: found[part] for part in parts}
+
+
+def refuse_unknown(category: Category, parts: Sequence[Part]) -> None:
+    """Raise WeightsError for parts that a category has no source of, and that nobody has imported."""
+    unknown = [part for part in parts if part not in category.weights and not find_stored(category.name, part)]
+    if unknown:
+        raise WeightsError(
+            f"{category.name} has no {' and '.join(unknown)} to fetch.",
+            f"Bring your own: g2s weights import FILE --category {category.name}",
+        )
+
+
+def at_hand(category: Category, part: Part) -> Path | None:
+    """A part's file that came with g2s or is cached, checked; None if there is none. Raises WeightsError if damaged."""
+    entry = category.weights.get(part)
+    if entry and (beside := category.folder / entry.file).is_file():
+        if entry.sha256 and sha256_of(beside) != entry.sha256:
+            raise WeightsError(
+                f"{beside} is damaged: its SHA-256 is not the one the category states.",
+                "Install g2s again: pip install --force-reinstall g2s-cli",
+            )
+        return beside
+    stored = find_stored(category.name, part)
+    if stored is None:
+        return None
+    if sha256_of(stored.path) != stored.sha256:
+        forget(category.name, part, stored)
+        raise WeightsError(
+            f"{stored.path} was damaged (its SHA-256 had changed) and has been deleted.",
+            f"Fetch it again: g2s weights pull {category.name}",
+        )
+    return stored.path
+
+
+def fetch(category: Category, parts: Sequence[Part], sources: Sources, fetching: Fetching) -> None:
+    """Fetch parts into the cache: from a Hub repository where one is named, else from the authors' release."""
+    names = " and ".join(parts)
+    repo = sources.hub_repo or category.hub_repo
+    if repo:
+        for part, stored in fetch_from_hub(category, parts, HubRepo.named(repo)).items():
+            remember(category.name, part, stored)
+        return
+    members = {part: category.weights[part].member for part in parts}
+    if category.release is None or not all(members.values()):
+        if category.folder.parent == models_root() and not any(members.values()):
+            path = category.folder / category.weights[parts[0]].file
+            raise WeightsError(f"{path} is missing.", "Install g2s again: pip install --force-reinstall g2s-cli")
+        raise WeightsError(
+            f"The {names} of {category.name} is nowhere to be fetched from.",
+            f"Import it (g2s weights import FILE --category {category.name}) or name a Hub repository (--hub-repo).",
+        )
+    if sources.offline:
+        raise WeightsError(
+            f"The {names} of {category.name} is not on this machine, and HF_HUB_OFFLINE forbids fetching.", WAYS_OUT
+        )
+    release = Release(sources.release_url or category.release.url, category.release.parts)
+    place = cache_root() / category.name
+    with members_of(release, members, place, fetching) as files:
+        read = {part: read_part(path) for part, path in files.items()}
+        for part, (kind, _) in read.items():
+            if kind != part:
+                raise WeightsError(
+                    f"The release's {members[part]} is {kind}, not {part}.", "Use another mirror of the release."
+                )
+        for part, (_, tensors) in read.items():
+            store_part(category, part, tensors, files[part], f"release, {release.url}, {members[part]}")
+
+
+def store_part(category: Category, part: Part, tensors: Mapping[str, Tensor], source: Path, words: str) -> Stored:
+    """Write a part's tensors into the cache and remember where they came from."""
+    entry = category.weights.get(part)
+    path = cache_root() / category.name / (entry.file if entry else f"{part}.safetensors")
+    write_weights(tensors, path, source)
+    stored = Stored(path, sha256_of(path), words)
+    remember(category.name, part, stored)
+    return stored
+
+
+def new_category(name: str) -> Category:
+    """A category of the user's own in the cache: a copy of "own" that its GAN is imported into."""
+    template, folder = models_root() / "own", cache_root() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    card = (template / "model.toml").read_text().replace('title = "A GAN of your own"', f'title = "{name}"')
+    card = with_hash(card, "gan", "gan.safetensors", "")
+    with replacing(folder / "model.toml") as temporary:
+        temporary.write_text(card)
+    return load_category(name)
+
+
+def category_from(name: str, sources: Sources) -> Category:
+    """A category by name; one that g2s does not know is looked for in the Hub repository, if one is named."""
+    if name not in category_folders() and sources.hub_repo and name.replace("-", "").replace("_", "").isalnum():
+        pull_description(name, HubRepo.named(sources.hub_repo))
+    return load_category(name)

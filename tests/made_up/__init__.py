@@ -1,0 +1,5 @@
+"""Checkpoints of foreign formats with the real names, small widths and random weights."""
+
+from made_up.checkpoints import LATENT, gan, networks, parsing, release, saved, statistics
+
+__all__ = ["LATENT", "gan", "networks", "parsing", "release", "saved", "statistics"]

@@ -1,0 +1,104 @@
+"""What the authors' release holds, in small: StyleGAN2 by rosinality, GAN2Shape's networks, statistics, a parser."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import io
+import math
+import tarfile
+from argparse import Namespace
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from g2s_cli.nets.factors import CodeNet, MapNet
+from g2s_cli.nets.offset import OffsetEncoder
+
+TEXTBOOK = Path(__file__).parents[2] / "benchmarks" / "textbook_stylegan2.py"
+LATENT, WIDTH, MAPPING = 16, 8, 8
+PARTS = ("x00", "x01", "x02", "x03")
+
+
+@cache
+def textbook() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("textbook_stylegan2", TEXTBOOK)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def gan(size: int, latent: int = LATENT, seed: int = 0) -> dict[str, Any]:
+    """A checkpoint as rosinality's trainer saves it."""
+    widths = [WIDTH] * (int(math.log2(size)) - 1)
+    state = _drawn(textbook().Generator(widths, latent, MAPPING), seed)
+    # The mapping network learns at a hundredth of the rate, so its weights are a hundred times as large.
+    state = {name: 100 * value if name.startswith("style.") else value for name, value in state.items()}
+    state |= {name: 0.1 * value for name, value in state.items() if name.startswith("to_rgb")}
+    return {
+        "g": state,
+        "d": _drawn(textbook().Discriminator(widths), seed + 1),
+        "g_ema": state,
+        "g_optim": {"state": {}, "param_groups": [{"lr": 0.002}]},
+        "args": Namespace(size=size, path="photos"),
+        "ada_aug_p": 0.0,
+    }
+
+
+def _drawn(net: nn.Module, seed: int) -> dict[str, Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    return {
+        name: value if name.endswith("kernel") else torch.randn(value.shape, generator=rng)
+        for name, value in net.state_dict().items()
+    }
+
+
+def networks(size: int, latent: int = LATENT, width: int = 16) -> dict[str, dict[str, Tensor]]:
+    """netD, netA, netV, netL, netEnc as the authors save them."""
+    torch.manual_seed(1)
+    nets = {
+        "netD": MapNet(size, 1, width, bounded=False),
+        "netA": MapNet(size, 3, width, bounded=True),
+        "netV": CodeNet(size, 6, width),
+        "netL": CodeNet(size, 4, width),
+        "netEnc": OffsetEncoder(size, latent, width=8),
+    }
+    return {name: net.state_dict() for name, net in nets.items()}
+
+
+def statistics(count: int) -> dict[str, Tensor]:
+    """Mean and covariance of views (6) or lights (4)."""
+    return {"mean": 0.05 * torch.arange(count).float(), "cov": 0.01 * torch.eye(count)}
+
+
+def parsing(layers: int = 24) -> dict[str, Any]:
+    """A parser as it was saved by data-parallel training."""
+    return {"epoch": 100, "state_dict": {f"module.layer{k}.weight": torch.zeros(2, 2, 3, 3) for k in range(layers)}}
+
+
+def saved(content: Any, **options: Any) -> bytes:
+    """What torch.save writes."""
+    file = io.BytesIO()
+    torch.save(content, file, **options)
+    return file.getvalue()
+
+
+def release(members: Mapping[str, bytes | tarfile.TarInfo], cuts: int = 4) -> dict[str, bytes]:
+    """The release's parts: a gzipped tar of members, cut. A TarInfo stands for itself, without content."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for name, content in members.items():
+            if isinstance(content, tarfile.TarInfo):
+                archive.addfile(content)
+                continue
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    whole = gzip.compress(file.getvalue(), compresslevel=1, mtime=0)
+    step = -(-len(whole) // cuts)
+    return {f"/{part}": whole[k * step : (k + 1) * step] for k, part in enumerate(PARTS[:cuts])}
