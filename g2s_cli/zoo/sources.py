@@ -68,6 +68,10 @@ def obtain(
                 missing = [part for part in parts if part not in found and not at_hand(category, part)]
                 if missing:
                     fetch(category, missing, sources, fetching or SilentFetching())
+        except WeightsError as error:
+            raise WeightsError(
+                error.what, error.remedy.replace("--category NAME", f"--category {category.name}")
+            ) from error
         except OSError as error:
             raise WeightsError(
                 f"{cache_root()} cannot be used: {error.strerror or error}.", "Set G2S_CACHE to a folder of yours."

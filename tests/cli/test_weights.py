@@ -166,7 +166,7 @@ def test_without_a_network_there_are_two_ways_out(g2s: Callable, home: Path) -> 
     assert time.monotonic() - start < 10
     said = one_sentence(answer, 4)
     assert "mirror" in said
-    assert "g2s weights import FILE" in said
+    assert "g2s weights import FILE --category celeba" in said
     offline = g2s("weights", "pull", "celeba", HF_HOME=str(home), HF_HUB_OFFLINE="1")
     assert "HF_HUB_OFFLINE forbids fetching" in one_sentence(offline, 4)
     assert kept(home, "celeba") == []
