@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.nets.offset import OffsetEncoder
+from g2s_cli.zoo.importers import read_part
 
 DATA = Path(__file__).parents[1] / "data"
 SHAPES: dict[str, dict[str, list[int]]] = json.loads((DATA / "factor_nets_manifest.json").read_text())
@@ -87,3 +88,15 @@ def test_maps(golden: dict[str, Tensor], key: str) -> None:
     rounding = (net.double()(images.double()) - golden[key]).square().mean().sqrt().item()
     assert rounding < 2e-3 * golden[key].abs().max()
     assert (ours - golden[key]).square().mean().sqrt() < 3 * rounding
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_a_release_checkpoint_of_these_names_is_imported(tmp_path: Path, size: int) -> None:
+    parts = [key for key in SHAPES if key.endswith(f"@{size}")]
+    content = {key.split("@")[0]: {name: torch.zeros(shape) for name, shape in SHAPES[key].items()} for key in parts}
+    torch.save(content, tmp_path / "pretrain.pth")
+    part, tensors = read_part(tmp_path / "pretrain.pth")
+    assert part == "networks"
+    assert {name: list(value.shape) for name, value in tensors.items()} == {
+        f"{key.split('@')[0]}.{name}": shape for key in parts for name, shape in SHAPES[key].items()
+    }
