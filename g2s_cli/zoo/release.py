@@ -79,7 +79,10 @@ class PartStream(io.RawIOBase):
         super().close()
 
     def _connect(self) -> None:
-        request = urllib.request.Request(self._urls[self._part])
+        url = self._urls[self._part]
+        if not url.startswith(("http://", "https://")):
+            raise WeightsError(f"{url} is no address of a release.", "It begins with https:// (G2S_RELEASE_URL).")
+        request = urllib.request.Request(url)
         if self._position:
             request.add_header("Range", f"bytes={self._position}-")
             if self._tag:
@@ -111,7 +114,9 @@ class PartStream(io.RawIOBase):
         url = self._urls[self._part]
         status = error.code if isinstance(error, urllib.error.HTTPError) else None
         if status is not None and status not in BUSY:
-            raise WeightsError(f"{url} answers {status} {http.HTTPStatus(status).phrase}.", WAYS_OUT) from error
+            raise WeightsError(
+                f"{url} answers {status} {getattr(error, 'reason', '')}".rstrip() + ".", WAYS_OUT
+            ) from error
         never = status is None and self._part == self._position == 0 and isinstance(error, urllib.error.URLError)
         if never or failures >= ATTEMPTS:
             reason = getattr(error, "reason", None) or error

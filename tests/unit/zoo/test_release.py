@@ -207,3 +207,18 @@ def test_a_disk_that_fills_up_is_said(server: FileServer, tmp_path: Path, monkey
     with pytest.raises(WeightsError, match="cannot be written: No space left on device"):
         fetched(server, tmp_path / "to")
     assert left(tmp_path / "to") == []
+
+
+def test_an_answer_that_http_does_not_know_is_said(server: FileServer, tmp_path: Path) -> None:
+    server.faults.append(Fault("x01", "status", status=520, times=99))
+    with pytest.raises(WeightsError, match="x01 answers 520"):
+        fetched(server, tmp_path / "car")
+
+
+@pytest.mark.parametrize("url", ["nonsense", "file:///etc"])
+def test_only_web_addresses_are_releases(url: str, tmp_path: Path) -> None:
+    with (
+        pytest.raises(WeightsError, match="is no address of a release"),
+        members_of(Release(url, ("x00",)), WANTED, tmp_path, SilentFetching()),
+    ):
+        pass
