@@ -27,10 +27,10 @@ def list_(as_json: Json = False) -> None:
     """
     from rich.table import Table
 
-    from g2s_cli.zoo.catalog import category_folders, read_category
-
-    categories = [read_category(folder) for _, folder in sorted(category_folders().items())]
+    categories, damaged = _all_categories()
     rows = [_state(category) for category in categories]
+    for sentence in damaged:
+        output.fail(sentence)
     if as_json:
         output.put_json({"categories": rows})
         return
@@ -72,19 +72,19 @@ def verify(
     """
     output.set(quiet=quiet, verbose=verbose)
     from g2s_cli.errors import WeightsError
-    from g2s_cli.zoo.catalog import category_folders, load_category, read_category
+    from g2s_cli.zoo.catalog import PARTS, load_category
     from g2s_cli.zoo.sources import at_hand
 
-    folders = sorted(category_folders().items())
-    kinds = [load_category(category)] if category else [read_category(folder) for _, folder in folders]
-    damaged = []
+    kinds, damaged = ([load_category(category)], []) if category else _all_categories()
+    for sentence in damaged:
+        output.fail(sentence)
     for kind in kinds:
-        for part in kind.weights:
+        for part in PARTS:  # not only those that the card names: others can be imported
             try:
                 path = at_hand(kind, part)
             except WeightsError as error:
                 damaged.append(str(error))
-                output.say(str(error))
+                output.fail(str(error))
                 continue
             if path:
                 output.put(f"ok  {path}")
@@ -171,6 +171,20 @@ def path(category: Name, as_json: Json = False) -> None:
 
     kind = load_category(category)
     _say({part: found for part in PARTS if (found := at_hand(kind, part))}, as_json)
+
+
+def _all_categories() -> tuple[list[Category], list[str]]:
+    """Every category that can be read, and a sentence for each that cannot."""
+    from g2s_cli.errors import WeightsError
+    from g2s_cli.zoo.catalog import category_folders, read_category
+
+    categories, damaged = [], []
+    for _, folder in sorted(category_folders().items()):
+        try:
+            categories.append(read_category(folder))
+        except WeightsError as error:
+            damaged.append(str(error))
+    return categories, damaged
 
 
 def _state(category: Category) -> dict[str, Any]:

@@ -19,6 +19,7 @@ Part = Literal["gan", "networks", "views", "lights", "parsing"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 QUICK_BATCH = 8
+SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -198,9 +199,9 @@ def read_category(folder: Path) -> Category:
     path = folder / "model.toml"
     try:
         return _parse(folder, tomllib.loads(path.read_text()))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
+    except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         inside = folder.parent == models_root()
-        remedy = "Install g2s again." if inside else f"Fetch it again: g2s weights pull {folder.name}"
+        remedy = "Install g2s again." if inside else f"Mend it, or delete {folder} and pull or import it again."
         raise WeightsError(f"{path} is damaged: {error}.", remedy) from error
 
 
@@ -209,8 +210,10 @@ def _parse(folder: Path, data: dict[str, Any]) -> Category:
     weights = {key: WeightsFile(**entry) for key, entry in data.get("weights", {}).items()}
     if unknown := weights.keys() - set(PARTS):
         raise ValueError(f"weights.{min(unknown)} is none of {', '.join(PARTS)}")
-    if any(Path(entry.file).name != entry.file for entry in weights.values()):
-        raise ValueError("a weights file lies outside the category's folder")
+    if any(Path(entry.file).name != entry.file or not entry.file.endswith(SUFFIX) for entry in weights.values()):
+        raise ValueError(f"a weights file is no *{SUFFIX} in the category's folder")
+    if not isinstance(data["title"], str) or not isinstance(data["licence"], str):
+        raise TypeError("title and licence are not both text")
     if "views" not in weights and "mean" not in views:
         raise ValueError("neither views.mean nor weights.views")
     release = data.get("release")

@@ -318,6 +318,30 @@ def test_unknown_gated_and_forbidden(on_hub: Callable, hub: HubServer, owls: Pat
 # --- files of one's own
 
 
+def test_one_damaged_category_does_not_hide_the_others(on_hub: Callable, owls: Path) -> None:
+    card = owls.parent / "model.toml"
+    card.write_text(card.read_text().replace("near = 0.9\n", "near = 0.9\ncrop_of = 0\n"))
+    listed = on_hub("weights", "list", "--json")
+    assert listed.returncode == 0
+    assert "synface" in {row["name"] for row in json.loads(listed.stdout)["categories"]}
+    assert str(card) in listed.stderr
+    verified = on_hub("weights", "verify", "-q")
+    assert verified.returncode == 4
+    assert str(card) in verified.stderr
+    assert verified.stdout.count("ok ") == 2  # synface's
+
+
+def test_files_that_the_card_does_not_name_are_verified_too(from_release: Callable, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "horse.pt").write_bytes(made_up.saved(made_up.gan(32)))
+    path = Path(from_release("weights", "import", "horse.pt", "-c", "horse").stdout.strip())
+    assert from_release("weights", "verify", "horse").stdout == f"ok  {path}\n"
+    path.write_bytes(path.read_bytes()[:-5])
+    answer = from_release("weights", "verify", "-q")
+    assert answer.returncode == 4
+    assert str(path) in answer.stderr
+    assert not path.exists()
+
+
 def test_a_gan_of_ones_own_needs_no_category(g2s: Callable, home: Path, tmp_path: Path) -> None:
     (tmp_path / "my.pt").write_bytes(made_up.saved(made_up.gan(32)))
     torch.save({"latent": torch.zeros(1, made_up.LATENT)}, tmp_path / "w.pt")

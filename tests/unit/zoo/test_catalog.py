@@ -169,6 +169,12 @@ def test_an_unknown_preset_names_the_known() -> None:
         ("raise_top", "rise_top"),
         ("[weights.gan]", "[weights.gun]"),
         ("[views]", "views = 3\n[sights]"),
+        ("near = 0.9\n", "near = 0.9\ncrop_of = 0\n"),
+        ('licence = "MIT"', 'licence = "MIT"\nhub = 5'),
+        ('licence = "MIT"', "licence = 5"),
+        ('file = "gan.safetensors"', 'file = ".."'),
+        ('file = "gan.safetensors"', 'file = "model.toml"'),
+        ('file = "gan.safetensors"', 'file = "../gan.safetensors"'),
     ],
 )
 def test_a_damaged_description_is_named(elsewhere: Path, old: str, new: str) -> None:
