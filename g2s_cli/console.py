@@ -27,6 +27,8 @@ from rich.table import Table
 from g2s_cli.method.progress import Silent, Watch
 from g2s_cli.zoo.fetching import Fetching, SilentFetching
 
+UNSEEN_WIDTH = 240  # of tables that go to a file
+
 
 class Output:
     """Where a command speaks; its -q and -v say how much."""
@@ -61,7 +63,9 @@ class Output:
     def put_table(self, table: Table) -> None:
         """The results as a table; as wide as it needs where nobody looks at a terminal."""
         console = Console(highlight=False, markup=False)
-        console.print(table, width=console.width if console.is_terminal else 200)
+        if not console.is_terminal:
+            console = Console(highlight=False, markup=False, width=UNSEEN_WIDTH)
+        console.print(table)
 
     def fail(self, text: str) -> None:
         """The last line of a run that failed; with -v, where it failed comes first."""

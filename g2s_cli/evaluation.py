@@ -1,0 +1,197 @@
+"""How good the shapes are on data with known depth (paper 4.1): photo by photo, resumable, beside trivial answers.
+
+The truth is used for scoring alone. Prediction and truth are compared at the working size inside both masks, each
+eroded by one pixel.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.method.metrics import coverage, eroded, mad_deg, side
+from g2s_cli.result import Reconstruction, picture
+from g2s_cli.scene.camera import Camera
+from g2s_cli.scene.mesh import to_bytes
+from g2s_cli.scene.render import render
+from g2s_cli.truth import Pair, Truth, read_truth
+from g2s_cli.zoo.catalog import Category
+
+ROWS, TABLE, SUMMARY, WORST = "rows.jsonl", "images.csv", "summary.json", "worst.png"
+FIGURES = ("side_e2", "mad_deg", "coverage", "inversion_psnr_db", "seconds")
+WORST_COUNT = 8
+TILE_PX = 128
+NEAR_SHOWN, FAR_SHOWN = 0.93, 1.07  # scene units
+ERROR_SPAN = 0.02  # scene units of depth error that the sheet paints in full colour
+
+
+@dataclass(frozen=True)
+class Row:
+    """One photo's score. side_e2: SIDE in hundredths. mad_deg: degrees. coverage: the share of the true mask seen."""
+
+    image: str
+    side_e2: float
+    mad_deg: float
+    coverage: float
+    inversion_psnr_db: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What an answer that does not look at the photo scores, on average."""
+
+    name: str
+    side_e2: float
+    mad_deg: float
+
+
+def score(depth: Tensor, mask: Tensor, truth: Truth) -> dict[str, float]:
+    """SIDE, MAD and coverage of a depth map (h w) and its mask."""
+    camera = Camera(depth.shape[-1])
+    both = eroded(mask[None]) & eroded(truth.mask[None])
+    return {
+        "side_e2": 100 * side(depth[None], truth.depth[None], both).item(),
+        "mad_deg": mad_deg(depth[None], truth.depth[None], both, camera).item(),
+        "coverage": coverage(mask[None], truth.mask[None]).item(),
+    }
+
+
+def evaluate(
+    pairs: Sequence[Pair],
+    category: Category,
+    folder: Path,
+    run: Callable[[Path], Reconstruction],
+    settings: Mapping[str, object],
+) -> Iterator[Row]:
+    """Score photos one after the other. Those that `folder` has a row of already are not run again.
+
+    settings: what a row depends on; a folder that was begun with other ones is refused with a UsageError.
+    A sheet's worth of pictures is kept of every photo, so that the worst can be shown at the end.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    done = _resumed(folder, settings)
+    for pair in pairs:
+        row = done.get(pair.photo.name)
+        if row is None:
+            truth = read_truth(pair.depth, category.frame_share, category.working_size)
+            start = time.perf_counter()
+            made = run(pair.photo)
+            seconds = time.perf_counter() - start
+            seen = render(made.factors, made.camera)
+            figures = score(seen.depth, (made.mask >= 0.5) & seen.valid, truth)
+            row = Row(pair.photo.name, **figures, inversion_psnr_db=made.report["inversion_psnr_db"], seconds=seconds)
+            (folder / "pictures").mkdir(exist_ok=True)
+            _strip(made, seen.depth, truth).save(folder / "pictures" / f"{pair.photo.stem}.png")
+            with (folder / ROWS).open("a") as file:
+                file.write(json.dumps(asdict(row)) + "\n")
+        yield row
+
+
+def baselines(pairs: Sequence[Pair], category: Category) -> list[Baseline]:
+    """A flat depth, and for every photo the mean true depth of all the others."""
+    truths = [read_truth(pair.depth, category.frame_share, category.working_size) for pair in pairs]
+    depth, mask = torch.stack([truth.depth for truth in truths]), torch.stack([truth.mask for truth in truths])
+    total, count = (depth * mask).sum(dim=0), mask.sum(dim=0)
+    flat, mean = [], []
+    for truth in truths:
+        everywhere = torch.ones_like(truth.mask)
+        flat.append(score(torch.ones_like(truth.depth), everywhere, truth))
+        others = (count - truth.mask.long()).clamp(min=0)
+        average = (total - truth.depth * truth.mask) / others.clamp(min=1)
+        mean.append(score(torch.where(others > 0, average, depth[mask].mean()), everywhere, truth))
+    rows = [("flat depth", flat)] + ([("mean depth of the others", mean)] if len(truths) > 1 else [])
+    return [Baseline(name, *(statistics.mean(s[key] for s in scores) for key in ("side_e2", "mad_deg")))
+            for name, scores in rows]  # fmt: skip
+
+
+def summarised(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Mean, standard deviation and standard error of every figure."""
+    found = {}
+    for name in FIGURES:
+        values = [getattr(row, name) for row in rows]
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        found[name] = {
+            "mean": statistics.mean(values),
+            "deviation": spread,
+            "standard_error": spread / len(values) ** 0.5,
+        }
+    return found
+
+
+def write_report(
+    rows: Sequence[Row], trivial: Sequence[Baseline], folder: Path, settings: Mapping[str, object]
+) -> dict[str, Any]:
+    """Write images.csv, summary.json and worst.png; the summary."""
+    with (folder / TABLE).open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(asdict(rows[0])))
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+    summary = {
+        "settings": settings,
+        "images": len(rows),
+        "figures": summarised(rows),
+        "baselines": [asdict(one) for one in trivial],
+        "worst": [row.image for row in _worst(rows)],
+    }
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+    _sheet(_worst(rows), folder).save(folder / WORST)
+    return summary
+
+
+def _worst(rows: Sequence[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: -row.side_e2)[:WORST_COUNT]
+
+
+def _resumed(folder: Path, settings: Mapping[str, object]) -> dict[str, Row]:
+    """Rows of an earlier run with the same settings."""
+    stated = folder / "settings.json"
+    if not stated.exists():
+        if any(folder.iterdir()):
+            raise UsageError(f"{folder} is no folder of g2s evaluate.", "Name another with -o.")
+        stated.write_text(json.dumps(settings, indent=2) + "\n")
+        return {}
+    try:
+        begun = json.loads(stated.read_text())
+        lines = (folder / ROWS).read_text().splitlines() if (folder / ROWS).exists() else []
+        rows = [Row(**json.loads(line)) for line in lines]
+    except (ValueError, TypeError) as error:
+        raise G2SError(f"{folder} is damaged: {error}.", "Delete it and evaluate again.") from error
+    if begun != json.loads(json.dumps(settings)):
+        raise UsageError(f"{folder} was begun with other settings.", "Name another folder with -o, or delete it.")
+    return {row.image: row for row in rows}
+
+
+def _strip(made: Reconstruction, depth: Tensor, truth: Truth) -> Image.Image:
+    """Photo, GAN's version, shape's rendering, depth, true depth, and the error less its mean: red is too far."""
+    both = truth.mask & (made.mask >= 0.5)
+    error = torch.where(both, depth - truth.depth - (depth - truth.depth)[both].mean(), 0.0) / ERROR_SPAN
+    tint = torch.stack((1 - (-error).clamp(0, 1), 1 - error.abs().clamp(0, 1), 1 - error.clamp(0, 1))) * 2 - 1
+    grey = [(((FAR_SHOWN - one) / (FAR_SHOWN - NEAR_SHOWN)).clamp(0, 1) * 2 - 1).expand(3, -1, -1)
+            for one in (depth, torch.where(truth.mask, truth.depth, FAR_SHOWN))]  # fmt: skip
+    tiles = [made.photo, made.inverted, picture(made, made.factors), *grey, tint]
+    images = [Image.fromarray(to_bytes(tile)).resize((TILE_PX, TILE_PX), Image.Resampling.NEAREST) for tile in tiles]
+    return Image.fromarray(np.concatenate([np.asarray(image) for image in images], axis=1))
+
+
+def _sheet(rows: Sequence[Row], folder: Path) -> Image.Image:
+    """The strips of some photos, one below the other, each with its score."""
+    strips = []
+    for row in rows:
+        with Image.open(folder / "pictures" / f"{Path(row.image).stem}.png") as picture_file:
+            strip = picture_file.convert("RGB")
+        ImageDraw.Draw(strip).text((4, 4), f"{row.image}  SIDE {row.side_e2:.2f}  MAD {row.mad_deg:.1f}", "black")
+        strips.append(np.asarray(strip))
+    return Image.fromarray(np.concatenate(strips))

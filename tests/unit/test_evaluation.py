@@ -1,0 +1,132 @@
+"""Scores, their trivial rivals, and reports that can be taken up again; with made-up reconstructions."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.evaluation import Row, baselines, evaluate, score, summarised, write_report
+from g2s_cli.result import Reconstruction, depth_code
+from g2s_cli.scene.render import render
+from g2s_cli.truth import Pair, Truth, pairs_in
+from g2s_cli.zoo.catalog import load_category
+
+SETTINGS = {"preset": "fast", "seed": 0}
+Make = Callable[..., Reconstruction]
+
+
+@pytest.fixture
+def data(make: Make, tmp_path: Path) -> list[Pair]:
+    """Three photos whose true depth is what a made-up reconstruction says, the last one's 0.01 steeper to one side."""
+    for number in range(3):
+        made = make(64, number)
+        depth = render(made.factors, made.camera).depth
+        slope = torch.linspace(0, 0.02, 64).expand(64, 64) if number == 2 else 0.0
+        shown = torch.where(made.mask >= 0.5, depth + slope, torch.nan).numpy()
+        for kind in ("image", "depth"):
+            (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / "data" / "image" / f"{number}_image.png")
+        Image.fromarray(depth_code(shown)).save(tmp_path / "data" / "depth" / f"{number}_depth.png")
+    return pairs_in(tmp_path / "data")
+
+
+@pytest.fixture
+def run(make: Make) -> Callable[[Path], Reconstruction]:
+    def run(photo: Path) -> Reconstruction:
+        made = make(64, int(photo.name[0]))
+        return replace(made, report=made.report | {"inversion_psnr_db": 30.0})
+
+    return run
+
+
+def test_the_truth_itself_scores_best(data: list[Pair], run: Callable, tmp_path: Path) -> None:
+    rows = list(evaluate(data, load_category("synface"), tmp_path / "out", run, SETTINGS))
+    assert [row.image for row in rows] == ["0_image.png", "1_image.png", "2_image.png"]
+    for row in rows[:2]:
+        assert row.side_e2 < 1e-3  # what 16 bits round away
+        assert row.coverage == 1
+    # A slope of 0.02 across the picture has a standard deviation of a few thousandths over a head.
+    assert 0.2 < rows[2].side_e2 < 0.6
+    assert rows[2].mad_deg > rows[0].mad_deg + 1
+
+
+def test_a_stopped_evaluation_goes_on(data: list[Pair], run: Callable, tmp_path: Path) -> None:
+    seen = []
+
+    def noted(photo: Path) -> Reconstruction:
+        seen.append(photo.name)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return run(photo)
+
+    category, out = load_category("synface"), tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        list(evaluate(data, category, out, noted, SETTINGS))
+    rows = list(evaluate(data, category, out, noted, SETTINGS))
+    assert seen == ["0_image.png", "1_image.png", "1_image.png", "2_image.png"]
+    assert list(evaluate(data, category, out, noted, SETTINGS)) == rows
+    assert len(seen) == 4
+
+
+def test_folders_of_something_else_are_refused(data: list[Pair], run: Callable, tmp_path: Path) -> None:
+    category, out = load_category("synface"), tmp_path / "out"
+    list(evaluate(data[:1], category, out, run, SETTINGS))
+    with pytest.raises(UsageError, match="begun with other settings"):
+        list(evaluate(data, category, out, run, SETTINGS | {"seed": 1}))
+    (out / "rows.jsonl").write_text("{")
+    with pytest.raises(G2SError, match="is damaged"):
+        list(evaluate(data, category, out, run, SETTINGS))
+    with pytest.raises(UsageError, match="is no folder of g2s evaluate"):
+        list(evaluate(data, category, tmp_path / "data", run, SETTINGS))
+
+
+def test_the_report(data: list[Pair], run: Callable, tmp_path: Path) -> None:
+    category, out = load_category("synface"), tmp_path / "out"
+    rows = list(evaluate(data, category, out, run, SETTINGS))
+    summary = write_report(rows, baselines(data, category), out, SETTINGS)
+    assert json.loads((out / "summary.json").read_text()) == json.loads(json.dumps(summary))
+    assert summary["worst"][0] == "2_image.png"
+    with (out / "images.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [float(line["side_e2"]) for line in table] == [row.side_e2 for row in rows]
+    with Image.open(out / "worst.png") as sheet:
+        assert sheet.size == (6 * 128, 3 * 128)
+
+
+def test_mean_deviation_and_error() -> None:
+    rows = [
+        Row(str(k), side_e2=k, mad_deg=10.0, coverage=1.0, inversion_psnr_db=30.0, seconds=1.0) for k in (1.0, 2.0, 6.0)
+    ]
+    found = summarised(rows)["side_e2"]
+    assert found["mean"] == 3
+    assert found["deviation"] == pytest.approx(7**0.5)
+    assert found["standard_error"] == pytest.approx((7 / 3) ** 0.5)
+    assert summarised(rows[:1])["side_e2"]["standard_error"] == 0
+
+
+def test_baselines_do_not_see_the_photo_they_are_scored_on(data: list[Pair]) -> None:
+    flat, mean = baselines(data, load_category("synface"))
+    assert flat.side_e2 > mean.side_e2 > 0
+    # Of the first two, whose truth is alike but for the third's slope, the mean of the others is half that slope off.
+    alone = baselines(data[:2], load_category("synface"))[1]
+    assert alone.side_e2 < 1e-3
+    assert [one.name for one in baselines(data[:1], load_category("synface"))] == ["flat depth"]
+
+
+def test_only_pixels_inside_both_masks_count() -> None:
+    truth = Truth(torch.full((16, 16), 1.0), torch.zeros(16, 16, dtype=torch.bool))
+    truth.mask[4:12, 4:12] = True
+    depth = torch.full((16, 16), 1.0)
+    depth[:5] = 0.9  # outside, or in the rim that is eroded
+    mask = torch.ones(16, 16, dtype=torch.bool)
+    assert score(depth, mask, truth)["side_e2"] == pytest.approx(0, abs=1e-4)
+    mask[:, 8:] = False
+    assert score(depth, mask, truth)["coverage"] == 0.5
