@@ -41,6 +41,8 @@ class Output:
     def set(self, *, quiet: bool, verbose: bool) -> None:
         """Take the command's -q and -v."""
         self.quiet, self.verbose = quiet, verbose
+        if quiet:
+            os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # read when huggingface_hub is imported
 
     def say(self, text: str) -> None:
         """A line for people, unless they asked for quiet."""
@@ -88,7 +90,6 @@ class Output:
     def fetching(self) -> Iterator[Fetching]:
         """Follow downloads: a bar on a terminal, a line elsewhere, nothing when quiet."""
         if self.quiet:
-            os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # read when huggingface_hub is imported
             yield SilentFetching()
             return
         live = LiveFetching(self.people)

@@ -113,7 +113,7 @@ def import_(
     from g2s_cli.zoo.catalog import category_folders, load_category
     from g2s_cli.zoo.importers import read_part
     from g2s_cli.zoo.sources import new_category, store_part
-    from g2s_cli.zoo.store import models_root
+    from g2s_cli.zoo.store import models_root, using_the_cache
 
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", category):
         raise UsageError(f"{category!r} is no name for a category.", "Use small letters, digits, - and _.")
@@ -124,10 +124,12 @@ def import_(
     parts = [part for _, part, _ in read]
     if twice := {part for part in parts if parts.count(part) > 1}:
         raise UsageError(f"Two of the files are {min(twice)}.", "Give one of each kind.")
-    kind = load_category(category) if category in known else new_category(category)
-    stored = {
-        part: store_part(kind, part, tensors, file, f"import, {file.resolve()}").path for file, part, tensors in read
-    }
+    with using_the_cache():
+        kind = load_category(category) if category in known else new_category(category)
+        stored = {
+            part: store_part(kind, part, tensors, file, f"import, {file.resolve()}").path
+            for file, part, tensors in read
+        }
     _say(stored, as_json)
 
 

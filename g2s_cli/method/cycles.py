@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -99,8 +100,8 @@ def fit_prior(nets: FactorNets, target: Target, depth: Float[Tensor, "h w"], set
     """Change D until it says the given depth for the photo: what the first cycle starts from."""
     image = target.image[None]
 
-    def loss() -> Tensor:
-        return mse_loss(nets.depth_of(image), depth[None])
+    def loss() -> Iterator[Tensor]:
+        yield mse_loss(nets.depth_of(image), depth[None])
 
     minimise(loss, nets.parameters("depth"), settings, "prior", watch)
 

@@ -138,7 +138,7 @@ def _nearest(
 ) -> Float[Tensor, "1 d"]:
     """The latent whose image's features are nearest the target's."""
     best, start = torch.inf, latents[:1]
-    chunks = torch.split(latents, batch)
+    chunks = torch.split(latents, min(batch, generator.at_once))
     watch.begin("search", len(chunks))
     for done, chunk in enumerate(chunks, start=1):
         features = distance.features(generator(chunk))

@@ -44,7 +44,7 @@ def parser_of(generator: Generator, images: int = 64) -> Parser:
     rng = torch.Generator().manual_seed(0)
     device = generator.latent_avg.device
     latents = generator.mapping(torch.randn(images, generator.latent_size, generator=rng).to(device))
-    chunk, stride = max(1, 16 * COARSE**2 // generator.size**2), max(1, generator.size // COARSE)
+    chunk, stride = min(16, generator.at_once), max(1, generator.size // COARSE)
     features = torch.cat(
         [generator.forward_features(some)[1][..., ::stride, ::stride].float() for some in torch.split(latents, chunk)]
     )

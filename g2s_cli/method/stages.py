@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -71,6 +71,12 @@ class Asked:
     view: Float[Tensor, "b 6"]
     light: Float[Tensor, "b 4"]
 
+    def parts(self, count: int) -> Iterator[Asked]:
+        """The same in parts of at most `count`."""
+        fields = (self.image, self.mask, self.view, self.light)
+        for some in zip(*(field.split(count) for field in fields), strict=True):
+            yield Asked(*some)
+
 
 @runtime_checkable
 class Projector(Protocol):
@@ -136,9 +142,9 @@ def fit_albedo(
     with torch.no_grad():
         depth, view, light = nets.depth_of(image), nets.view_of(image), nets.light_of(image)
 
-    def loss() -> Tensor:
+    def loss() -> Iterator[Tensor]:
         canonical = Canonical(depth, nets.albedo_of(image))
-        return _photo_loss(canonical, view, light, target, perceptual, nets, symmetric=symmetric)
+        yield _photo_loss(canonical, view, light, target, perceptual, nets, symmetric=symmetric)
 
     minimise(loss, nets.parameters("albedo"), settings, "albedo", watch)
 
@@ -159,13 +165,15 @@ def fit_offset(
     are compared, so that no border is seen where there is none.
     """
 
-    def loss() -> Tensor:
-        asked = pseudo()
-        offset = projector.offset(asked, own)
-        image = target.frame(generator(target.latent + offset).clamp(-1, 1))
-        pasted = asked.mask * asked.image + (1 - asked.mask) * image.detach()
-        features = distance.between(distance.features(image), distance.features(pasted), asked.mask)
-        return l1(image, asked.image, asked.mask) + features + OFFSET_WEIGHT * offset.square().mean()
+    def loss() -> Iterator[Tensor]:
+        batch = pseudo()
+        for asked in batch.parts(generator.at_once):
+            offset = projector.offset(asked, own)
+            image = target.frame(generator(target.latent + offset).clamp(-1, 1))
+            pasted = asked.mask * asked.image + (1 - asked.mask) * image.detach()
+            features = distance.between(distance.features(image), distance.features(pasted), asked.mask)
+            whole = l1(image, asked.image, asked.mask) + features + OFFSET_WEIGHT * offset.square().mean()
+            yield whole * (len(asked.image) / len(batch.image))
 
     minimise(loss, projector.encoder.parameters(), settings, "project", watch)
 
@@ -187,11 +195,11 @@ def collect(
     images: list[Tensor] = []
     masks: list[Tensor] = []
     while sum(len(batch) for batch in images) < count:
-        asked = pseudo()
-        image, features = generator.forward_features(target.latent + projector.offset(asked, own))
-        mask = asked.mask if parser is None else target.frame(parser.mask(features).float().unsqueeze(1))
-        images.append(target.frame(image.clamp(-1, 1)) * mask)
-        masks.append(mask)
+        for asked in pseudo().parts(generator.at_once):
+            image, features = generator.forward_features(target.latent + projector.offset(asked, own))
+            mask = asked.mask if parser is None else target.frame(parser.mask(features).float().unsqueeze(1))
+            images.append(target.frame(image.clamp(-1, 1)) * mask)
+            masks.append(mask)
     return Samples(torch.cat(images), torch.cat(masks))
 
 
@@ -254,7 +262,7 @@ def fit_shape(
     """
     image = target.image[None]
 
-    def loss() -> Tensor:
+    def loss() -> Iterator[Tensor]:
         canonical = nets.canonical(image)
         view, light = nets.view_of(image), nets.light_of(image)
         own = _photo_loss(canonical, view, light, target, perceptual, nets, symmetric=symmetric)
@@ -265,25 +273,34 @@ def fit_shape(
         if symmetric:
             flipped = see(canonical.mirrored(), views, lights, nets.camera)
             others = (others + _sample_loss(flipped, some, perceptual)) / 2
-        return own + others
+        yield own + others
 
     minimise(loss, nets.parameters("depth", "albedo", "view", "light"), settings, "shape", watch)
 
 
 def minimise(
-    loss: Callable[[], Tensor], parameters: Iterable[nn.Parameter], settings: Fit, name: str, watch: Watch
+    loss: Callable[[], Iterator[Tensor]],
+    parameters: Iterable[nn.Parameter],
+    settings: Fit,
+    name: str,
+    watch: Watch,
 ) -> None:
-    """A fresh Adam for some iterations: the authors renew theirs at every step."""
+    """A fresh Adam for some iterations: the authors renew theirs at every step.
+
+    loss: in parts that add up; each is propagated back before the next is made, so that memory holds one.
+    """
     optimizer = torch.optim.Adam(
         list(parameters), lr=settings.rate, betas=(0.9, 0.999), weight_decay=settings.decay, fused=True
     )
     watch.begin(name, settings.iterations)
     for done in range(settings.iterations):
-        value = loss()
         optimizer.zero_grad()
-        value.backward()
+        total = 0.0
+        for part in loss():
+            part.backward()
+            total += part.item()
         optimizer.step()
-        watch.advance(done + 1, value.item())
+        watch.advance(done + 1, total)
 
 
 def _photo_loss(

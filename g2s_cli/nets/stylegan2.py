@@ -24,6 +24,7 @@ from g2s_cli.nets.rosinality import State, equalised, levels, take, take_blur
 SLOPE = 0.2
 GAIN = math.sqrt(2.0)  # of the activation; leaky_relu(x) √2 = leaky_relu(√2 x), so it moves into weights
 MAPPING_RATE = 0.01  # learning-rate multiplier of the mapping network, the same in every released model
+MOST_PIXELS = 1 << 20  # of pictures made at once: 64 of 128 px, 4 of 512
 EPSILON = 1e-8
 
 
@@ -174,6 +175,11 @@ class Generator(nn.Module):
     def latent_size(self) -> int:
         """Numbers in a latent w."""
         return self.mapping.latent_size
+
+    @property
+    def at_once(self) -> int:
+        """How many pictures to make at a time, so that those of 512 px need no more memory than those of 64."""
+        return max(1, MOST_PIXELS // self.size**2)
 
     def with_dtype(self, dtype: torch.dtype) -> Generator:
         """Set the arithmetic of the convolutions, rounding their weights for good; returns itself."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from g2s_cli.errors import UsageError, WeightsError
-from g2s_cli.zoo.store import cache_root, models_root
+from g2s_cli.zoo.store import cache_root, find_stored, models_root
 
 Symmetry = Literal["on", "off", "first-stage"]
 
@@ -163,7 +163,8 @@ class Category:
     def needs(self, preset: Preset) -> list[Part]:
         """The files that a reconstruction with a preset reads."""
         trained: list[Part] = ["networks"] if preset.trained or preset.follow == "linear" else []
-        stated: list[Part] = [part for part in ("views", "lights") if part in self.weights]
+        statistics: tuple[Part, ...] = ("views", "lights")
+        stated = [part for part in statistics if part in self.weights or find_stored(self.name, part)]
         return ["gan", *trained, *stated]
 
     def preset(self, name: str) -> Preset:

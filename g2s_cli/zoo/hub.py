@@ -7,9 +7,10 @@ HF_TOKEN, HF_HUB_OFFLINE). What is added here: one commit for all files of a cat
 from __future__ import annotations
 
 import errno
+import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,12 @@ from g2s_cli.zoo.release import WAYS_OUT
 from g2s_cli.zoo.store import Stored, cache_root, replacing, require_space, sha256_of
 
 CARD, README = "model.toml", "README.md"
+PULLED = "hub.json"  # beside a card: the repository and the commit it came from
 ANSWER_SECONDS = 5.0
+
+
+class NotOnHubError(WeightsError):
+    """The repository answers, but has no such file."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +47,33 @@ class HubRepo:
 def pull_description(category: str, repo: HubRepo) -> HubRepo:
     """Put a category's model.toml and README.md from the Hub into the cache. Returns the repository at that commit."""
     card = _download(repo, f"{category}/{CARD}")
-    commit = _commit_of(card, category)
-    fixed = HubRepo(repo.name, commit or repo.revision)
-    for name in (CARD, README):
+    _read(card, repo)
+    fixed = HubRepo(repo.name, _commit_of(card, category) or repo.revision)
+    contents = {PULLED: (json.dumps({"repo": f"{fixed.name}@{fixed.revision}"}) + "\n").encode()}
+    with suppress(WeightsError):  # a repository can do without
+        contents[README] = _download(fixed, f"{category}/{README}").read_bytes()
+    for name, content in (contents | {CARD: card.read_bytes()}).items():  # the card last: with it there is a category
         with replacing(cache_root() / category / name) as temporary:
-            temporary.write_bytes((card if name == CARD else _download(fixed, f"{category}/{name}")).read_bytes())
-    try:
-        read_category(cache_root() / category)
-    except WeightsError:
-        (cache_root() / category / CARD).unlink(missing_ok=True)
-        raise
+            temporary.write_bytes(content)
     return fixed
+
+
+def pulled_from(folder: Path) -> str:
+    """The repository and the commit that a category's description was pulled from; "" if it was not."""
+    try:
+        return str(json.loads((folder / PULLED).read_text())["repo"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+
+
+def _read(card: Path, repo: HubRepo) -> Category:
+    """The category that a repository's model.toml describes. Raises WeightsError."""
+    try:
+        return read_category(card.parent)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{repo.name} has a card that cannot be used. {error.what}", "Tell its publisher."
+        ) from error
 
 
 def fetch_from_hub(category: Category, parts: Sequence[Part], repo: HubRepo) -> dict[Part, Stored]:
@@ -62,17 +84,22 @@ def fetch_from_hub(category: Category, parts: Sequence[Part], repo: HubRepo) -> 
     card = _download(repo, f"{category.name}/{CARD}")
     commit = _commit_of(card, category.name) or repo.revision
     fixed = HubRepo(repo.name, commit)
-    stated = read_category(card.parent).weights
+    stated = _read(card, repo).weights
     if unknown := [part for part in parts if part not in stated or not stated[part].sha256]:
         raise WeightsError(
             f"{repo.name} states no file with a SHA-256 for {', '.join(unknown)} of {category.name}.",
             "Publish it with: g2s weights publish.",
         )
+    hashes = {part: category.weights[part].sha256 if part in category.weights else "" for part in parts}
+    if other := [part for part in parts if hashes[part] not in {"", stated[part].sha256}]:
+        raise WeightsError(
+            f"{repo.name} has another {' and '.join(other)} of {category.name} than {category.folder / CARD} states.",
+            f"Delete {category.folder} to take the category from there.",
+        )
     found: dict[Part, Stored] = {}
     for part in parts:
         path = _download(fixed, f"{category.name}/{stated[part].file}")
-        expected = category.weights[part].sha256 if part in category.weights else ""
-        if sha256_of(path) != (expected or stated[part].sha256):
+        if sha256_of(path) != stated[part].sha256:
             path.resolve().unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             raise WeightsError(
@@ -80,7 +107,7 @@ def fetch_from_hub(category: Category, parts: Sequence[Part], repo: HubRepo) -> 
                 f"it was deleted from {path.parent}.",
                 "Pull again; if that does not help, tell its publisher.",
             )
-        found[part] = Stored(path, expected or stated[part].sha256, f"Hub, {repo.name}@{commit}")
+        found[part] = Stored(path, stated[part].sha256, f"Hub, {repo.name}@{commit}")
     return found
 
 
@@ -99,13 +126,14 @@ def publish(folder: Path, category: str, repo: str) -> str:
 
 def _download(repo: HubRepo, file: str) -> Path:
     """A file of a repository in the Hub's own cache. Raises WeightsError."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache  # noqa: PLC0415
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache  # noqa: PLC0415
 
     with explained(f"{repo.name}, {file}"):
         known = try_to_load_from_cache(repo.name, file, revision=repo.revision)
         if not isinstance(known, str) and not _offline():
             url = hf_hub_url(repo.name, file, revision=repo.revision)
-            require_space(get_hf_file_metadata(url, timeout=ANSWER_SECONDS).size or 0)
+            needed = get_hf_file_metadata(url, timeout=ANSWER_SECONDS).size or 0
+            require_space(needed, Path(constants.HF_HUB_CACHE), "HF_HOME")
         return Path(
             hf_hub_download(repo.name, file, revision=repo.revision, etag_timeout=ANSWER_SECONDS, library_name="g2s")
         )
@@ -142,9 +170,13 @@ def explained(what: str) -> Iterator[None]:
     except errors.RevisionNotFoundError as error:
         raise WeightsError(f"{what}: the repository has no such revision.", "Check what follows the @.") from error
     except errors.LocalEntryNotFoundError as error:
+        if _offline():
+            raise WeightsError(
+                f"{what}: not on this machine, and HF_HUB_OFFLINE forbids fetching.", WAYS_OUT
+            ) from error
         raise WeightsError(f"{what}: not in the cache, and the Hub cannot be reached.", WAYS_OUT) from error
     except errors.EntryNotFoundError as error:
-        raise WeightsError(f"{what}: the repository has no such file.", "Check the category's name.") from error
+        raise NotOnHubError(f"{what}: the repository has no such file.", "Check the category's name.") from error
     except errors.OfflineModeIsEnabled as error:
         raise WeightsError(
             f"{what}: not in the cache, and HF_HUB_OFFLINE is set.", "Unset it, or pull first."
@@ -172,6 +204,16 @@ def prepared(category: Category, files: dict[Part, Path]) -> tempfile.TemporaryD
         (place / name).symlink_to(path.resolve())
         card = with_hash(card, part, name, sha256_of(path))
     (place / CARD).write_text(card)
+    try:
+        stated = read_category(place).weights
+        whole = all(stated[part].sha256 == sha256_of(path) for part, path in files.items())
+    except (WeightsError, LookupError):
+        whole = False
+    if not whole:
+        raise WeightsError(
+            f"{category.folder / CARD} cannot be given hashes.",
+            "Give each of its weights a table of its own: [weights.gan] with file and sha256, a line each.",
+        )
     readme = category.folder / README
     (place / README).write_text(readme.read_text() if readme.is_file() else f"# {category.name}\n")
     return folder

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +76,15 @@ def read_latent(path: Path, size: int) -> Float[Tensor, d]:
     return latent
 
 
-def write_weights(tensors: Mapping[str, Tensor], path: Path, source: Path | None = None) -> None:
+def write_weights(
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    source: Path | None = None,
+    before_moving: Callable[[], object] = lambda: None,
+) -> None:
     """Write tensors as a safetensors file in one move, with the hash of what they were made from.
 
-    Raises WeightsError if the disk refuses.
+    before_moving: called when the new file is whole and takes its place next. Raises WeightsError if the disk refuses.
     """
     metadata = {"format": FORMAT}
     if source is not None:
@@ -87,6 +92,7 @@ def write_weights(tensors: Mapping[str, Tensor], path: Path, source: Path | None
     try:
         with replacing(path) as temporary:
             save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, temporary, metadata)
+            before_moving()
     except Exception as error:  # safetensors has an error of its own for a full disk
         raise WeightsError(f"{path} cannot be written: {error}.", "Free space, or set G2S_CACHE elsewhere.") from error
 

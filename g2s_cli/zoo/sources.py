@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -12,7 +14,7 @@ from torch import Tensor
 from g2s_cli.errors import WeightsError
 from g2s_cli.zoo.catalog import Category, Part, Release, category_folders, load_category
 from g2s_cli.zoo.fetching import Fetching, SilentFetching
-from g2s_cli.zoo.hub import HubRepo, fetch_from_hub, pull_description, with_hash
+from g2s_cli.zoo.hub import HubRepo, NotOnHubError, fetch_from_hub, pull_description, pulled_from, with_hash
 from g2s_cli.zoo.importers import read_part, write_weights
 from g2s_cli.zoo.release import WAYS_OUT, members_of
 from g2s_cli.zoo.store import (
@@ -20,11 +22,14 @@ from g2s_cli.zoo.store import (
     cache_root,
     find_stored,
     forget,
+    is_whole,
     locked,
     models_root,
     remember,
     replacing,
     sha256_of,
+    sidecar,
+    using_the_cache,
 )
 
 YES = {"1", "true", "yes", "on"}
@@ -35,10 +40,12 @@ class Sources:
     """What is asked beyond this machine, and whether anything is.
 
     hub_repo: "owner/name" or "owner/name@revision", "" for the category's own (most state none). release_url:
-    a mirror of the authors' release, "" for the address that the category states.
+    a mirror of the authors' release, "" for the address that the category states. hub_only: whether nothing but
+    hub_repo will do; else a category that it lacks is looked for elsewhere.
     """
 
     hub_repo: str = ""
+    hub_only: bool = True
     release_url: str = ""
     offline: bool = False
 
@@ -47,6 +54,7 @@ class Sources:
         """G2S_HUB_REPO, G2S_RELEASE_URL and HF_HUB_OFFLINE; an option goes before its variable."""
         return cls(
             hub_repo=hub_repo or os.environ.get("G2S_HUB_REPO", ""),
+            hub_only=bool(hub_repo),
             release_url=os.environ.get("G2S_RELEASE_URL", ""),
             offline=os.environ.get("HF_HUB_OFFLINE", "").lower() in YES,
         )
@@ -62,22 +70,23 @@ def obtain(
     found = {part: path for part in parts if (path := at_hand(category, part))}
     if len(found) < len(parts):
         refuse_unknown(category, parts)
-        try:
-            # While one process fetches, another waits here and then finds the files.
-            with locked(category.name, "fetch"):
-                missing = [part for part in parts if part not in found and not at_hand(category, part)]
-                if missing:
-                    fetch(category, missing, sources, fetching or SilentFetching())
-        except WeightsError as error:
-            raise WeightsError(
-                error.what, error.remedy.replace("--category NAME", f"--category {category.name}")
-            ) from error
-        except OSError as error:
-            raise WeightsError(
-                f"{cache_root()} cannot be used: {error.strerror or error}.", "Set G2S_CACHE to a folder of yours."
-            ) from error
+        # While one process fetches, another waits here and then finds the files.
+        with _speaking_of(category.name), locked(category.name, "fetch"):
+            missing = [part for part in parts if part not in found and not at_hand(category, part)]
+            if missing:
+                fetch(category, missing, sources, fetching or SilentFetching())
         found |= {part: path for part in parts if (path := at_hand(category, part))}
     return {part: found[part] for part in parts}
+
+
+@contextmanager
+def _speaking_of(name: str) -> Iterator[None]:
+    """Put a category's name into remedies, and what a cache that cannot be written says into a sentence."""
+    try:
+        with using_the_cache():
+            yield
+    except WeightsError as error:
+        raise WeightsError(error.what, error.remedy.replace("--category NAME", f"--category {name}")) from error
 
 
 def refuse_unknown(category: Category, parts: Sequence[Part]) -> None:
@@ -103,24 +112,41 @@ def at_hand(category: Category, part: Part) -> Path | None:
     stored = find_stored(category.name, part)
     if stored is None:
         return None
-    if sha256_of(stored.path) != stored.sha256:
-        forget(category.name, part, stored)
+    path = stored.path
+    if is_whole(stored):
+        return path
+    try:
+        # Another process may be putting a new file in its place; only what is still damaged then is deleted.
+        with locked(category.name, part):
+            stored = find_stored(category.name, part)
+            if stored is None or is_whole(stored):
+                return stored.path if stored else None
+            forget(category.name, part, stored)
+    except OSError as error:
         raise WeightsError(
-            f"{stored.path} was damaged (its SHA-256 had changed) and has been deleted.",
-            f"Fetch it again: g2s weights pull {category.name}",
-        )
-    return stored.path
+            f"{path} is damaged (its SHA-256 has changed) and cannot be deleted: {error.strerror or error}.",
+            f"Delete it, then: g2s weights pull {category.name}",
+        ) from error
+    raise WeightsError(
+        f"{stored.path} was damaged (its SHA-256 had changed) and has been deleted.",
+        f"Fetch it again: g2s weights pull {category.name}",
+    )
 
 
 def fetch(category: Category, parts: Sequence[Part], sources: Sources, fetching: Fetching) -> None:
     """Fetch parts into the cache: from a Hub repository where one is named, else from the authors' release."""
     names = " and ".join(parts)
-    repo = sources.hub_repo or category.hub_repo
-    if repo:
-        for part, stored in fetch_from_hub(category, parts, HubRepo.named(repo)).items():
-            remember(category.name, part, stored)
-        return
     members = {part: category.weights[part].member for part in parts}
+    if repo := _hub_repo_of(category, sources):
+        try:
+            found = fetch_from_hub(category, parts, HubRepo.named(repo))
+        except NotOnHubError:
+            if sources.hub_only or category.release is None or not all(members.values()):
+                raise
+        else:
+            for part, stored in found.items():
+                remember(category.name, part, stored)
+            return
     if category.release is None or not all(members.values()):
         if category.folder.parent == models_root() and not any(members.values()):
             path = category.folder / category.weights[parts[0]].file
@@ -146,13 +172,24 @@ def fetch(category: Category, parts: Sequence[Part], sources: Sources, fetching:
             store_part(category, part, tensors, files[part], f"release, {release.url}, {members[part]}")
 
 
+def _hub_repo_of(category: Category, sources: Sources) -> str:
+    """The repository to ask: the one that is insisted on, the commit a category was pulled from, whichever else."""
+    pulled = pulled_from(category.folder)
+    insisted = sources.hub_repo if sources.hub_only else ""
+    if pulled and insisted in {"", pulled.partition("@")[0]}:
+        return pulled
+    return sources.hub_repo or category.hub_repo
+
+
 def store_part(category: Category, part: Part, tensors: Mapping[str, Tensor], source: Path, words: str) -> Stored:
     """Write a part's tensors into the cache and remember where they came from."""
     entry = category.weights.get(part)
     path = cache_root() / category.name / (entry.file if entry else f"{part}.safetensors")
-    write_weights(tensors, path, source)
-    stored = Stored(path, sha256_of(path), words)
-    remember(category.name, part, stored)
+    with locked(category.name, part):
+        # Without its sidecar first: whoever is stopped in between must not find the new file under the old hash.
+        write_weights(tensors, path, source, partial(sidecar(category.name, part).unlink, missing_ok=True))
+        stored = Stored(path, sha256_of(path), words)
+        remember(category.name, part, stored)
     return stored
 
 
@@ -170,5 +207,6 @@ def new_category(name: str) -> Category:
 def category_from(name: str, sources: Sources) -> Category:
     """A category by name; one that g2s does not know is looked for in the Hub repository, if one is named."""
     if name not in category_folders() and sources.hub_repo and name.replace("-", "").replace("_", "").isalnum():
-        pull_description(name, HubRepo.named(sources.hub_repo))
+        with _speaking_of(name):
+            pull_description(name, HubRepo.named(sources.hub_repo))
     return load_category(name)

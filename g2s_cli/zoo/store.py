@@ -59,17 +59,18 @@ def find_stored(category: str, part: str) -> Stored | None:
     """What the cache has of a category's part, unchecked; None if it has nothing."""
     try:
         facts = json.loads(sidecar(category, part).read_text())
-        stored = Stored(Path(facts["path"]), facts["sha256"], facts["source"])
+        stored = Stored(sidecar(category, part).parent / facts["path"], facts["sha256"], facts["source"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return stored if stored.path.is_file() else None
 
 
 def remember(category: str, part: str, stored: Stored) -> None:
-    """Write a part's sidecar, in one move."""
-    place = sidecar(category, part)
+    """Write a part's sidecar, in one move. What lies beside it is named without its folder: caches get moved."""
+    place, path = sidecar(category, part), stored.path.absolute()
+    said = path.name if path.parent == place.parent.absolute() else str(path)
     with replacing(place) as temporary:
-        temporary.write_text(json.dumps(asdict(stored) | {"path": str(stored.path)}, indent=2) + "\n")
+        temporary.write_text(json.dumps(asdict(stored) | {"path": said}, indent=2) + "\n")
 
 
 def forget(category: str, part: str, stored: Stored) -> None:
@@ -77,6 +78,25 @@ def forget(category: str, part: str, stored: Stored) -> None:
     sidecar(category, part).unlink(missing_ok=True)
     for path in (stored.path.resolve(), stored.path):
         path.unlink(missing_ok=True)
+
+
+def is_whole(stored: Stored) -> bool:
+    """Whether a cached file is there and has the SHA-256 that its sidecar says."""
+    try:
+        return sha256_of(stored.path) == stored.sha256
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def using_the_cache() -> Iterator[None]:
+    """Turn what the system says of a cache that cannot be written into a WeightsError."""
+    try:
+        yield
+    except OSError as error:
+        raise WeightsError(
+            f"{cache_root()} cannot be used: {error.strerror or error}.", "Set G2S_CACHE to a folder of yours."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -108,15 +128,15 @@ def locked(category: str, what: str) -> Iterator[None]:
         ) from error
 
 
-def require_space(bytes_needed: int) -> None:
-    """Raise WeightsError if the cache's disk has less room than this."""
-    root = cache_root()
+def require_space(bytes_needed: int, folder: Path | None = None, variable: str = "G2S_CACHE") -> None:
+    """Raise WeightsError if the disk of a folder, the cache if none is named, has less room than this."""
+    root = folder or cache_root()
     root.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(root).free
     if free < bytes_needed:
         raise WeightsError(
             f"The disk of {root} has {in_megabytes(free)} free; {in_megabytes(bytes_needed)} are needed.",
-            "Free space, or set G2S_CACHE to a folder on another disk.",
+            f"Free space, or set {variable} to a folder on another disk.",
         )
 
 

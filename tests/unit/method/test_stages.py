@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, fields
 
 import pytest
@@ -187,6 +188,35 @@ def test_step_2_changes_the_encoder_alone(
     assert changed(nets, states) == set()
     assert watch.steps == [("project", 6)]
     assert watch.values[-1] < watch.values[0]
+
+
+def test_pictures_too_large_to_be_made_at_once_are_made_in_parts(
+    nets: FactorNets,
+    target: Target,
+    distance: DiscriminatorDistance,
+    generator: Generator,
+    encoder: OffsetEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own, same = as_it_is(nets, target, generator), asked(4)
+    same.mask.fill_(1)  # parts weigh by their pictures, so only where all of them count is the sum the whole's
+    gradients = []
+    made: list[int] = []
+    forward = Generator.forward_features
+    monkeypatch.setattr(Generator, "forward_features", lambda net, w: made.append(len(w)) or forward(net, w))
+    for most, sizes in ((generator.size**2 * 9, [4]), (generator.size**2 * 3, [3, 1]), (1, [1, 1, 1, 1])):
+        monkeypatch.setattr("g2s_cli.nets.stylegan2.MOST_PIXELS", most)
+        made.clear()
+        projector = EncoderProjector(generator.mapping, deepcopy(encoder), depth=8, relative=True)
+        fit_offset(projector, generator, lambda: same, own, target, distance, Fit(1, rate=0.0), Losses())
+        assert made == sizes
+        gradients.append(torch.cat([weight.grad.flatten() for weight in projector.encoder.parameters()]))
+        made.clear()
+        samples = collect(Still(), generator, lambda: same, own, target, 4, None)
+        assert made == sizes
+        assert len(samples.image) == 4
+    for parts in gradients[1:]:
+        assert (parts - gradients[0]).norm() < 1e-4 * gradients[0].norm()
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
