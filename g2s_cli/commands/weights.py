@@ -34,9 +34,12 @@ def list_(as_json: Json = False) -> None:
     if as_json:
         output.put_json({"categories": rows})
         return
-    table = Table("category", "what it shows", "on this machine", "to be fetched", "licence", box=None)
+    table = Table(
+        "category", "what it shows", "on this machine", "to be fetched", "to be imported", "licence", box=None
+    )
     for row in rows:
-        table.add_row(row["name"], row["title"], ", ".join(row["here"]), ", ".join(row["missing"]), row["licence"])
+        files = (", ".join(row[where]) for where in ("here", "missing", "yours"))
+        table.add_row(row["name"], row["title"], *files, row["licence"])
     output.put_table(table)
 
 
@@ -204,6 +207,7 @@ def _state(category: Category) -> dict[str, Any]:
         "licence": category.licence,
         "here": [part for part in PARTS if is_here(part)],
         "missing": [part for part in category.weights if not is_here(part)],
+        "yours": [] if "gan" in category.weights or is_here("gan") else ["gan"],
         "presets": list(category.presets),
     }
 
