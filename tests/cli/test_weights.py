@@ -112,6 +112,7 @@ def test_pull_verify_path_and_list(from_release: Callable, home: Path, release: 
     listed = json.loads(from_release("weights", "list", "--json").stdout)["categories"]
     assert next(row for row in listed if row["name"] == "car")["missing"] == []
     assert next(row for row in listed if row["name"] == "church")["missing"] == ["gan", "views", "lights", "parsing"]
+    assert [row["name"] for row in listed if row["yours"] == ["gan"]] == ["horse", "own"]
     table = from_release("weights", "list").stdout
     assert all(row["name"] in table for row in listed)
     asked = len(release.log)
@@ -315,7 +316,91 @@ def test_unknown_gated_and_forbidden(on_hub: Callable, hub: HubServer, owls: Pat
     assert "HF_TOKEN" in one_sentence(on_hub("weights", "publish", "owls", "--repo", REPO), 4)
 
 
+def test_what_was_pulled_is_mended_from_where_it_came(on_hub: Callable, hub: HubServer, owls: Path, home: Path) -> None:
+    published(on_hub, home)
+    path = Path(on_hub("weights", "pull", "owls", "--hub-repo", REPO).stdout.strip())
+    repo = hub.repos[REPO]
+    card = repo.commits[repo.revisions["main"]]["owls/model.toml"]
+    moved = {"owls/gan.safetensors": b"another", "owls/model.toml": card.replace(b'sha256 = "', b'sha256 = "0')}
+    repo.commit(repo.commits[repo.revisions["main"]] | moved)
+    for arguments in ((), ("--hub-repo", REPO)):
+        path.write_bytes(path.read_bytes()[:-5])
+        answer = on_hub("weights", "verify", "owls")
+        assert answer.returncode == 4
+        assert "g2s weights pull owls" in answer.stderr
+        assert not path.exists()
+        answer = on_hub("weights", "pull", "owls", *arguments)
+        assert answer.returncode == 0, answer.stderr
+        assert answer.stdout.strip() == str(path)
+    path.unlink()
+    said = one_sentence(on_hub("weights", "pull", "owls", "--hub-repo", f"{REPO}@main"), 4)
+    assert "has another gan of owls than" in said
+    assert f"Delete {home / 'g2s' / 'owls'}" in said
+
+
+def test_a_repository_needs_no_readme_and_a_bad_card_is_not_kept(
+    on_hub: Callable, hub: HubServer, owls: Path, home: Path
+) -> None:
+    published(on_hub, home)
+    files = hub.repos[REPO].commits[hub.repos[REPO].revisions["main"]]
+    card = files["owls/model.toml"]
+    hub.repos[REPO] = Repo.of({"bad/model.toml": card.replace(b"[image]", b"[image]\ncrop_of = 0"), **files})
+    del hub.repos[REPO].commits[hub.repos[REPO].revisions["main"]]["owls/README.md"]
+    assert "a card that cannot be used" in one_sentence(on_hub("weights", "pull", "bad", "--hub-repo", REPO), 4)
+    assert kept(home, "bad") == []
+    answer = on_hub("weights", "pull", "owls", "--hub-repo", REPO)
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_what_a_general_hub_repository_lacks_comes_from_the_release(
+    on_hub: Callable, hub: HubServer, release: FileServer, home: Path
+) -> None:
+    hub.repos[REPO] = Repo.of({"owls/model.toml": b""})
+    refused = on_hub("weights", "pull", "car", "--hub-repo", REPO, G2S_RELEASE_URL=release.url)
+    assert "has no such file" in one_sentence(refused, 4)
+    answer = on_hub("weights", "pull", "car", G2S_HUB_REPO=REPO, G2S_RELEASE_URL=release.url)
+    assert answer.returncode == 0, answer.stderr
+    assert kept(home, "car") == ALL_OF_CAR
+
+
+def test_quiet_uploads_say_nothing(on_hub: Callable, owls: Path) -> None:
+    assert on_hub("weights", "publish", "owls", "--repo", REPO, "-q", HF_TOKEN=TOKEN).stderr == ""
+
+
+def test_a_card_that_cannot_be_given_hashes_is_not_published(on_hub: Callable, hub: HubServer, owls: Path) -> None:
+    card = owls.parent / "model.toml"
+    lines = [line for line in card.read_text().splitlines() if not line.startswith(("[weights", "file =", "sha256 ="))]
+    card.write_text("\n".join(['weights = {gan = {file = "gan.safetensors"}}', *lines]))
+    said = one_sentence(on_hub("weights", "publish", "owls", "--repo", REPO, HF_TOKEN=TOKEN), 4)
+    assert str(card) in said
+    assert not hub.repos
+
+
+def test_a_cache_can_be_moved(on_hub: Callable, owls: Path, home: Path, tmp_path: Path) -> None:
+    home.rename(tmp_path / "moved here")
+    answer = on_hub("weights", "verify", "owls", HF_HOME="moved here")
+    assert answer.stdout.startswith("ok ")
+    assert "moved here" in answer.stdout
+
+
+@pytest.mark.parametrize("verb", [("import", "o.pt", "-c", "new"), ("pull", "owls", "--hub-repo", REPO)])
+def test_a_cache_that_cannot_be_written(on_hub: Callable, owls: Path, home: Path, tmp_path: Path, verb: tuple) -> None:
+    published(on_hub, home)
+    (tmp_path / "o.pt").write_bytes(made_up.saved(made_up.statistics(6)))
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    said = one_sentence(on_hub("weights", *verb, G2S_CACHE="cache"), 4)
+    assert "Set G2S_CACHE to a folder of yours" in said
+
+
 # --- files of one's own
+
+
+def test_imported_statistics_are_used(g2s: Callable, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "o.pt").write_bytes(made_up.saved(made_up.gan(32)))
+    (tmp_path / "v.pt").write_bytes(made_up.saved(made_up.statistics(6)))
+    g2s("weights", "import", "o.pt", "v.pt", "-c", "owls", HF_HOME=str(home))
+    answer = g2s("reconstruct", FACE, "-c", "owls", "--iterations", 0, "--json", HF_HOME=str(home))
+    assert json.loads(answer.stdout)["weights"].keys() == {"gan", "views"}
 
 
 def test_one_damaged_category_does_not_hide_the_others(on_hub: Callable, owls: Path) -> None:
