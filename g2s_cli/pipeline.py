@@ -298,6 +298,12 @@ def _start(
         state = part_of(tensors, "netEnc")
         size, latent_size = kind.working_size, gan.generator.latent_size
         encoder = OffsetEncoder.from_state(state) if state else OffsetEncoder(size, latent_size)
+        if encoder.latent_size != latent_size:
+            raise WeightsError(
+                f"The networks of {kind.name} are for a GAN with latents of {encoder.latent_size} numbers; "
+                f"this one's have {latent_size}.",
+                "Import the networks that were trained with this GAN, or use a preset that starts from the ellipsoid.",
+            )
         projector = _encoder_projector(kind, gan, encoder.to(machine.device), machine)
     return nets.to(machine.device, machine.dtype), projector
 

@@ -32,7 +32,7 @@ class OffsetEncoder(nn.Module):
 
     def __init__(self, size: int, latent_size: int, width: int = 32, code: int | None = None) -> None:
         super().__init__()
-        self.size = size
+        self.size, self.latent_size = size, latent_size
         blocks = halvings(size) - 1
         widths = [width * 2**level for level in range(blocks + 1)]
         top = widths[-1]

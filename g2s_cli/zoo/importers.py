@@ -41,7 +41,10 @@ def read_part(path: Path) -> tuple[Part, dict[str, Tensor]]:
     Raises WeightsError if the file cannot be read safely, is none of the known kinds, or does not hold
     together: a generator that fits no discriminator, networks of unknown shape, numbers that are not finite.
     """
-    tensors = _read(path)
+    try:
+        tensors = _read(path)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", "Check the file.") from error
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise WeightsError(f"{path} is damaged: {name} has numbers that are not finite.", "Fetch the file again.")
@@ -58,7 +61,7 @@ def read_latent(path: Path, size: int) -> Float[Tensor, d]:
     """
     content = _torch_load(path)
     latent = content.get("latent") if isinstance(content, Mapping) else content
-    if not isinstance(latent, Tensor) or not latent.is_floating_point():
+    if not isinstance(latent, Tensor) or not latent.is_floating_point() or not _is_plain(latent):
         raise WeightsError(f"{path} holds no latent.", "Save the tensor itself, or a dict with the key 'latent'.")
     latent = latent.float().squeeze(0) if latent.dim() == 2 and len(latent) == 1 else latent.float()
     if latent.dim() > 1:
@@ -144,9 +147,16 @@ def _flat(path: Path, content: Any) -> dict[str, Tensor]:
         elif isinstance(value, Tensor) and isinstance(name, str):
             flat[name.removeprefix("module.")] = value
     for name, tensor in flat.items():
-        if tensor.is_sparse or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        if not _is_plain(tensor):
+            raise WeightsError(f"{path} holds {name} in a form that g2s does not read.", "Save it as a plain tensor.")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise WeightsError(f"{path} claims more numbers for {name} than it holds.", "Fetch the file again.")
     return flat
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor's numbers are in memory, each by itself: not sparse, quantised or of the meta device."""
+    return tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
 
 
 def _part_of(tensors: Mapping[str, Tensor]) -> Part:
@@ -192,12 +202,32 @@ def check_gan(tensors: Mapping[str, Tensor]) -> tuple[Generator, Discriminator]:
 
 
 def _check_networks(tensors: Mapping[str, Tensor]) -> None:
-    MapNet.from_state(part_of(tensors, "netD"), bounded=False)
-    MapNet.from_state(part_of(tensors, "netA"), bounded=True)
-    CodeNet.from_state(part_of(tensors, "netV"))
-    CodeNet.from_state(part_of(tensors, "netL"))
-    if encoder := part_of(tensors, "netEnc"):
-        OffsetEncoder.from_state(encoder)
+    try:
+        sizes = {
+            MapNet.from_state(part_of(tensors, "netD"), bounded=False).size,
+            MapNet.from_state(part_of(tensors, "netA"), bounded=True).size,
+            CodeNet.from_state(part_of(tensors, "netV")).size,
+            CodeNet.from_state(part_of(tensors, "netL")).size,
+        }
+        if encoder := part_of(tensors, "netEnc"):
+            sizes.add(OffsetEncoder.from_state(encoder).size)
+    except ValueError as error:  # a layer's number that is none
+        raise WeightsError("Its layers are not those of factor networks.", "Fetch the file again.") from error
+    if len(sizes) > 1:
+        said = ", ".join(map(str, sorted(sizes)))
+        raise WeightsError(f"Its networks are for pictures of {said} px.", "Take all from one training.")
+    for name, count, what in (
+        ("netD", 1, "depth"),
+        ("netA", 3, "colours"),
+        ("netV", 6, "a view"),
+        ("netL", 4, "light"),
+    ):
+        layers = {
+            int(key.split(".")[1]): len(value) for key, value in part_of(tensors, name).items() if value.dim() == 4
+        }
+        found = layers[max(layers)]
+        if found != count:
+            raise WeightsError(f"Its {name} says {found} numbers; {what} is {count}.", "Fetch the file again.")
 
 
 def _check_statistics(mean: Tensor, cov: Tensor) -> Part:

@@ -403,6 +403,20 @@ def test_imported_statistics_are_used(g2s: Callable, home: Path, tmp_path: Path)
     assert json.loads(answer.stdout)["weights"].keys() == {"gan", "views"}
 
 
+def test_networks_of_another_gan_are_refused(g2s: Callable, home: Path, tmp_path: Path) -> None:
+    contents = {
+        "g": made_up.gan(128),
+        "n": made_up.networks(64, latent=32),
+        "v": made_up.statistics(6),
+        "l": made_up.statistics(4),
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(made_up.saved(content))
+    assert g2s("weights", "import", *contents, "-c", "bfm", HF_HOME=str(home)).returncode == 0
+    said = one_sentence(g2s("reconstruct", FACE, "-c", "bfm", "--iterations", 0, "-q", HF_HOME=str(home)), 4)
+    assert "latents of 32 numbers; this one's have 16" in said
+
+
 def test_one_damaged_category_does_not_hide_the_others(on_hub: Callable, owls: Path) -> None:
     card = owls.parent / "model.toml"
     card.write_text(card.read_text().replace("near = 0.9\n", "near = 0.9\ncrop_of = 0\n"))

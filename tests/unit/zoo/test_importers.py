@@ -253,3 +253,29 @@ def test_a_disk_that_refuses_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
 def test_sha256(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_tensors_without_numbers_of_their_own_are_refused(tmp_path: Path) -> None:
+    ghost = {"mean": torch.empty(6, device="meta"), "cov": torch.empty(6, 6, device="meta")}
+    with pytest.raises(WeightsError, match="in a form that g2s does not read"):
+        read_part(saved(tmp_path / "a.pt", ghost))
+    with pytest.raises(WeightsError, match="holds no latent"):
+        read_latent(saved(tmp_path / "w.pt", ghost["mean"]), 6)
+
+
+def test_networks_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    larger = made_up.networks(32, width=16)
+    with pytest.raises(WeightsError, match="are for pictures of 16, 32 px"):
+        read_part(saved(tmp_path / "a.pt", NETWORKS | {"netA": larger["netA"]}))
+    with pytest.raises(WeightsError, match="netL says 6 numbers; light is 4"):
+        read_part(saved(tmp_path / "b.pt", NETWORKS | {"netL": NETWORKS["netV"]}))
+    with pytest.raises(WeightsError, match="layers are not those"):
+        read_part(saved(tmp_path / "c.pt", NETWORKS | {"netV": {"network.x.weight": torch.zeros(1, 1, 1, 1)}}))
+
+
+def test_a_file_that_the_system_does_not_give_is_named() -> None:
+    memory = Path("/proc/self/mem")
+    if not memory.exists():
+        pytest.skip("no such file here")
+    with pytest.raises(WeightsError, match="/proc/self/mem cannot be read"):
+        read_part(memory)
