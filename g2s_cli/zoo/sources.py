@@ -102,14 +102,15 @@ def refuse_unknown(category: Category, parts: Sequence[Part]) -> None:
 def at_hand(category: Category, part: Part) -> Path | None:
     """A part's file that came with g2s or is cached, checked; None if there is none. Raises WeightsError if damaged."""
     entry = category.weights.get(part)
-    if entry and (beside := category.folder / entry.file).is_file():
+    stored = find_stored(category.name, part)
+    ours = category.folder.parent != cache_root()  # in the cache, the sidecar knows what was imported
+    if entry and (ours or stored is None) and (beside := category.folder / entry.file).is_file():
         if entry.sha256 and sha256_of(beside) != entry.sha256:
             raise WeightsError(
                 f"{beside} is damaged: its SHA-256 is not the one the category states.",
                 "Install g2s again: pip install --force-reinstall g2s-cli",
             )
         return beside
-    stored = find_stored(category.name, part)
     if stored is None:
         return None
     path = stored.path

@@ -376,6 +376,16 @@ def test_a_card_that_cannot_be_given_hashes_is_not_published(on_hub: Callable, h
     assert not hub.repos
 
 
+def test_a_damaged_import_of_a_new_category_is_noticed(on_hub: Callable, owls: Path) -> None:
+    content = bytearray(owls.read_bytes())
+    content[-5] ^= 1
+    owls.write_bytes(content)
+    answer = on_hub("weights", "verify", "owls")
+    assert answer.returncode == 4
+    assert str(owls) in answer.stderr
+    assert not owls.exists()
+
+
 def test_a_cache_can_be_moved(on_hub: Callable, owls: Path, home: Path, tmp_path: Path) -> None:
     home.rename(tmp_path / "moved here")
     answer = on_hub("weights", "verify", "owls", HF_HOME="moved here")
