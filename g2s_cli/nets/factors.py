@@ -7,9 +7,10 @@ sizes follow from the image size (a power of two, 16 or more) and the width of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -73,8 +74,8 @@ class MapNet(nn.Module):
         width = len(weights[0])
         if levels < 2 or width % CHANNELS_A_GROUP:
             raise misfit(cls, f"{levels} levels from a width of {width}")
-        net = cls(2 ** (levels + 2), len(weights[-1]), width, len(weights[levels]), bounded=bounded)
-        return filled(net, state)
+        top = len(weights[levels])
+        return filled(cls, lambda: cls(2 ** (levels + 2), len(weights[-1]), width, top, bounded=bounded), state)
 
     def forward(self, image: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b c s s"]:
         """Maps for images."""
@@ -104,20 +105,25 @@ class CodeNet(nn.Module):
         """The network a state dict belongs to, with its weights. Raises WeightsError."""
         weights = _kernels(state)
         levels = sum(weight.shape[2] == 4 for weight in weights) - 1
-        return filled(cls(2 ** (levels + 2), len(weights[-1]), len(weights[0])), state)
+        return filled(cls, lambda: cls(2 ** (levels + 2), len(weights[-1]), len(weights[0])), state)
 
     def forward(self, image: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b c"]:
         """Codes for images."""
         return self.network(image).flatten(1)
 
 
-def filled(net: Net, state: Mapping[str, Tensor]) -> Net:
-    """A network with the weights of a state dict, which must fit it name by name."""
+def filled(kind: type[Net], build: Callable[[], Net], state: Mapping[str, Tensor]) -> Net:
+    """A network with copies of a state dict's weights, which must fit it name by name.
+
+    It is built without memory first: what a file's names suggest may be far larger than what it holds.
+    """
     try:
-        net.load_state_dict(dict(state))
+        with torch.device("meta"):
+            net = build()
+        net.load_state_dict({name: tensor.detach().float().clone() for name, tensor in state.items()}, assign=True)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise misfit(type(net), first) from error
+        raise misfit(kind, first) from error
     return net
 
 

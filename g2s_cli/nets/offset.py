@@ -54,7 +54,7 @@ class OffsetEncoder(nn.Module):
             width, code, latent_size = (len(state[f"network.{n}.weight"]) for n in (0, blocks + 2, blocks + 4))
         except KeyError as error:
             raise misfit(cls, f"{error.args[0]} is missing") from error
-        return filled(cls(2 ** (blocks + 3), latent_size, width, code), state)
+        return filled(cls, lambda: cls(2 ** (blocks + 3), latent_size, width, code), state)
 
     def forward(self, image: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
         """Offsets for images."""

@@ -151,6 +151,9 @@ def _flat(path: Path, content: Any) -> dict[str, Tensor]:
             raise WeightsError(f"{path} holds {name} in a form that g2s does not read.", "Save it as a plain tensor.")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise WeightsError(f"{path} claims more numbers for {name} than it holds.", "Fetch the file again.")
+    # Many names for the same numbers are one number in the file, but not in what is made of it.
+    if sum(tensor.numel() * tensor.element_size() for tensor in flat.values()) > path.stat().st_size + UNPACKED_BYTES:
+        raise WeightsError(f"{path} claims more numbers than it holds.", "Fetch the file again.")
     return flat
 
 

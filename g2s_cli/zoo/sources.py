@@ -29,6 +29,7 @@ from g2s_cli.zoo.store import (
     replacing,
     sha256_of,
     sidecar,
+    sweep,
     using_the_cache,
 )
 
@@ -72,6 +73,7 @@ def obtain(
         refuse_unknown(category, parts)
         # While one process fetches, another waits here and then finds the files.
         with _speaking_of(category.name), locked(category.name, "fetch"):
+            sweep(category.name)
             missing = [part for part in parts if part not in found and not at_hand(category, part)]
             if missing:
                 fetch(category, missing, sources, fetching or SilentFetching())

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -126,6 +127,13 @@ def locked(category: str, what: str) -> Iterator[None]:
         raise WeightsError(
             f"Another process has held {place} for an hour.", "Stop that process, or delete the file."
         ) from error
+
+
+def sweep(category: str) -> None:
+    """Remove what killed processes left half written: scratch files that nobody has touched for an hour."""
+    for path in (cache_root() / category).glob(".*.part"):
+        if time.time() - path.stat().st_mtime > LOCK_SECONDS:
+            path.unlink(missing_ok=True)
 
 
 def require_space(bytes_needed: int, folder: Path | None = None, variable: str = "G2S_CACHE") -> None:

@@ -82,3 +82,21 @@ def test_weights_of_something_else_are_refused(kind: str, generator_state: State
     for state in (*others, generator_state, {f"network.{name}": value for name, value in plain.items()}, {}):
         with pytest.raises(WeightsError):
             READERS[kind](state)
+
+
+@pytest.mark.parametrize("kind", [MapNet, CodeNet])
+def test_a_file_that_suggests_a_huge_network_takes_no_memory(kind: type) -> None:
+    # Twenty halvings of 16 channels: terabytes, of a file of some kilobytes.
+    state = {f"network.{n}.weight": torch.zeros(16, 1, 4, 4) for n in range(41)}
+    options = {"bounded": True} if kind is MapNet else {}
+    with pytest.raises(WeightsError, match="are not the weights of a"):
+        kind.from_state(state, **options)
+
+
+def test_the_weights_of_a_network_are_its_own() -> None:
+    state = CodeNet(16, 4, 8).state_dict()
+    net = CodeNet.from_state(state)
+    with torch.no_grad():
+        net.network[0].weight.add_(1)
+    assert not torch.equal(state["network.0.weight"], net.network[0].weight)
+    assert all(weight.requires_grad for weight in net.parameters())

@@ -156,6 +156,14 @@ def test_a_tensor_that_claims_more_than_it_holds_is_refused(tmp_path: Path) -> N
         read_part(path)
 
 
+def test_many_names_for_the_same_numbers_are_refused(tmp_path: Path) -> None:
+    same = torch.zeros(250_000)
+    path = saved(tmp_path / "a.pt", GAN | {"d": GAN["d"] | {f"same{number}": same for number in range(10_000)}})
+    assert path.stat().st_size < 10_000_000
+    with pytest.raises(WeightsError, match=r"a\.pt claims more numbers than it holds"):
+        read_part(path)
+
+
 def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(tmp_path: Path) -> None:
     plain = zipfile.ZipFile(io.BytesIO(made_up.saved({"g_ema": {"x": torch.zeros(5_000_000)}})))
     with zipfile.ZipFile(tmp_path / "a.pt", "w", zipfile.ZIP_DEFLATED) as bomb:

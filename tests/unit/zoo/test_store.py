@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from g2s_cli.errors import WeightsError
 from g2s_cli.zoo import importers, sources
 from g2s_cli.zoo.catalog import Category, load_category
 from g2s_cli.zoo.sources import at_hand, store_part
-from g2s_cli.zoo.store import Stored, find_stored, load_tensors, locked, part_of, remember, sha256_of
+from g2s_cli.zoo.store import Stored, find_stored, load_tensors, locked, part_of, remember, sha256_of, sweep
 
 
 @pytest.fixture
@@ -106,3 +107,14 @@ def test_a_write_that_fails_keeps_what_was_there(
     with pytest.raises(WeightsError, match="cannot be written"):
         store_part(horse, "gan", {"a": torch.ones(3)}, _source(tmp_path), "made up")
     assert at_hand(horse, "gan") == before
+
+
+def test_what_killed_processes_left_is_swept_up_after_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("G2S_CACHE", str(tmp_path))
+    old, new = tmp_path / "owls" / ".abc.part", tmp_path / "owls" / ".def.part"
+    old.parent.mkdir()
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (0, 0))
+    sweep("owls")
+    assert (old.exists(), new.exists()) == (False, True)
