@@ -296,6 +296,31 @@ def test_a_cut_download_ends_well_all_the_same(
     assert on_hub("weights", "verify", "owls").returncode == 0
 
 
+def test_bytes_that_change_on_the_way_are_deleted_and_fetched_again(
+    on_hub: Callable, hub: HubServer, owls: Path, home: Path
+) -> None:
+    published(on_hub, home)
+    hub.faults.append(Fault("/cdn/", "wrong"))
+    assert "deleted" in one_sentence(on_hub("weights", "pull", "owls", "--hub-repo", REPO), 4)
+    assert not list(home.rglob("gan.safetensors"))
+    assert on_hub("weights", "pull", "owls", "--hub-repo", REPO).returncode == 0
+    assert on_hub("weights", "verify", "owls").returncode == 0
+
+
+def test_two_processes_at_once_pull_one_good_file(
+    start: Callable, on_hub: Callable, hub: HubServer, owls: Path, home: Path
+) -> None:
+    published(on_hub, home)
+    hub.faults.append(Fault("/cdn/", "slow", seconds=0.1))
+    environment = {"HF_HOME": str(home), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"} | OUTSIDE
+    both = [start("weights", "pull", "owls", "--hub-repo", REPO, **environment) for _ in range(2)]
+    for process in both:
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 0, stderr
+    assert on_hub("weights", "verify", "owls").returncode == 0
+    assert len([entry for entry in hub.log if entry.method == "GET" and "/cdn/" in entry.path]) == 1
+
+
 @pytest.mark.parametrize(
     ("status", "says"), [(401, "HF_TOKEN"), (403, "HF_TOKEN"), (404, "owls"), (429, "429"), (503, "503")]
 )
