@@ -22,10 +22,11 @@ from torch import Tensor
 
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.method.metrics import coverage, eroded, mad_deg, side
-from g2s_cli.result import Reconstruction, picture
+from g2s_cli.result import Reconstruction, photo_depth, picture
 from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.mesh import to_bytes
 from g2s_cli.scene.render import render
+from g2s_cli.scene.visibility import VIEW_FAR
 from g2s_cli.truth import Pair, Truth, read_truth
 from g2s_cli.zoo.catalog import Category
 
@@ -90,11 +91,12 @@ def evaluate(
             start = time.perf_counter()
             made = run(pair.photo)
             seconds = time.perf_counter() - start
-            seen = render(made.factors, made.camera)
-            figures = score(seen.depth, (made.mask >= 0.5) & seen.valid, truth)
+            depth = photo_depth(made, render(made.factors, made.camera))
+            there = ~depth.isnan()
+            figures = score(depth.nan_to_num(VIEW_FAR), there, truth)
             row = Row(pair.photo.name, **figures, inversion_psnr_db=made.report["inversion_psnr_db"], seconds=seconds)
             (folder / "pictures").mkdir(exist_ok=True)
-            _strip(made, seen.depth, truth).save(folder / "pictures" / f"{pair.photo.stem}.png")
+            _strip(made, depth, truth).save(folder / "pictures" / f"{pair.photo.stem}.png")
             with (folder / ROWS).open("a") as file:
                 file.write(json.dumps(asdict(row)) + "\n")
         yield row
@@ -176,11 +178,11 @@ def _resumed(folder: Path, settings: Mapping[str, object]) -> dict[str, Row]:
 
 def _strip(made: Reconstruction, depth: Tensor, truth: Truth) -> Image.Image:
     """Photo, GAN's version, shape's rendering, depth, true depth, and the error less its mean: red is too far."""
-    both = truth.mask & (made.mask >= 0.5)
+    both = truth.mask & ~depth.isnan()
     error = torch.where(both, depth - truth.depth - (depth - truth.depth)[both].mean(), 0.0) / ERROR_SPAN
     tint = torch.stack((1 - (-error).clamp(0, 1), 1 - error.abs().clamp(0, 1), 1 - error.clamp(0, 1))) * 2 - 1
     grey = [(((FAR_SHOWN - one) / (FAR_SHOWN - NEAR_SHOWN)).clamp(0, 1) * 2 - 1).expand(3, -1, -1)
-            for one in (depth, torch.where(truth.mask, truth.depth, FAR_SHOWN))]  # fmt: skip
+            for one in (depth.nan_to_num(FAR_SHOWN), torch.where(truth.mask, truth.depth, FAR_SHOWN))]  # fmt: skip
     tiles = [made.photo, made.inverted, picture(made, made.factors), *grey, tint]
     images = [Image.fromarray(to_bytes(tile)).resize((TILE_PX, TILE_PX), Image.Resampling.NEAREST) for tile in tiles]
     return Image.fromarray(np.concatenate([np.asarray(image) for image in images], axis=1))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import trimesh
-from jaxtyping import Bool, Float, UInt16
+from jaxtyping import Float, UInt16
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -28,11 +28,14 @@ from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.light import user_from_light
 from g2s_cli.scene.mesh import Mesh, camera_pose, relief_mesh, to_bytes
 from g2s_cli.scene.render import Rendering, canonical_mask, on_white, render, warped_mask
+from g2s_cli.scene.surface import held_to_slope
+from g2s_cli.scene.visibility import VIEW_FAR
 from g2s_cli.scene.warp import mirrored
 
 SCHEMA = 1
 CUT_PX = 5  # how wide the edge of a cut-out picture is blurred, canonical pixels
 STATE, REPORT = "state.safetensors", "report.json"
+STEEPEST_SEEN_DEG = 79.0  # how steeply depth.npy may recede; found on the training images (docs/LOG.md)
 ENCODER = "offset_net."
 # depth.png holds (FARTHEST - depth) / DEPTH_SPAN of its range: the benchmark's convention.
 FARTHEST, DEPTH_SPAN = 1.1, 0.2
@@ -174,6 +177,13 @@ def _standing(place: Path) -> Path:
     return next(parent for parent in place.parents if parent.exists())
 
 
+def photo_depth(made: Reconstruction, seen: Rendering) -> Float[Tensor, "h w"]:
+    """The depth at every pixel of the photo's mask, in scene units; NaN outside it, and where no surface is near."""
+    mask = made.mask >= 0.5
+    held = held_to_slope(seen.depth, mask, made.camera, STEEPEST_SEEN_DEG)
+    return torch.where(mask & (held < VIEW_FAR), held, torch.nan)
+
+
 def object_mask(made: Reconstruction) -> Float[Tensor, "h w"]:
     """What of the canonical relief is object. If its halves were taken to be alike, what one side shows the other has.
 
@@ -204,7 +214,7 @@ def _write_files(made: Reconstruction, folder: Path) -> None:
     save_image(folder / "input.png", made.photo)
     save_image(folder / "inverted.png", made.inverted)
     Image.fromarray((made.mask * 255).round().byte().numpy()).save(folder / "mask.png")
-    _write_depth(folder, seen, shown)
+    _write_depth(folder, photo_depth(made, seen))
     # Outward and in OpenGL axes: the internal normal is minus the outward one, and y and z turn over.
     facing = seen.normal.permute(2, 0, 1) * seen.normal.new_tensor((-1.0, 1.0, 1.0))[:, None, None]
     save_image(folder / "normal.png", torch.where(shown, facing, -1.0))  # black says nothing is there
@@ -223,10 +233,9 @@ def depth_code(depth: Float[np.ndarray, "*shape"]) -> UInt16[np.ndarray, "*shape
     return np.nan_to_num(code, nan=0.0).astype(np.uint16)
 
 
-def _write_depth(folder: Path, seen: Rendering, shown: Bool[Tensor, "h w"]) -> None:
-    depth = torch.where(shown, seen.depth, torch.nan).float().numpy()
-    np.save(folder / "depth.npy", depth)
-    Image.fromarray(depth_code(depth)).save(folder / "depth.png")
+def _write_depth(folder: Path, depth: Float[Tensor, "h w"]) -> None:
+    np.save(folder / "depth.npy", depth.float().numpy())
+    Image.fromarray(depth_code(depth.float().numpy())).save(folder / "depth.png")
 
 
 def _write_mesh(folder: Path, mesh: Mesh) -> None:

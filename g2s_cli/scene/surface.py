@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from g2s_cli.scene.camera import Camera, back_project
 
@@ -38,3 +41,20 @@ def roughness(maps: Float[Tensor, "b *c h w"]) -> Float[Tensor, ""]:
         (second.abs().mean() for second in (dx.diff(dim=-1), dx.diff(dim=-2), dy.diff(dim=-1), dy.diff(dim=-2))),
         start=maps.new_zeros(()),
     )
+
+
+def held_to_slope(
+    depth: Float[Tensor, "h w"], mask: Bool[Tensor, "h w"], camera: Camera, steepest_deg: float, rounds: int = 4
+) -> Float[Tensor, "h w"]:
+    """Depth that recedes no more steeply than this from one pixel of the mask to the next.
+
+    A surface seen at a grazing angle hardly covers a pixel, so where the outline of a relief and that of a photo
+    differ by a pixel, what is read there lies far behind the rim. Depths come nearer, never farther; what is wrong
+    for more than `rounds` pixels stays.
+    """
+    pixel = depth[mask].mean() / camera.focal if mask.any() else depth.new_zeros(())
+    step = math.tan(math.radians(steepest_deg)) * pixel
+    held = torch.where(mask, depth, torch.inf)
+    for _ in range(rounds):
+        held = torch.minimum(held, -max_pool2d(-held[None, None], 3, 1, 1)[0, 0] + step)
+    return torch.where(mask, held, depth)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from g2s_cli.scene.camera import Camera, back_project
-from g2s_cli.scene.surface import normals, roughness
+from g2s_cli.scene.surface import held_to_slope, normals, roughness
 
 ONE = torch.zeros(1, dtype=torch.float64)
 
@@ -54,3 +56,30 @@ def test_roughness_counts_second_differences_alone() -> None:
     assert roughness((x**2)[None]) == 2  # xx
     assert roughness((x * y)[None]) == 2  # xy and yx, 1 each
     assert roughness(torch.stack((x**2, -5 * y**2))[None]) == (2 + 10) / 2
+
+
+def test_a_rim_that_looks_behind_the_object_is_held_at_its_slope() -> None:
+    camera = Camera(32)
+    ticks = torch.linspace(-1, 1, 32)
+    bump = (1 - ticks[:, None] ** 2 - ticks**2).clamp(min=0).sqrt()
+    mask = bump > 0.3
+    depth = 1.0 - 0.05 * bump
+    torch.testing.assert_close(held_to_slope(depth, mask, camera, 79.0), depth)  # nothing here is that steep
+    behind = depth.clone()
+    rim = mask & (bump < 0.42)
+    behind[rim] = 1.2
+    held = held_to_slope(behind, mask, camera, 79.0)
+    step = math.tan(math.radians(79.0)) * 1.0 / camera.focal
+    assert (held[rim] < 1.0 + step).all()
+    assert (held <= behind).all()
+    assert torch.equal(held[~mask], behind[~mask])
+    assert torch.equal(held[mask & ~rim], behind[mask & ~rim])
+
+
+def test_holding_reaches_four_pixels_and_needs_a_mask() -> None:
+    camera, depth = Camera(16), torch.full((16, 16), 1.2)
+    depth[:, :4] = 1.0
+    held = held_to_slope(depth, torch.ones(16, 16, dtype=torch.bool), camera, 60.0)
+    assert (held[:, 4:8].diff(dim=1) > 0).all()
+    assert (held[:, 8:] == 1.2).all()
+    assert torch.equal(held_to_slope(depth, torch.zeros(16, 16, dtype=torch.bool), camera, 60.0), depth)
