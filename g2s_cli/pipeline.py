@@ -7,9 +7,9 @@ Every arrow is a value. `relight` and `rotate` need only what the result folder 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -23,14 +23,16 @@ from g2s_cli.method.cycles import Guides, Means, fit, fresh_nets, trained_nets
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.inversion import InversionSettings, invert
 from g2s_cli.method.losses import DiscriminatorDistance, perceptual_distance
+from g2s_cli.method.masks import find_object, mask_by_features
 from g2s_cli.method.metrics import psnr
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.parsing import Parser, parser_of
-from g2s_cli.method.progress import Silent, Watch
+from g2s_cli.method.progress import Clock, Silent, Watch
 from g2s_cli.method.sampling import LightPrior, ViewPrior
 from g2s_cli.method.stages import Asked, EncoderProjector, LinearProjector, Projector, Target
 from g2s_cli.nets.discriminator import Discriminator
 from g2s_cli.nets.offset import OffsetEncoder
+from g2s_cli.nets.parsing import ParsingNet
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.photo import open_photo
 from g2s_cli.result import Reconstruction, object_mask, picture
@@ -39,10 +41,11 @@ from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.light import light_from_user
 from g2s_cli.scene.render import render, warped_mask
 from g2s_cli.zoo.catalog import Category, Part, Preset, Symmetry, load_category
-from g2s_cli.zoo.importers import check_gan, read_latent, read_part
+from g2s_cli.zoo.importers import check_gan, parser_for, read_latent, read_part
 from g2s_cli.zoo.sources import Sources, obtain
 from g2s_cli.zoo.store import load_tensors, part_of, sha256_of
 
+Background = Literal["keep", "remove"]
 By = Literal["mesh", "gan"]  # rendered from the shape, or projected through the generator
 
 
@@ -72,11 +75,15 @@ class Machine:
 
 @dataclass(frozen=True)
 class Gan:
-    """A category's generator and discriminator, and the parser that finds the object in generated images."""
+    """A category's generator and discriminator."""
 
     generator: Generator
     discriminator: Discriminator
-    parser: Parser
+
+    @cached_property
+    def parser(self) -> Parser:
+        """What finds the object in generated images. Made when first asked for: it takes 64 images."""
+        return parser_of(self.generator)
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ class Weights:
     def of(cls, kind: Category, effort: Preset, sources: Sources, gan: Path | None = None) -> Weights:
         """What a preset needs, fetched where it is not here. A GAN of the user's own goes without trained networks."""
         needed = [part for part in kind.needs(effort) if gan is None or part not in {"gan", "networks"}]
-        return cls(obtain(kind, needed, sources), gan)
+        return cls(obtain(kind, needed, sources, welcome=kind.welcomes), gan)
 
     def tensors(self, part: Part) -> dict[str, Tensor]:
         """A part's tensors; none if the run has no such part."""
@@ -113,7 +120,14 @@ def load_gan(weights: Weights, machine: Machine) -> Gan:
     generator, discriminator = check_gan({name: tensor.float() for name, tensor in tensors.items()})
     generator = generator.to(machine.device).with_dtype(machine.dtype)
     discriminator = discriminator.to(machine.device).with_dtype(machine.dtype)
-    return Gan(generator, discriminator, parser_of(generator))
+    return Gan(generator, discriminator)
+
+
+def load_parser(kind: Category, weights: Weights, machine: Machine) -> ParsingNet | None:
+    """The category's parsing network, ready on the machine; None if it is not here. Raises WeightsError."""
+    if "parsing" not in weights.files:
+        return None
+    return parser_for(kind, weights.tensors("parsing"), weights.files["parsing"]).to(machine.device)
 
 
 def reconstruct(
@@ -123,6 +137,7 @@ def reconstruct(
     preset: str = "fast",
     iterations: int | None = None,
     symmetry: Symmetry | None = None,
+    background: Background | None = None,
     gan: Path | str | None = None,
     latent: Path | str | None = None,
     sources: Sources | None = None,
@@ -134,20 +149,23 @@ def reconstruct(
 
     photo: an image file of the category's kind. category: "synface" unless a GAN is given, then "own". preset:
     how much work (see the category's model.toml). iterations: at most so many a step, for a quick try. symmetry:
-    whether the object's two halves are alike; None is the preset's. gan: a checkpoint to use instead of the
+    whether the object's two halves are alike; None is the preset's. background: whether what is behind the object is
+    part of what is fitted ("keep") or not ("remove"); None is the preset's. gan: a checkpoint to use instead of the
     category's. latent: a file with w of the photo, instead of searching for it. sources: where missing weights
     come from. The same seed on the same machine gives the same result. Raises `g2s_cli.errors.G2SError` for
     anything the user can mend.
     """
     kind = load_category(category or ("own" if gan else "synface"))
     effort = kind.preset(preset) if iterations is None else kind.preset(preset).at_most(iterations)
+    effort = effort if background is None else replace(effort, masked=background == "remove")
     machine, watch = Machine.named(device), watch or Silent()
     torch.manual_seed(seed)  # fresh networks draw their weights from the global generator
     rng = torch.Generator().manual_seed(seed)
-    clock = _Clock(watch)
+    clock = Clock(watch)
 
     weights = Weights.of(kind, effort, sources or Sources.of_environment(), Path(gan).resolve() if gan else None)
     model = load_gan(weights, machine)
+    net = load_parser(kind, weights, machine)
     kind = _fitted(kind, model.generator)
     frame = Frame(kind.frame_share, kind.working_size)
     shown = open_photo(Path(photo), kind.image_size)
@@ -157,21 +175,20 @@ def reconstruct(
     known = read_latent(Path(latent), model.generator.latent_size) if latent else None
     settings = InversionSettings(0 if latent else effort.invert, candidates=effort.candidates)
     found = invert(target_image, model.generator, distance, settings, rng, clock, known)
-    with torch.no_grad():
-        mask = model.parser.mask(model.generator.forward_features(found.latent[None])[1])
-    mask = frame(mask.float()[:, None])[0, 0]
     image = frame(target_image[None])[0]
+    seen = find_object(image, kind, net, lambda: mask_by_features(found.latent, model.generator, model.parser, frame))
+    mask = seen.whole
     counted = mask if effort.masked else torch.ones_like(mask)
     target = Target(image * counted, counted, found.latent, frame)
 
     views, lights, means = _priors(kind, weights)
     nets, projector = _start(kind, effort, model, weights, means, machine)
-    guides = Guides(distance, perceptual, views, lights, model.parser if effort.masked else None)
+    guides = Guides(distance, perceptual, views, lights, seen.parser if effort.masked else None)
     chosen = symmetry or effort.symmetry
-    factors = fit(nets, projector, model.generator, target, mask, kind, effort, chosen, guides, rng, clock)
+    factors = fit(nets, projector, model.generator, target, seen.core, kind, effort, chosen, guides, rng, clock)
 
     rebuilt = render(factors, nets.camera).image
-    warnings = _warnings(found.psnr_db, found.strangeness, kind)
+    warnings = [*_warnings(found.psnr_db, found.strangeness, kind), *seen.notes]
     for sentence in warnings:
         watch.note(sentence)
     report = {
@@ -183,6 +200,8 @@ def reconstruct(
         "preset": preset,
         "iterations_at_most": iterations,
         "symmetry": chosen,
+        "mask": seen.by,
+        "background": "remove" if effort.masked else "keep",
         "seed": seed,
         "device": str(machine.device),
         "arithmetic": str(machine.dtype).removeprefix("torch."),
@@ -357,32 +376,3 @@ def _warnings(psnr_db: float, strangeness: float, kind: Category) -> list[str]:
             "Expect a shape of that picture rather than of yours."
         )
     return said
-
-
-class _Clock:
-    """A watch that passes everything on and keeps the seconds each step took."""
-
-    def __init__(self, watch: Watch) -> None:
-        self.watch = watch
-        self.started = [("load", time.perf_counter())]
-
-    def begin(self, step: str, total: int) -> None:
-        """A step starts, so the one before is over."""
-        self.started.append((step, time.perf_counter()))
-        self.watch.begin(step, total)
-
-    def advance(self, done: int, loss: float) -> None:
-        """Pass on."""
-        self.watch.advance(done, loss)
-
-    def note(self, text: str) -> None:
-        """Pass on."""
-        self.watch.note(text)
-
-    def seconds(self) -> dict[str, float]:
-        """Seconds a step, summed over cycles, up to now; and in all."""
-        ends = [start for _, start in self.started[1:]] + [time.perf_counter()]
-        spent: dict[str, float] = {}
-        for (step, start), end in zip(self.started, ends, strict=True):
-            spent[step] = round(spent.get(step, 0.0) + end - start, 2)
-        return spent | {"total": round(ends[-1] - self.started[0][1], 2)}

@@ -53,7 +53,7 @@ def evaluate(
     pairs = pairs_in(data)[:limit]
     trivial = baselines(pairs, kind)
     with output.fetching() as fetching:
-        files = obtain(kind, needed, sources, fetching)
+        files = obtain(kind, needed, sources, fetching, kind.welcomes)
 
     def run(photo: Path) -> Reconstruction:
         return pipeline.reconstruct(

@@ -14,6 +14,7 @@ from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Verbose
 from g2s_cli.console import output
 
 Symmetry = Literal["on", "off", "first-stage"]
+Background = Literal["keep", "remove"]
 
 # What most people came for; the folder holds more.
 KEY_FILES = ("mesh.glb", "mesh.obj", "reconstruction.png", "report.json")
@@ -32,6 +33,10 @@ def reconstruct(
     symmetry: Annotated[
         Symmetry | None,
         typer.Option("--symmetry", help="Whether left and right are alike.", show_default="the preset's"),
+    ] = None,
+    background: Annotated[
+        Background | None,
+        typer.Option("--background", help="Fit what is behind the object too, or not.", show_default="the preset's"),
     ] = None,
     gan: Annotated[
         Path | None, typer.Option("--gan", metavar="FILE", help="A StyleGAN2 checkpoint instead of the category's.")
@@ -65,7 +70,8 @@ def reconstruct(
     check_target(out, overwrite=overwrite)
     open_photo(photo, kind.image_size)
     with output.fetching() as fetching:
-        obtain(kind, [part for part in needed if not gan or part not in {"gan", "networks"}], sources, fetching)
+        needed = [part for part in needed if not gan or part not in {"gan", "networks"}]
+        obtain(kind, needed, sources, fetching, kind.welcomes)
     with output.watch() as watch:
         made = pipeline.reconstruct(
             photo,
@@ -73,6 +79,7 @@ def reconstruct(
             preset=preset,
             iterations=iterations,
             symmetry=symmetry,
+            background=background,
             gan=gan,
             latent=latent,
             sources=sources,

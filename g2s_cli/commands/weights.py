@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -106,15 +107,15 @@ def import_(
 ) -> None:
     """Convert checkpoints to safetensors without running code they carry, and keep them for a category.
 
-    StyleGAN2 in the rosinality layout or NVIDIA's pickle, GAN2Shape's networks, its view and light statistics, parsing
-    networks: what a file is, is read off its tensors. A new category starts as a copy of "own".
+    StyleGAN2 in the rosinality layout or NVIDIA's pickle, GAN2Shape's networks, its view and light statistics, BiSeNet
+    and PSPNet for masks: what a file is, is read off its tensors. A new category starts as a copy of "own".
 
     Example: g2s weights import my-stylegan2.pt --category owls
     """
     output.set(quiet=quiet, verbose=verbose)
     from g2s_cli.errors import UsageError
     from g2s_cli.zoo.catalog import category_folders, load_category
-    from g2s_cli.zoo.importers import read_part
+    from g2s_cli.zoo.importers import parser_for, read_part
     from g2s_cli.zoo.sources import new_category, store_part
     from g2s_cli.zoo.store import models_root, using_the_cache
 
@@ -127,6 +128,10 @@ def import_(
     parts = [part for _, part, _ in read]
     if twice := {part for part in parts if parts.count(part) > 1}:
         raise UsageError(f"Two of the files are {min(twice)}.", "Give one of each kind.")
+    for file, part, tensors in read:
+        if part == "parsing":
+            kind = replace(load_category(category if category in known else "own"), name=category)
+            parser_for(kind, tensors, file)
     with using_the_cache():
         kind = load_category(category) if category in known else new_category(category)
         stored = {

@@ -121,7 +121,7 @@ def fit(
 ) -> Factors:
     """All cycles for one photo. Changes the networks it is given; returns the photo's factors.
 
-    mask: the object's, which places the weak prior, whether or not the losses are confined to it. A cycle
+    mask: the object's core, which places the weak prior, whether or not the losses are confined to it. A cycle
     without iterations of step 3 has no use for step 2.
     """
     if preset.prior:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Protocol, runtime_checkable
 
 
@@ -30,3 +31,32 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Ignore."""
+
+
+class Clock:
+    """A watch that passes everything on and keeps the seconds each step took."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self.started = [("load", time.perf_counter())]
+
+    def begin(self, step: str, total: int) -> None:
+        """A step starts, so the one before is over."""
+        self.started.append((step, time.perf_counter()))
+        self.watch.begin(step, total)
+
+    def advance(self, done: int, loss: float) -> None:
+        """Pass on."""
+        self.watch.advance(done, loss)
+
+    def note(self, text: str) -> None:
+        """Pass on."""
+        self.watch.note(text)
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds a step, summed over cycles, up to now; and in all."""
+        ends = [start for _, start in self.started[1:]] + [time.perf_counter()]
+        spent: dict[str, float] = {}
+        for (step, start), end in zip(self.started, ends, strict=True):
+            spent[step] = round(spent.get(step, 0.0) + end - start, 2)
+        return spent | {"total": round(ends[-1] - self.started[0][1], 2)}

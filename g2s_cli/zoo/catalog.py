@@ -18,6 +18,10 @@ Symmetry = Literal["on", "off", "first-stage"]
 Part = Literal["gan", "networks", "views", "lights", "parsing"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
+# The authors' parsing networks, and how many classes each tells apart: those of CelebAMask-HQ, VOC and ADE20K.
+ParserName = Literal["bisenet", "pspnet-voc", "pspnet-ade20k"]
+PARSER_CLASSES: dict[ParserName, int] = {"bisenet": 19, "pspnet-voc": 21, "pspnet-ade20k": 150}
+
 QUICK_BATCH = 8
 SUFFIX = ".safetensors"
 
@@ -59,6 +63,19 @@ class Ellipsoid:
     extend_bottom: float = 0.0
     shrink_sides: float = 0.0
     to_lower_edge: bool = False
+
+
+@dataclass(frozen=True)
+class MaskRule:
+    """How a parsing network's classes make the object's mask.
+
+    parser: which network. classes: sets of its classes; what is in any is object, what is in all of them is its core.
+    normalise: whether pictures are brought to the mean and spread of ImageNet first, or shown in [-1, 1] as they are.
+    """
+
+    parser: ParserName
+    classes: tuple[tuple[int, ...], ...]
+    normalise: bool
 
 
 @dataclass(frozen=True)
@@ -128,9 +145,9 @@ class Category:
     """A kind of object with its GAN, its priors and its presets.
 
     image_size: of the GAN's pictures; working_size: of the relief, both in pixels. frame_share: how much of
-    each side of the GAN's picture the relief covers. mask_parser, mask_classes: the parsing network that the
-    authors take, and the sets of its classes whose mean is their mask. view_mean, view_covariance: None where
-    a file says them. schedule_known: whether the paper states the hyper-parameters.
+    each side of the GAN's picture the relief covers. mask: how a parsing network finds the object; None where the
+    generator's own features do. view_mean, view_covariance: None where a file says them. schedule_known: whether the
+    paper states the hyper-parameters.
     """
 
     name: str
@@ -156,8 +173,7 @@ class Category:
     weights: dict[Part, WeightsFile]
     release: Release | None
     hub_repo: str
-    mask_parser: str
-    mask_classes: tuple[tuple[int, ...], ...]
+    mask: MaskRule | None
     presets: dict[str, Preset]
 
     def needs(self, preset: Preset) -> list[Part]:
@@ -166,6 +182,11 @@ class Category:
         statistics: tuple[Part, ...] = ("views", "lights")
         stated = [part for part in statistics if part in self.weights or find_stored(self.name, part)]
         return ["gan", *trained, *stated]
+
+    @property
+    def welcomes(self) -> list[Part]:
+        """The files that a reconstruction reads where they are here, and does without where they are not."""
+        return ["parsing"] if self.mask else []
 
     def preset(self, name: str) -> Preset:
         """A preset by name. Raises UsageError that lists the known ones."""
@@ -242,10 +263,17 @@ def _parse(folder: Path, data: dict[str, Any]) -> Category:
         weights=weights,
         release=Release(release["url"], tuple(release["parts"])) if release else None,
         hub_repo=data.get("hub", {}).get("repo", ""),
-        mask_parser=data.get("mask", {}).get("parser", ""),
-        mask_classes=tuple(tuple(classes) for classes in data.get("mask", {}).get("classes", ())),
+        mask=_mask_rule(data["mask"]) if "mask" in data else None,
         presets={key: _preset(entry) for key, entry in data["presets"].items()},
     )
+
+
+def _mask_rule(entry: dict[str, Any]) -> MaskRule:
+    rule = MaskRule(entry["parser"], tuple(tuple(classes) for classes in entry["classes"]), entry["normalise"])
+    known = range(PARSER_CLASSES[rule.parser])
+    if not rule.classes or any(number not in known for classes in rule.classes for number in classes):
+        raise ValueError(f"mask.classes are not all of the {len(known)} of {rule.parser}")
+    return rule
 
 
 def _preset(entry: dict[str, Any]) -> Preset:

@@ -76,9 +76,12 @@ def _read(card: Path, repo: HubRepo) -> Category:
         ) from error
 
 
-def fetch_from_hub(category: Category, parts: Sequence[Part], repo: HubRepo) -> dict[Part, Stored]:
+def fetch_from_hub(
+    category: Category, parts: Sequence[Part], repo: HubRepo, along: Sequence[Part] = ()
+) -> dict[Part, Stored]:
     """Download parts of a category, all from one commit, and check each against the hash its model.toml states.
 
+    along: parts that are downloaded too if the repository states them.
     Raises WeightsError; a file that is not what was stated is deleted and named.
     """
     card = _download(repo, f"{category.name}/{CARD}")
@@ -90,6 +93,7 @@ def fetch_from_hub(category: Category, parts: Sequence[Part], repo: HubRepo) -> 
             f"{repo.name} states no file with a SHA-256 for {', '.join(unknown)} of {category.name}.",
             "Publish it with: g2s weights publish.",
         )
+    parts = [*parts, *(part for part in along if part in stated and stated[part].sha256)]
     hashes = {part: category.weights[part].sha256 if part in category.weights else "" for part in parts}
     if other := [part for part in parts if hashes[part] not in {"", stated[part].sha256}]:
         raise WeightsError(

@@ -21,8 +21,9 @@ from g2s_cli.errors import G2SError, WeightsError
 from g2s_cli.nets.discriminator import Discriminator
 from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.nets.offset import OffsetEncoder
+from g2s_cli.nets.parsing import NAMED_BY, ParsingNet, parsing_net
 from g2s_cli.nets.stylegan2 import Generator
-from g2s_cli.zoo.catalog import Part
+from g2s_cli.zoo.catalog import PARSER_CLASSES, Category, Part
 from g2s_cli.zoo.nvidia import read_nvidia
 from g2s_cli.zoo.store import load_tensors, part_of, replacing, sha256_of
 
@@ -174,10 +175,11 @@ def _part_of(tensors: Mapping[str, Tensor]) -> Part:
         return "networks"
     if heads == {"mean", "cov"}:
         return _check_statistics(tensors["mean"], tensors["cov"])
-    if sum(tensor.dim() == 4 for tensor in tensors.values()) > 20 and "g_ema" not in heads:
+    if heads & NAMED_BY.keys():
+        parsing_net(tensors)
         return "parsing"
     raise WeightsError(
-        "Its names are those of no StyleGAN2, GAN2Shape networks, view or light statistics, or parsing network.",
+        "Its names are those of no StyleGAN2, GAN2Shape networks, view or light statistics, BiSeNet or PSPNet.",
         "A StyleGAN2 must be in the rosinality layout (g_ema, d) or NVIDIA's pickle.",
     )
 
@@ -203,6 +205,23 @@ def check_gan(tensors: Mapping[str, Tensor]) -> tuple[Generator, Discriminator]:
             "Take both from one training.",
         )
     return generator, discriminator
+
+
+def parser_for(category: Category, tensors: Mapping[str, Tensor], path: Path) -> ParsingNet:
+    """The parsing network of a file, if the category's masks are made of its classes. Raises WeightsError."""
+    if category.mask is None:
+        raise WeightsError(
+            f"{path} is a parsing network; nothing says which of its classes {category.name} shows.",
+            "Give the category's model.toml a [mask] with parser, classes and normalise, as car has one.",
+        )
+    net, parser = parsing_net(tensors), category.mask.parser
+    kind, count = type(net).__name__, PARSER_CLASSES[parser]
+    if not parser.startswith(kind.lower()) or net.classes != count:
+        raise WeightsError(
+            f"{path} is a {kind} of {net.classes} classes; masks of {category.name} are made by {parser}, of {count}.",
+            f"Name that one's file, or: g2s weights pull {category.name}",
+        )
+    return net
 
 
 def _check_networks(tensors: Mapping[str, Tensor]) -> None:

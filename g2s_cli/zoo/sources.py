@@ -15,7 +15,7 @@ from g2s_cli.errors import WeightsError
 from g2s_cli.zoo.catalog import Category, Part, Release, category_folders, load_category
 from g2s_cli.zoo.fetching import Fetching, SilentFetching
 from g2s_cli.zoo.hub import HubRepo, NotOnHubError, fetch_from_hub, pull_description, pulled_from, with_hash
-from g2s_cli.zoo.importers import read_part, write_weights
+from g2s_cli.zoo.importers import parser_for, read_part, write_weights
 from g2s_cli.zoo.release import WAYS_OUT, members_of
 from g2s_cli.zoo.store import (
     Stored,
@@ -62,23 +62,30 @@ class Sources:
 
 
 def obtain(
-    category: Category, parts: Sequence[Part], sources: Sources, fetching: Fetching | None = None
+    category: Category,
+    parts: Sequence[Part],
+    sources: Sources,
+    fetching: Fetching | None = None,
+    welcome: Sequence[Part] = (),
 ) -> dict[Part, Path]:
     """The files of a category's parts, each checked by its hash; fetched first where they are not here.
 
+    welcome: parts that are taken if they are here and come along when others are fetched, but are not fetched alone.
     Raises WeightsError if a file is damaged (it is deleted and named, unless it came with g2s) or cannot be had.
     """
-    found = {part: path for part in parts if (path := at_hand(category, part))}
-    if len(found) < len(parts):
+    asked = (*parts, *welcome)
+    found = {part: path for part in asked if (path := at_hand(category, part))}
+    if not found.keys() >= set(parts):
         refuse_unknown(category, parts)
         # While one process fetches, another waits here and then finds the files.
         with _speaking_of(category.name), locked(category.name, "fetch"):
             sweep(category.name)
             missing = [part for part in parts if part not in found and not at_hand(category, part)]
             if missing:
-                fetch(category, missing, sources, fetching or SilentFetching())
-        found |= {part: path for part in parts if (path := at_hand(category, part))}
-    return {part: found[part] for part in parts}
+                along = [part for part in welcome if part in category.weights and part not in found]
+                fetch(category, missing, sources, fetching or SilentFetching(), along)
+        found |= {part: path for part in asked if (path := at_hand(category, part))}
+    return {part: found[part] for part in asked if part in parts or part in found}
 
 
 @contextmanager
@@ -136,13 +143,18 @@ def at_hand(category: Category, part: Part) -> Path | None:
     )
 
 
-def fetch(category: Category, parts: Sequence[Part], sources: Sources, fetching: Fetching) -> None:
-    """Fetch parts into the cache: from a Hub repository where one is named, else from the authors' release."""
+def fetch(
+    category: Category, parts: Sequence[Part], sources: Sources, fetching: Fetching, along: Sequence[Part] = ()
+) -> None:
+    """Fetch parts into the cache: from a Hub repository where one is named, else from the authors' release.
+
+    along: parts that are fetched with them if the place has them.
+    """
     names = " and ".join(parts)
     members = {part: category.weights[part].member for part in parts}
     if repo := _hub_repo_of(category, sources):
         try:
-            found = fetch_from_hub(category, parts, HubRepo.named(repo))
+            found = fetch_from_hub(category, parts, HubRepo.named(repo), along)
         except NotOnHubError:
             if sources.hub_only or category.release is None or not all(members.values()):
                 raise
@@ -164,6 +176,7 @@ def fetch(category: Category, parts: Sequence[Part], sources: Sources, fetching:
         )
     release = Release(sources.release_url or category.release.url, category.release.parts)
     place = cache_root() / category.name
+    members |= {part: member for part in along if (member := category.weights[part].member)}
     with members_of(release, members, place, fetching) as files:
         read = {part: read_part(path) for part, path in files.items()}
         for part, (kind, _) in read.items():
@@ -171,6 +184,8 @@ def fetch(category: Category, parts: Sequence[Part], sources: Sources, fetching:
                 raise WeightsError(
                     f"The release's {members[part]} is {kind}, not {part}.", "Use another mirror of the release."
                 )
+        if "parsing" in read:
+            parser_for(category, read["parsing"][1], files["parsing"])
         for part, (_, tensors) in read.items():
             store_part(category, part, tensors, files[part], f"release, {release.url}, {members[part]}")
 

@@ -34,7 +34,7 @@ def members(name: str) -> dict[str, bytes]:
         "networks": lambda: made_up.networks(category.working_size),
         "views": lambda: made_up.statistics(6),
         "lights": lambda: made_up.statistics(4),
-        "parsing": made_up.parsing,
+        "parsing": lambda: made_up.parsing(category.mask.parser, category.mask.classes[0][0]),
     }
     return {entry.member: made_up.saved(contents[part]()) for part, entry in category.weights.items()}
 
@@ -90,8 +90,9 @@ def test_from_the_release_to_a_mesh(
         assert [entry.path for entry in server.log] == ["/x00", "/x01", "/x02", "/x03"]  # once, and whole
     report = json.loads(answer.stdout)
     category = load_category(name)
-    assert report["weights"].keys() == set(category.needs(category.preset("fast")))
-    assert "parsing" not in report["weights"]
+    assert report["weights"].keys() == {*category.needs(category.preset("fast")), "parsing"}
+    assert report["mask"] == category.mask.parser
+    assert report["background"] == ("remove" if category.preset("fast").masked else "keep")
     out = tmp_path / "out"
     with Image.open(out / "input.png") as shown:
         assert shown.size == (category.working_size, category.working_size)

@@ -17,12 +17,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from g2s_cli.nets.bisenet import BiSeNet
 from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.nets.offset import OffsetEncoder
+from g2s_cli.nets.pspnet import PSPNet
+from g2s_cli.zoo.catalog import PARSER_CLASSES, ParserName
 
 TEXTBOOK = Path(__file__).parents[2] / "benchmarks" / "textbook_stylegan2.py"
 LATENT, WIDTH, MAPPING = 16, 8, 8
 PARTS = ("x00", "x01", "x02", "x03")
+HANDS_ON = (
+    *(f"cp.resnet.{layer}.weight" for layer in ("conv1", *(f"layer{n}.0.downsample.0" for n in (2, 3, 4)))),
+    *(f"{layer}.conv.weight" for layer in ("ffm.convblk", "conv_out.conv")),
+    *(f"{layer}.weight" for layer in ("layer0.0", "layer0.3", "layer0.6", "cls.0")),
+    *(f"layer{n}.0.downsample.0.weight" for n in (1, 2, 3, 4)),
+)
 
 
 @cache
@@ -76,9 +85,29 @@ def statistics(count: int) -> dict[str, Tensor]:
     return {"mean": 0.05 * torch.arange(count).float(), "cov": 0.01 * torch.eye(count)}
 
 
-def parsing(layers: int = 24) -> dict[str, Any]:
-    """A parser as it was saved by data-parallel training."""
-    return {"epoch": 100, "state_dict": {f"module.layer{k}.weight": torch.zeros(2, 2, 3, 3) for k in range(layers)}}
+def parser_state(parser: ParserName = "bisenet", sees: int = 1) -> dict[str, Tensor]:
+    """A narrow parsing network that calls everything red `sees`, and the rest 0.
+
+    One path through it hands the first channel on: its convolutions are 0 but for the middle, from 0 to 0.
+    """
+    classes = PARSER_CLASSES[parser]
+    net = BiSeNet(classes, 4) if parser == "bisenet" else PSPNet(classes, width=4)
+    state = {name: value if value.dim() < 2 else torch.zeros_like(value) for name, value in net.state_dict().items()}
+    for name in (name for name in HANDS_ON if name in state):
+        centre = state[name].shape[-1] // 2
+        state[name][0, 0, centre, centre] = 1
+    last = "conv_out.conv_out" if parser == "bisenet" else "cls.4"
+    state[f"{last}.weight"][sees, 0] = 1
+    return state | ({} if parser == "bisenet" else {"cls.4.bias": torch.zeros(classes)})
+
+
+def parsing(parser: ParserName = "bisenet", sees: int = 1) -> dict[str, Any]:
+    """The same as the authors have it saved: with the heads of training, a PSPNet in parallel and with company."""
+    state = parser_state(parser, sees)
+    if parser == "bisenet":
+        return state | {"conv_out16.conv.conv.weight": torch.zeros(4, 8, 3, 3)}
+    state["aux.0.weight"] = torch.zeros(4, 64, 3, 3)
+    return {"epoch": 100, "state_dict": {f"module.{name}": value for name, value in state.items()}}
 
 
 def saved(content: Any, **options: Any) -> bytes:

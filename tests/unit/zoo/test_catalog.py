@@ -11,7 +11,7 @@ import torch
 
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.zoo import catalog
-from g2s_cli.zoo.catalog import category_names, load_category
+from g2s_cli.zoo.catalog import MaskRule, category_names, load_category
 from g2s_cli.zoo.sources import at_hand
 from g2s_cli.zoo.store import models_root
 
@@ -123,6 +123,34 @@ def test_pictures_are_framed_as_the_authors_frame_them(
     assert category.release.parts == ("x00", "x01", "x02", "x03")
 
 
+ALL_BUT_CLOTH, FACE = (*range(1, 16), 17, 18), tuple(range(1, 14))
+
+
+@pytest.mark.parametrize(
+    ("name", "parser", "classes", "normalise"),
+    [
+        ("celeba", "bisenet", (ALL_BUT_CLOTH, FACE), False),
+        ("bfm", "bisenet", (tuple(range(1, 15)),), False),
+        ("cat", "pspnet-voc", ((8,),), True),
+        ("car", "pspnet-voc", ((7,),), True),
+        ("horse", "pspnet-voc", ((13,),), False),
+        ("church", "pspnet-ade20k", ((1,),), False),
+    ],
+)
+def test_masks_are_made_as_the_authors_make_them(name: str, parser: str, classes: tuple, normalise: bool) -> None:
+    category = load_category(name)
+    assert category.mask == MaskRule(parser, classes, normalise)
+    assert category.weights["parsing"].member == f"checkpoints/parsing/{parser.replace('-', '_')}.pth"
+    assert category.welcomes == ["parsing"]
+
+
+@pytest.mark.parametrize("name", ["synface", "own"])
+def test_others_find_their_objects_without_a_parsing_network(name: str) -> None:
+    category = load_category(name)
+    assert category.mask is None
+    assert category.welcomes == []
+
+
 def test_what_is_not_known_of_horses_is_said() -> None:
     horse = load_category("horse")
     assert not horse.schedule_known
@@ -172,6 +200,10 @@ def test_an_unknown_preset_names_the_known() -> None:
         ("near = 0.9\n", "near = 0.9\ncrop_of = 0\n"),
         ('licence = "MIT"', 'licence = "MIT"\nhub = 5'),
         ('licence = "MIT"', "licence = 5"),
+        ("[views]", '[mask]\nparser = "eye"\nclasses = [[1]]\nnormalise = true\n[views]'),
+        ("[views]", '[mask]\nparser = "bisenet"\nclasses = [[19]]\nnormalise = true\n[views]'),
+        ("[views]", '[mask]\nparser = "bisenet"\nclasses = []\nnormalise = true\n[views]'),
+        ("[views]", '[mask]\nparser = "bisenet"\nclasses = [[1]]\n[views]'),
         ('file = "gan.safetensors"', 'file = ".."'),
         ('file = "gan.safetensors"', 'file = "model.toml"'),
         ('file = "gan.safetensors"', 'file = "../gan.safetensors"'),

@@ -9,6 +9,7 @@ import struct
 import zipfile
 from argparse import Namespace
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from g2s_cli.errors import WeightsError
-from g2s_cli.zoo.importers import check_gan, read_latent, read_part, write_weights
+from g2s_cli.zoo.catalog import PARSER_CLASSES, load_category
+from g2s_cli.zoo.importers import check_gan, parser_for, read_latent, read_part, write_weights
 from g2s_cli.zoo.store import load_tensors, sha256_of
 
 GAN = made_up.gan(16)
@@ -40,7 +42,8 @@ def saved(path: Path, content: Any, **options: Any) -> Path:
         ("networks", NETWORKS, "netEnc.network.0.weight"),
         ("views", made_up.statistics(6), "cov"),
         ("lights", made_up.statistics(4), "mean"),
-        ("parsing", made_up.parsing(), "layer0.weight"),
+        ("parsing", made_up.parsing(), "cp.resnet.conv1.weight"),
+        ("parsing", made_up.parsing("pspnet-voc"), "layer0.0.weight"),
     ],
 )
 def test_a_file_is_what_is_in_it(tmp_path: Path, part: str, content: Any, name: str, old: bool) -> None:
@@ -279,6 +282,37 @@ def test_networks_that_do_not_belong_together_are_refused(tmp_path: Path) -> Non
         read_part(saved(tmp_path / "b.pt", NETWORKS | {"netL": NETWORKS["netV"]}))
     with pytest.raises(WeightsError, match="layers are not those"):
         read_part(saved(tmp_path / "c.pt", NETWORKS | {"netV": {"network.x.weight": torch.zeros(1, 1, 1, 1)}}))
+
+
+@pytest.mark.parametrize("name", ["celeba", "bfm", "cat", "car", "horse", "church"])
+@pytest.mark.parametrize("parser", ["bisenet", "pspnet-voc", "pspnet-ade20k"])
+def test_a_category_takes_the_parser_whose_classes_it_names(name: str, parser: str) -> None:
+    category, state = load_category(name), made_up.parser_state(parser)
+    if category.mask.parser == parser:
+        assert parser_for(category, state, Path("p.pth")).classes == PARSER_CLASSES[parser]
+    else:
+        with pytest.raises(WeightsError, match=rf"p\.pth is a .* classes; masks of {name} are made by") as error:
+            parser_for(category, state, Path("p.pth"))
+        assert f"g2s weights pull {name}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.pop("conv_out.conv_out.weight"),
+        lambda state: state.update({"conv_out.conv_out.weight": torch.zeros(())}),
+        lambda state: state.update({"cp.resnet.conv1.weight": torch.zeros(0, 3, 7, 7)}),
+        lambda state: state.update({"cp.resnet.conv1.weight": torch.zeros(10**4, 3, 7, 7)}),
+        lambda state: state.update({"cp.sp.conv1.weight": torch.zeros(1)}),
+        lambda state: state.pop("cp.resnet.layer3.1.bn2.running_var"),
+    ],
+    ids=["no head", "a number for a head", "no width", "another width", "more than that", "less than that"],
+)
+def test_a_parsing_network_that_does_not_hold_together_is_refused(tmp_path: Path, change: Callable) -> None:
+    state = made_up.parsing()
+    change(state)
+    with pytest.raises(WeightsError, match=r"a\.pth cannot be used\. These tensors are not the weights of a BiSeNet"):
+        read_part(saved(tmp_path / "a.pth", state))
 
 
 def test_a_file_that_the_system_does_not_give_is_named() -> None:

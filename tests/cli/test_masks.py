@@ -1,0 +1,120 @@
+"""Who finds the object in a photo, and what is done about the rest of it: the installed command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import made_up
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from servers import TOKEN, FileServer, HubServer
+
+from g2s_cli.zoo.catalog import load_category
+
+FACE = Path(__file__).parent.parent / "data" / "face.png"
+SIDE, DISC = 32, (8, 6, 24, 26)
+REPO = "somebody/shapes"
+LOCAL = {"HTTP_PROXY": "", "HTTPS_PROXY": "", "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_XET": "1"}
+WITHOUT_PARSER = {
+    "gan": made_up.gan(SIDE),
+    "networks": made_up.networks(SIDE),
+    "views": made_up.statistics(6),
+    "lights": made_up.statistics(4),
+}
+
+
+@pytest.fixture
+def here(g2s: Callable, tmp_path: Path) -> Callable:
+    """g2s with a cache of its own, and files of celeba to import."""
+    for name, content in (WITHOUT_PARSER | {"bisenet": made_up.parsing()}).items():
+        (tmp_path / f"{name}.pth").write_bytes(made_up.saved(content))
+    (tmp_path / "pspnet_voc.pth").write_bytes(made_up.saved(made_up.parsing("pspnet-voc")))
+    picture = Image.new("RGB", (SIDE, SIDE), "navy")
+    ImageDraw.Draw(picture).ellipse(DISC, fill="tomato")
+    picture.save(tmp_path / "photo.png")
+
+    def run(*arguments: object, **environment: str) -> object:
+        return g2s(*arguments, **LOCAL | {"HF_HOME": str(tmp_path / "hf")} | environment)
+
+    return run
+
+
+def reconstructed(answer: object) -> dict:
+    assert answer.returncode == 0, answer.stderr
+    return json.loads(answer.stdout)
+
+
+QUICK = ("reconstruct", "photo.png", "-c", "celeba", "--iterations", 0, "--json", "--overwrite")
+IMPORT = ("weights", "import", "-c", "celeba")
+
+
+def test_the_network_where_it_is_here_else_the_features(here: Callable, tmp_path: Path) -> None:
+    here(*IMPORT, *(f"{name}.pth" for name in WITHOUT_PARSER))
+    with FileServer({}) as server:
+        answer = here(*QUICK, G2S_RELEASE_URL=server.url)
+        assert server.log == []  # it is not fetched alone
+    report = reconstructed(answer)
+    assert report["mask"] == "features of the GAN"
+    assert any("g2s weights pull celeba" in sentence for sentence in report["warnings"])
+    assert "The parsing network of celeba is not here" in answer.stderr
+    assert "parsing" not in report["weights"]
+
+    here(*IMPORT, "bisenet.pth")
+    answer = here(*QUICK, HF_HUB_OFFLINE="1")
+    report = reconstructed(answer)
+    assert report["mask"] == "bisenet"
+    assert "parsing" in report["weights"]
+    assert not any("parsing network" in sentence for sentence in report["warnings"])
+    rows, columns = np.nonzero(np.asarray(Image.open(tmp_path / "out" / "mask.png")) > 127)
+    box = [columns.min(), rows.min(), columns.max(), rows.max()]
+    assert box == pytest.approx(DISC, abs=1)  # the network sees at an eighth of 512 px
+
+
+@pytest.mark.parametrize(
+    ("category", "says"),
+    [
+        ("celeba", "pspnet_voc.pth is a PSPNet of 21 classes; masks of celeba are made by bisenet, of 19."),
+        ("church", "pspnet_voc.pth is a PSPNet of 21 classes; masks of church are made by pspnet-ade20k, of 150."),
+        ("owls", "pspnet_voc.pth is a parsing network; nothing says which of its classes owls shows."),
+    ],
+)
+def test_a_network_of_other_classes_is_not_imported(here: Callable, tmp_path: Path, category: str, says: str) -> None:
+    answer = here("weights", "import", "views.pth", "pspnet_voc.pth", "-c", category)
+    assert answer.returncode == 4
+    assert answer.stderr.startswith(f"g2s: {says} ")
+    assert answer.stderr.count("\n") == 1
+    assert not (tmp_path / "hf" / "g2s" / category).exists()
+
+
+def test_a_mirror_with_the_wrong_network_is_refused(here: Callable, tmp_path: Path) -> None:
+    category = load_category("celeba")
+    contents = WITHOUT_PARSER | {"parsing": made_up.parsing("pspnet-voc")}
+    parts = {entry.member: made_up.saved(contents[part]) for part, entry in category.weights.items()}
+    with FileServer(made_up.release(parts)) as server:
+        answer = here("weights", "pull", "celeba", G2S_RELEASE_URL=server.url)
+    assert answer.returncode == 4
+    assert "is a PSPNet of 21 classes" in answer.stderr
+    assert not list((tmp_path / "hf").rglob("*.safetensors"))
+
+
+def test_it_comes_along_from_the_hub_if_the_repository_has_it(here: Callable, tmp_path: Path) -> None:
+    here(*IMPORT, *(f"{name}.pth" for name in WITHOUT_PARSER))
+    with HubServer({}) as hub:
+        for found in ("features of the GAN", "bisenet"):
+            answer = here("weights", "publish", "celeba", "--repo", REPO, HF_ENDPOINT=hub.url, HF_TOKEN=TOKEN)
+            assert answer.returncode == 0, answer.stderr
+            elsewhere = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / found)}
+            assert reconstructed(here(*QUICK, "--hub-repo", REPO, **elsewhere))["mask"] == found
+            here(*IMPORT, "bisenet.pth")
+
+
+def test_the_background_is_kept_or_removed_whatever_the_preset_does(here: Callable, tmp_path: Path) -> None:
+    depths = []
+    for choice in ("keep", "remove"):
+        arguments = ("reconstruct", FACE, "--iterations", 0, "--json", "--overwrite", "--background", choice)
+        assert reconstructed(here(*arguments))["background"] == choice
+        depths.append(np.load(tmp_path / "out" / "depth.npy"))
+    assert np.nanmax(np.abs(depths[0] - depths[1])) > 1e-4
