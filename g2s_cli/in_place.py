@@ -34,6 +34,7 @@ STRONGEST = 4.0  # by what a light may multiply or divide a pixel
 DARKEST = 0.05  # shading or brightness below which a ratio says nothing
 BEHIND = 0.01  # scene units: a point that lies so far behind the surface that the photo saw there is hidden in it
 WIDER_PX = 1  # by how many pixels of the maps the object is taken to be wider than its mask
+BAND_PX = 256  # rows of the photo that are changed at once: all of a large photo's would not fit into memory
 TINT_PX = 8  # at what size the colours of the GAN's picture are brought to the photo's
 
 
@@ -95,7 +96,7 @@ class Inside:
     @classmethod
     def of(cls, made: Reconstruction) -> Inside:
         """Of a result. Raises ImageError if its photo cannot be read any more."""
-        name = Path(made.report["photo"])
+        name = Path(made.report.get("photo", "the photo"))  # for messages
         photo = np.array(read_upright(name, [], made.original))
         frame = Frame(load_category(made.category).frame_share, made.camera.size)
         kept, whole = frame.crop(made.aligned), len(made.aligned)
@@ -122,13 +123,15 @@ class Inside:
         corners = self.placement.to_photo(np.array(((0.0, 0), (1, 0), (0, 1), (1, 1))))
         left, top = np.floor(corners.min(axis=0)).clip(0).astype(int)
         right, bottom = np.minimum(np.ceil(corners.max(axis=0)) + 1, (width, height)).astype(int)
-        points = np.stack(np.meshgrid(np.arange(left, right), np.arange(top, bottom)), axis=-1)
-        # grid_sample without aligned corners counts from -1 to 1 over the crop, edge to edge: shares but for a factor.
-        grid = torch.from_numpy(self.placement.to_shares(points) * 2 - 1).float()[None]
-        carried = grid_sample((change * self._ramp())[None], grid, align_corners=False)[0].permute(1, 2, 0).numpy()
-        photo = self.photo.copy()
-        part = photo[top:bottom, left:right]
-        part[:] = (part + carried * 255).round().clip(0, 255)
+        change, photo = (change * self._ramp())[None], self.photo.copy()
+        for first in range(top, bottom, BAND_PX):
+            part = photo[first : min(first + BAND_PX, bottom), left:right]
+            rows, columns = np.indices(part.shape[:2], dtype=float)
+            shares = self.placement.to_shares(np.stack((columns + left, rows + first), axis=-1))
+            # grid_sample without aligned corners counts from -1 to 1 over the crop, edge to edge.
+            grid = torch.from_numpy(shares * 2 - 1).float()[None]
+            carried = grid_sample(change, grid, align_corners=False)[0].permute(1, 2, 0).numpy()
+            part[:] = (part + carried * 255).round().clip(0, 255)
         return photo
 
     def _ramp(self) -> Float[Tensor, "m m"]:

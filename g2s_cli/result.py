@@ -185,7 +185,7 @@ def _check_shapes(tensors: dict[str, Tensor], size: int) -> None:
 
 def original_file(folder: Path, report: dict[str, Any]) -> Path:
     """Where a result keeps the photo it was made from, with the ending that the photo had."""
-    return folder / f"original{Path(report['photo']).suffix.lower()}"
+    return folder / f"original{Path(report.get('photo', '')).suffix.lower()}"
 
 
 def _standing(place: Path) -> Path:

@@ -49,10 +49,11 @@ def share_outside(placement: Placement, width: int, height: int) -> float:
 
 
 def _box(picture: Image.Image, placement: Placement, size: int) -> Image.Image:
+    left, top = (at + 0.5 - placement.side / 2 for at in (placement.x, placement.y))
     # A box filter is the exact area average when whole pixels fall together; Pillow's bicubic widens its
     # support when it shrinks, so the other factors do not alias either.
-    method = Image.Resampling.BOX if placement.side % size == 0 else Image.Resampling.BICUBIC
-    left, top = (at + 0.5 - placement.side / 2 for at in (placement.x, placement.y))
+    whole = placement.side % size == left % 1 == top % 1 == 0
+    method = Image.Resampling.BOX if whole else Image.Resampling.BICUBIC
     return picture.resize((size, size), method, box=(left, top, left + placement.side, top + placement.side))
 
 

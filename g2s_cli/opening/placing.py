@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from PIL import Image
 
 from g2s_cli.errors import ImageError, UsageError
@@ -110,4 +109,4 @@ def _agrees(found: Placement, prepared: Placement) -> bool:
     """Whether a face lies about where prepared crops have theirs."""
     away = max(abs(found.x - prepared.x), abs(found.y - prepared.y)) / prepared.side
     scale = abs(math.log(found.side / prepared.side))
-    return away < OFF_CENTRE and scale < math.log(OFF_SCALE) and abs(np.degrees(found.turn_rad)) < OFF_TURN_DEG
+    return away < OFF_CENTRE and scale < math.log(OFF_SCALE) and abs(math.degrees(found.turn_rad)) < OFF_TURN_DEG

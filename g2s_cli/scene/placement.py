@@ -33,10 +33,10 @@ class Placement:
     turn_rad: float = 0.0
 
     @classmethod
-    def box(cls, left: float, top: float, side: float) -> Placement:
+    def box(cls, left: float | int, top: float | int, side: float | int) -> Placement:
         """An upright square by its upper left corner, counted as image libraries count edges: 0 is the photo's own."""
         middle = side / 2 - 0.5
-        return cls(left + middle, top + middle, side)
+        return cls(left + middle, top + middle, float(side))
 
     @classmethod
     def fitted(cls, shares: Points, points: Points) -> Placement:
