@@ -123,6 +123,8 @@ def _warnings(path: Path, placed: Placed, wanted: Wanted, filled: float) -> list
     said = []
     if placed.how == "aligned" and len(placed.faces) > 1 and wanted.face is None:
         said.append(f"{path.name} shows {len(placed.faces)} faces; this is the largest. --face 2 takes the next one.")
+    if placed.doubtful:
+        said.append(f"{path.name} counts as cropped already, but a face may lie elsewhere in it: --face 1 aligns it.")
     if filled > MUCH_FILLED:
         said.append(f"{100 * filled:.0f} % of the crop lies beyond the edges of {path.name} and had to be made up.")
     return said

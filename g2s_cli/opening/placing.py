@@ -17,8 +17,9 @@ from g2s_cli.scene.placement import Placement, Template
 # A square picture of at most so many pixels a side is taken for a crop that somebody prepared ...
 PREPARED_PX = 256
 # ... unless a face in it lies clearly elsewhere than prepared ones do: in shares of the crop, factors and degrees.
-# Prepared renders of any pose stay within 0.16, 1.22 and 10 (docs/decisions/0009-alignment.md).
+# Prepared renders of any pose stay within 0.16, 1.22 and 11 (docs/decisions/0009-alignment.md).
 OFF_CENTRE, OFF_SCALE, OFF_TURN_DEG = 0.2, 1.3, 15.0
+CLEARLY = 0.99  # how sure the detector must be of that face
 
 How = Literal["aligned", "as it is", "middle", "crop"]
 
@@ -48,12 +49,17 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Placed:
-    """A placement, how it came about, and the faces that were seen, the largest first; face: the one chosen, from 1."""
+    """A placement and how it came about.
+
+    faces: those that were seen, the largest first. face: the one chosen, from 1. doubtful: a prepared crop in which a
+    face may lie elsewhere.
+    """
 
     placement: Placement
     how: How
     faces: tuple[Face, ...] = ()
     face: int | None = None
+    doubtful: bool = False
 
 
 def place(path: Path, picture: Image.Image, template: Template | None, wanted: Wanted) -> Placed:
@@ -68,9 +74,10 @@ def place(path: Path, picture: Image.Image, template: Template | None, wanted: W
     if template is None or not wanted.align:
         return Placed(_middle(picture), "middle")
     faces = tuple(find_faces(picture))
-    prepared = picture.width == picture.height <= PREPARED_PX and wanted.face is None
-    if prepared and (not faces or _agrees(template.placement(faces[0].points), _middle(picture))):
-        return Placed(_middle(picture), "as it is", faces)
+    if picture.width == picture.height <= PREPARED_PX and wanted.face is None:
+        elsewhere = bool(faces) and not _agrees(template.placement(faces[0].points), _middle(picture))
+        if not elsewhere or faces[0].sure < CLEARLY:
+            return Placed(_middle(picture), "as it is", faces, doubtful=elsewhere)
     if not faces:
         raise ImageError(
             f"{path} shows no face that g2s can find.",

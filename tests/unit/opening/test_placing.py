@@ -25,8 +25,8 @@ Show = Callable[..., None]
 def show(monkeypatch: pytest.MonkeyPatch) -> Show:
     """Let the photo have faces that fill some squares."""
 
-    def show(*squares: Placement) -> None:
-        found = [Face(square.to_photo(np.array(FLAT.points)), square.side / 2, 0.99) for square in squares]
+    def show(*squares: Placement, sure: float = 0.999) -> None:
+        found = [Face(square.to_photo(np.array(FLAT.points)), square.side / 2, sure) for square in squares]
         monkeypatch.setattr(placing, "find_faces", lambda _: found)
 
     return show
@@ -99,6 +99,14 @@ def test_a_small_square_with_its_face_elsewhere_is_aligned(show: Show, face: Pla
     answer = placed(128, 128)
     assert answer.how == "aligned"
     assert same(answer.placement, face)
+
+
+def test_a_face_that_may_be_none_does_not_overrule_a_prepared_crop(show: Show) -> None:
+    show(Placement(64.0, 64.0, 60.0), sure=0.95)
+    answer = placed(128, 128)
+    assert (answer.how, answer.doubtful) == ("as it is", True)
+    assert not placed(128, 128, Wanted(face=1)).doubtful
+    assert placed(640, 480).how == "aligned"
 
 
 def test_asking_for_a_face_aligns_even_a_prepared_crop(show: Show) -> None:
