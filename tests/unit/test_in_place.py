@@ -70,6 +70,13 @@ def test_another_light_changes_the_object_alone(inside: Reconstruction) -> None:
     assert brighter[changed & (across > 0.65)].mean() > 5 > -5 > brighter[changed & (across < 0.35)].mean()
 
 
+def test_a_photo_changed_band_by_band_is_the_same(inside: Reconstruction, monkeypatch: pytest.MonkeyPatch) -> None:
+    [at_once] = in_place.relight(inside, [(0.7, 0.1)])
+    monkeypatch.setattr(in_place, "BAND_PX", 7)
+    [in_bands] = in_place.relight(inside, [(0.7, 0.1)])
+    assert np.array_equal(at_once, in_bands)
+
+
 def test_detail_that_the_relief_cannot_hold_survives_another_light(inside: Reconstruction) -> None:
     stripes = (np.indices((240, 300))[1] // 2 % 2 * 40)[..., None]
     striped = Image.fromarray((pixels(inside) // 2 + 40 + stripes).astype(np.uint8))
