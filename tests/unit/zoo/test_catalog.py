@@ -123,6 +123,10 @@ def test_pictures_are_framed_as_the_authors_frame_them(
     assert category.release.parts == ("x00", "x01", "x02", "x03")
 
 
+def test_only_categories_of_faces_whose_place_is_known_are_aligned() -> None:
+    assert {name for name in category_names() if load_category(name).align} == {"synface", "celeba"}
+
+
 def test_what_is_not_known_of_horses_is_said() -> None:
     horse = load_category("horse")
     assert not horse.schedule_known
@@ -172,6 +176,9 @@ def test_an_unknown_preset_names_the_known() -> None:
         ("near = 0.9\n", "near = 0.9\ncrop_of = 0\n"),
         ('licence = "MIT"', 'licence = "MIT"\nhub = 5'),
         ('licence = "MIT"', "licence = 5"),
+        ('detector = "mtcnn"', 'detector = "magic"'),
+        ("  [0.3335, 0.3207, -0.3407],\n", ""),
+        ("  [0.3335, 0.3207, -0.3407],", "  [0.3335, 0.3207],"),
         ('file = "gan.safetensors"', 'file = ".."'),
         ('file = "gan.safetensors"', 'file = "model.toml"'),
         ('file = "gan.safetensors"', 'file = "../gan.safetensors"'),
