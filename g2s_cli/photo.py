@@ -1,132 +1,152 @@
-"""An image file → Photo: opened, turned upright, cropped to its middle square, brought to the GAN's size."""
+"""An image file → Photo: opened, turned upright, aligned, cut out, brought to the GAN's size."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
 
 from g2s_cli.errors import ImageError
+from g2s_cli.opening.cutting import cut, resized, share_outside
+from g2s_cli.opening.placing import Placed, Wanted, place
+from g2s_cli.opening.upright import measures, read_upright
+from g2s_cli.scene.placement import Placement, Template
 
-LEAST_SIDE, MOST_SIDE = 16, 8192
-
-# Still pictures that cameras and editors write. Pillow knows more, but opening a PostScript file would run
-# Ghostscript on it.
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+LEAST_SIDE = 16
+MOST_ALIGNED = 2048  # pixels a side of the crop that textures are made from
+LEAST_MASKED = 0.01  # of the crop, that a mask must leave
+MUCH_FILLED = 0.05  # of the crop: more is worth a warning
 
 
 @dataclass(frozen=True)
 class Photo:
     """The user's photo as the GAN would have made it.
 
-    name: the file's name. image: in [-1, 1], square, at the GAN's size. notes: what was done to it, one
-    sentence fragment each, for the report.
+    name: the file's name. image: in [-1, 1], square, at the GAN's size. aligned: the same square at the photo's own
+    resolution, from the GAN's size to 2048 pixels a side. placement: where it lies in the upright photo. mask: what of
+    it the user says is the object, from 0 to 1, at the GAN's size. original: the file, byte for byte. alignment: how
+    the placement came about, for the report. notes: what was done to the photo, one sentence fragment each. warnings:
+    sentences that the user should read.
     """
 
     name: str
     image: Float[Tensor, "3 s s"]
+    aligned: UInt8[np.ndarray, "n n 3"]
+    placement: Placement
+    mask: Float[Tensor, "s s"] | None
+    original: bytes
+    alignment: dict[str, Any]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
-def open_photo(path: Path, size: int) -> Photo:
+def open_photo(path: Path, size: int, template: Template | None = None, wanted: Wanted | None = None) -> Photo:
     """Open an image file as a square of `size` pixels a side.
 
-    EXIF orientation is applied, transparency is laid on white, the middle square is kept. Raises ImageError
-    for whatever cannot be used; pictures larger than 8192 pixels a side are refused before they are decoded.
+    template: where the category's crops have a face; without one the middle square is kept. Raises ImageError for
+    whatever cannot be used, UsageError for wishes that cannot be fulfilled.
     """
+    wanted = (wanted or Wanted()).check()
     notes: list[str] = []
-    picture = _read(path, notes)
-    side = min(picture.size)
-    if side < LEAST_SIDE:
+    picture = read_upright(path, notes)
+    if min(picture.size) < LEAST_SIDE:
         raise ImageError(
-            f"{path} is {_measures(picture)} pixels; g2s needs {LEAST_SIDE} a side at least.",
+            f"{path} is {measures(picture)} pixels; g2s needs {LEAST_SIDE} a side at least.",
             "Use a larger picture of the same object.",
         )
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    if picture.width != picture.height:
-        notes.append(f"cropped to the middle square, {side}x{side} of {_measures(picture)}")
-    if side != size:
-        notes.append(f"{'resized' if side > size else 'enlarged'} from {side}x{side} to {size}x{size}")
-    # A box filter is the exact area average when whole pixels fall together; Pillow's bicubic widens its
-    # support when it shrinks, so the other factors do not alias either.
-    method = Image.Resampling.BOX if side % size == 0 else Image.Resampling.BICUBIC
-    square = picture.resize((size, size), method, box=(left, top, left + side, top + side))
-    image = torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 127.5 - 1
-    return Photo(path.name, image, tuple(notes))
-
-
-def _read(path: Path, notes: list[str]) -> Image.Image:
-    """The file as upright, opaque 8-bit RGB."""
-    try:
-        if path.is_dir():
-            raise ImageError(f"{path} is a folder, not a photo.", "Name one image file.")
-        if path.exists() and not path.is_file():
-            raise ImageError(f"{path} is not a regular file.", "Save the picture to a file and name that.")
-        with warnings.catch_warnings():
-            # What Pillow grumbles about and still decodes is fine, except a picture beyond its bomb limit.
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as picture:
-                return _decode(path, picture, notes)
-    except ImageError:
-        raise
-    except FileNotFoundError as error:
-        raise ImageError(f"There is no file {path}.", "Check the path.") from error
-    except PermissionError as error:
-        raise ImageError(f"{path} may not be read.", f'Allow it: chmod u+r "{path}"') from error
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{path} is not an image that g2s can read.", "Save it as JPEG or PNG.") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(path, "") from error
-    except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them run into
-        if isinstance(error, OSError) and error.strerror:
-            raise ImageError(f"{path} cannot be opened: {error.strerror}.", "Check the path and the disk.") from error
-        raise ImageError(f"{path} is damaged or incomplete.", "Copy or download it again.") from error
-
-
-def _decode(path: Path, picture: Image.Image, notes: list[str]) -> Image.Image:
-    if max(picture.size) > MOST_SIDE:
-        raise _too_large(path, f", {_measures(picture)}")
-    # An MPO is a JPEG with a second view or a preview behind it; its first picture is the photo.
-    if getattr(picture, "is_animated", False) and picture.format != "MPO":
-        raise ImageError(f"{path} holds several pictures.", "Save the one you mean as JPEG or PNG.")
-    orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-    picture.load()
-    upright = ImageOps.exif_transpose(picture)
-    if orientation != 1 and orientation in range(9):
-        notes.append("turned by its EXIF orientation")
-    return _as_rgb(path, upright, notes)
-
-
-def _as_rgb(path: Path, picture: Image.Image, notes: list[str]) -> Image.Image:
-    """Any colour mode as 8-bit RGB."""
-    if picture.mode == "F":
-        raise ImageError(f"{path} holds floating-point values.", "Save it as 8-bit JPEG or PNG.")
-    if picture.mode.startswith("I"):
-        notes.append("brought from 16 to 8 bits")
-        sixteen = np.asarray(picture).astype(np.float32).clip(0, 65535)
-        return Image.fromarray((sixteen / 257).round().astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        if layer.getchannel("A").getextrema() != (255, 255):
-            notes.append("laid on white where it is transparent")
-        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    elif picture.mode != "RGB":
-        notes.append(f"converted from {picture.mode} to RGB")
-    return picture.convert("RGB")
-
-
-def _too_large(path: Path, measures: str) -> ImageError:
-    return ImageError(
-        f"{path} is too large{measures}: g2s takes up to {MOST_SIDE} pixels a side.", "Scale it down, or crop it."
+    placed = place(path, picture, template, wanted)
+    side = round(placed.placement.side)
+    if side < LEAST_SIDE:
+        raise ImageError(
+            f"The object in {path} is {side} pixels a side; g2s needs {LEAST_SIDE} at least.",
+            "Use a larger picture of the same object.",
+        )
+    filled = share_outside(placed.placement, *picture.size)
+    notes += _notes(picture, placed, size, filled)
+    aligned = cut(picture, placed.placement, min(max(side, size), MOST_ALIGNED))
+    return Photo(
+        name=path.name,
+        image=torch.from_numpy(np.array(resized(aligned, size))).permute(2, 0, 1).float() / 127.5 - 1,
+        aligned=np.array(aligned),
+        placement=placed.placement,
+        mask=_mask(wanted.mask, path, picture, placed.placement, size) if wanted.mask else None,
+        original=path.read_bytes(),
+        alignment=_facts(picture, placed, aligned.width, filled),
+        notes=tuple(notes),
+        warnings=tuple(_warnings(path, placed, wanted, filled)),
     )
 
 
-def _measures(picture: Image.Image) -> str:
-    return f"{picture.width}x{picture.height}"
+def _mask(path: Path, photo: Path, picture: Image.Image, placement: Placement, size: int) -> Float[Tensor, "s s"]:
+    """The user's mask, cut out as the photo was. Raises ImageError."""
+    mask = read_upright(path, []).convert("L")
+    if mask.size != picture.size:
+        raise ImageError(
+            f"{path} is {measures(mask)} pixels, {photo} is {measures(picture)} upright.",
+            "Give a mask of the photo's size, white where the object is.",
+        )
+    # Twice, so that it is averaged over the same areas as the photo.
+    finer = cut(mask, placement, min(max(round(placement.side), size), MOST_ALIGNED), beyond="black")
+    cropped = torch.from_numpy(np.array(resized(finer, size))).float() / 255
+    if cropped.mean() < LEAST_MASKED:
+        raise ImageError(f"{path} leaves nothing of the crop.", "White is the object, black is the rest.")
+    return cropped
+
+
+def _notes(picture: Image.Image, placed: Placed, size: int, filled: float) -> list[str]:
+    """What was done, in fragments of sentences."""
+    side, notes = round(placed.placement.side), []
+    if placed.how == "aligned":
+        turn = np.degrees(placed.placement.turn_rad)
+        notes.append(f"aligned by the five points of a face: {side}x{side} of {measures(picture)}, turned {turn:.0f}°")
+    elif placed.how == "as it is":
+        notes.append("taken as it is, a crop prepared by somebody")
+    elif placed.how == "crop":
+        notes.append(f"cropped to {side}x{side} of {measures(picture)}, as asked")
+    elif picture.width != picture.height:
+        notes.append(f"cropped to the middle square, {side}x{side} of {measures(picture)}")
+    if filled > 0:
+        notes.append(f"mirrored at its edges to fill {100 * filled:.1f} % of the crop")
+    if side != size:
+        notes.append(f"{'resized' if side > size else 'enlarged'} from {side}x{side} to {size}x{size}")
+    return notes
+
+
+def _warnings(path: Path, placed: Placed, wanted: Wanted, filled: float) -> list[str]:
+    """What the user should read."""
+    said = []
+    if placed.how == "aligned" and len(placed.faces) > 1 and wanted.face is None:
+        said.append(f"{path.name} shows {len(placed.faces)} faces; this is the largest. --face 2 takes the next one.")
+    if placed.doubtful:
+        said.append(f"{path.name} counts as cropped already, but a face may lie elsewhere in it: --face 1 aligns it.")
+    if filled > MUCH_FILLED:
+        said.append(f"{100 * filled:.0f} % of the crop lies beyond the edges of {path.name} and had to be made up.")
+    return said
+
+
+def _facts(picture: Image.Image, placed: Placed, size: int, filled: float) -> dict[str, Any]:
+    """The alignment as the report has it."""
+    placement = placed.placement
+    return {
+        "how": placed.how,
+        "photo_px": list(picture.size),
+        "aligned_px": size,
+        "centre_px": [round(placement.x, 3), round(placement.y, 3)],
+        "side_px": round(placement.side, 3),
+        "turn_deg": round(float(np.degrees(placement.turn_rad)), 3),
+        "aligned_to_photo": placement.matrix(size).tolist(),
+        "convention": "aligned_to_photo carries (column, row, 1) of aligned.png to (column, row) of the upright photo; "
+        "pixel centres lie at whole numbers, and turn_deg is clockwise",
+        "filled_share": round(filled, 4),
+        "face": placed.face,
+        "faces": [
+            {"points_px": face.points.round(2).tolist(), "size_px": round(face.size, 1), "sure": round(face.sure, 4)}
+            for face in placed.faces
+        ],
+    }

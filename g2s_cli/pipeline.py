@@ -34,11 +34,10 @@ from g2s_cli.nets.discriminator import Discriminator
 from g2s_cli.nets.offset import OffsetEncoder
 from g2s_cli.nets.parsing import ParsingNet
 from g2s_cli.nets.stylegan2 import Generator
+from g2s_cli.opening.placing import Wanted
 from g2s_cli.photo import open_photo
 from g2s_cli.result import Reconstruction, object_mask, picture
-from g2s_cli.scene.camera import turn
 from g2s_cli.scene.factors import Factors
-from g2s_cli.scene.light import light_from_user
 from g2s_cli.scene.render import render, warped_mask
 from g2s_cli.zoo.catalog import Category, Part, Preset, Symmetry, load_category
 from g2s_cli.zoo.importers import check_gan, parser_for, read_latent, read_part
@@ -144,16 +143,17 @@ def reconstruct(
     seed: int = 0,
     device: str = "auto",
     watch: Watch | None = None,
+    wanted: Wanted | None = None,
 ) -> Reconstruction:
     """Turn one photo into a relightable relief.
 
-    photo: an image file of the category's kind. category: "synface" unless a GAN is given, then "own". preset:
-    how much work (see the category's model.toml). iterations: at most so many a step, for a quick try. symmetry:
-    whether the object's two halves are alike; None is the preset's. background: whether what is behind the object is
-    part of what is fitted ("keep") or not ("remove"); None is the preset's. gan: a checkpoint to use instead of the
-    category's. latent: a file with w of the photo, instead of searching for it. sources: where missing weights
-    come from. The same seed on the same machine gives the same result. Raises `g2s_cli.errors.G2SError` for
-    anything the user can mend.
+    photo: an image file of the category's kind. wanted: where the object is in it; None looks for a face in categories
+    of faces, else takes the middle. category: "synface" unless a GAN is given, then "own". preset: how much work
+    (see the category's model.toml). iterations: at most so many a step, for a quick try. symmetry: whether the
+    object's two halves are alike; None is the preset's. background: whether what is behind the object is part of what
+    is fitted ("keep") or not ("remove"); None is the preset's. gan: a checkpoint to use instead of the category's.
+    latent: a file with w of the photo, instead of searching for it. sources: where missing weights come from. The same
+    seed on the same machine gives the same result. Raises `g2s_cli.errors.G2SError` for anything the user can mend.
     """
     kind = load_category(category or ("own" if gan else "synface"))
     effort = kind.preset(preset) if iterations is None else kind.preset(preset).at_most(iterations)
@@ -168,7 +168,7 @@ def reconstruct(
     net = load_parser(kind, weights, machine)
     kind = _fitted(kind, model.generator)
     frame = Frame(kind.frame_share, kind.working_size)
-    shown = open_photo(Path(photo), kind.image_size)
+    shown = open_photo(Path(photo), kind.image_size, kind.align, wanted)
     target_image = shown.image.to(machine.device)
     distance = DiscriminatorDistance(model.discriminator)
     perceptual = perceptual_distance(model.discriminator, machine.device)
@@ -176,7 +176,10 @@ def reconstruct(
     settings = InversionSettings(0 if latent else effort.invert, candidates=effort.candidates)
     found = invert(target_image, model.generator, distance, settings, rng, clock, known)
     image = frame(target_image[None])[0]
-    seen = find_object(image, kind, net, lambda: mask_by_features(found.latent, model.generator, model.parser, frame))
+    given = None if shown.mask is None else frame(shown.mask.to(machine.device)[None, None])[0, 0]
+    seen = find_object(
+        image, kind, net, lambda: mask_by_features(found.latent, model.generator, model.parser, frame), given
+    )
     mask = seen.whole
     counted = mask if effort.masked else torch.ones_like(mask)
     target = Target(image * counted, counted, found.latent, frame)
@@ -188,7 +191,7 @@ def reconstruct(
     factors = fit(nets, projector, model.generator, target, seen.core, kind, effort, chosen, guides, rng, clock)
 
     rebuilt = render(factors, nets.camera).image
-    warnings = [*_warnings(found.psnr_db, found.strangeness, kind), *seen.notes]
+    warnings = [*shown.warnings, *_warnings(found.psnr_db, found.strangeness, kind), *seen.notes]
     for sentence in warnings:
         watch.note(sentence)
     report = {
@@ -196,6 +199,7 @@ def reconstruct(
         "torch": torch.__version__,
         "photo": shown.name,
         "photo_notes": list(shown.notes),
+        "alignment": shown.alignment,
         "category": kind.name,
         "preset": preset,
         "iterations_at_most": iterations,
@@ -218,6 +222,9 @@ def reconstruct(
     return Reconstruction(
         category=kind.name,
         photo=image.cpu(),
+        aligned=shown.aligned,
+        placement=shown.placement,
+        original=shown.original,
         inverted=frame(found.image[None])[0].cpu(),
         mask=mask.cpu(),
         factors=factors.to("cpu"),
@@ -236,10 +243,7 @@ def relight(
     device: str = "auto",
 ) -> list[Float[Tensor, "3 h w"]]:
     """The object under other lights, each (x, y) as seen in the photo: x to the right, y up, (0, 0) at the camera."""
-    ambient, diffuse = made.factors.light[0].item(), made.factors.light[1].item()
-    view = made.factors.view
-    variants = [replace(made.factors, light=light_from_user(x, y, ambient, diffuse, view)) for x, y in lights]
-    return _shown(made, variants, by, device)
+    return _shown(made, [made.factors.lit(x, y) for x, y in lights], by, device)
 
 
 def rotate(
@@ -250,8 +254,7 @@ def rotate(
     device: str = "auto",
 ) -> list[Float[Tensor, "3 h w"]]:
     """The object turned by (yaw, pitch) radians from the photo's view: yaw to the photo's right, pitch upwards."""
-    variants = [replace(made.factors, view=turn(made.factors.view, yaw, pitch)) for yaw, pitch in turns]
-    return _shown(made, variants, by, device)
+    return _shown(made, [made.factors.turned(yaw, pitch) for yaw, pitch in turns], by, device)
 
 
 def _shown(made: Reconstruction, variants: Sequence[Factors], by: By, device: str) -> list[Float[Tensor, "3 h w"]]:

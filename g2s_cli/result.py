@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import trimesh
-from jaxtyping import Float, UInt16
+from jaxtyping import Float, UInt8, UInt16
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -27,14 +27,15 @@ from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.light import user_from_light
 from g2s_cli.scene.mesh import Mesh, camera_pose, relief_mesh, to_bytes
+from g2s_cli.scene.placement import Placement
 from g2s_cli.scene.render import Rendering, canonical_mask, on_white, render, warped_mask
 from g2s_cli.scene.surface import held_to_slope
 from g2s_cli.scene.visibility import VIEW_FAR
 from g2s_cli.scene.warp import mirrored
 
-SCHEMA = 1
+SCHEMA = 2
 CUT_PX = 5  # how wide the edge of a cut-out picture is blurred, canonical pixels
-STATE, REPORT = "state.safetensors", "report.json"
+STATE, REPORT, ALIGNED = "state.safetensors", "report.json", "aligned.png"
 STEEPEST_SEEN_DEG = 79.0  # how steeply depth.npy may recede; found on the training images (docs/LOG.md)
 ENCODER = "offset_net."
 # depth.png holds (FARTHEST - depth) / DEPTH_SPAN of its range: the benchmark's convention.
@@ -45,13 +46,17 @@ FARTHEST, DEPTH_SPAN = 1.1, 0.2
 class Reconstruction:
     """All that a run found out about one photo, on the CPU.
 
-    photo, inverted: the aligned crop and G(w), at the GAN's size, in [-1, 1]. mask: the object in the photo's
-    view, at the working size. factors: depth, albedo, view and light. latent: w. offset_net: the state dict of
-    the offset encoder. report: JSON-able facts about the run.
+    photo, inverted: the aligned crop and G(w), at the GAN's size, in [-1, 1]. aligned: the crop at the photo's own
+    resolution. placement: where that lies in the upright photo. original: the photo's file, byte for byte. mask: the
+    object in the photo's view, at the working size. factors: depth, albedo, view and light. latent: w. offset_net: the
+    state dict of the offset encoder. report: JSON-able facts about the run.
     """
 
     category: str
     photo: Float[Tensor, "3 s s"]
+    aligned: UInt8[np.ndarray, "n n 3"]
+    placement: Placement
+    original: bytes
     inverted: Float[Tensor, "3 s s"]
     mask: Float[Tensor, "h w"]
     factors: Factors
@@ -138,19 +143,25 @@ def read_result(folder: Path | str) -> Reconstruction:
             )
         camera = Camera(**json.loads(facts["camera"]))
         _check_shapes(tensors, camera.size)
+        report = json.loads((folder / REPORT).read_text())
+        with Image.open(folder / ALIGNED, formats=("PNG",)) as crop:
+            aligned = np.array(crop.convert("RGB"))
         return Reconstruction(
             category=facts["category"],
             photo=tensors["photo"],
+            aligned=aligned,
+            placement=Placement(**json.loads(facts["placement"])),
+            original=original_file(folder, report).read_bytes(),
             inverted=tensors["inverted"],
             mask=tensors["mask"],
             factors=Factors(tensors["depth"], tensors["albedo"], tensors["view"], tensors["light"]),
             latent=tensors["w"],
             offset_net={k.removeprefix(ENCODER): v for k, v in tensors.items() if k.startswith(ENCODER)},
             camera=camera,
-            report=json.loads((folder / REPORT).read_text()),
+            report=report,
         )
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise G2SError(f"{folder} is damaged: its {STATE} or {REPORT} cannot be read back.", again) from error
+        raise G2SError(f"{folder} is damaged: its {STATE}, {REPORT} or pictures cannot be read back.", again) from error
 
 
 def _check_shapes(tensors: dict[str, Tensor], size: int) -> None:
@@ -170,6 +181,11 @@ def _check_shapes(tensors: dict[str, Tensor], size: int) -> None:
         tensor = tensors[name]
         if tensor.shape != shape or not tensor.is_floating_point() or not tensor.isfinite().all():
             raise ValueError(f"{name} {tuple(tensor.shape)}")
+
+
+def original_file(folder: Path, report: dict[str, Any]) -> Path:
+    """Where a result keeps the photo it was made from, with the ending that the photo had."""
+    return folder / f"original{Path(report.get('photo', '')).suffix.lower()}"
 
 
 def _standing(place: Path) -> Path:
@@ -198,9 +214,13 @@ def picture(made: Reconstruction, factors: Factors) -> Float[Tensor, "3 h w"]:
 
     The cut is softened by a few pixels first: where the relief is steep, a hard one would turn ragged.
     """
+    return on_white(render(factors, made.camera).image, cut_out(made, factors))
+
+
+def cut_out(made: Reconstruction, factors: Factors) -> Float[Tensor, "h w"]:
+    """Where the object is under some factors, from 0 to 1 across a soft edge."""
     soft = avg_pool2d(object_mask(made)[None, None], CUT_PX, 1, CUT_PX // 2, count_include_pad=False)[0, 0]
-    shown = ((warped_mask(soft, factors, made.camera) - 0.25) * 2).clamp(0, 1)
-    return on_white(render(factors, made.camera).image, shown)
+    return ((warped_mask(soft, factors, made.camera) - 0.25) * 2).clamp(0, 1)
 
 
 def save_image(path: Path, image: Float[Tensor, "3 h w"]) -> None:
@@ -212,6 +232,8 @@ def _write_files(made: Reconstruction, folder: Path) -> None:
     seen = render(made.factors, made.camera)
     shown = (made.mask >= 0.5) & seen.valid
     save_image(folder / "input.png", made.photo)
+    Image.fromarray(made.aligned).save(folder / ALIGNED)
+    original_file(folder, made.report).write_bytes(made.original)
     save_image(folder / "inverted.png", made.inverted)
     Image.fromarray((made.mask * 255).round().byte().numpy()).save(folder / "mask.png")
     _write_depth(folder, photo_depth(made, seen))
@@ -311,6 +333,7 @@ def _write_state(path: Path, made: Reconstruction) -> None:
         "inverted": made.inverted,
     } | {ENCODER + name: tensor for name, tensor in made.offset_net.items()}
     metadata = {"schema": str(SCHEMA), "category": made.category, "camera": json.dumps(asdict(made.camera))}
+    metadata["placement"] = json.dumps(asdict(made.placement))
     # safetensors refuses tensors that share memory, which views of one state dict may.
     save_file(
         {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}, path, metadata

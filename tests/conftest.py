@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 
 import hypothesis
 import pytest
 import torch
+from PIL import Image
 
 from g2s_cli.result import Reconstruction
 from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.factors import Factors
+from g2s_cli.scene.mesh import to_bytes
+from g2s_cli.scene.placement import Placement
 from g2s_cli.scene.render import render, warped_mask
 
 torch.set_num_threads(1)
@@ -40,14 +44,23 @@ def made_up(size: int = 64, seed: int = 0) -> Reconstruction:
     return Reconstruction(
         category="synface",
         photo=photo,
+        aligned=to_bytes(photo),
+        placement=Placement.box(0, 0, size),
+        original=_png(photo),
         inverted=(photo + 0.02 * torch.randn(photo.shape, generator=rng)).clamp(-1, 1),
         mask=mask,
         factors=factors,
         latent=torch.randn(8, generator=rng),
         offset_net={"layers.0.weight": torch.randn(4, 3, 3, 3, generator=rng)},
         camera=camera,
-        report={"g2s": "0.1.0", "seed": seed, "warnings": []},
+        report={"g2s": "0.1.0", "photo": "made-up.png", "seed": seed, "warnings": []},
     )
+
+
+def _png(image: torch.Tensor) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(to_bytes(image)).save(file, format="PNG")
+    return file.getvalue()
 
 
 @pytest.fixture(scope="session")

@@ -43,6 +43,7 @@ def evaluate(
 
     from g2s_cli import pipeline
     from g2s_cli.evaluation import baselines, evaluate, write_report
+    from g2s_cli.opening.placing import Wanted
     from g2s_cli.truth import pairs_in
     from g2s_cli.zoo.sources import Sources, category_from, obtain
     from g2s_cli.zoo.store import sha256_of
@@ -64,6 +65,7 @@ def evaluate(
             sources=sources,
             seed=seed,
             device=device,
+            wanted=Wanted(align=False),  # the true depth lies where the photo has it
         )
 
     settings = {

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -25,6 +30,10 @@ ShownBy = Annotated[
     By, typer.Option("--by", help="Render the shape (mesh), or project the rendering through the GAN (gan).")
 ]
 
+InPlace = Annotated[
+    bool, typer.Option("--in-place", help="Show it in the whole photo as well: in_place_000.png and so on.")
+]
+
 WIDEST_TURN_DEG = 90.0
 
 
@@ -45,11 +54,34 @@ def read_turn(text: str, option: str) -> tuple[float, float]:
     return math.radians(first), math.radians(last)
 
 
-def _numbers(text: str, separator: str, option: str, form: str) -> tuple[float, float]:
+def read_crop(text: str) -> tuple[float, float, float, float]:
+    """ "X,Y,W,H" as left, top, width and height in pixels."""
+    form = "left, top, width and height in pixels: X,Y,W,H, such as 120,80,300,300"
+    left, top, width, height = _numbers(text, ",", "--crop", form, count=4)
+    if min(width, height) <= 0:
+        raise UsageError(f"--crop {text} is empty.", f"Give {form}.")
+    return left, top, width, height
+
+
+@contextmanager
+def named_file(photo: Path) -> Iterator[Path]:
+    """A photo as a file with a name; what comes from stdin (-) is in one for as long as the block lasts."""
+    if str(photo) != "-":
+        yield photo
+        return
+    if sys.stdin.isatty():
+        raise UsageError("- reads a photo from stdin, which is a terminal.", "Name a file, or pipe one in.")
+    with tempfile.TemporaryDirectory(prefix="g2s-") as folder:
+        file = Path(folder) / "stdin"
+        file.write_bytes(sys.stdin.buffer.read())
+        yield file
+
+
+def _numbers(text: str, separator: str, option: str, form: str, count: int = 2) -> list[float]:
     try:
-        first, second = (float(part) for part in text.split(separator))
+        numbers = [float(part) for part in text.split(separator)]
     except ValueError:
-        first = second = math.nan
-    if not (math.isfinite(first) and math.isfinite(second)):
+        numbers = []
+    if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
         raise UsageError(f"{option} {text!r} cannot be read.", f"Give {form}.")
-    return first, second
+    return numbers

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Verbose
+from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Verbose, named_file, read_crop
 from g2s_cli.console import output
 
 Symmetry = Literal["on", "off", "first-stage"]
@@ -21,7 +21,9 @@ KEY_FILES = ("mesh.glb", "mesh.obj", "reconstruction.png", "report.json")
 
 
 def reconstruct(
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="An image of one object of the category.")],
+    photo: Annotated[
+        Path, typer.Argument(metavar="PHOTO", help="An image of one object of the category; - reads stdin.")
+    ],
     category: Annotated[
         str | None, typer.Option("--category", "-c", help="What the photo shows.", show_default="synface")
     ] = None,
@@ -44,6 +46,19 @@ def reconstruct(
     latent: Annotated[
         Path | None, typer.Option("--latent", metavar="FILE", help="The photo's w, if you have it: no inversion.")
     ] = None,
+    no_align: Annotated[
+        bool, typer.Option("--no-align", help="Look for no face: take the middle square as it is.")
+    ] = False,
+    face: Annotated[
+        int | None, typer.Option("--face", min=1, help="Which face of several.", show_default="1, the largest")
+    ] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option("--crop", metavar="X,Y,W,H", help="Where the object is, in pixels of the upright photo."),
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option("--mask", metavar="FILE", help="A picture of the photo's size, white on the object.")
+    ] = None,
     hub_repo: HubRepo = "",
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same result.", min=0)] = 0,
     device: Device = "auto",
@@ -54,11 +69,15 @@ def reconstruct(
 ) -> None:
     """Turn one photo into a textured, relightable 3D shape. Weights that are not here are fetched first.
 
+    In categories of faces the photo is turned, scaled and cropped so that the face lies where the GAN has faces. A
+    small square picture counts as cropped already. What was done is in report.json under "alignment".
+
     Example: g2s reconstruct face.png --category synface -o out/
     """
     output.set(quiet=quiet, verbose=verbose)
 
     from g2s_cli import pipeline
+    from g2s_cli.opening.placing import Wanted
     from g2s_cli.photo import open_photo
     from g2s_cli.result import check_target, write_result
     from g2s_cli.zoo.sources import Sources, category_from, obtain
@@ -67,26 +86,29 @@ def reconstruct(
     sources = Sources.of_environment(hub_repo)
     kind = category_from(category or ("own" if gan else "synface"), sources)
     needed = kind.needs(kind.preset(preset))
+    wanted = Wanted(not no_align, face, read_crop(crop) if crop else None, mask).check()
     check_target(out, overwrite=overwrite)
-    open_photo(photo, kind.image_size)
-    with output.fetching() as fetching:
-        needed = [part for part in needed if not gan or part not in {"gan", "networks"}]
-        obtain(kind, needed, sources, fetching, kind.welcomes)
-    with output.watch() as watch:
-        made = pipeline.reconstruct(
-            photo,
-            category=kind.name,
-            preset=preset,
-            iterations=iterations,
-            symmetry=symmetry,
-            background=background,
-            gan=gan,
-            latent=latent,
-            sources=sources,
-            seed=seed,
-            device=device,
-            watch=watch,
-        )
+    with named_file(photo) as file:
+        open_photo(file, kind.image_size, kind.align, wanted)
+        with output.fetching() as fetching:
+            needed = [part for part in needed if not gan or part not in {"gan", "networks"}]
+            obtain(kind, needed, sources, fetching, kind.welcomes)
+        with output.watch() as watch:
+            made = pipeline.reconstruct(
+                file,
+                category=kind.name,
+                preset=preset,
+                iterations=iterations,
+                symmetry=symmetry,
+                background=background,
+                gan=gan,
+                latent=latent,
+                sources=sources,
+                seed=seed,
+                device=device,
+                watch=watch,
+                wanted=wanted,
+            )
     made = replace(made, report={"command": shlex.join(("g2s", *sys.argv[1:]))} | made.report)
     write_result(made, out, overwrite=overwrite)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from g2s_cli.commands.frames import write_frames
-from g2s_cli.commands.options import Device, Json, Quiet, ShownBy, Verbose, read_light
+from g2s_cli.commands.options import Device, InPlace, Json, Quiet, ShownBy, Verbose, read_light
 from g2s_cli.console import output
 from g2s_cli.errors import UsageError
 
@@ -30,6 +30,7 @@ def relight(
         int | None, typer.Option("--frames", min=2, help="Move through the lights in this many pictures.")
     ] = None,
     by: ShownBy = "mesh",
+    in_place: InPlace = False,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -49,6 +50,7 @@ def relight(
     if frames and asked == 1:
         raise UsageError("--frames moves between lights, and there is one.", "Add another --light X,Y.")
 
+    from g2s_cli import in_place as whole_photo
     from g2s_cli import pipeline
     from g2s_cli.result import read_result
     from g2s_cli.scene.light import user_from_light
@@ -59,7 +61,8 @@ def relight(
         lights.append(user_from_light(factors.light, factors.view))
     path = _path(lights, frames) if frames else lights
     images = pipeline.relight(made, path, by=by, device=device)
-    written = write_frames(images, folder, "relight")
+    photos = whole_photo.relight(made, path, by=by, device=device) if in_place else ()
+    written = write_frames(images, photos, folder, "relight")
     if as_json:
         shown = [{"light": list(at), "file": file} for at, file in zip(path, written, strict=False)]
         output.put_json({"folder": str(folder / "relight"), "by": by, "frames": shown, "files": written})

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from g2s_cli.commands.frames import write_frames
-from g2s_cli.commands.options import Device, Json, Quiet, ShownBy, Verbose, read_turn
+from g2s_cli.commands.options import Device, InPlace, Json, Quiet, ShownBy, Verbose, read_turn
 from g2s_cli.console import output
 
 
@@ -22,6 +22,7 @@ def rotate(
     pitch: Annotated[str | None, typer.Option("--pitch", metavar="A:B", help="Degrees; positive turns up.")] = None,
     frames: Annotated[int, typer.Option("--frames", min=2, help="Pictures from A to B.")] = 9,
     by: ShownBy = "mesh",
+    in_place: InPlace = False,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -39,6 +40,7 @@ def rotate(
     pitches = read_turn(pitch or "0", "--pitch")
     count = 1 if yaws[0] == yaws[1] and pitches[0] == pitches[1] else frames
 
+    from g2s_cli import in_place as whole_photo
     from g2s_cli import pipeline
     from g2s_cli.result import read_result
 
@@ -46,7 +48,8 @@ def rotate(
     shares = [frame / max(count - 1, 1) for frame in range(count)]
     turns = [(_between(yaws, share), _between(pitches, share)) for share in shares]
     images = pipeline.rotate(made, turns, by=by, device=device)
-    written = write_frames(images, folder, "rotate")
+    photos = whole_photo.rotate(made, turns, by=by, device=device) if in_place else ()
+    written = write_frames(images, photos, folder, "rotate")
     if as_json:
         shown = [
             {"yaw_deg": math.degrees(turn[0]), "pitch_deg": math.degrees(turn[1]), "file": file}

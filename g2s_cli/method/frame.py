@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -18,12 +19,22 @@ class Frame:
 
     def __call__(self, pictures: Float[Tensor, "b c s s"]) -> Float[Tensor, "b c t t"]:
         """Crop pictures or masks, and average areas; where there are too few pixels, interpolate."""
-        whole = pictures.shape[-1]
-        side = round(self.share * whole)
-        start = (whole - side) // 2
-        middle = pictures[..., start : start + side, start : start + side]
+        kept = self._kept(pictures.shape[-1])
+        middle = pictures[..., kept, kept]
+        side = middle.shape[-1]
         if side == self.size:
             return middle
         if side < self.size:
             return interpolate(middle, size=(self.size, self.size), mode="bilinear", align_corners=False)
         return interpolate(middle, size=(self.size, self.size), mode="area")
+
+    def crop(self, picture: UInt8[np.ndarray, "n n 3"]) -> UInt8[np.ndarray, "m m 3"]:
+        """The same part of a picture of any size, at its own pixels."""
+        kept = self._kept(len(picture))
+        return np.ascontiguousarray(picture[kept, kept])
+
+    def _kept(self, whole: int) -> slice:
+        """Which of a side's pixels are kept."""
+        side = round(self.share * whole)
+        start = (whole - side) // 2
+        return slice(start, start + side)

@@ -41,12 +41,16 @@ def find_object(
     category: Category,
     net: ParsingNet | None,
     by_features: Callable[[], ObjectMask],
+    given: Float[Tensor, "h w"] | None = None,
 ) -> ObjectMask:
     """The object in a photo in [-1, 1].
 
     net: the category's parsing network, if it is here. by_features: the mask that the GAN's features make, asked for
-    where there is no network or it finds nothing; `notes` then says so.
+    where there is no network or it finds nothing; `notes` then says so. given: the user's own mask, which goes before
+    both.
     """
+    if given is not None:
+        return ObjectMask(given, given, by="the user")
     if category.mask is None:
         return by_features()
     if net is None:

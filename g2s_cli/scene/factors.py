@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from g2s_cli.scene.camera import turn
+from g2s_cli.scene.light import light_from_user
 
 
 @dataclass(frozen=True)
@@ -28,3 +31,12 @@ class Factors:
     def to(self, device: torch.device | str) -> Factors:
         """The same factors on another device."""
         return Factors(self.depth.to(device), self.albedo.to(device), self.view.to(device), self.light.to(device))
+
+    def lit(self, x: float, y: float) -> Factors:
+        """The object as bright as it is, lit from (x, y) as seen in the photo: x to the right, y up."""
+        ambient, diffuse = self.light[0].item(), self.light[1].item()
+        return replace(self, light=light_from_user(x, y, ambient, diffuse, self.view))
+
+    def turned(self, yaw_rad: float, pitch_rad: float) -> Factors:
+        """The object turned from where the photo sees it: yaw to the photo's right, pitch upwards."""
+        return replace(self, view=turn(self.view, yaw_rad, pitch_rad))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from g2s_cli.errors import UsageError, WeightsError
+from g2s_cli.scene.placement import Template
 from g2s_cli.zoo.store import cache_root, find_stored, models_root
 
 Symmetry = Literal["on", "off", "first-stage"]
@@ -147,7 +148,8 @@ class Category:
     image_size: of the GAN's pictures; working_size: of the relief, both in pixels. frame_share: how much of
     each side of the GAN's picture the relief covers. mask: how a parsing network finds the object; None where the
     generator's own features do. view_mean, view_covariance: None where a file says them. schedule_known: whether the
-    paper states the hyper-parameters.
+    paper states the hyper-parameters. align: where its pictures have the points of a face; None if photos are not
+    aligned.
     """
 
     name: str
@@ -175,6 +177,7 @@ class Category:
     hub_repo: str
     mask: MaskRule | None
     presets: dict[str, Preset]
+    align: Template | None = None
 
     def needs(self, preset: Preset) -> list[Part]:
         """The files that a reconstruction with a preset reads."""
@@ -265,6 +268,7 @@ def _parse(folder: Path, data: dict[str, Any]) -> Category:
         hub_repo=data.get("hub", {}).get("repo", ""),
         mask=_mask_rule(data["mask"]) if "mask" in data else None,
         presets={key: _preset(entry) for key, entry in data["presets"].items()},
+        align=_template(data["align"]) if "align" in data else None,
     )
 
 
@@ -274,6 +278,16 @@ def _mask_rule(entry: dict[str, Any]) -> MaskRule:
     if not rule.classes or any(number not in known for classes in rule.classes for number in classes):
         raise ValueError(f"mask.classes are not all of the {len(known)} of {rule.parser}")
     return rule
+
+
+def _template(entry: dict[str, Any]) -> Template:
+    """Five points, all of two numbers or all of three."""
+    points = tuple(tuple(float(number) for number in point) for point in entry["points"])
+    if entry["detector"] != "mtcnn":
+        raise ValueError(f"align.detector {entry['detector']!r}")
+    if len(points) != 5 or {len(point) for point in points} not in ({2}, {3}):
+        raise ValueError("align.points are not five points of two or of three numbers")
+    return Template(points)
 
 
 def _preset(entry: dict[str, Any]) -> Preset:

@@ -58,6 +58,12 @@ BAD_USAGE = {
     "half a light": (["relight", "full", "--light", "0.3"], "two numbers X,Y"),
     "no number": (["relight", "full", "--light", "0,nan"], "two numbers X,Y"),
     "frames of one light": (["relight", "full", "--light", "0,0", "--frames", "5"], "another --light"),
+    "face without align": (["reconstruct", FACE, "--no-align", "--face", "1", "-o", "new"], "exclude each other"),
+    "crop and face": (["reconstruct", FACE, "--crop", "0,0,64,64", "--face", "1", "-o", "new"], "exclude each other"),
+    "half a crop": (["reconstruct", FACE, "--crop", "0,0,64", "-o", "new"], "X,Y,W,H"),
+    "empty crop": (["reconstruct", FACE, "--crop", "0,0,64,0", "-o", "new"], "is empty"),
+    "crop elsewhere": (["reconstruct", FACE, "--crop", "500,0,64,64", "-o", "new"], "lies outside"),
+    "too few faces": (["reconstruct", FACE, "--face", "2", "-o", "new"], "one face"),
     "no angle": (["rotate", "full", "--yaw", "left"], "-20:20"),
     "too far": (["rotate", "full", "--yaw", "-20:200"], "-90 and 90"),
 }

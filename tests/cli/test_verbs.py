@@ -14,6 +14,8 @@ from PIL import Image
 
 from g2s_cli import __version__
 
+LIGHTS = ["--light", "-1,0", "--light", "1,0"]
+
 
 def pixels(path: Path) -> np.ndarray:
     with Image.open(path) as picture:
@@ -114,3 +116,24 @@ def test_one_angle_is_one_picture(g2s: Callable, out: Path, option: list[str]) -
     answer = g2s("rotate", out, *option)
     assert answer.stdout.splitlines() == [str(out / "rotate" / "000.png")]
     assert np.abs(pixels(out / "rotate" / "000.png") - pixels(out / "reconstruction.png")).max() > 10
+
+
+@pytest.mark.parametrize(("verb", "options"), [("rotate", ["--yaw", "-9:9", "--frames", "2"]), ("relight", LIGHTS)])
+def test_in_place_is_the_whole_photo_beside_the_cut_out_object(
+    g2s: Callable, out: Path, verb: str, options: list[str]
+) -> None:
+    answer = g2s(verb, out, *options, "--in-place", "--json")
+    assert answer.returncode == 0, answer.stderr
+    document = json.loads(answer.stdout)
+    assert [Path(frame["file"]).name for frame in document["frames"]] == ["000.png", "001.png"]
+    assert [Path(file).name for file in document["files"]] == [
+        "000.png",
+        "001.png",
+        "in_place.gif",
+        "in_place_000.png",
+        "in_place_001.png",
+        f"{verb}.gif",
+    ]
+    photo, first, second = (pixels(path) for path in (out / "original.png", *sorted((out / verb).glob("in_*.png"))))
+    assert first.shape == photo.shape
+    assert np.abs(first - second).max() > 20

@@ -12,7 +12,12 @@ import torch
 from PIL import Image
 
 from g2s_cli.errors import ImageError
-from g2s_cli.photo import open_photo
+from g2s_cli.opening.placing import Wanted
+from g2s_cli.photo import MOST_ALIGNED, open_photo
+from g2s_cli.scene.placement import Placement
+from g2s_cli.zoo.catalog import load_category
+
+PORTRAIT = Path(__file__).parents[1] / "data" / "portrait.jpg"
 
 # One colour a quarter: top left, top right, bottom left, bottom right.
 QUARTERS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))
@@ -174,3 +179,99 @@ def test_a_stereo_jpeg_is_its_first_picture(tmp_path: Path) -> None:
     red, _, blue = open_photo(tmp_path / "a.jpg", 32).image[:, 0, 0].tolist()
     assert red > 0.9
     assert blue < -0.9
+
+
+def test_the_aligned_crop_has_the_photos_own_resolution(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 120, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    photo = open_photo(tmp_path / "a.png", 32)
+    assert np.array_equal(photo.aligned, pixels[:, 12:108])
+    assert photo.placement == Placement.box(12, 0, 96)
+    assert photo.original == (tmp_path / "a.png").read_bytes()
+    facts = photo.alignment
+    assert (facts["how"], facts["photo_px"], facts["aligned_px"], facts["side_px"]) == ("middle", [120, 96], 96, 96)
+    assert np.allclose(facts["aligned_to_photo"], ((1, 0, 12), (0, 1, 0)))
+
+
+@pytest.mark.parametrize(("side", "aligned"), [(20, 64), (100, 100), (2500, MOST_ALIGNED)])
+def test_it_is_neither_smaller_than_the_gans_pictures_nor_huge(tmp_path: Path, side: int, aligned: int) -> None:
+    Image.new("RGB", (side, side)).save(tmp_path / "a.png")
+    assert open_photo(tmp_path / "a.png", 64).aligned.shape == (aligned, aligned, 3)
+
+
+def test_a_crop_beyond_the_edges_is_filled_and_it_is_said(tmp_path: Path) -> None:
+    quarters(64).save(tmp_path / "a.png")
+    photo = open_photo(tmp_path / "a.png", 32, wanted=Wanted(crop=(-16.0, 0.0, 64.0, 64.0)))
+    assert photo.alignment["filled_share"] == pytest.approx(0.25, abs=0.01)
+    assert "mirrored at its edges to fill 25.0 % of the crop" in photo.notes
+    assert photo.warnings == ("25 % of the crop lies beyond the edges of a.png and had to be made up.",)
+
+
+def test_a_mask_is_cut_out_as_the_photo_is(tmp_path: Path) -> None:
+    quarters(64).save(tmp_path / "a.png")
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 32, 64))
+    mask.save(tmp_path / "mask.png")
+    wanted = Wanted(crop=(16.0, 16.0, 32.0, 32.0), mask=tmp_path / "mask.png")
+    photo = open_photo(tmp_path / "a.png", 16, wanted=wanted)
+    assert photo.mask is not None
+    assert (photo.mask[:, :8] == 1).all()
+    assert (photo.mask[:, 8:] == 0).all()
+
+
+def test_a_mask_beyond_the_edges_is_black(tmp_path: Path) -> None:
+    quarters(64).save(tmp_path / "a.png")
+    Image.new("L", (64, 64), 255).save(tmp_path / "mask.png")
+    wanted = Wanted(crop=(-32.0, 0.0, 64.0, 64.0), mask=tmp_path / "mask.png")
+    mask = open_photo(tmp_path / "a.png", 64, wanted=wanted).mask
+    assert mask is not None
+    assert (mask[:, :32] == 0).all()
+    assert (mask[:, 32:] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "white", "reason"), [((64, 32), 255, "is 64x32 pixels"), ((64, 64), 0, "leaves nothing of the crop")]
+)
+def test_masks_that_cannot_be_used(tmp_path: Path, size: tuple[int, int], white: int, reason: str) -> None:
+    quarters(64).save(tmp_path / "a.png")
+    Image.new("L", size, white).save(tmp_path / "mask.png")
+    with pytest.raises(ImageError, match=reason) as refusal:
+        open_photo(tmp_path / "a.png", 32, wanted=Wanted(mask=tmp_path / "mask.png"))
+    assert "mask.png" in refusal.value.what
+
+
+def test_a_crop_that_is_too_small(tmp_path: Path) -> None:
+    quarters(64).save(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="10 pixels a side"):
+        open_photo(tmp_path / "a.png", 32, wanted=Wanted(crop=(9.0, 9.0, 10.0, 10.0)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_portrait_is_aligned_however_its_camera_was_held(tmp_path: Path, orientation: int) -> None:
+    undo = [None, *(Image.Transpose(k) for k in (0, 3, 1, 5, 2, 6, 4))]  # what EXIF 2 to 8 will be undone by
+    with Image.open(PORTRAIT) as picture:
+        stored = picture.transpose(undo[orientation - 1]) if orientation > 1 else picture.copy()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "a.png", exif=exif)
+    template = load_category("celeba").align
+    expected, photo = open_photo(PORTRAIT, 128, template), open_photo(tmp_path / "a.png", 128, template)
+    assert photo.alignment["how"] == "aligned"
+    assert photo.placement == expected.placement
+    assert torch.equal(photo.image, expected.image)
+
+
+def test_the_larger_of_two_faces_is_taken_and_it_is_said(tmp_path: Path) -> None:
+    with Image.open(PORTRAIT) as picture:
+        both = Image.new("RGB", (580, 400), "grey")
+        both.paste(picture.resize((180, 200)), (10, 100))
+        both.paste(picture, (200, 0))
+    both.save(tmp_path / "two.png")
+    template = load_category("celeba").align
+    photo = open_photo(tmp_path / "two.png", 128, template)
+    assert photo.placement.x > 200
+    assert photo.warnings == ("two.png shows 2 faces; this is the largest. --face 2 takes the next one.",)
+    second = open_photo(tmp_path / "two.png", 128, template, Wanted(face=2))
+    assert second.placement.x < 200
+    assert second.alignment["face"] == 2
+    assert second.warnings == ()

@@ -22,7 +22,18 @@ from g2s_cli import result
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.result import Reconstruction, built_beside, check_target, read_result, write_result
 
-PICTURES = ["input", "inverted", "mask", "depth", "normal", "albedo", "reconstruction", "texture"]
+PICTURES = [
+    "aligned",
+    "input",
+    "original",
+    "inverted",
+    "mask",
+    "depth",
+    "normal",
+    "albedo",
+    "reconstruction",
+    "texture",
+]
 OTHERS = [
     "depth.npy",
     "mesh.obj",
@@ -79,6 +90,8 @@ def test_what_is_written_is_read_back(
     assert back.category == made.category
     assert back.camera == made.camera
     assert back.report == made.report
+    assert (back.placement, back.original) == (made.placement, made.original)
+    assert np.array_equal(back.aligned, made.aligned)
     for field in ("photo", "inverted", "mask", "latent"):
         assert torch.equal(getattr(back, field), getattr(made, field))
     for field in ("depth", "albedo", "view", "light"):
@@ -266,7 +279,7 @@ def truncate(path: Path) -> None:
 
 
 DAMAGE = {
-    "another version": (lambda folder: resave(folder, schema="99"), "another version of g2s .schema 99, not 1"),
+    "another version": (lambda folder: resave(folder, schema="99"), "another version of g2s .schema 99, not 2"),
     "no state": (lambda folder: (folder / "state.safetensors").unlink(), "is not a g2s result folder"),
     "truncated": (lambda folder: truncate(folder / "state.safetensors"), "is damaged"),
     "garbage": (lambda folder: (folder / "state.safetensors").write_bytes(b"\xff" * 500), "is damaged"),

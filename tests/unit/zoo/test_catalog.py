@@ -151,6 +151,10 @@ def test_others_find_their_objects_without_a_parsing_network(name: str) -> None:
     assert category.welcomes == []
 
 
+def test_only_categories_of_faces_whose_place_is_known_are_aligned() -> None:
+    assert {name for name in category_names() if load_category(name).align} == {"synface", "celeba"}
+
+
 def test_what_is_not_known_of_horses_is_said() -> None:
     horse = load_category("horse")
     assert not horse.schedule_known
@@ -204,6 +208,9 @@ def test_an_unknown_preset_names_the_known() -> None:
         ("[views]", '[mask]\nparser = "bisenet"\nclasses = [[19]]\nnormalise = true\n[views]'),
         ("[views]", '[mask]\nparser = "bisenet"\nclasses = []\nnormalise = true\n[views]'),
         ("[views]", '[mask]\nparser = "bisenet"\nclasses = [[1]]\n[views]'),
+        ('detector = "mtcnn"', 'detector = "magic"'),
+        ("  [0.3335, 0.3207, -0.3407],\n", ""),
+        ("  [0.3335, 0.3207, -0.3407],", "  [0.3335, 0.3207],"),
         ('file = "gan.safetensors"', 'file = ".."'),
         ('file = "gan.safetensors"', 'file = "model.toml"'),
         ('file = "gan.safetensors"', 'file = "../gan.safetensors"'),

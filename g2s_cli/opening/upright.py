@@ -1,0 +1,138 @@
+"""Any image file as people see it: turned upright, opaque, 8-bit sRGB."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from g2s_cli.errors import ImageError
+
+MOST_SIDE, MOST_BYTES = 8192, 2**29  # 16 bits and three channels of that take three quarters of it
+
+# Still pictures that cameras and editors write. Pillow knows more, but opening a PostScript file would run
+# Ghostscript on it.
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+
+# What stands at bytes 4 to 12 of the pictures of iPhones (ISO 23008-12).
+HEIC = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")}
+
+
+def read_upright(path: Path, notes: list[str], data: bytes | None = None) -> Image.Image:
+    """A picture as upright, opaque 8-bit sRGB.
+
+    EXIF orientation and colour profile are applied, transparency is laid on white. notes: gets a fragment of a
+    sentence for each. data: the file's bytes, if they are at hand. Raises ImageError for whatever cannot be used;
+    pictures larger than 8192 pixels a side are refused before they are decoded.
+    """
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path} is a folder, not a photo.", "Name one image file.")
+        if path.exists() and not path.is_file():
+            raise ImageError(f"{path} is not a regular file.", "Save the picture to a file and name that.")
+        if data is None and path.stat().st_size > MOST_BYTES:
+            raise _too_large(path, f", {path.stat().st_size >> 20} MiB")
+        source = io.BytesIO(path.read_bytes() if data is None else data)
+        formats = FORMATS if source.getvalue()[4:12] not in HEIC else (*FORMATS, _heif_format(path))
+        with warnings.catch_warnings():
+            # What Pillow grumbles about and still decodes is fine, except a picture beyond its bomb limit.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(source, formats=formats) as picture:
+                return _decode(path, picture, notes)
+    except ImageError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageError(f"There is no file {path}.", "Check the path.") from error
+    except PermissionError as error:
+        raise ImageError(f"{path} may not be read.", f'Allow it: chmod u+r "{path}"') from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path} is not an image that g2s can read.", "Save it as JPEG or PNG.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(path, "") from error
+    except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them run into
+        if isinstance(error, OSError) and error.strerror:
+            raise ImageError(f"{path} cannot be opened: {error.strerror}.", "Check the path and the disk.") from error
+        raise ImageError(f"{path} is damaged or incomplete.", "Copy or download it again.") from error
+
+
+def measures(picture: Image.Image) -> str:
+    """Width and height for people."""
+    return f"{picture.width}x{picture.height}"
+
+
+def _heif_format(path: Path) -> str:
+    """Teach Pillow to open HEIC. Raises ImageError if nothing here can."""
+    try:
+        from pillow_heif import register_heif_opener  # noqa: PLC0415  an extra that most people do without
+    except ImportError as error:
+        raise ImageError(
+            f"{path} is HEIC, which needs pillow-heif.", "pip install 'g2s-cli[heic]', or save it as JPEG."
+        ) from error
+    register_heif_opener()
+    return "HEIF"
+
+
+def _decode(path: Path, picture: Image.Image, notes: list[str]) -> Image.Image:
+    if max(picture.size) > MOST_SIDE:
+        raise _too_large(path, f", {measures(picture)}")
+    # An MPO is a JPEG with a second view or a preview behind it; its first picture is the photo.
+    if getattr(picture, "is_animated", False) and picture.format not in {"MPO", "HEIF"}:
+        raise ImageError(f"{path} holds several pictures.", "Save the one you mean as JPEG or PNG.")
+    orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    picture.load()
+    profile = picture.info.get("icc_profile")
+    upright = ImageOps.exif_transpose(picture)
+    if orientation != 1 and orientation in range(9):
+        notes.append("turned by its EXIF orientation")
+    return _as_rgb(path, _as_srgb(upright, profile, notes) if profile else upright, notes)
+
+
+def _as_srgb(picture: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
+    """The same colours in sRGB; the picture as it is if its profile is broken or is not meant for its mode."""
+    colours = picture
+    try:
+        source = ImageCms.getOpenProfile(io.BytesIO(profile))
+        if "sRGB" in ImageCms.getProfileDescription(source) or picture.mode.startswith("I"):
+            return picture
+        if picture.mode in {"P", "RGBA", "PA"}:
+            colours = picture.convert("RGB")
+        elif picture.mode == "LA":
+            colours = picture.convert("L")
+        converted = ImageCms.profileToProfile(colours, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        notes.append("taken without its colour profile, which is broken")
+        return picture
+    if converted is None:
+        return picture
+    notes.append("converted from its colour profile to sRGB")
+    if picture.has_transparency_data:
+        converted.putalpha(picture.convert("RGBA").getchannel("A"))
+    return converted
+
+
+def _as_rgb(path: Path, picture: Image.Image, notes: list[str]) -> Image.Image:
+    """Any colour mode as 8-bit RGB."""
+    if picture.mode == "F":
+        raise ImageError(f"{path} holds floating-point values.", "Save it as 8-bit JPEG or PNG.")
+    if picture.mode.startswith("I"):
+        notes.append("brought from 16 to 8 bits")
+        sixteen = np.asarray(picture).astype(np.float32).clip(0, 65535)
+        return Image.fromarray((sixteen / 257).round().astype(np.uint8)).convert("RGB")
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        if layer.getchannel("A").getextrema() != (255, 255):
+            notes.append("laid on white where it is transparent")
+        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    elif picture.mode != "RGB":
+        notes.append(f"converted from {picture.mode} to RGB")
+    return picture.convert("RGB")
+
+
+def _too_large(path: Path, size: str) -> ImageError:
+    return ImageError(
+        f"{path} is too large{size}: g2s takes up to {MOST_SIDE} pixels a side.", "Scale it down, or crop it."
+    )

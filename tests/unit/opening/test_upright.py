@@ -1,0 +1,95 @@
+"""Colour profiles and HEIC; orientation, transparency and damage are in test_photo.py."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from g2s_cli.errors import ImageError
+from g2s_cli.opening.upright import MOST_BYTES, read_upright
+
+HEIC_HEADER = b"\x00\x00\x00\x1cftypheic\x00\x00\x00\x00mif1heicmiaf"
+
+
+def swapped_profile() -> bytes:
+    """A profile like sRGB's whose red and green primaries have changed places, and with another name."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    tags = {
+        bytes(profile[at : at + 4]): at for at in range(132, 132 + 12 * int.from_bytes(profile[128:132], "big"), 12)
+    }
+    red, green = tags[b"rXYZ"], tags[b"gXYZ"]
+    profile[red : red + 4], profile[green : green + 4] = b"gXYZ", b"rXYZ"
+    return bytes(profile).replace("sRGB".encode("utf-16-be"), "xGRB".encode("utf-16-be")).replace(b"sRGB b", b"xGRB b")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_a_colour_profile_is_applied(tmp_path: Path, mode: str) -> None:
+    picture = Image.new("RGB", (20, 20), (255, 0, 0)).convert(mode)
+    picture.save(tmp_path / "a.png", icc_profile=swapped_profile())
+    notes: list[str] = []
+    red, green, blue = read_upright(tmp_path / "a.png", notes).getpixel((5, 5))
+    assert green > 240
+    assert max(red, blue) < 30
+    assert notes == ["converted from its colour profile to sRGB"]
+
+
+def test_what_is_srgb_already_keeps_its_very_pixels(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(pixels).save(tmp_path / "a.png", icc_profile=profile)
+    notes: list[str] = []
+    assert np.array_equal(np.asarray(read_upright(tmp_path / "a.png", notes)), pixels)
+    assert notes == []
+
+
+@pytest.mark.parametrize("profile", [b"not a profile", swapped_profile()[:200]])
+def test_a_broken_profile_is_passed_over_and_it_is_said(tmp_path: Path, profile: bytes) -> None:
+    Image.new("RGB", (20, 20), (10, 200, 30)).save(tmp_path / "a.png", icc_profile=profile)
+    notes: list[str] = []
+    assert read_upright(tmp_path / "a.png", notes).getpixel((3, 3)) == (10, 200, 30)
+    assert notes == ["taken without its colour profile, which is broken"]
+
+
+def test_transparency_outlives_the_profile(tmp_path: Path) -> None:
+    Image.new("RGBA", (20, 20), (255, 0, 0, 0)).save(tmp_path / "a.png", icc_profile=swapped_profile())
+    assert read_upright(tmp_path / "a.png", []).getpixel((3, 3)) == (255, 255, 255)
+
+
+def test_heic_without_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "a.heic").write_bytes(HEIC_HEADER)
+    with pytest.raises(ImageError, match=r"pip install 'g2s-cli\[heic\]'"):
+        read_upright(tmp_path / "a.heic", [])
+
+
+def test_heic(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    picture = Image.new("RGB", (64, 32), (200, 40, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "a.heic", exif=exif)
+    upright = read_upright(tmp_path / "a.heic", [])
+    assert upright.size == (64, 32)  # HEIC says otherwise how it lies; EXIF repeats that and must not turn it again
+    assert np.abs(np.asarray(upright).mean(axis=(0, 1)) - (200, 40, 40)).max() < 6
+    (tmp_path / "a.heic").write_bytes((tmp_path / "a.heic").read_bytes()[:200])
+    with pytest.raises(ImageError, match=r"damaged|not an image"):
+        read_upright(tmp_path / "a.heic", [])
+
+
+def test_bytes_at_hand_are_read_instead_of_the_file(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (20, 30), "blue").save(file, format="PNG")
+    assert read_upright(tmp_path / "gone.png", [], file.getvalue()).size == (20, 30)
+
+
+def test_a_file_that_is_no_picture_at_all_is_not_read_into_memory(tmp_path: Path) -> None:
+    with (tmp_path / "film.mp4").open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    with pytest.raises(ImageError, match="too large, 512 MiB"):
+        read_upright(tmp_path / "film.mp4", [])
