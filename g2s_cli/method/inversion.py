@@ -1,7 +1,8 @@
-"""From the user's photo to a latent w whose image G(w) is the photo (paper 4.1; Karras et al. 2020, app. D).
+"""From users' photos to latents w whose images G(w) are the photos (paper 4.1; Karras et al. 2020, app. D).
 
 Adam on w alone, from the nearest of many random latents, with noise on w that dies away, a pull towards the
-cloud of latents the mapping network makes, and a distance of L1 and discriminator features.
+cloud of latents the mapping network makes, and a distance of L1 and discriminator features. Several photos go
+through the networks as one batch, each with a latent of its own that knows nothing of the others.
 """
 
 from __future__ import annotations
@@ -67,28 +68,26 @@ class LatentCloud:
 
 
 def invert(
-    photo: Float[Tensor, "3 s s"],
+    photos: Float[Tensor, "k 3 s s"],
     generator: Generator,
     distance: DiscriminatorDistance,
     settings: InversionSettings,
     rng: torch.Generator,
     watch: Watch,
-    known: Float[Tensor, d] | None = None,
-) -> Inversion:
-    """Find w with G(w) ≈ photo. The networks stay as they are; the same generator state gives the same w.
+    known: Float[Tensor, "k d"] | None = None,
+) -> list[Inversion]:
+    """Find w with G(w) ≈ photo for each photo. The networks stay as they are.
 
-    known: where to start; None is the nearest of some random latents.
+    The same generator state gives a photo the same w in whatever company: candidates and noise are drawn once for
+    all photos, as each alone would draw them. known: where to start; None is the nearest of some random latents.
     """
-    target = photo[None]
-    target_features = distance.features(target)
-    everywhere = torch.ones_like(target[:, :1])
+    count = len(photos)
+    target_features = distance.features(photos)
+    everywhere = torch.ones_like(photos[:, :1])
     latents = random_latents(generator, settings.candidates, rng)
     cloud = LatentCloud.of(latents)
-    if known is None:
-        start = _nearest(latents, target_features, generator, distance, watch)
-    else:
-        start = known[None].to(target.device)
-    latent = start.clone().requires_grad_()
+    start = _nearest(latents, target_features, generator, distance, watch) if known is None else known
+    latent = start.to(photos.device, copy=True).requires_grad_()
     optimizer = torch.optim.Adam([latent], lr=settings.rate, betas=(0.9, 0.999))
     unit = cloud.spread / math.sqrt(latent.shape[1])
 
@@ -98,25 +97,30 @@ def invert(
         for group in optimizer.param_groups:
             group["lr"] = settings.rate * _ramp(share)
         strength = settings.noise * max(0.0, 1 - share / 0.75) ** 2
-        jitter = torch.randn(latent.shape, generator=rng, device=rng.device).to(latent) * (unit * strength)
+        jitter = torch.randn(1, latent.shape[1], generator=rng, device=rng.device).to(latent) * (unit * strength)
         image = generator(latent + jitter)
-        away = (latent - cloud.mean).square().sum() / cloud.spread.square()
+        away = (latent - cloud.mean).square().sum(dim=1).mean() / cloud.spread.square()
         loss = (
-            (image - target).abs().mean()
+            (image - photos).abs().mean()
             + settings.features * distance.between(distance.features(image), target_features, everywhere)
             + settings.pull * away
         )
         optimizer.zero_grad()
-        loss.backward()
+        (loss * count).backward()  # the mean's gradient is each photo's own over their number
         optimizer.step()
         watch.advance(done + 1, loss.item())
 
     with torch.no_grad():
         found = latent.detach()
-        image = generator(found)
-        feature = distance.between(distance.features(image), target_features, everywhere) / distance.blocks
-        away = (found - cloud.mean).norm() / cloud.spread
-    return Inversion(found[0], image[0].clamp(-1, 1), psnr(image[0], photo), feature.item(), away.item())
+        images = generator(found)
+        features = distance.features(images)
+        away = (found - cloud.mean).norm(dim=1) / cloud.spread
+        inversions = []
+        for index, (w, image, photo) in enumerate(zip(found, images, photos, strict=True)):
+            own, asked = ([maps[index : index + 1] for maps in some] for some in (features, target_features))
+            gap = distance.between(own, asked, everywhere[:1]).item() / distance.blocks
+            inversions.append(Inversion(w, image.clamp(-1, 1), psnr(image, photo), gap, away[index].item()))
+    return inversions
 
 
 @torch.no_grad()
@@ -130,25 +134,25 @@ def random_latents(generator: Generator, count: int, rng: torch.Generator) -> Fl
 @torch.no_grad()
 def _nearest(
     latents: Float[Tensor, "n d"],
-    target: Sequence[Tensor],
+    targets: Sequence[Float[Tensor, "k _ _ _"]],
     generator: Generator,
     distance: DiscriminatorDistance,
     watch: Watch,
     batch: int = 64,
-) -> Float[Tensor, "1 d"]:
-    """The latent whose image's features are nearest the target's."""
-    best, start = torch.inf, latents[:1]
+) -> Float[Tensor, "k d"]:
+    """For each of the targets' features the latent whose image's features are nearest. Latents are shown once."""
+    wanted = [maps.flatten(1).float() for maps in targets]
+    least = wanted[0].new_full((len(wanted[0]),), torch.inf)
+    start = latents[:1].repeat(len(least), 1)
     chunks = torch.split(latents, min(batch, generator.at_once))
     watch.begin("search", len(chunks))
     for done, chunk in enumerate(chunks, start=1):
-        features = distance.features(generator(chunk))
-        gaps = torch.stack(
-            [(one - other).float().abs().flatten(1).mean(1) for one, other in zip(features, target, strict=True)]
-        ).sum(0)
-        least = int(gaps.argmin())
-        if gaps[least].item() < best:
-            best, start = gaps[least].item(), chunk[least : least + 1]
-        watch.advance(done, best)
+        shown = [maps.flatten(1).float() for maps in distance.features(generator(chunk))]
+        gaps = torch.stack([torch.cdist(a, b, p=1) / a.shape[1] for a, b in zip(shown, wanted, strict=True)]).sum(0)
+        gap, index = gaps.min(dim=0)
+        start = torch.where((gap < least)[:, None], chunk[index], start)
+        least = torch.minimum(least, gap)
+        watch.advance(done, least.mean().item())
     return start
 
 

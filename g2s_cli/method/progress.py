@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Protocol, runtime_checkable
 
 
@@ -30,3 +31,32 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Ignore."""
+
+
+class Stopwatch:
+    """A watch that passes everything on and keeps the seconds each step took; `first` is the one under way."""
+
+    def __init__(self, watch: Watch, first: str) -> None:
+        self.watch = watch
+        self.started = [(first, time.perf_counter())]
+
+    def begin(self, step: str, total: int) -> None:
+        """A step starts, so the one before is over."""
+        self.started.append((step, time.perf_counter()))
+        self.watch.begin(step, total)
+
+    def advance(self, done: int, loss: float) -> None:
+        """Pass on."""
+        self.watch.advance(done, loss)
+
+    def note(self, text: str) -> None:
+        """Pass on."""
+        self.watch.note(text)
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds a step, summed over cycles, up to now."""
+        ends = [start for _, start in self.started[1:]] + [time.perf_counter()]
+        spent: dict[str, float] = {}
+        for (step, start), end in zip(self.started, ends, strict=True):
+            spent[step] = spent.get(step, 0.0) + end - start
+        return spent
