@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
 Given = ParamSpec("Given")
@@ -53,6 +53,15 @@ class StoppedError(G2SError):
     """The user pressed Ctrl-C."""
 
     exit_code = 130
+
+
+class SomeFailedError(G2SError):
+    """Some of many photos failed. Its exit code is theirs where they agree, else 1."""
+
+    def __init__(self, what: str, errors: Sequence[Exception]) -> None:
+        super().__init__(what)
+        codes = {understood(error).exit_code for error in errors}
+        self.exit_code = codes.pop() if len(codes) == 1 else 1
 
 
 def attempt(act: Callable[Given, Made], *arguments: Given.args, **options: Given.kwargs) -> Made | Exception:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -74,20 +74,22 @@ def reconstruct(
         sources=sources,
         seed=seed,
     )
-    [made] = reconstruct_each([Path(photo)], load(plan, machine), watch)
+    [made] = reconstruct_each([Path(photo)], plan, machine, watch)
     if isinstance(made, Exception):
         raise made
     return made
 
 
 def reconstruct_each(
-    photos: Sequence[Path], loaded: Loaded, watch: Watch | None = None
+    photos: Sequence[Path], plan: Plan, machine: Machine, watch: Watch | None = None
 ) -> Iterator[Reconstruction | Exception]:
     """What becomes of each photo, in order: its reconstruction, or what went wrong with it and with it alone.
 
-    Photos are inverted some at a time, which is faster; all else is done one by one. No photo's result depends on
-    its company but for what rounding makes of a batch's size (docs/decisions/0011-many-photos.md).
+    The category is loaded once. Photos are inverted some at a time, which is faster; all else is done one by one. No
+    result depends on its company but for what rounding makes of a batch's size (docs/decisions/0011-many-photos.md).
+    Raises WeightsError for what no photo could be reconstructed with.
     """
+    loaded = load(plan, machine)
     watch = watch or Silent()
     together = min(TOGETHER, loaded.gan.generator.at_once)
     for first in range(0, len(photos), together):
@@ -95,7 +97,7 @@ def reconstruct_each(
         paths = photos[first : first + together]
         opened = [attempt(open_photo, path, loaded.kind.image_size) for path in paths]
         usable = [photo for photo in opened if isinstance(photo, Photo)]
-        rng = torch.Generator().manual_seed(loaded.plan.seed)
+        rng = torch.Generator().manual_seed(plan.seed)
         found = attempt(_inverted, usable, loaded, rng, clock) if usable else []
         inversions: Iterator[Inversion | Exception]
         inversions = iter([found] * len(usable) if isinstance(found, Exception) else found)
@@ -107,6 +109,11 @@ def reconstruct_each(
                 yield inversion
             else:
                 yield attempt(_explained, path, photo, inversion, loaded, rng.clone_state(), shared, watch)
+
+
+def facts_of(plan: Plan) -> dict[str, Any]:
+    """What results depend on beside their photos and the machine, as their reports state it. Raises WeightsError."""
+    return {"g2s": __version__} | plan.facts
 
 
 def _inverted(photos: Sequence[Photo], loaded: Loaded, rng: torch.Generator, watch: Watch) -> list[Inversion]:

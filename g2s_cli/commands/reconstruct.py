@@ -1,4 +1,4 @@
-"""g2s reconstruct: a photo → a result folder."""
+"""g2s reconstruct: a photo → a result folder; many photos → a folder of result folders."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from g2s_cli.commands.many import jobs_of, reconstruct_many
 from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Verbose
 from g2s_cli.console import output
 
@@ -20,7 +21,10 @@ KEY_FILES = ("mesh.glb", "mesh.obj", "reconstruction.png", "report.json")
 
 
 def reconstruct(
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="An image of one object of the category.")],
+    photos: Annotated[
+        list[Path],
+        typer.Argument(metavar="PHOTO...", help="Images of one object of the category each, or folders of such."),
+    ],
     category: Annotated[
         str | None, typer.Option("--category", "-c", help="What the photo shows.", show_default="synface")
     ] = None,
@@ -42,18 +46,25 @@ def reconstruct(
     hub_repo: HubRepo = "",
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same result.", min=0)] = 0,
     device: Device = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing result folder.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a result folder; of many, those of other photos or options.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Turn one photo into a textured, relightable 3D shape. Weights that are not here are fetched first.
 
+    Several photos, or a folder of them, are done in one run, which is faster: each gets a folder in FOLDER, named after
+    it. One's failure does not stop the others; run again, those that are finished are kept. The exit code is that of
+    the failures, or 1 where they differ.
+
     Example: g2s reconstruct face.png --category synface -o out/
     """
     output.set(quiet=quiet, verbose=verbose)
 
     from g2s_cli import pipeline
+    from g2s_cli.loading import Machine, Plan
     from g2s_cli.photo import open_photo
     from g2s_cli.result import check_target, write_result
     from g2s_cli.zoo.sources import Sources, category_from, obtain
@@ -62,13 +73,30 @@ def reconstruct(
     sources = Sources.of_environment(hub_repo)
     kind = category_from(category or ("own" if gan else "synface"), sources)
     needed = kind.needs(kind.preset(preset))
-    check_target(out, overwrite=overwrite)
-    open_photo(photo, kind.image_size)
+    many = len(photos) > 1 or photos[0].is_dir()
+    if many:
+        jobs = jobs_of(photos, out, latent)
+    else:
+        check_target(out, overwrite=overwrite)
+        open_photo(photos[0], kind.image_size)
     with output.fetching() as fetching:
         obtain(kind, [part for part in needed if not gan or part not in {"gan", "networks"}], sources, fetching)
+    command = shlex.join(("g2s", *sys.argv[1:]))
+    if many:
+        plan = Plan.of(
+            category=kind.name,
+            preset=preset,
+            iterations=iterations,
+            symmetry=symmetry,
+            gan=gan,
+            sources=sources,
+            seed=seed,
+        )
+        reconstruct_many(jobs, out, plan, Machine.named(device), command, overwrite=overwrite, as_json=as_json)
+        return
     with output.watch() as watch:
         made = pipeline.reconstruct(
-            photo,
+            photos[0],
             category=kind.name,
             preset=preset,
             iterations=iterations,
@@ -80,7 +108,7 @@ def reconstruct(
             device=device,
             watch=watch,
         )
-    made = replace(made, report={"command": shlex.join(("g2s", *sys.argv[1:]))} | made.report)
+    made = replace(made, report={"command": command} | made.report)
     write_result(made, out, overwrite=overwrite)
 
     paths = {name: str(out / name) for name in KEY_FILES}
