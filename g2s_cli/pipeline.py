@@ -85,13 +85,12 @@ def reconstruct_each(
 ) -> Iterator[Reconstruction | Exception]:
     """What becomes of each photo, in order: its reconstruction, or what went wrong with it and with it alone.
 
-    The category is loaded once. Photos are inverted some at a time, which is faster; all else is done one by one. No
-    result depends on its company but for what rounding makes of a batch's size (docs/decisions/0011-many-photos.md).
-    Raises WeightsError for what no photo could be reconstructed with.
+    The category is loaded once. Where inversion is most of the work, photos are inverted some at a time, which is
+    faster; all else is done one by one. No result depends on its company but for what rounding makes of a batch's
+    size (docs/decisions/0011-many-photos.md). Raises WeightsError for what no photo could be reconstructed with.
     """
-    loaded = load(plan, machine)
-    watch = watch or Silent()
-    together = min(TOGETHER, loaded.gan.generator.at_once)
+    loaded, watch = load(plan, machine), watch or Silent()
+    together = 1 if plan.effort.refines else min(TOGETHER, loaded.gan.generator.at_once)
     for first in range(0, len(photos), together):
         clock = Stopwatch(watch, "load")
         paths = photos[first : first + together]
