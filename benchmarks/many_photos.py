@@ -12,11 +12,11 @@ import argparse
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from statistics import mean, median
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 from machine import describe
 
@@ -37,11 +37,18 @@ def draw_photos(folder: Path, count: int) -> None:
         save_image(folder / f"{number}.png", image)
 
 
-def seconds(photos: list[Path], out: Path, options: list[str]) -> float:
+def seconds(photos: list[Path], out: Path, options: list[str]) -> np.ndarray:
+    """What a run takes: by the clock, and of the processor, which other programs change little."""
     command = [Path(sys.executable).with_name("g2s"), "reconstruct", *photos, "-o", out, "-q", *options]
-    start = time.perf_counter()
+    start = now()
     subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start
+    return now() - start
+
+
+def now() -> np.ndarray:
+    """The clock, and the processor time of all runs so far."""
+    spent = os.times()
+    return np.array([spent.elapsed, spent.children_user + spent.children_system])
 
 
 def apart(one: Reconstruction, other: Reconstruction) -> tuple[float, float, float]:
@@ -71,17 +78,20 @@ def main() -> None:
         alone, together = [], []
         for turn in range(asked.rounds):
             spent = [seconds([photo], place / "alone" / f"{turn}-{photo.stem}", options) for photo in photos]
-            alone.append(sum(spent))
+            alone.append(np.sum(spent, axis=0))
             together.append(seconds(photos, place / f"together-{turn}", options))
         found = [
             apart(read_result(place / "alone" / f"0-{one.stem}"), read_result(place / "together-0" / one.stem))
             for one in photos
         ]
-    ratios = [one / other for one, other in zip(alone, together, strict=True)]
     print(describe(torch.device("cpu")))
-    print(f"{len(photos)} photos, seconds a photo: alone {median(alone) / len(photos):.2f}, ", end="")
-    print(f"together {median(together) / len(photos):.2f}; ratio {median(ratios):.2f} ({min(ratios):.2f}", end="")
-    print(f" to {max(ratios):.2f}, {asked.rounds} rounds)")
+    print(f"{f'{len(photos)} photos':20} {'alone':>8} {'together':>9} {'ratio':>6} {'least':>6} {'most':>6}")
+    ratios = np.array(alone) / together
+    for column, name in enumerate(("seconds a photo", "of the processor")):
+        each = [median(run[column] for run in runs) / len(photos) for runs in (alone, together)]
+        some = ratios[:, column]
+        row = f"{each[0]:8.2f} {each[1]:9.2f} {median(some):6.2f} {min(some):6.2f} {max(some):6.2f}"
+        print(f"{name:20} {row}")
     print(f"{'':28} {'mean':>8} {'worst':>8}")
     names = ("G(w), dB", "picture of the shape, dB", "depth, SIDE x 100")
     for name, values, worst in zip(names, zip(*found, strict=True), (min, min, max), strict=True):
