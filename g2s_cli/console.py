@@ -63,16 +63,13 @@ class Output:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
     def put_table(self, table: Table) -> None:
-        """The results as a table; as wide as it needs where nobody looks at a terminal."""
-        console = Console(highlight=False, markup=False)
-        if not console.is_terminal:
-            console = Console(highlight=False, markup=False, width=UNSEEN_WIDTH)
-        console.print(table)
+        """The results as a table."""
+        _wide(stderr=False).print(table)
 
     def show_table(self, table: Table) -> None:
         """A table for people, unless they asked for quiet."""
         if not self.quiet:
-            self.people.print(table, width=None if self.people.is_terminal else UNSEEN_WIDTH)
+            _wide(stderr=True).print(table)
 
     def fail(self, text: str, error: BaseException | None = None) -> None:
         """The last line of a run, or of a photo, that failed; with -v, where it failed comes first."""
@@ -101,6 +98,12 @@ class Output:
         live = LiveFetching(self.people)
         with live.bar:
             yield live
+
+
+def _wide(*, stderr: bool) -> Console:
+    """A console for tables: as wide as they need where nobody looks at a terminal."""
+    console = Console(stderr=stderr, highlight=False, markup=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, markup=False, width=UNSEEN_WIDTH)
 
 
 class LiveFetching:
