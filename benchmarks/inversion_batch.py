@@ -3,7 +3,8 @@
     python benchmarks/inversion_batch.py --size 256
 
 G and the discriminator's first blocks forward, backward to the latents, as `g2s_cli.method.inversion` has it. 64
-pixels are the embedded GAN; other sizes are random weights in the widths of the released models.
+pixels are the embedded GAN; other sizes are random weights in the widths of the released models. With one thread the
+processor's own time is measured, which other programs on the machine change little; with more, the clock.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.zoo.store import load_tensors, models_root, part_of
 
 LATENT = 512
-WIDTHS = [512, 512, 512, 512, 512, 256, 128, 64, 32]  # at 4, 8, ... 1024 pixels
+WIDTHS = [512, 512, 512, 512, 256, 128, 64, 32, 16]  # at 4, 8, ... 1024 pixels: config e; f has twice from 64 on
 
 
 def states(size: int) -> tuple[State, State]:
@@ -69,15 +70,16 @@ def main() -> None:
     generator_state, discriminator_state = states(asked.size)
     generator = Generator(generator_state).with_dtype(torch.bfloat16)
     distance = DiscriminatorDistance(Discriminator(discriminator_state).with_dtype(torch.bfloat16))
+    clock = time.process_time if asked.threads == 1 else time.perf_counter
     counts = [2**power for power in range(asked.most.bit_length())]
     updates = {count: update_of(generator, distance, count) for count in counts}
     times: dict[int, list[float]] = {count: [] for count in counts}
     for turn in range(asked.rounds + 1):
         for count, update in updates.items():
-            start = time.perf_counter()
+            start = clock()
             update()
             if turn:  # the first warms up
-                times[count].append(1000 * (time.perf_counter() - start) / count)
+                times[count].append(1000 * (clock() - start) / count)
     print(describe(torch.device("cpu")))
     print(f"{asked.size} px, photos at once {'ms a photo':>12} {'times as fast':>14} {'least':>6} {'most':>6}")
     for count, spent in times.items():

@@ -37,7 +37,7 @@ from g2s_cli.zoo.sources import Sources, obtain
 from g2s_cli.zoo.store import sha256_of
 
 By = Literal["mesh", "gan"]  # rendered from the shape, or projected through the generator
-TOGETHER = 16  # photos inverted at once: as fast a photo as more (benchmarks/README.md)
+TOGETHER = 16  # photos that share the inversion's candidates; with 16 these cost each next to nothing
 
 
 def reconstruct(

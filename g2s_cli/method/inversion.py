@@ -20,6 +20,10 @@ from g2s_cli.method.metrics import psnr
 from g2s_cli.method.progress import Watch
 from g2s_cli.nets.stylegan2 import Generator
 
+PIXELS_AT_ONCE = (
+    1 << 16
+)  # of photos in one update: 16 of 64 px, 4 of 128; more are slower (benchmarks/inversion_batch.py)
+
 
 @dataclass(frozen=True)
 class InversionSettings:
@@ -78,16 +82,34 @@ def invert(
 ) -> list[Inversion]:
     """Find w with G(w) ≈ photo for each photo. The networks stay as they are.
 
-    The same generator state gives a photo the same w in whatever company: candidates and noise are drawn once for
-    all photos, as each alone would draw them. known: where to start; None is the nearest of some random latents.
+    The same generator state gives a photo the same w in whatever company: candidates are drawn and shown once for all
+    photos, and each is moved with the noise that it alone would draw. known: where to start; None is the nearest of
+    some random latents.
     """
-    count = len(photos)
-    target_features = distance.features(photos)
-    everywhere = torch.ones_like(photos[:, :1])
     latents = random_latents(generator, settings.candidates, rng)
     cloud = LatentCloud.of(latents)
-    start = _nearest(latents, target_features, generator, distance, watch) if known is None else known
-    latent = start.to(photos.device, copy=True).requires_grad_()
+    start = _nearest(latents, photos, generator, distance, watch) if known is None else known.to(photos.device)
+    state, count = rng.get_state(), max(1, PIXELS_AT_ONCE // generator.size**2)
+    found = []
+    for some, own in zip(photos.split(count), start.split(count), strict=True):
+        rng.set_state(state)
+        found += _descend(some, own, cloud, generator, distance, settings, rng, watch)
+    return found
+
+
+def _descend(
+    photos: Float[Tensor, "k 3 s s"],
+    start: Float[Tensor, "k d"],
+    cloud: LatentCloud,
+    generator: Generator,
+    distance: DiscriminatorDistance,
+    settings: InversionSettings,
+    rng: torch.Generator,
+    watch: Watch,
+) -> list[Inversion]:
+    """Adam from some latents on, all of them at once, each as if it were alone."""
+    wanted = distance.features(photos)
+    latent = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([latent], lr=settings.rate, betas=(0.9, 0.999))
     unit = cloud.spread / math.sqrt(latent.shape[1])
 
@@ -99,28 +121,32 @@ def invert(
         strength = settings.noise * max(0.0, 1 - share / 0.75) ** 2
         jitter = torch.randn(1, latent.shape[1], generator=rng, device=rng.device).to(latent) * (unit * strength)
         image = generator(latent + jitter)
-        away = (latent - cloud.mean).square().sum(dim=1).mean() / cloud.spread.square()
-        loss = (
-            (image - photos).abs().mean()
-            + settings.features * distance.between(distance.features(image), target_features, everywhere)
+        away = (latent - cloud.mean).square().sum(dim=1) / cloud.spread.square()
+        losses = (
+            (image - photos).abs().flatten(1).mean(dim=1)
+            + settings.features * _gaps(distance.features(image), wanted)
             + settings.pull * away
         )
         optimizer.zero_grad()
-        (loss * count).backward()  # the mean's gradient is each photo's own over their number
+        losses.sum().backward()
         optimizer.step()
-        watch.advance(done + 1, loss.item())
+        watch.advance(done + 1, losses.mean().item())
 
     with torch.no_grad():
         found = latent.detach()
         images = generator(found)
-        features = distance.features(images)
+        gaps = _gaps(distance.features(images), wanted) / distance.blocks
         away = (found - cloud.mean).norm(dim=1) / cloud.spread
-        inversions = []
-        for index, (w, image, photo) in enumerate(zip(found, images, photos, strict=True)):
-            own, asked = ([maps[index : index + 1] for maps in some] for some in (features, target_features))
-            gap = distance.between(own, asked, everywhere[:1]).item() / distance.blocks
-            inversions.append(Inversion(w, image.clamp(-1, 1), psnr(image, photo), gap, away[index].item()))
-    return inversions
+    return [
+        Inversion(w, image.clamp(-1, 1), psnr(image, photo), gap, strangeness)
+        for w, image, photo, gap, strangeness in zip(found, images, photos, gaps.tolist(), away.tolist(), strict=True)
+    ]
+
+
+def _gaps(a: Sequence[Float[Tensor, "k _ _ _"]], b: Sequence[Float[Tensor, "k _ _ _"]]) -> Float[Tensor, k]:
+    """How far each photo's features are from those wanted: mean L1, summed over blocks."""
+    gaps = [(one.float() - other.float()).abs().flatten(1).mean(dim=1) for one, other in zip(a, b, strict=True)]
+    return torch.stack(gaps).sum(dim=0)
 
 
 @torch.no_grad()
@@ -134,16 +160,16 @@ def random_latents(generator: Generator, count: int, rng: torch.Generator) -> Fl
 @torch.no_grad()
 def _nearest(
     latents: Float[Tensor, "n d"],
-    targets: Sequence[Float[Tensor, "k _ _ _"]],
+    photos: Float[Tensor, "k 3 s s"],
     generator: Generator,
     distance: DiscriminatorDistance,
     watch: Watch,
     batch: int = 64,
 ) -> Float[Tensor, "k d"]:
-    """For each of the targets' features the latent whose image's features are nearest. Latents are shown once."""
-    wanted = [maps.flatten(1).float() for maps in targets]
-    least = wanted[0].new_full((len(wanted[0]),), torch.inf)
-    start = latents[:1].repeat(len(least), 1)
+    """For each photo the latent whose image's features are nearest the photo's. Each latent is shown once."""
+    wanted = [maps.flatten(1).float() for maps in distance.features(photos)]
+    least = wanted[0].new_full((len(photos),), torch.inf)
+    start = latents[:1].repeat(len(photos), 1)
     chunks = torch.split(latents, min(batch, generator.at_once))
     watch.begin("search", len(chunks))
     for done, chunk in enumerate(chunks, start=1):

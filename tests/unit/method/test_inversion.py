@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from g2s_cli.method import inversion
 from g2s_cli.method.inversion import InversionSettings, LatentCloud, invert, random_latents
 from g2s_cli.method.losses import DiscriminatorDistance
 from g2s_cli.method.metrics import psnr
@@ -76,11 +77,17 @@ def test_what_no_face_looks_like_is_found_badly(generator: Generator, distance: 
     assert found.psnr_db < 15
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 16])
 def test_a_photo_has_the_same_latent_in_any_company(
-    generator: Generator, distance: DiscriminatorDistance, latents: Tensor
+    at_once: int,
+    generator: Generator,
+    distance: DiscriminatorDistance,
+    latents: Tensor,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(inversion, "PIXELS_AT_ONCE", at_once * 64**2)
     photos = torch.cat((generator(latents).clamp(-1, 1), torch.zeros(1, 3, 64, 64)))
-    settings = InversionSettings(iterations=8, candidates=40)
+    settings = InversionSettings(iterations=5, candidates=20)
     together = invert(photos, generator, distance, settings, seeded(2), Silent())
     for photo, found in zip(photos, together, strict=True):
         [alone] = invert(photo[None], generator, distance, settings, seeded(2), Silent())
