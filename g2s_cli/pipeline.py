@@ -86,28 +86,34 @@ def reconstruct_each(
     """What becomes of each photo, in order: its reconstruction, or what went wrong with it and with it alone.
 
     The category is loaded once. Where inversion is most of the work, photos are inverted some at a time, which is
-    faster; all else is done one by one. No result depends on its company but for what rounding makes of a batch's
-    size (docs/decisions/0011-many-photos.md). Raises WeightsError for what no photo could be reconstructed with.
+    faster; all else is done one by one. No result depends on its company (docs/decisions/0011-many-photos.md).
+    Raises WeightsError for what no photo could be reconstructed with.
     """
     loaded, watch = load(plan, machine), watch or Silent()
     together = 1 if plan.effort.refines else min(TOGETHER, loaded.gan.generator.at_once)
     for first in range(0, len(photos), together):
-        clock = Stopwatch(watch, "load")
-        paths = photos[first : first + together]
-        opened = [attempt(open_photo, path, loaded.kind.image_size) for path in paths]
-        usable = [photo for photo in opened if isinstance(photo, Photo)]
-        rng = torch.Generator().manual_seed(plan.seed)
-        found = attempt(_inverted, usable, loaded, rng, clock) if usable else []
-        inversions: Iterator[Inversion | Exception]
-        inversions = iter([found] * len(usable) if isinstance(found, Exception) else found)
-        shared = _sum({"load": loaded.seconds / len(photos)}, clock.seconds(), 1 / max(1, len(usable)))
-        for path, photo in zip(paths, opened, strict=True):
-            if isinstance(photo, Exception):
-                yield photo
-            elif isinstance(inversion := next(inversions), Exception):
-                yield inversion
-            else:
-                yield attempt(_explained, path, photo, inversion, loaded, rng.clone_state(), shared, watch)
+        yield from _side_by_side(photos[first : first + together], loaded, loaded.seconds / len(photos), watch)
+
+
+def _side_by_side(
+    paths: Sequence[Path], loaded: Loaded, loading: float, watch: Watch
+) -> Iterator[Reconstruction | Exception]:
+    """What becomes of photos that are inverted together. loading: each one's share of the seconds that took."""
+    clock = Stopwatch(watch, "load")
+    opened = [attempt(open_photo, path, loaded.kind.image_size) for path in paths]
+    usable = [photo for photo in opened if isinstance(photo, Photo)]
+    rng = torch.Generator().manual_seed(loaded.plan.seed)
+    found = attempt(_inverted, usable, loaded, rng, clock) if usable else []
+    inversions: Iterator[Inversion | Exception]
+    inversions = iter([found] * len(usable) if isinstance(found, Exception) else found)
+    shared = _sum({"load": loading}, clock.seconds(), 1 / max(1, len(usable)))
+    for path, photo in zip(paths, opened, strict=True):
+        if isinstance(photo, Exception):
+            yield photo
+        elif isinstance(inversion := next(inversions), Exception):
+            yield inversion
+        else:
+            yield attempt(_explained, path, photo, inversion, loaded, rng.clone_state(), shared, watch)
 
 
 def facts_of(plan: Plan) -> dict[str, Any]:
