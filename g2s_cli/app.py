@@ -15,7 +15,7 @@ from g2s_cli.commands.relight import relight
 from g2s_cli.commands.rotate import rotate
 from g2s_cli.commands.weights import weights
 from g2s_cli.console import output
-from g2s_cli.errors import G2SError, MemoryShortageError
+from g2s_cli.errors import StoppedError, understood
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -32,12 +32,6 @@ EPILOG = """
 """
 
 
-class Stopped(G2SError):
-    """The user pressed Ctrl-C."""
-
-    exit_code = 130
-
-
 class Verbs(TyperGroup):
     """Typer's group, but Ctrl-C is our error: Typer's own exit code for it changed between versions."""
 
@@ -46,7 +40,7 @@ class Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise Stopped("Stopped; nothing was written.") from None
+            raise StoppedError("Stopped; nothing was written.") from None
 
 
 app = typer.Typer(
@@ -82,22 +76,7 @@ def main() -> None:
     """Run the command line; never returns."""
     try:
         app(prog_name="g2s")
-    except G2SError as error:
-        output.fail(str(error))
-        sys.exit(error.exit_code)
     except Exception as error:
-        if _is_memory_shortage(error):
-            output.fail("The memory ran out. Close other programs, or use --device cpu.")
-            sys.exit(MemoryShortageError.exit_code)
-        said = (str(error).splitlines() or [""])[0].rstrip(".")
-        where = "" if output.verbose else " Run it again with -v to see where."
-        output.fail(f"Something failed inside g2s: {type(error).__name__}: {said}.{where}")
-        sys.exit(1)
-
-
-def _is_memory_shortage(error: Exception) -> bool:
-    torch = sys.modules.get("torch")  # not imported for the sake of asking
-    if torch is not None and isinstance(error, torch.OutOfMemoryError):
-        return True
-    # On the CPU torch raises a bare RuntimeError.
-    return isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
+        failure = understood(error, traced=output.verbose)
+        output.fail(str(failure))
+        sys.exit(failure.exit_code)

@@ -63,25 +63,28 @@ class Output:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
     def put_table(self, table: Table) -> None:
-        """The results as a table; as wide as it needs where nobody looks at a terminal."""
-        console = Console(highlight=False, markup=False)
-        if not console.is_terminal:
-            console = Console(highlight=False, markup=False, width=UNSEEN_WIDTH)
-        console.print(table)
+        """The results as a table."""
+        _wide(stderr=False).print(table)
 
-    def fail(self, text: str) -> None:
-        """The last line of a run that failed; with -v, where it failed comes first."""
-        if self.verbose and sys.exc_info()[0] is not None:
-            sys.stderr.write(traceback.format_exc())
+    def show_table(self, table: Table) -> None:
+        """A table for people, unless they asked for quiet."""
+        if not self.quiet:
+            _wide(stderr=True).print(table)
+
+    def fail(self, text: str, error: BaseException | None = None) -> None:
+        """The last line of a run, or of a photo, that failed; with -v, where it failed comes first."""
+        error = error or sys.exception()
+        if self.verbose and error is not None:
+            self.people.print("".join(traceback.format_exception(error)), end="")
         self.people.print(f"g2s: {text}")
 
     @contextmanager
-    def watch(self) -> Iterator[Watch]:
-        """Follow a run: live on a terminal, a line a step elsewhere, not at all when quiet."""
+    def watch(self, *, brief: bool = False) -> Iterator[Watch]:
+        """Follow a run: live on a terminal, a line a step elsewhere, not at all when quiet. brief: no line stays."""
         if self.quiet:
             yield Silent()
             return
-        live = LiveProgress(self.people)
+        live = LiveProgress(self.people, brief=brief)
         with live.bar:
             yield live
             live.finish()
@@ -95,6 +98,12 @@ class Output:
         live = LiveFetching(self.people)
         with live.bar:
             yield live
+
+
+def _wide(*, stderr: bool) -> Console:
+    """A console for tables: as wide as they need where nobody looks at a terminal."""
+    console = Console(stderr=stderr, highlight=False, markup=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, markup=False, width=UNSEEN_WIDTH)
 
 
 class LiveFetching:
@@ -124,9 +133,13 @@ class LiveFetching:
 
 
 class LiveProgress:
-    """A `Watch` for people: a bar with loss and time left for the step at hand, a line for each one done."""
+    """A `Watch` for people: a bar with loss and time left for the step at hand, a line for each one done.
 
-    def __init__(self, console: Console) -> None:
+    brief: the bar alone, for runs of many photos, whose lines are others.
+    """
+
+    def __init__(self, console: Console, *, brief: bool = False) -> None:
+        self.brief = brief
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -154,7 +167,8 @@ class LiveProgress:
 
     def note(self, text: str) -> None:
         """A line above the bar."""
-        self.bar.console.print(f"Note: {text}")
+        if not self.brief:
+            self.bar.console.print(f"Note: {text}")
 
     def finish(self) -> None:
         """Replace the current bar by one line that stays."""
@@ -162,6 +176,8 @@ class LiveProgress:
             return
         self.bar.remove_task(self._task)
         self._task = None
+        if self.brief:
+            return
         seconds = time.perf_counter() - self._started
         steps = f"{self._done} iterations" if self._done != 1 else "1 iteration"
         self.bar.console.print(f"{self._step:<28} {steps:>16}   loss {self._loss:.4f} {seconds:8.1f} s")

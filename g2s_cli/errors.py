@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
+
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
+
 
 class G2SError(Exception):
     """A failure the user can act on.
@@ -40,3 +47,45 @@ class MemoryShortageError(G2SError):
     """The machine or the GPU ran out of memory."""
 
     exit_code = 5
+
+
+class StoppedError(G2SError):
+    """The user pressed Ctrl-C."""
+
+    exit_code = 130
+
+
+class SomeFailedError(G2SError):
+    """Some of many photos failed. Its exit code is theirs where they agree, else 1."""
+
+    def __init__(self, what: str, errors: Sequence[Exception]) -> None:
+        super().__init__(what)
+        codes = {understood(error).exit_code for error in errors}
+        self.exit_code = codes.pop() if len(codes) == 1 else 1
+
+
+def attempt(act: Callable[Given, Made], *arguments: Given.args, **options: Given.kwargs) -> Made | Exception:
+    """What an act makes of its arguments, or why it failed; Ctrl-C is no failure and goes through."""
+    try:
+        return act(*arguments, **options)
+    except Exception as error:
+        return error
+
+
+def understood(error: Exception, *, traced: bool = False) -> G2SError:
+    """Any failure as one with a sentence and an exit code. traced: whether the user sees already where it was."""
+    if isinstance(error, G2SError):
+        return error
+    if _is_memory_shortage(error):
+        return MemoryShortageError("The memory ran out.", "Close other programs, or use --device cpu.")
+    said = (str(error).splitlines() or [""])[0].rstrip(".")
+    remedy = "" if traced else "Run it again with -v to see where."
+    return G2SError(f"Something failed inside g2s: {type(error).__name__}: {said}.", remedy)
+
+
+def _is_memory_shortage(error: Exception) -> bool:
+    torch = sys.modules.get("torch")  # not imported for the sake of asking
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return True
+    # On the CPU torch raises a bare RuntimeError.
+    return isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)

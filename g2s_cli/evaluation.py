@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -74,27 +73,30 @@ def evaluate(
     pairs: Sequence[Pair],
     category: Category,
     folder: Path,
-    run: Callable[[Path], Reconstruction],
+    run: Callable[[Sequence[Path]], Iterator[Reconstruction | Exception]],
     settings: Mapping[str, object],
 ) -> Iterator[Row]:
     """Score photos one after the other. Those that `folder` has a row of already are not run again.
 
-    settings: what a row depends on; a folder that was begun with other ones is refused with a UsageError.
-    A sheet's worth of pictures is kept of every photo, so that the worst can be shown at the end.
+    run: makes the reconstructions of photos, in their order; the first that is none is raised. settings: what a row
+    depends on; a folder that was begun with other ones is refused with a UsageError. A sheet's worth of pictures is
+    kept of every photo, so that the worst can be shown at the end.
     """
     folder.mkdir(parents=True, exist_ok=True)
     done = _resumed(folder, settings)
+    results = run([pair.photo for pair in pairs if pair.photo.name not in done])
     for pair in pairs:
         row = done.get(pair.photo.name)
         if row is None:
             truth = read_truth(pair.depth, category.frame_share, category.working_size)
-            start = time.perf_counter()
-            made = run(pair.photo)
-            seconds = time.perf_counter() - start
+            made = next(results)
+            if isinstance(made, Exception):
+                raise made
+            facts = {"inversion_psnr_db": made.report["inversion_psnr_db"], "seconds": made.report["seconds"]["total"]}
             depth = photo_depth(made, render(made.factors, made.camera))
             there = ~depth.isnan()
             figures = score(depth.nan_to_num(VIEW_FAR), there, truth)
-            row = Row(pair.photo.name, **figures, inversion_psnr_db=made.report["inversion_psnr_db"], seconds=seconds)
+            row = Row(pair.photo.name, **figures, **facts)
             (folder / "pictures").mkdir(exist_ok=True)
             _strip(made, depth, truth).save(folder / "pictures" / f"{pair.photo.stem}.png")
             with (folder / ROWS).open("a") as file:

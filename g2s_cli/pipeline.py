@@ -7,126 +7,37 @@ Every arrow is a value. `relight` and `rotate` need only what the result folder 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli import __version__
-from g2s_cli.errors import UsageError, WeightsError
-from g2s_cli.method.cycles import Guides, Means, fit, fresh_nets, trained_nets
+from g2s_cli.errors import UsageError, attempt
+from g2s_cli.loading import Background, Loaded, Machine, Plan, Weights, first_nets, fitted, load, load_gan, projector_of
+from g2s_cli.method.cycles import fit
 from g2s_cli.method.frame import Frame
-from g2s_cli.method.inversion import InversionSettings, invert
-from g2s_cli.method.losses import DiscriminatorDistance, perceptual_distance
+from g2s_cli.method.inversion import Inversion, InversionSettings, invert
 from g2s_cli.method.masks import find_object, mask_by_features
 from g2s_cli.method.metrics import psnr
-from g2s_cli.method.model import FactorNets
-from g2s_cli.method.parsing import Parser, parser_of
-from g2s_cli.method.progress import Clock, Silent, Watch
-from g2s_cli.method.sampling import LightPrior, ViewPrior
-from g2s_cli.method.stages import Asked, EncoderProjector, LinearProjector, Projector, Target
-from g2s_cli.nets.discriminator import Discriminator
-from g2s_cli.nets.offset import OffsetEncoder
-from g2s_cli.nets.parsing import ParsingNet
-from g2s_cli.nets.stylegan2 import Generator
+from g2s_cli.method.progress import Silent, Stopwatch, Watch
+from g2s_cli.method.stages import Asked, EncoderProjector, Projector, Target
 from g2s_cli.opening.placing import Wanted
-from g2s_cli.photo import open_photo
+from g2s_cli.photo import Photo, open_photo
 from g2s_cli.result import Reconstruction, object_mask, picture
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.render import render, warped_mask
-from g2s_cli.zoo.catalog import Category, Part, Preset, Symmetry, load_category
-from g2s_cli.zoo.importers import check_gan, parser_for, read_latent, read_part
+from g2s_cli.zoo.catalog import Category, Part, Symmetry, load_category
+from g2s_cli.zoo.importers import read_latent
 from g2s_cli.zoo.sources import Sources, obtain
-from g2s_cli.zoo.store import load_tensors, part_of, sha256_of
+from g2s_cli.zoo.store import sha256_of
 
-Background = Literal["keep", "remove"]
 By = Literal["mesh", "gan"]  # rendered from the shape, or projected through the generator
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where arithmetic runs, and in what precision the convolutions do."""
-
-    device: torch.device
-    dtype: torch.dtype
-
-    @classmethod
-    def named(cls, name: str) -> Machine:
-        """A machine for a device name; "auto" is the GPU if there is one. Raises UsageError if there is not."""
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            device = torch.device(name)
-            torch.empty(1, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise UsageError(f"There is no device {name!r} here.", "Use --device cpu.") from error
-        if device.type == "cuda":
-            return cls(device, torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32)
-        # Only where the CPU multiplies bfloat16 itself is it faster than float32.
-        native = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return cls(device, torch.bfloat16 if native else torch.float32)
-
-
-@dataclass(frozen=True)
-class Gan:
-    """A category's generator and discriminator."""
-
-    generator: Generator
-    discriminator: Discriminator
-
-    @cached_property
-    def parser(self) -> Parser:
-        """What finds the object in generated images. Made when first asked for: it takes 64 images."""
-        return parser_of(self.generator)
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A category's files for one run: where each lies. gan_file: the user's own GAN instead of the category's."""
-
-    files: dict[Part, Path]
-    gan_file: Path | None = None
-
-    @classmethod
-    def of(cls, kind: Category, effort: Preset, sources: Sources, gan: Path | None = None) -> Weights:
-        """What a preset needs, fetched where it is not here. A GAN of the user's own goes without trained networks."""
-        needed = [part for part in kind.needs(effort) if gan is None or part not in {"gan", "networks"}]
-        return cls(obtain(kind, needed, sources, welcome=kind.welcomes), gan)
-
-    def tensors(self, part: Part) -> dict[str, Tensor]:
-        """A part's tensors; none if the run has no such part."""
-        return load_tensors(self.files[part]) if part in self.files else {}
-
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of every file, for the report."""
-        files = dict(self.files) | ({"gan": self.gan_file} if self.gan_file else {})
-        return {part: sha256_of(path) for part, path in files.items()}
-
-
-def load_gan(weights: Weights, machine: Machine) -> Gan:
-    """The GAN of a run, ready on the machine. Raises WeightsError."""
-    if weights.gan_file is None:
-        tensors = weights.tensors("gan")
-    else:
-        part, tensors = read_part(weights.gan_file)
-        if part != "gan":
-            raise WeightsError(f"{weights.gan_file} is no GAN but {part}.", "Name a StyleGAN2 checkpoint.")
-    generator, discriminator = check_gan({name: tensor.float() for name, tensor in tensors.items()})
-    generator = generator.to(machine.device).with_dtype(machine.dtype)
-    discriminator = discriminator.to(machine.device).with_dtype(machine.dtype)
-    return Gan(generator, discriminator)
-
-
-def load_parser(kind: Category, weights: Weights, machine: Machine) -> ParsingNet | None:
-    """The category's parsing network, ready on the machine; None if it is not here. Raises WeightsError."""
-    if "parsing" not in weights.files:
-        return None
-    return parser_for(kind, weights.tensors("parsing"), weights.files["parsing"]).to(machine.device)
+TOGETHER = 16  # photos that share the inversion's candidates; with 16 these cost each next to nothing
 
 
 def reconstruct(
@@ -155,76 +66,134 @@ def reconstruct(
     latent: a file with w of the photo, instead of searching for it. sources: where missing weights come from. The same
     seed on the same machine gives the same result. Raises `g2s_cli.errors.G2SError` for anything the user can mend.
     """
-    kind = load_category(category or ("own" if gan else "synface"))
-    effort = kind.preset(preset) if iterations is None else kind.preset(preset).at_most(iterations)
-    effort = effort if background is None else replace(effort, masked=background == "remove")
-    machine, watch = Machine.named(device), watch or Silent()
-    torch.manual_seed(seed)  # fresh networks draw their weights from the global generator
-    rng = torch.Generator().manual_seed(seed)
-    clock = Clock(watch)
+    machine = Machine.named(device)
+    plan = Plan.of(
+        category=category,
+        preset=preset,
+        iterations=iterations,
+        symmetry=symmetry,
+        background=background,
+        gan=gan,
+        latent=latent,
+        sources=sources,
+        seed=seed,
+        wanted=wanted,
+    )
+    [made] = reconstruct_each([Path(photo)], plan, machine, watch)
+    if isinstance(made, Exception):
+        raise made
+    return made
 
-    weights = Weights.of(kind, effort, sources or Sources.of_environment(), Path(gan).resolve() if gan else None)
-    model = load_gan(weights, machine)
-    net = load_parser(kind, weights, machine)
-    kind = _fitted(kind, model.generator)
-    frame = Frame(kind.frame_share, kind.working_size)
-    shown = open_photo(Path(photo), kind.image_size, kind.align, wanted)
-    target_image = shown.image.to(machine.device)
-    distance = DiscriminatorDistance(model.discriminator)
-    perceptual = perceptual_distance(model.discriminator, machine.device)
-    known = read_latent(Path(latent), model.generator.latent_size) if latent else None
-    settings = InversionSettings(0 if latent else effort.invert, candidates=effort.candidates)
-    found = invert(target_image, model.generator, distance, settings, rng, clock, known)
-    image = frame(target_image[None])[0]
-    given = None if shown.mask is None else frame(shown.mask.to(machine.device)[None, None])[0, 0]
+
+def reconstruct_each(
+    photos: Sequence[Path], plan: Plan, machine: Machine, watch: Watch | None = None
+) -> Iterator[Reconstruction | Exception]:
+    """What becomes of each photo, in order: its reconstruction, or what went wrong with it and with it alone.
+
+    The category is loaded once. Where inversion is most of the work, photos are inverted some at a time, which is
+    faster; all else is done one by one. No result depends on its company (docs/decisions/0011-many-photos.md).
+    Raises WeightsError for what no photo could be reconstructed with.
+    """
+    loaded, watch = load(plan, machine), watch or Silent()
+    together = 1 if plan.effort.refines else min(TOGETHER, loaded.gan.generator.at_once)
+    for first in range(0, len(photos), together):
+        yield from _side_by_side(photos[first : first + together], loaded, loaded.seconds / len(photos), watch)
+
+
+def _side_by_side(
+    paths: Sequence[Path], loaded: Loaded, loading: float, watch: Watch
+) -> Iterator[Reconstruction | Exception]:
+    """What becomes of photos that are inverted together. loading: each one's share of the seconds that took."""
+    clock = Stopwatch(watch, "load")
+    kind, wanted = loaded.kind, loaded.plan.wanted
+    opened = [attempt(open_photo, path, kind.image_size, kind.align, wanted) for path in paths]
+    usable = [photo for photo in opened if isinstance(photo, Photo)]
+    rng = torch.Generator().manual_seed(loaded.plan.seed)
+    found = attempt(_inverted, usable, loaded, rng, clock) if usable else []
+    inversions: Iterator[Inversion | Exception]
+    inversions = iter([found] * len(usable) if isinstance(found, Exception) else found)
+    shared = _sum({"load": loading}, clock.seconds(), 1 / max(1, len(usable)))
+    for path, photo in zip(paths, opened, strict=True):
+        if isinstance(photo, Exception):
+            yield photo
+        elif isinstance(inversion := next(inversions), Exception):
+            yield inversion
+        else:
+            yield attempt(_explained, path, photo, inversion, loaded, rng.clone_state(), shared, watch)
+
+
+def facts_of(plan: Plan) -> dict[str, Any]:
+    """What results depend on beside their photos and the machine, as their reports state it. Raises WeightsError."""
+    return {"g2s": __version__} | plan.facts
+
+
+def _inverted(photos: Sequence[Photo], loaded: Loaded, rng: torch.Generator, watch: Watch) -> list[Inversion]:
+    """Latents of photos, or what the one file that the plan names says of the one photo."""
+    plan, generator = loaded.plan, loaded.gan.generator
+    known = read_latent(plan.latent, generator.latent_size)[None] if plan.latent else None
+    settings = InversionSettings(0 if plan.latent else plan.effort.invert, candidates=plan.effort.candidates)
+    images = torch.stack([photo.image for photo in photos]).to(loaded.machine.device)
+    return invert(images, generator, loaded.guides.distance, settings, rng, watch, known)
+
+
+def _explained(
+    path: Path,
+    photo: Photo,
+    found: Inversion,
+    loaded: Loaded,
+    rng: torch.Generator,
+    shared: dict[str, float],
+    watch: Watch,
+) -> Reconstruction:
+    """One photo's factors, and all that its result says. shared: its part of the seconds before."""
+    plan, kind, gan, frame, device = loaded.plan, loaded.kind, loaded.gan, loaded.frame, loaded.machine.device
+    clock = Stopwatch(watch, "load")
+    torch.manual_seed(plan.seed)  # fresh networks draw their weights from the global generator
+    image = frame(photo.image.to(device)[None])[0]
+    given = None if photo.mask is None else frame(photo.mask.to(device)[None, None])[0, 0]
     seen = find_object(
-        image, kind, net, lambda: mask_by_features(found.latent, model.generator, model.parser, frame), given
+        image, kind, loaded.parsing, lambda: mask_by_features(found.latent, gan.generator, gan.parser, frame), given
     )
     mask = seen.whole
-    counted = mask if effort.masked else torch.ones_like(mask)
+    counted = mask if plan.effort.masked else torch.ones_like(mask)
     target = Target(image * counted, counted, found.latent, frame)
 
-    views, lights, means = _priors(kind, weights)
-    nets, projector = _start(kind, effort, model, weights, means, machine)
-    guides = Guides(distance, perceptual, views, lights, seen.parser if effort.masked else None)
-    chosen = symmetry or effort.symmetry
-    factors = fit(nets, projector, model.generator, target, seen.core, kind, effort, chosen, guides, rng, clock)
+    nets, projector = first_nets(loaded)
+    guides, effort = replace(loaded.guides, parser=seen.parser if plan.effort.masked else None), plan.effort
+    factors = fit(nets, projector, gan.generator, target, seen.core, kind, effort, plan.symmetry, guides, rng, clock)
 
     rebuilt = render(factors, nets.camera).image
-    warnings = [*shown.warnings, *_warnings(found.psnr_db, found.strangeness, kind), *seen.notes]
+    warnings = [*photo.warnings, *_warnings(found.psnr_db, found.strangeness, kind), *seen.notes]
     for sentence in warnings:
         watch.note(sentence)
-    report = {
-        "g2s": __version__,
-        "torch": torch.__version__,
-        "photo": shown.name,
-        "photo_notes": list(shown.notes),
-        "alignment": shown.alignment,
-        "category": kind.name,
-        "preset": preset,
-        "iterations_at_most": iterations,
-        "symmetry": chosen,
-        "mask": seen.by,
-        "background": "remove" if effort.masked else "keep",
-        "seed": seed,
-        "device": str(machine.device),
-        "arithmetic": str(machine.dtype).removeprefix("torch."),
-        "perceptual": perceptual.name,
-        "weights": weights.hashes(),
-        "gan_file": str(weights.gan_file) if weights.gan_file else None,
-        "seconds": clock.seconds(),
-        "inversion_psnr_db": round(found.psnr_db, 2),
-        "inversion_feature_distance": round(found.feature_distance, 4),
-        "inversion_strangeness": round(found.strangeness, 3),
-        "reconstruction_psnr_db": round(psnr(rebuilt * mask, image * mask), 2),
-        "warnings": warnings,
-    }
+    report = (
+        {"g2s": __version__}
+        | plan.facts
+        | {
+            "torch": torch.__version__,
+            "photo": photo.name,
+            "photo_sha256": sha256_of(path),
+            "photo_notes": list(photo.notes),
+            "alignment": photo.alignment,
+            "mask": seen.by,
+            "device": str(device),
+            "arithmetic": str(loaded.machine.dtype).removeprefix("torch."),
+            "perceptual": guides.perceptual.name,
+            "gan_file": str(plan.weights.gan_file) if plan.weights.gan_file else None,
+            "seconds": _rounded(_sum(shared, clock.seconds())),
+            "inversion_psnr_db": round(found.psnr_db, 2),
+            "inversion_feature_distance": round(found.feature_distance, 4),
+            "inversion_strangeness": round(found.strangeness, 3),
+            "reconstruction_psnr_db": round(psnr(rebuilt * mask, image * mask), 2),
+            "warnings": warnings,
+        }
+    )
     return Reconstruction(
         category=kind.name,
         photo=image.cpu(),
-        aligned=shown.aligned,
-        placement=shown.placement,
-        original=shown.original,
+        aligned=photo.aligned,
+        placement=photo.placement,
+        original=photo.original,
         inverted=frame(found.image[None])[0].cpu(),
         mask=mask.cpu(),
         factors=factors.to("cpu"),
@@ -269,9 +238,9 @@ def _shown(made: Reconstruction, variants: Sequence[Factors], by: By, device: st
     own_gan = Path(made.report["gan_file"]) if made.report.get("gan_file") else None
     weights = Weights(obtain(kind, needed, Sources.of_environment()), own_gan)
     gan = load_gan(weights, machine)
-    kind = _fitted(kind, gan.generator)
+    kind = fitted(kind, gan.generator)
     frame = Frame(kind.frame_share, kind.working_size)
-    projector = _projector_of(made, kind, gan, weights, machine)
+    projector = projector_of(made, kind, gan, weights, machine)
     mask = object_mask(made)
     masks = torch.stack([warped_mask(mask, factors, made.camera) for factors in variants]).round()
     pseudo = torch.stack([render(factors, made.camera).image for factors in variants]) * masks[:, None]
@@ -292,81 +261,11 @@ def _asked(
     return Asked(*(tensor.to(machine.device) for tensor in tensors))
 
 
-def _fitted(kind: Category, generator: Generator) -> Category:
-    """The category for a GAN's own picture size, which the file decides; the relief is no larger than the picture."""
-    if generator.size == kind.image_size:
-        return kind
-    return replace(kind, image_size=generator.size, working_size=min(kind.working_size, generator.size))
-
-
-def _start(
-    kind: Category, effort: Preset, gan: Gan, weights: Weights, means: Means, machine: Machine
-) -> tuple[FactorNets, Projector]:
-    """The networks a preset begins with, and what will follow its views and lights."""
-    tensors = weights.tensors("networks")
-    if not tensors and (effort.trained or effort.follow == "linear"):
-        untrained = [name for name, other in kind.presets.items() if not other.trained and other.follow == "encoder"]
-        remedy = f"Use --preset {untrained[0]}." if untrained else "Use --category own, which needs none."
-        raise UsageError(f"This preset of {kind.name} begins from networks trained with its own GAN.", remedy)
-    nets = trained_nets(tensors, kind, means) if effort.trained else fresh_nets(kind, means)
-    if nets.camera.size != nets.depth.size:
-        raise WeightsError(
-            f"The networks of {kind.name} are for {nets.depth.size} px, its model.toml for {nets.camera.size} px.",
-            f"Fetch both from one place: g2s weights pull {kind.name}",
-        )
-    if effort.follow == "linear":
-        projector: Projector = LinearProjector(_directions(tensors, gan).to(machine.device))
-    else:
-        state = part_of(tensors, "netEnc")
-        size, latent_size = kind.working_size, gan.generator.latent_size
-        encoder = OffsetEncoder.from_state(state) if state else OffsetEncoder(size, latent_size)
-        if encoder.latent_size != latent_size:
-            raise WeightsError(
-                f"The networks of {kind.name} are for a GAN with latents of {encoder.latent_size} numbers; "
-                f"this one's have {latent_size}.",
-                "Import the networks that were trained with this GAN, or use a preset that starts from the ellipsoid.",
-            )
-        projector = _encoder_projector(kind, gan, encoder.to(machine.device), machine)
-    return nets.to(machine.device, machine.dtype), projector
-
-
-def _projector_of(made: Reconstruction, kind: Category, gan: Gan, weights: Weights, machine: Machine) -> Projector:
-    """What a finished run followed views and lights with: its own encoder, or the category's directions."""
-    if made.offset_net:
-        encoder = OffsetEncoder.from_state(made.offset_net).to(machine.device)
-        return _encoder_projector(kind, gan, encoder, machine)
-    return LinearProjector(_directions(weights.tensors("networks"), gan).to(machine.device))
-
-
-def _directions(tensors: dict[str, Tensor], gan: Gan) -> Float[Tensor, "4 d"]:
-    """The category's directions in W. Raises WeightsError if it has none, or another GAN's."""
-    directions = tensors.get("directions")
-    if directions is None or directions.shape[1] != gan.generator.latent_size:
-        raise WeightsError(
-            "The category's networks know no directions in this GAN's latent space.", "Use --preset paper."
-        )
-    return directions
-
-
-def _encoder_projector(kind: Category, gan: Gan, encoder: OffsetEncoder, machine: Machine) -> EncoderProjector:
-    return EncoderProjector(gan.generator.mapping, encoder, kind.offset_depth, kind.offset_relative, machine.dtype)
-
-
 def _encoder_state(projector: Projector) -> dict[str, Tensor]:
     """The offset encoder's weights, where there is one of the photo's own."""
     if not isinstance(projector, EncoderProjector):
         return {}
     return {name: tensor.detach().cpu() for name, tensor in projector.encoder.state_dict().items()}
-
-
-def _priors(kind: Category, weights: Weights) -> tuple[ViewPrior, LightPrior, Means]:
-    """Views and lights that step 2 draws, and the means that V and L are relative to."""
-    stated, lit = weights.tensors("views"), weights.tensors("lights")
-    mean = stated["mean"].flatten() if stated else torch.tensor(kind.view_mean)
-    covariance = stated["cov"] if stated else torch.tensor(kind.view_covariance)
-    views = ViewPrior(mean, covariance, kind.yaw_stretch)
-    lights = LightPrior(kind.lights.x, kind.lights.y, kind.lights.diffuse, kind.lights.alpha)
-    return views, lights, Means(mean, lit["mean"].flatten() if lit else torch.zeros(4))
 
 
 def _warnings(psnr_db: float, strangeness: float, kind: Category) -> list[str]:
@@ -379,3 +278,13 @@ def _warnings(psnr_db: float, strangeness: float, kind: Category) -> list[str]:
             "Expect a shape of that picture rather than of yours."
         )
     return said
+
+
+def _sum(spent: dict[str, float], more: dict[str, float], share: float = 1.0) -> dict[str, float]:
+    """Seconds a step, with a share of what more was spent on each."""
+    return {step: spent.get(step, 0.0) + share * more.get(step, 0.0) for step in spent | more}
+
+
+def _rounded(spent: dict[str, float]) -> dict[str, float]:
+    """Seconds a step, and in all, for the report."""
+    return {step: round(seconds, 2) for step, seconds in (spent | {"total": sum(spent.values())}).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Verbose
 from g2s_cli.console import output
+from g2s_cli.errors import StoppedError
 
 if TYPE_CHECKING:
     from g2s_cli.result import Reconstruction
@@ -41,12 +43,12 @@ def evaluate(
 
     from rich.table import Table
 
-    from g2s_cli import pipeline
     from g2s_cli.evaluation import baselines, evaluate, write_report
+    from g2s_cli.loading import Machine, Plan
     from g2s_cli.opening.placing import Wanted
+    from g2s_cli.pipeline import reconstruct_each
     from g2s_cli.truth import pairs_in
     from g2s_cli.zoo.sources import Sources, category_from, obtain
-    from g2s_cli.zoo.store import sha256_of
 
     sources = Sources.of_environment(hub_repo)
     kind = category_from(category, sources)
@@ -54,34 +56,38 @@ def evaluate(
     pairs = pairs_in(data)[:limit]
     trivial = baselines(pairs, kind)
     with output.fetching() as fetching:
-        files = obtain(kind, needed, sources, fetching, kind.welcomes)
-
-    def run(photo: Path) -> Reconstruction:
-        return pipeline.reconstruct(
-            photo,
-            category=kind.name,
-            preset=preset,
-            iterations=iterations,
-            sources=sources,
-            seed=seed,
-            device=device,
-            wanted=Wanted(align=False),  # the true depth lies where the photo has it
-        )
-
+        obtain(kind, needed, sources, fetching, kind.welcomes)
+    plan = Plan.of(
+        category=kind.name,
+        preset=preset,
+        iterations=iterations,
+        sources=sources,
+        seed=seed,
+        wanted=Wanted(align=False),  # the true depth lies where the photo has it
+    )
+    machine = Machine.named(device)
     settings = {
         "category": kind.name,
         "preset": preset,
         "iterations_at_most": iterations,
         "seed": seed,
-        "weights": {part: sha256_of(path) for part, path in files.items()},
+        "weights": plan.weights.hashes(),
     }
     rows = []
-    for row in evaluate(pairs, kind, out, run, settings):
-        rows.append(row)
-        output.say(
-            f"{len(rows)}/{len(pairs)}  {row.image}  SIDE {row.side_e2:.3f}e-2  MAD {row.mad_deg:.2f}°  "
-            f"coverage {row.coverage:.3f}  inversion {row.inversion_psnr_db:.1f} dB  {row.seconds:.0f} s"
-        )
+    try:
+        with output.watch(brief=True) as watch:
+
+            def run(photos: Sequence[Path]) -> Iterator[Reconstruction | Exception]:
+                return reconstruct_each(photos, plan, machine, watch)
+
+            for row in evaluate(pairs, kind, out, run, settings):
+                rows.append(row)
+                output.say(
+                    f"{len(rows)}/{len(pairs)}  {row.image}  SIDE {row.side_e2:.3f}e-2  MAD {row.mad_deg:.2f}°  "
+                    f"coverage {row.coverage:.3f}  inversion {row.inversion_psnr_db:.1f} dB  {row.seconds:.0f} s"
+                )
+    except KeyboardInterrupt:
+        raise StoppedError(f"Stopped after {len(rows)} of {len(pairs)} photos. The same command goes on.") from None
     summary = write_report(rows, trivial, out, settings)
     if as_json:
         output.put_json(summary)

@@ -1,4 +1,4 @@
-"""g2s reconstruct: a photo → a result folder."""
+"""g2s reconstruct: a photo → a result folder; many photos → a folder of result folders."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from g2s_cli.commands.many import jobs_of, reconstruct_many
 from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Verbose, named_file, read_crop
 from g2s_cli.console import output
 
@@ -21,8 +22,11 @@ KEY_FILES = ("mesh.glb", "mesh.obj", "reconstruction.png", "report.json")
 
 
 def reconstruct(
-    photo: Annotated[
-        Path, typer.Argument(metavar="PHOTO", help="An image of one object of the category; - reads stdin.")
+    photos: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PHOTO...", help="Images of one object of the category each, or folders of such; - reads stdin."
+        ),
     ],
     category: Annotated[
         str | None, typer.Option("--category", "-c", help="What the photo shows.", show_default="synface")
@@ -62,7 +66,9 @@ def reconstruct(
     hub_repo: HubRepo = "",
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same result.", min=0)] = 0,
     device: Device = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing result folder.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a result folder; of many, those of other photos or options.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -72,11 +78,16 @@ def reconstruct(
     In categories of faces the photo is turned, scaled and cropped so that the face lies where the GAN has faces. A
     small square picture counts as cropped already. What was done is in report.json under "alignment".
 
+    Several photos, or a folder of them, are done in one run, which is faster: each gets a folder in FOLDER, named after
+    it. One's failure does not stop the others; run again, those that are finished are kept. The exit code is that of
+    the failures, or 1 where they differ.
+
     Example: g2s reconstruct face.png --category synface -o out/
     """
     output.set(quiet=quiet, verbose=verbose)
 
     from g2s_cli import pipeline
+    from g2s_cli.loading import Machine, Plan
     from g2s_cli.opening.placing import Wanted
     from g2s_cli.photo import open_photo
     from g2s_cli.result import check_target, write_result
@@ -87,11 +98,30 @@ def reconstruct(
     kind = category_from(category or ("own" if gan else "synface"), sources)
     needed = kind.needs(kind.preset(preset))
     wanted = Wanted(not no_align, face, read_crop(crop) if crop else None, mask).check()
+    many = len(photos) > 1 or photos[0].is_dir()
+    command = shlex.join(("g2s", *sys.argv[1:]))
+    needed = [part for part in needed if not gan or part not in {"gan", "networks"}]
+    if many:
+        jobs = jobs_of(photos, out, latent, mask)
+        with output.fetching() as fetching:
+            obtain(kind, needed, sources, fetching, kind.welcomes)
+        plan = Plan.of(
+            category=kind.name,
+            preset=preset,
+            iterations=iterations,
+            symmetry=symmetry,
+            background=background,
+            gan=gan,
+            sources=sources,
+            seed=seed,
+            wanted=wanted,
+        )
+        reconstruct_many(jobs, out, plan, Machine.named(device), command, overwrite=overwrite, as_json=as_json)
+        return
     check_target(out, overwrite=overwrite)
-    with named_file(photo) as file:
+    with named_file(photos[0]) as file:
         open_photo(file, kind.image_size, kind.align, wanted)
         with output.fetching() as fetching:
-            needed = [part for part in needed if not gan or part not in {"gan", "networks"}]
             obtain(kind, needed, sources, fetching, kind.welcomes)
         with output.watch() as watch:
             made = pipeline.reconstruct(
@@ -109,7 +139,7 @@ def reconstruct(
                 watch=watch,
                 wanted=wanted,
             )
-    made = replace(made, report={"command": shlex.join(("g2s", *sys.argv[1:]))} | made.report)
+    made = replace(made, report={"command": command} | made.report)
     write_result(made, out, overwrite=overwrite)
 
     paths = {name: str(out / name) for name in KEY_FILES}

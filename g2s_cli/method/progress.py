@@ -33,12 +33,12 @@ class Silent:
         """Ignore."""
 
 
-class Clock:
-    """A watch that passes everything on and keeps the seconds each step took."""
+class Stopwatch:
+    """A watch that passes everything on and keeps the seconds each step took; `first` is the one under way."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, first: str) -> None:
         self.watch = watch
-        self.started = [("load", time.perf_counter())]
+        self.started = [(first, time.perf_counter())]
 
     def begin(self, step: str, total: int) -> None:
         """A step starts, so the one before is over."""
@@ -54,9 +54,9 @@ class Clock:
         self.watch.note(text)
 
     def seconds(self) -> dict[str, float]:
-        """Seconds a step, summed over cycles, up to now; and in all."""
+        """Seconds a step, summed over cycles, up to now."""
         ends = [start for _, start in self.started[1:]] + [time.perf_counter()]
         spent: dict[str, float] = {}
         for (step, start), end in zip(self.started, ends, strict=True):
-            spent[step] = round(spent.get(step, 0.0) + end - start, 2)
-        return spent | {"total": round(ends[-1] - self.started[0][1], 2)}
+            spent[step] = spent.get(step, 0.0) + end - start
+        return spent

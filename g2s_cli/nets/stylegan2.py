@@ -16,7 +16,7 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu, linear
+from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu, linear, pad
 
 from g2s_cli.nets.resample import blur, image_up, phases
 from g2s_cli.nets.rosinality import State, equalised, levels, take, take_blur
@@ -24,6 +24,7 @@ from g2s_cli.nets.rosinality import State, equalised, levels, take, take_blur
 SLOPE = 0.2
 GAIN = math.sqrt(2.0)  # of the activation; leaky_relu(x) √2 = leaky_relu(√2 x), so it moves into weights
 MAPPING_RATE = 0.01  # learning-rate multiplier of the mapping network, the same in every released model
+LEAST_ROWS = 16  # of a matrix product that styles are made with
 MOST_PIXELS = 1 << 20  # of pictures made at once: 64 of 128 px, 4 of 512
 EPSILON = 1e-8
 
@@ -63,7 +64,18 @@ class Style(nn.Module):
 
     def forward(self, w: Float[Tensor, "b d"]) -> Float[Tensor, "b c"]:
         """Scales."""
-        return linear(w, self.weight, self.bias)
+        return steady_linear(w, self.weight, self.bias)
+
+
+def steady_linear(
+    rows: Float[Tensor, "b i"], weight: Float[Tensor, "o i"], bias: Float[Tensor, o] | None = None
+) -> Float[Tensor, "b o"]:
+    """A linear layer that rounds a row alike in batches of any size up to LEAST_ROWS.
+
+    BLAS has other kernels, which round otherwise, for one row and for a few. The convolutions have not.
+    """
+    missing = max(0, LEAST_ROWS - len(rows))
+    return linear(pad(rows, (0, 0, 0, missing)), weight, bias)[: len(rows)]
 
 
 class StyledConv(nn.Module):
@@ -103,7 +115,7 @@ class StyledConv(nn.Module):
     def forward(self, maps: Float[Tensor, "b i h w"], w: Float[Tensor, "b d"]) -> Float[Tensor, "b o s s"]:
         """Scale, convolve, demodulate, add noise and bias, activate."""
         style = self.style(w)
-        demodulation = (style.square() @ self.energy.T + EPSILON / GAIN**2).rsqrt()
+        demodulation = (steady_linear(style.square(), self.energy) + EPSILON / GAIN**2).rsqrt()
         maps = maps * style.to(maps.dtype)[:, :, None, None]
         if self.blur_kernel is None:
             maps = conv2d(maps, self.weight, padding=1)

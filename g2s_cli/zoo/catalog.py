@@ -136,6 +136,11 @@ class Preset:
         )
 
     @property
+    def refines(self) -> bool:
+        """Whether the shape is fitted to the photo (step 3), which takes far longer than all before."""
+        return any(stage.shape for stage in self.stages)
+
+    @property
     def trained(self) -> bool:
         """Whether it begins from the category's jointly trained networks."""
         return self.start == "networks"

@@ -6,8 +6,10 @@ import io
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from g2s_cli.console import LiveProgress, Output
+from g2s_cli.errors import attempt
 from g2s_cli.method.progress import Watch
 
 
@@ -59,3 +61,31 @@ def test_a_watch_that_a_failure_cuts_short_leaves_no_line_for_the_step(capsys: p
         watch.begin("albedo", 30)
         raise KeyboardInterrupt
     assert capsys.readouterr().err.strip() == ""
+
+
+def test_a_brief_watch_leaves_no_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with Output().watch(brief=True) as watch:
+        run(watch)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_tables_for_people_go_to_stderr_unless_they_asked_for_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    table, output = Table("photo", "folder", box=None), Output()
+    table.add_row("a" * 100, "b" * 100)
+    output.show_table(table)
+    stdout, stderr = capsys.readouterr()
+    assert stdout == ""
+    assert stderr.splitlines()[1].split() == ["a" * 100, "b" * 100]
+    output.set(quiet=True, verbose=False)
+    output.show_table(table)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_verbose_shows_where_an_error_that_is_over_came_from(capsys: pytest.CaptureFixture[str]) -> None:
+    error, output = attempt(int, "twelve"), Output()
+    for verbose in (False, True):
+        output.set(quiet=True, verbose=verbose)
+        output.fail("a.png failed.", error)
+        stderr = capsys.readouterr().err
+        assert stderr.splitlines()[-1] == "g2s: a.png failed."
+        assert ("Traceback" in stderr and "twelve" in stderr) == verbose

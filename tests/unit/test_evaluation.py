@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.errors import G2SError, ImageError, UsageError
 from g2s_cli.evaluation import Row, baselines, evaluate, score, summarised, write_report
 from g2s_cli.result import Reconstruction, depth_code
 from g2s_cli.scene.render import render
@@ -21,6 +21,7 @@ from g2s_cli.zoo.catalog import load_category
 
 SETTINGS = {"preset": "fast", "seed": 0}
 Make = Callable[..., Reconstruction]
+Run = Callable[[Sequence[Path]], Iterator[Reconstruction | Exception]]
 
 
 @pytest.fixture
@@ -39,15 +40,16 @@ def data(make: Make, tmp_path: Path) -> list[Pair]:
 
 
 @pytest.fixture
-def run(make: Make) -> Callable[[Path], Reconstruction]:
-    def run(photo: Path) -> Reconstruction:
-        made = make(64, int(photo.name[0]))
-        return replace(made, report=made.report | {"inversion_psnr_db": 30.0})
+def run(make: Make) -> Run:
+    def run(photos: Sequence[Path]) -> Iterator[Reconstruction | Exception]:
+        for photo in photos:
+            made = make(64, int(photo.name[0]))
+            yield replace(made, report=made.report | {"inversion_psnr_db": 30.0, "seconds": {"total": 2.5}})
 
     return run
 
 
-def test_the_truth_itself_scores_best(data: list[Pair], run: Callable, tmp_path: Path) -> None:
+def test_the_truth_itself_scores_best(data: list[Pair], run: Run, tmp_path: Path) -> None:
     rows = list(evaluate(data, load_category("synface"), tmp_path / "out", run, SETTINGS))
     assert [row.image for row in rows] == ["0_image.png", "1_image.png", "2_image.png"]
     for row in rows[:2]:
@@ -58,25 +60,31 @@ def test_the_truth_itself_scores_best(data: list[Pair], run: Callable, tmp_path:
     assert rows[2].mad_deg > rows[0].mad_deg + 1
 
 
-def test_a_stopped_evaluation_goes_on(data: list[Pair], run: Callable, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), ImageError("1_image.png is damaged.")])
+def test_a_stopped_evaluation_goes_on(data: list[Pair], run: Run, tmp_path: Path, stop: BaseException) -> None:
     seen = []
 
-    def noted(photo: Path) -> Reconstruction:
-        seen.append(photo.name)
-        if len(seen) == 2:
-            raise KeyboardInterrupt
-        return run(photo)
+    def noted(photos: Sequence[Path]) -> Iterator[Reconstruction | Exception]:
+        for photo, made in zip(photos, run(photos), strict=True):
+            seen.append(photo.name)
+            if len(seen) == 2 and isinstance(stop, Exception):
+                yield stop
+            elif len(seen) == 2:
+                raise stop
+            else:
+                yield made
 
     category, out = load_category("synface"), tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(type(stop)):
         list(evaluate(data, category, out, noted, SETTINGS))
     rows = list(evaluate(data, category, out, noted, SETTINGS))
     assert seen == ["0_image.png", "1_image.png", "1_image.png", "2_image.png"]
+    assert [row.seconds for row in rows] == [2.5] * 3
     assert list(evaluate(data, category, out, noted, SETTINGS)) == rows
     assert len(seen) == 4
 
 
-def test_folders_of_something_else_are_refused(data: list[Pair], run: Callable, tmp_path: Path) -> None:
+def test_folders_of_something_else_are_refused(data: list[Pair], run: Run, tmp_path: Path) -> None:
     category, out = load_category("synface"), tmp_path / "out"
     list(evaluate(data[:1], category, out, run, SETTINGS))
     with pytest.raises(UsageError, match="begun with other settings"):
@@ -88,7 +96,7 @@ def test_folders_of_something_else_are_refused(data: list[Pair], run: Callable, 
         list(evaluate(data, category, tmp_path / "data", run, SETTINGS))
 
 
-def test_the_report(data: list[Pair], run: Callable, tmp_path: Path) -> None:
+def test_the_report(data: list[Pair], run: Run, tmp_path: Path) -> None:
     category, out = load_category("synface"), tmp_path / "out"
     rows = list(evaluate(data, category, out, run, SETTINGS))
     summary = write_report(rows, baselines(data, category), out, SETTINGS)

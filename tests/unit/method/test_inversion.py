@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from g2s_cli.method import inversion
 from g2s_cli.method.inversion import InversionSettings, LatentCloud, invert, random_latents
 from g2s_cli.method.losses import DiscriminatorDistance
 from g2s_cli.method.metrics import psnr
@@ -37,7 +38,7 @@ def test_a_face_of_the_gan_comes_back(generator: Generator, distance: Discrimina
     photo = generator(latents[1:])[0].clamp(-1, 1)
     diary = Diary()
     settings = InversionSettings(iterations=36, candidates=64, rate=0.1, features=0.3)
-    found = invert(photo, generator, distance, settings, seeded(0), diary)
+    [found] = invert(photo[None], generator, distance, settings, seeded(0), diary)
     assert found.psnr_db > 30
     assert found.psnr_db == pytest.approx(psnr(found.image, photo))
     torch.testing.assert_close(generator(found.latent[None])[0].clamp(-1, 1), found.image)
@@ -54,14 +55,17 @@ def test_it_starts_at_the_nearest_candidate(
     candidates = random_latents(generator, 6, seeded(3))
     photo = generator(candidates[4:5])[0]
     still = InversionSettings(iterations=0, candidates=6)
-    found = invert(photo, generator, distance, still, seeded(3), Silent())
+    [found] = invert(photo[None], generator, distance, still, seeded(3), Silent())
     torch.testing.assert_close(found.latent, candidates[4])
     assert found.feature_distance < 1e-5
 
 
 def test_the_same_seed_finds_the_same(generator: Generator, distance: DiscriminatorDistance, latents: Tensor) -> None:
-    photo, short = generator(latents[:1])[0], InversionSettings(iterations=2, candidates=4)
-    one, again, other = (invert(photo, generator, distance, short, seeded(seed), Silent()).latent for seed in (1, 1, 2))
+    photo, short = generator(latents[:1]), InversionSettings(iterations=2, candidates=4)
+    (one,), (again,), (other,) = (
+        [found.latent for found in invert(photo, generator, distance, short, seeded(seed), Silent())]
+        for seed in (1, 1, 2)
+    )
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
 
@@ -69,7 +73,38 @@ def test_the_same_seed_finds_the_same(generator: Generator, distance: Discrimina
 def test_what_no_face_looks_like_is_found_badly(generator: Generator, distance: DiscriminatorDistance) -> None:
     checks = (torch.arange(64)[:, None] // 4 + torch.arange(64) // 4) % 2 * 2.0 - 1
     settings = InversionSettings(iterations=3, candidates=4)
-    assert invert(checks.expand(3, -1, -1), generator, distance, settings, seeded(0), Silent()).psnr_db < 15
+    [found] = invert(checks.expand(1, 3, -1, -1), generator, distance, settings, seeded(0), Silent())
+    assert found.psnr_db < 15
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 16])
+def test_a_photo_has_the_same_latent_in_any_company(
+    at_once: int,
+    generator: Generator,
+    distance: DiscriminatorDistance,
+    latents: Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inversion, "PIXELS_AT_ONCE", at_once * 64**2)
+    photos = torch.cat((generator(latents).clamp(-1, 1), torch.zeros(1, 3, 64, 64)))
+    settings = InversionSettings(iterations=5, candidates=20)
+    together = invert(photos, generator, distance, settings, seeded(2), Silent())
+    for photo, found in zip(photos, together, strict=True):
+        [alone] = invert(photo[None], generator, distance, settings, seeded(2), Silent())
+        assert (found.latent - alone.latent).abs().max() < 1e-3
+        assert psnr(found.image, alone.image) > 60
+        assert found.psnr_db == pytest.approx(alone.psnr_db, abs=0.01)
+        assert found.feature_distance == pytest.approx(alone.feature_distance, rel=1e-3)
+        assert found.strangeness == pytest.approx(alone.strangeness, rel=1e-3)
+    assert psnr(together[0].image, together[1].image) < 30
+
+
+def test_known_latents_are_where_it_starts(
+    generator: Generator, distance: DiscriminatorDistance, latents: Tensor
+) -> None:
+    still = InversionSettings(iterations=0, candidates=4)
+    found = invert(generator(latents), generator, distance, still, seeded(0), Silent(), latents)
+    assert torch.equal(torch.stack([one.latent for one in found]), latents)
 
 
 def test_the_cloud_of_latents() -> None:

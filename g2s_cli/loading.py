@@ -1,0 +1,289 @@
+"""What a run loads once, whatever the number of its photos: a category's networks, priors and frame on a machine."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from g2s_cli.errors import UsageError, WeightsError
+from g2s_cli.method.cycles import Guides, Means, fresh_nets, trained_nets
+from g2s_cli.method.frame import Frame
+from g2s_cli.method.losses import DiscriminatorDistance, perceptual_distance
+from g2s_cli.method.model import FactorNets
+from g2s_cli.method.parsing import Parser, parser_of
+from g2s_cli.method.sampling import LightPrior, ViewPrior
+from g2s_cli.method.stages import EncoderProjector, LinearProjector, Projector
+from g2s_cli.nets.discriminator import Discriminator
+from g2s_cli.nets.offset import OffsetEncoder
+from g2s_cli.nets.parsing import ParsingNet
+from g2s_cli.nets.stylegan2 import Generator
+from g2s_cli.opening.placing import Wanted
+from g2s_cli.result import Reconstruction
+from g2s_cli.zoo.catalog import Category, Part, Preset, Symmetry, load_category
+from g2s_cli.zoo.importers import check_gan, parser_for, read_part
+from g2s_cli.zoo.sources import Sources, obtain
+from g2s_cli.zoo.store import load_tensors, part_of, sha256_of
+
+Background = Literal["keep", "remove"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where arithmetic runs, and in what precision the convolutions do."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def named(cls, name: str) -> Machine:
+        """A machine for a device name; "auto" is the GPU if there is one. Raises UsageError if there is not."""
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            device = torch.device(name)
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise UsageError(f"There is no device {name!r} here.", "Use --device cpu.") from error
+        if device.type == "cuda":
+            return cls(device, torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32)
+        # Only where the CPU multiplies bfloat16 itself is it faster than float32.
+        native = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return cls(device, torch.bfloat16 if native else torch.float32)
+
+
+@dataclass(frozen=True)
+class Gan:
+    """A category's generator and discriminator."""
+
+    generator: Generator
+    discriminator: Discriminator
+
+    @cached_property
+    def parser(self) -> Parser:
+        """What finds the object in generated images. Made when first asked for: it takes 64 images."""
+        return parser_of(self.generator)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A category's files for one run: where each lies. gan_file: the user's own GAN instead of the category's."""
+
+    files: dict[Part, Path]
+    gan_file: Path | None = None
+
+    @classmethod
+    def of(cls, kind: Category, effort: Preset, sources: Sources, gan: Path | None = None) -> Weights:
+        """What a preset needs, fetched where it is not here. A GAN of the user's own goes without trained networks."""
+        needed = [part for part in kind.needs(effort) if gan is None or part not in {"gan", "networks"}]
+        return cls(obtain(kind, needed, sources, welcome=kind.welcomes), gan)
+
+    def tensors(self, part: Part) -> dict[str, Tensor]:
+        """A part's tensors; none if the run has no such part."""
+        return load_tensors(self.files[part]) if part in self.files else {}
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of every file, for the report. Raises WeightsError if one cannot be read."""
+        files = dict(self.files) | ({"gan": self.gan_file} if self.gan_file else {})
+        try:
+            return {part: sha256_of(path) for part, path in files.items()}
+        except OSError as error:
+            what = f"{error.filename} cannot be read: {error.strerror or error}."
+            raise WeightsError(what, "Check the file.") from error
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked of every photo of a run, and the files it takes; nothing is loaded yet.
+
+    preset: a name; effort: what it means. latent: a file with the one photo's w. wanted: where the object is in each
+    photo.
+    """
+
+    kind: Category
+    preset: str
+    effort: Preset
+    iterations: int | None
+    symmetry: Symmetry
+    latent: Path | None
+    seed: int
+    weights: Weights
+    wanted: Wanted
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        category: str | None = None,
+        preset: str = "fast",
+        iterations: int | None = None,
+        symmetry: Symmetry | None = None,
+        background: Background | None = None,
+        gan: Path | str | None = None,
+        latent: Path | str | None = None,
+        sources: Sources | None = None,
+        seed: int = 0,
+        wanted: Wanted | None = None,
+    ) -> Plan:
+        """A plan from what `pipeline.reconstruct` takes. Fetches the files that are not here. Raises G2SError."""
+        kind = load_category(category or ("own" if gan else "synface"))
+        effort = kind.preset(preset) if iterations is None else kind.preset(preset).at_most(iterations)
+        effort = effort if background is None else replace(effort, masked=background == "remove")
+        weights = Weights.of(kind, effort, sources or Sources.of_environment(), Path(gan).resolve() if gan else None)
+        file = Path(latent) if latent else None
+        chosen = symmetry or effort.symmetry
+        return cls(kind, preset, effort, iterations, chosen, file, seed, weights, (wanted or Wanted()).check())
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What a result depends on beside its photo and the machine, for the report. Raises WeightsError."""
+        return {
+            "category": self.kind.name,
+            "preset": self.preset,
+            "iterations_at_most": self.iterations,
+            "symmetry": self.symmetry,
+            "background": "remove" if self.effort.masked else "keep",
+            "wanted": {
+                "align": self.wanted.align,
+                "face": self.wanted.face,
+                "crop": list(self.wanted.crop) if self.wanted.crop else None,
+                "mask": str(self.wanted.mask) if self.wanted.mask else None,
+            },
+            "seed": self.seed,
+            "latent_sha256": sha256_of(self.latent) if self.latent else None,
+            "weights": self.weights.hashes(),
+        }
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A category made ready on a machine. It serves any number of photos, and none of them changes it.
+
+    kind: the plan's, but with the GAN's own picture size. networks: the tensors of the jointly trained ones, if the
+    preset has use for them. parsing: what finds the object in a photo; None if that is not here. seconds: what loading
+    took.
+    """
+
+    plan: Plan
+    machine: Machine
+    kind: Category
+    gan: Gan
+    frame: Frame
+    guides: Guides
+    means: Means
+    networks: dict[str, Tensor]
+    parsing: ParsingNet | None
+    seconds: float
+
+
+def load(plan: Plan, machine: Machine) -> Loaded:
+    """Read a plan's files and make everything ready. Raises WeightsError."""
+    begun = time.perf_counter()
+    gan = load_gan(plan.weights, machine)
+    kind = fitted(plan.kind, gan.generator)
+    views, lights, means = _priors(kind, plan.weights)
+    distance = DiscriminatorDistance(gan.discriminator)
+    perceptual = perceptual_distance(gan.discriminator, machine.device)
+    guides = Guides(distance, perceptual, views, lights, None)  # each photo's own mask says what parses its samples
+    frame = Frame(kind.frame_share, kind.working_size)
+    networks = plan.weights.tensors("networks")
+    parsing = load_parser(kind, plan.weights, machine)
+    return Loaded(plan, machine, kind, gan, frame, guides, means, networks, parsing, time.perf_counter() - begun)
+
+
+def first_nets(loaded: Loaded) -> tuple[FactorNets, Projector]:
+    """The networks a preset begins with, one photo's to change, and what will follow its views and lights.
+
+    Those that nobody trained draw their weights from torch's global generator.
+    """
+    kind, effort, tensors = loaded.kind, loaded.plan.effort, loaded.networks
+    if not tensors and (effort.trained or effort.follow == "linear"):
+        untrained = [name for name, other in kind.presets.items() if not other.trained and other.follow == "encoder"]
+        remedy = f"Use --preset {untrained[0]}." if untrained else "Use --category own, which needs none."
+        raise UsageError(f"This preset of {kind.name} begins from networks trained with its own GAN.", remedy)
+    nets = trained_nets(tensors, kind, loaded.means) if effort.trained else fresh_nets(kind, loaded.means)
+    if nets.camera.size != nets.depth.size:
+        raise WeightsError(
+            f"The networks of {kind.name} are for {nets.depth.size} px, its model.toml for {nets.camera.size} px.",
+            f"Fetch both from one place: g2s weights pull {kind.name}",
+        )
+    if effort.follow == "linear":
+        projector: Projector = LinearProjector(_directions(tensors, loaded.gan).to(loaded.machine.device))
+    else:
+        state = part_of(tensors, "netEnc")
+        size, latent_size = kind.working_size, loaded.gan.generator.latent_size
+        encoder = OffsetEncoder.from_state(state) if state else OffsetEncoder(size, latent_size)
+        if encoder.latent_size != latent_size:
+            raise WeightsError(
+                f"The networks of {kind.name} are for a GAN with latents of {encoder.latent_size} numbers; "
+                f"this one's have {latent_size}.",
+                "Import the networks that were trained with this GAN, or use a preset that starts from the ellipsoid.",
+            )
+        projector = _encoder_projector(kind, loaded.gan, encoder.to(loaded.machine.device), loaded.machine)
+    return nets.to(loaded.machine.device, loaded.machine.dtype), projector
+
+
+def load_gan(weights: Weights, machine: Machine) -> Gan:
+    """The GAN of a run, ready on the machine. Raises WeightsError."""
+    if weights.gan_file is None:
+        tensors = weights.tensors("gan")
+    else:
+        part, tensors = read_part(weights.gan_file)
+        if part != "gan":
+            raise WeightsError(f"{weights.gan_file} is no GAN but {part}.", "Name a StyleGAN2 checkpoint.")
+    generator, discriminator = check_gan({name: tensor.float() for name, tensor in tensors.items()})
+    generator = generator.to(machine.device).with_dtype(machine.dtype)
+    discriminator = discriminator.to(machine.device).with_dtype(machine.dtype)
+    return Gan(generator, discriminator)
+
+
+def load_parser(kind: Category, weights: Weights, machine: Machine) -> ParsingNet | None:
+    """The category's parsing network, ready on the machine; None if it is not here. Raises WeightsError."""
+    if "parsing" not in weights.files:
+        return None
+    return parser_for(kind, weights.tensors("parsing"), weights.files["parsing"]).to(machine.device)
+
+
+def fitted(kind: Category, generator: Generator) -> Category:
+    """The category for a GAN's own picture size, which the file decides; the relief is no larger than the picture."""
+    if generator.size == kind.image_size:
+        return kind
+    return replace(kind, image_size=generator.size, working_size=min(kind.working_size, generator.size))
+
+
+def projector_of(made: Reconstruction, kind: Category, gan: Gan, weights: Weights, machine: Machine) -> Projector:
+    """What a finished run followed views and lights with: its own encoder, or the category's directions."""
+    if made.offset_net:
+        encoder = OffsetEncoder.from_state(made.offset_net).to(machine.device)
+        return _encoder_projector(kind, gan, encoder, machine)
+    return LinearProjector(_directions(weights.tensors("networks"), gan).to(machine.device))
+
+
+def _directions(tensors: dict[str, Tensor], gan: Gan) -> Float[Tensor, "4 d"]:
+    """The category's directions in W. Raises WeightsError if it has none, or another GAN's."""
+    directions = tensors.get("directions")
+    if directions is None or directions.shape[1] != gan.generator.latent_size:
+        raise WeightsError(
+            "The category's networks know no directions in this GAN's latent space.", "Use --preset paper."
+        )
+    return directions
+
+
+def _encoder_projector(kind: Category, gan: Gan, encoder: OffsetEncoder, machine: Machine) -> EncoderProjector:
+    return EncoderProjector(gan.generator.mapping, encoder, kind.offset_depth, kind.offset_relative, machine.dtype)
+
+
+def _priors(kind: Category, weights: Weights) -> tuple[ViewPrior, LightPrior, Means]:
+    """Views and lights that step 2 draws, and the means that V and L are relative to."""
+    stated, lit = weights.tensors("views"), weights.tensors("lights")
+    mean = stated["mean"].flatten() if stated else torch.tensor(kind.view_mean)
+    covariance = stated["cov"] if stated else torch.tensor(kind.view_covariance)
+    views = ViewPrior(mean, covariance, kind.yaw_stretch)
+    lights = LightPrior(kind.lights.x, kind.lights.y, kind.lights.diffuse, kind.lights.alpha)
+    return views, lights, Means(mean, lit["mean"].flatten() if lit else torch.zeros(4))

@@ -1,0 +1,192 @@
+"""Many photos in one run: which they are, where each result goes, and what became of each.
+
+Each photo's result is a folder of its own, and whole as soon as it is there. A run that was stopped is taken up again
+by the same command: what it finished is recognised by the photo's bytes and by what was asked, and kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from g2s_cli.errors import G2SError, ImageError, UsageError, attempt, understood
+from g2s_cli.opening.upright import FORMATS
+from g2s_cli.result import REPORT, STATE, Reconstruction, check_target, write_result
+from g2s_cli.zoo.store import replacing, sha256_of
+
+SUMMARY = "g2s-summary.json"
+HEIF = {".heic", ".heif"}  # Pillow knows them once it has been taught to
+FIGURES = ("inversion_psnr_db", "reconstruction_psnr_db", "warnings")
+
+Facts = Mapping[str, object]
+State = Literal["made", "kept", "failed"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A photo, and the folder its result goes to."""
+
+    photo: Path
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a photo: made now or kept from an earlier run, with its report, or failed with an error."""
+
+    job: Job
+    state: State
+    report: dict[str, Any]
+    error: Exception | None = None
+
+
+def photos_named(arguments: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The photos that files and folders name, each once, and a note on what was left out.
+
+    A folder stands for the images in it, in natural order; hidden files and folders in it are passed over. Raises
+    UsageError for a folder without any.
+    """
+    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS} | HEIF
+    photos: dict[Path, Path] = {}
+    notes = []
+    for argument in arguments:
+        named = [argument]
+        if argument.is_dir():
+            try:
+                files = [path for path in argument.iterdir() if path.is_file() and not path.name.startswith(".")]
+            except OSError as error:
+                raise UsageError(f"{argument} cannot be read: {error.strerror}.", "Allow it, or name files.") from error
+            named = sorted((path for path in files if path.suffix.lower() in suffixes), key=_natural)
+            if not named:
+                raise UsageError(f"{argument} has no images.", "Name a folder with JPEG or PNG files, or the files.")
+            if others := sorted(set(files) - set(named), key=_natural):
+                notes.append(f"Not taken for photos: {', '.join(str(path) for path in others)}.")
+        for path in named:
+            if photos.setdefault(path.resolve(), path) is not path:
+                notes.append(f"{path} is named more than once, and taken once.")
+    return list(photos.values()), notes
+
+
+def jobs_for(photos: Sequence[Path], out: Path) -> list[Job]:
+    """A folder in `out` for each photo, named after its stem; of equal stems the later ones end in -2, -3, ...
+
+    Raises UsageError if `out` cannot be a folder of results.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file.", "Name a folder with -o.")
+    if (out / STATE).is_file():
+        raise UsageError(f"{out} is the result of one photo.", "Name another folder with -o for those of many.")
+    # Stems that differ in case alone would be one folder on some disks.
+    stems = {_stem(photo).casefold() for photo in photos}
+    taken, jobs = {SUMMARY}, []
+    for photo in photos:
+        name, number = _stem(photo), 1
+        while name.casefold() in taken or (number > 1 and name.casefold() in stems):
+            number += 1
+            name = f"{_stem(photo)}-{number}"
+        taken.add(name.casefold())
+        jobs.append(Job(photo, out / name))
+    return jobs
+
+
+def kept(job: Job, facts: Facts) -> Outcome | None:
+    """The outcome of a job that an earlier run finished: the same photo's bytes, asked for the same. None: no result.
+
+    Raises UsageError if its folder holds the result of something else, G2SError if that is damaged.
+    """
+    if not (job.folder / STATE).is_file():
+        return None
+    try:
+        photo = sha256_of(job.photo)
+    except OSError as error:
+        raise ImageError(f"{job.photo} cannot be read: {error.strerror or error}.", "Check the path.") from error
+    try:
+        report = json.loads((job.folder / REPORT).read_text())
+        said = {name: report.get(name) for name in ("photo_sha256", *facts)}
+    except (OSError, ValueError, AttributeError) as error:
+        raise G2SError(f"{job.folder} is damaged: its {REPORT} cannot be read.", "Add --overwrite.") from error
+    differing = [name for name, value in facts.items() if said[name] != value]
+    if said["photo_sha256"] != photo:
+        differing = ["photo"]
+    if differing:
+        what = f"{job.folder} was made with another {' and '.join(differing).replace('_', ' ')}."
+        raise UsageError(what, "Add --overwrite to replace it, or name another folder with -o.")
+    return Outcome(job, "kept", report)
+
+
+def run_all(
+    jobs: Sequence[Job],
+    facts: Facts,
+    run: Callable[[Sequence[Path]], Iterator[Reconstruction | Exception]],
+    *,
+    command: str,
+    overwrite: bool,
+) -> Iterator[Outcome]:
+    """Do jobs; what became of each as soon as it is known, first those that need no work.
+
+    facts: what results depend on beside their photos. run: makes the reconstructions of photos, in their order; it is
+    not called if none are left. overwrite: replace what was made of another photo or asked for otherwise.
+    """
+    left = []
+    for job in jobs:
+        before = attempt(kept, job, facts)
+        if isinstance(before, Outcome):
+            yield before
+            continue
+        refused = None if overwrite else before
+        refused = refused or attempt(check_target, job.folder, overwrite=overwrite)
+        if refused:
+            yield Outcome(job, "failed", {}, refused)
+        else:
+            left.append(job)
+    if not left:
+        return
+    for job, made in zip(left, run([job.photo for job in left]), strict=True):
+        if isinstance(made, Exception):
+            yield Outcome(job, "failed", {}, made)
+            continue
+        told = replace(made, report={"command": command} | made.report)
+        error = attempt(write_result, told, job.folder, overwrite=overwrite)
+        yield Outcome(job, "failed", {}, error) if error else Outcome(job, "made", told.report)
+
+
+def summary_of(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """All outcomes as one document."""
+    return {
+        "photos": [_facts_of(outcome) for outcome in outcomes],
+        **{state: sum(one.state == state for one in outcomes) for state in ("made", "kept", "failed")},
+    }
+
+
+def write_summary(summary: Mapping[str, object], out: Path) -> None:
+    """Write the summary into the folder of results, in one move. Raises G2SError if the disk refuses."""
+    try:
+        with replacing(out / SUMMARY) as temporary:
+            temporary.write_text(json.dumps(summary, indent=2) + "\n")
+    except OSError as error:
+        raise G2SError(f"{out / SUMMARY} cannot be written: {error.strerror or error}.", "Free space.") from error
+
+
+def _facts_of(outcome: Outcome) -> dict[str, Any]:
+    told: dict[str, Any] = {"photo": str(outcome.job.photo), "folder": str(outcome.job.folder), "state": outcome.state}
+    if outcome.error:
+        failure = understood(outcome.error, traced=True)
+        return told | {"error": str(failure), "exit_code": failure.exit_code}
+    seconds = {"seconds": outcome.report["seconds"]["total"]} if outcome.state == "made" else {}
+    return told | {name: outcome.report[name] for name in FIGURES} | seconds
+
+
+def _stem(photo: Path) -> str:
+    """A file's name without its ending, and without dots that would make it a hidden folder or none."""
+    return photo.stem.strip(".") or photo.name.strip(".")
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """A key that puts img2 before img10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name.casefold())]

@@ -1,0 +1,38 @@
+"""Failures as values, and what the failures of many photos add up to."""
+
+from __future__ import annotations
+
+import pytest
+
+from g2s_cli.errors import ImageError, SomeFailedError, UsageError, WeightsError, attempt, understood
+
+
+def test_a_failure_is_a_value_and_ctrl_c_is_none() -> None:
+    assert attempt(int, "12", base=3) == 5
+    assert isinstance(attempt(int, "x"), ValueError)
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        attempt(interrupted)
+
+
+def test_what_g2s_says_itself_stays_as_it_is() -> None:
+    error = ImageError("a.png is damaged.", "Copy it again.")
+    assert understood(error) is error
+    assert "Run it again with -v" in str(understood(KeyError("x")))
+    assert "Run it again" not in str(understood(KeyError("x"), traced=True))
+
+
+@pytest.mark.parametrize(
+    ("errors", "code"),
+    [
+        ([ImageError(""), ImageError("")], 3),
+        ([MemoryError()], 5),
+        ([ImageError(""), WeightsError("")], 1),
+        ([UsageError(""), ZeroDivisionError()], 1),
+    ],
+)
+def test_the_exit_code_of_many_is_theirs_where_they_agree(errors: list[Exception], code: int) -> None:
+    assert SomeFailedError("Some failed.", errors).exit_code == code

@@ -1,0 +1,72 @@
+"""Photos together are what they are alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from g2s_cli import reconstruct
+from g2s_cli.errors import ImageError
+from g2s_cli.loading import Machine, Plan
+from g2s_cli.method.metrics import psnr
+from g2s_cli.pipeline import facts_of, reconstruct_each
+from g2s_cli.result import Reconstruction
+from g2s_cli.zoo.store import sha256_of
+
+FACE = Path(__file__).parent.parent / "data" / "face.png"
+QUICK = {"preset": "fast", "iterations": 4, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A face, something that is no photo, and the face mirrored."""
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "broken.png").write_text("no photo")
+    with Image.open(FACE) as face:
+        ImageOps.mirror(face).save(folder / "mirrored.png")
+    return [FACE, folder / "broken.png", folder / "mirrored.png"]
+
+
+@pytest.fixture(scope="module")
+def together(photos: list[Path]) -> list[Reconstruction | Exception]:
+    return list(reconstruct_each(photos, Plan.of(**QUICK), Machine.named("cpu")))
+
+
+def test_one_unusable_photo_is_its_own_failure_alone(
+    together: list[Reconstruction | Exception], photos: list[Path]
+) -> None:
+    face, broken, mirrored = together
+    assert isinstance(broken, ImageError)
+    assert [one.report["photo"] for one in (face, mirrored)] == ["face.png", "mirrored.png"]
+    assert [one.report["photo_sha256"] for one in (face, mirrored)] == [sha256_of(photos[0]), sha256_of(photos[2])]
+    with pytest.raises(ImageError):
+        reconstruct(photos[1], **QUICK, device="cpu")
+
+
+@pytest.mark.parametrize("index", [0, 2])
+def test_together_as_alone(together: list[Reconstruction | Exception], photos: list[Path], index: int) -> None:
+    one, alone = together[index], reconstruct(photos[index], **QUICK, device="cpu")
+    assert psnr(one.inverted, alone.inverted) > 45
+    assert psnr(one.factors.albedo, alone.factors.albedo) > 45
+    assert (one.factors.depth - alone.factors.depth).abs().max() < 2e-3
+    torch.testing.assert_close(one.factors.light, alone.factors.light, rtol=0, atol=0.02)
+    assert one.report.keys() == alone.report.keys()
+    assert one.report.items() >= facts_of(Plan.of(**QUICK)).items()
+
+
+def test_what_amplifies_rounding_is_done_one_by_one_and_the_same_to_the_bit(photos: list[Path]) -> None:
+    options, machine = {"preset": "paper", "iterations": 1, "seed": 5}, Machine.named("cpu")
+    made = list(reconstruct_each([photos[2], FACE], Plan.of(**options), machine))[1]
+    [alone] = reconstruct_each([FACE], Plan.of(**options), machine)
+    assert torch.equal(made.factors.depth, alone.factors.depth)
+    assert torch.equal(made.factors.albedo, alone.factors.albedo)
+    assert all(torch.equal(tensor, alone.offset_net[name]) for name, tensor in made.offset_net.items())
+
+
+def test_seconds_are_a_photos_share(together: list[Reconstruction | Exception]) -> None:
+    spent = [one.report["seconds"] for one in together if isinstance(one, Reconstruction)]
+    assert spent[0]["invert"] == spent[1]["invert"]
+    assert all(sum(one.values()) == pytest.approx(2 * one["total"], abs=0.1) for one in spent)
