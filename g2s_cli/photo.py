@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from g2s_cli.errors import ImageError
 
 LEAST_SIDE, MOST_SIDE = 16, 8192
+MOST_ALIGNED = 2048  # pixels a side of the crop that textures are made from
 
 # Still pictures that cameras and editors write. Pillow knows more, but opening a PostScript file would run
 # Ghostscript on it.
@@ -25,12 +26,14 @@ FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 class Photo:
     """The user's photo as the GAN would have made it.
 
-    name: the file's name. image: in [-1, 1], square, at the GAN's size. notes: what was done to it, one
-    sentence fragment each, for the report.
+    name: the file's name. image: in [-1, 1], square, at the GAN's size. aligned: the same square at the photo's own
+    resolution, from the GAN's size to 2048 pixels a side. notes: what was done to it, one sentence fragment each,
+    for the report.
     """
 
     name: str
     image: Float[Tensor, "3 s s"]
+    aligned: UInt8[np.ndarray, "n n 3"]
     notes: tuple[str, ...]
 
 
@@ -53,12 +56,18 @@ def open_photo(path: Path, size: int) -> Photo:
         notes.append(f"cropped to the middle square, {side}x{side} of {_measures(picture)}")
     if side != size:
         notes.append(f"{'resized' if side > size else 'enlarged'} from {side}x{side} to {size}x{size}")
+    square = picture.crop((left, top, left + side, top + side))
+    image = torch.from_numpy(_resized(square, size)).permute(2, 0, 1).float() / 127.5 - 1
+    aligned = _resized(square, min(max(side, size), MOST_ALIGNED))
+    return Photo(path.name, image, aligned, tuple(notes))
+
+
+def _resized(square: Image.Image, size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """A square picture at `size` pixels a side."""
     # A box filter is the exact area average when whole pixels fall together; Pillow's bicubic widens its
     # support when it shrinks, so the other factors do not alias either.
-    method = Image.Resampling.BOX if side % size == 0 else Image.Resampling.BICUBIC
-    square = picture.resize((size, size), method, box=(left, top, left + side, top + side))
-    image = torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 127.5 - 1
-    return Photo(path.name, image, tuple(notes))
+    method = Image.Resampling.BOX if square.width % size == 0 else Image.Resampling.BICUBIC
+    return np.array(square.resize((size, size), method))
 
 
 def _read(path: Path, notes: list[str]) -> Image.Image:

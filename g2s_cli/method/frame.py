@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from g2s_cli.scene.resample import middle
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -18,12 +20,11 @@ class Frame:
 
     def __call__(self, pictures: Float[Tensor, "b c s s"]) -> Float[Tensor, "b c t t"]:
         """Crop pictures or masks, and average areas; where there are too few pixels, interpolate."""
-        whole = pictures.shape[-1]
-        side = round(self.share * whole)
-        start = (whole - side) // 2
-        middle = pictures[..., start : start + side, start : start + side]
+        kept = middle(pictures.shape[-1], self.share)
+        cropped = pictures[..., kept, kept]
+        side = cropped.shape[-1]
         if side == self.size:
-            return middle
+            return cropped
         if side < self.size:
-            return interpolate(middle, size=(self.size, self.size), mode="bilinear", align_corners=False)
-        return interpolate(middle, size=(self.size, self.size), mode="area")
+            return interpolate(cropped, size=(self.size, self.size), mode="bilinear", align_corners=False)
+        return interpolate(cropped, size=(self.size, self.size), mode="area")
