@@ -19,6 +19,7 @@ from torch import Tensor
 
 from g2s_cli import __version__
 from g2s_cli.errors import UsageError, WeightsError
+from g2s_cli.meshes import Detail
 from g2s_cli.method.cycles import Guides, Means, fit, fresh_nets, trained_nets
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.inversion import InversionSettings, invert
@@ -33,17 +34,20 @@ from g2s_cli.nets.discriminator import Discriminator
 from g2s_cli.nets.offset import OffsetEncoder
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.photo import open_photo
-from g2s_cli.result import Reconstruction, object_mask, picture
+from g2s_cli.result import Reconstruction, object_mask, surface
 from g2s_cli.scene.camera import turn
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.light import light_from_user
 from g2s_cli.scene.render import render, warped_mask
+from g2s_cli.scene.show import show
+from g2s_cli.scene.texture import lit_by
 from g2s_cli.zoo.catalog import Category, Part, Preset, Symmetry, load_category
 from g2s_cli.zoo.importers import check_gan, read_latent, read_part
 from g2s_cli.zoo.sources import Sources, obtain
 from g2s_cli.zoo.store import load_tensors, part_of, sha256_of
 
 By = Literal["mesh", "gan"]  # rendered from the shape, or projected through the generator
+PICTURE_SIZE = 512
 
 
 @dataclass(frozen=True)
@@ -200,12 +204,14 @@ def reconstruct(
         category=kind.name,
         photo=image.cpu(),
         inverted=frame(found.image[None])[0].cpu(),
+        aligned=shown.aligned,
         mask=mask.cpu(),
         factors=factors.to("cpu"),
         latent=found.latent.cpu(),
         offset_net=_encoder_state(projector),
         camera=nets.camera,
         report=report,
+        frame_share=kind.frame_share,
     )
 
 
@@ -214,13 +220,22 @@ def relight(
     lights: Sequence[tuple[float, float]],
     *,
     by: By = "mesh",
+    size: int | None = None,
     device: str = "auto",
 ) -> list[Float[Tensor, "3 h w"]]:
-    """The object under other lights, each (x, y) as seen in the photo: x to the right, y up, (0, 0) at the camera."""
+    """The object under other lights, each (x, y) as seen in the photo: x to the right, y up, (0, 0) at the camera.
+
+    by: rendered from the shape and the photo's own pixels, at `size` pixels a side, or projected through the GAN at
+    its size. Raises UsageError for a size that goes with the GAN.
+    """
     ambient, diffuse = made.factors.light[0].item(), made.factors.light[1].item()
     view = made.factors.view
     variants = [replace(made.factors, light=light_from_user(x, y, ambient, diffuse, view)) for x, y in lights]
-    return _shown(made, variants, by, device)
+    if by != "mesh":
+        return _projected(made, variants, by, size, device)
+    mesh, texture = surface(made, Detail(), beyond=True)
+    camera = made.camera.resized(size or picture_size(made))
+    return [show(mesh, lit_by(texture, factors, made.camera), view, camera).on_white for factors in variants]
 
 
 def rotate(
@@ -228,19 +243,34 @@ def rotate(
     turns: Sequence[tuple[float, float]],
     *,
     by: By = "mesh",
+    size: int | None = None,
     device: str = "auto",
 ) -> list[Float[Tensor, "3 h w"]]:
-    """The object turned by (yaw, pitch) radians from the photo's view: yaw to the photo's right, pitch upwards."""
-    variants = [replace(made.factors, view=turn(made.factors.view, yaw, pitch)) for yaw, pitch in turns]
-    return _shown(made, variants, by, device)
+    """The object turned by (yaw, pitch) radians from the photo's view: yaw to the photo's right, pitch upwards.
+
+    by, size: as for `relight`.
+    """
+    views = [turn(made.factors.view, yaw, pitch) for yaw, pitch in turns]
+    if by != "mesh":
+        return _projected(made, [replace(made.factors, view=view) for view in views], by, size, device)
+    mesh, texture = surface(made, Detail(), beyond=True)
+    camera = made.camera.resized(size or picture_size(made))
+    return [show(mesh, texture.lit, view, camera).on_white for view in views]
 
 
-def _shown(made: Reconstruction, variants: Sequence[Factors], by: By, device: str) -> list[Float[Tensor, "3 h w"]]:
-    """Renderings of changed factors, or what the GAN makes of them."""
-    if by == "mesh":
-        return [picture(made, factors) for factors in variants]
+def picture_size(made: Reconstruction) -> int:
+    """Pixels a side of pictures whose size nobody named: the photo's, but no more than a screen shows at a glance."""
+    return max(made.camera.size, min(len(made.framed), PICTURE_SIZE))
+
+
+def _projected(
+    made: Reconstruction, variants: Sequence[Factors], by: By, size: int | None, device: str
+) -> list[Float[Tensor, "3 h w"]]:
+    """What the GAN makes of renderings of changed factors."""
     if by != "gan":
         raise UsageError(f"There is no way {by!r} to show a result.", "Use --by mesh or --by gan.")
+    if size is not None:
+        raise UsageError("What the GAN paints has the GAN's own size.", "Use --size with --by mesh.")
     machine, kind = Machine.named(device), load_category(made.category)
     needed: list[Part] = [] if made.report.get("gan_file") else ["gan"]
     needed += [] if made.offset_net else ["networks"]

@@ -11,6 +11,7 @@ import torch
 from g2s_cli.result import Reconstruction
 from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.factors import Factors
+from g2s_cli.scene.mesh import to_bytes
 from g2s_cli.scene.render import render, warped_mask
 
 torch.set_num_threads(1)
@@ -41,6 +42,7 @@ def made_up(size: int = 64, seed: int = 0) -> Reconstruction:
         category="synface",
         photo=photo,
         inverted=(photo + 0.02 * torch.randn(photo.shape, generator=rng)).clamp(-1, 1),
+        aligned=to_bytes(photo),
         mask=mask,
         factors=factors,
         latent=torch.randn(8, generator=rng),

@@ -10,7 +10,20 @@ from typing import Annotated, Literal
 
 import typer
 
-from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Verbose
+from g2s_cli.commands.options import (
+    Device,
+    HeightMm,
+    HubRepo,
+    Json,
+    MaxFaces,
+    MeshSize,
+    Quiet,
+    Solid,
+    TextureSize,
+    ThicknessMm,
+    Verbose,
+    read_detail,
+)
 from g2s_cli.console import output
 
 Symmetry = Literal["on", "off", "first-stage"]
@@ -39,6 +52,12 @@ def reconstruct(
     latent: Annotated[
         Path | None, typer.Option("--latent", metavar="FILE", help="The photo's w, if you have it: no inversion.")
     ] = None,
+    mesh_size: MeshSize = None,
+    texture_size: TextureSize = None,
+    max_faces: MaxFaces = None,
+    solid: Solid = False,
+    height_mm: HeightMm = 100.0,
+    thickness_mm: ThicknessMm = 3.0,
     hub_repo: HubRepo = "",
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same result.", min=0)] = 0,
     device: Device = "auto",
@@ -59,6 +78,7 @@ def reconstruct(
     from g2s_cli.zoo.sources import Sources, category_from, obtain
 
     # What cannot work is refused here, before weights are read: options, the folder, the photo.
+    detail = read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm)
     sources = Sources.of_environment(hub_repo)
     kind = category_from(category or ("own" if gan else "synface"), sources)
     needed = kind.needs(kind.preset(preset))
@@ -81,9 +101,9 @@ def reconstruct(
             watch=watch,
         )
     made = replace(made, report={"command": shlex.join(("g2s", *sys.argv[1:]))} | made.report)
-    write_result(made, out, overwrite=overwrite)
+    write_result(made, out, overwrite=overwrite, detail=detail)
 
-    paths = {name: str(out / name) for name in KEY_FILES}
+    paths = {name: str(out / name) for name in (*KEY_FILES, *(("mesh.stl", "mesh.ply") if solid else ()))}
     for note in made.report["photo_notes"]:
         output.detail(f"The photo was {note}.")
     report = made.report

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from g2s_cli.commands.frames import write_frames
-from g2s_cli.commands.options import Device, Json, Quiet, ShownBy, Verbose, read_light
+from g2s_cli.commands.options import Device, Json, PictureSize, Quiet, ShownBy, Verbose, read_light
 from g2s_cli.console import output
 from g2s_cli.errors import UsageError
 
@@ -30,6 +30,7 @@ def relight(
         int | None, typer.Option("--frames", min=2, help="Move through the lights in this many pictures.")
     ] = None,
     by: ShownBy = "mesh",
+    size: PictureSize = None,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -58,7 +59,7 @@ def relight(
         factors = read_result(other).factors
         lights.append(user_from_light(factors.light, factors.view))
     path = _path(lights, frames) if frames else lights
-    images = pipeline.relight(made, path, by=by, device=device)
+    images = pipeline.relight(made, path, by=by, size=size, device=device)
     written = write_frames(images, folder, "relight")
     if as_json:
         shown = [{"light": list(at), "file": file} for at, file in zip(path, written, strict=False)]

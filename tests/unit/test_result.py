@@ -22,7 +22,8 @@ from g2s_cli import result
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.result import Reconstruction, built_beside, check_target, read_result, write_result
 
-PICTURES = ["input", "inverted", "mask", "depth", "normal", "albedo", "reconstruction", "texture"]
+PICTURES = ["input", "inverted", "mask", "depth", "normal", "albedo", "reconstruction", "aligned"]
+PICTURES += ["texture", "texture_albedo"]
 OTHERS = [
     "depth.npy",
     "mesh.obj",
