@@ -13,7 +13,7 @@ from numpy import ndarray
 from PIL import Image
 
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.scene.mesh import Mesh, mesh_of, texture_place, to_bytes
+from g2s_cli.scene.mesh import Mesh, in_one_piece, mesh_of, texture_place, to_bytes
 from g2s_cli.scene.solid import closed
 from g2s_cli.scene.texture import Texture
 
@@ -70,21 +70,19 @@ def write_meshes(folder: Path, mesh: Mesh, texture: Texture, detail: Detail) -> 
 
 
 def simplified(mesh: Mesh, max_faces: int) -> Mesh:
-    """A mesh of no more than so many triangles and nearly the same shape. Raises UsageError if there is none."""
-    vertices, faces = _collapsed(mesh.vertices, mesh.faces, max_faces)
+    """A mesh of no more than so many triangles and nearly the same shape, by collapsing edges (Garland, Heckbert 1997).
+
+    Raises UsageError if there is none.
+    """
+    if len(mesh.faces) <= max_faces:
+        return mesh
+    whole = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    fewer = whole.simplify_quadric_decimation(face_count=max_faces)
+    # A collapse may leave a rim that touches itself, or an edge of three triangles.
+    vertices, faces = in_one_piece(np.asarray(fewer.vertices), np.asarray(fewer.faces, dtype=np.int64))
     if not 0 < len(faces) <= max_faces:
         raise _too_few(max_faces)
     return mesh_of(vertices, faces, mesh.camera)
-
-
-def _collapsed(
-    vertices: Float[ndarray, "n 3"], faces: Int[ndarray, "m 3"], count: int
-) -> tuple[Float[ndarray, "k 3"], Int[ndarray, "l 3"]]:
-    """Edges collapsed (Garland and Heckbert 1997) until so many triangles are left, or as few as can be had."""
-    if len(faces) <= count:
-        return vertices, faces
-    fewer = trimesh.Trimesh(vertices, faces, process=False).simplify_quadric_decimation(face_count=count)
-    return np.asarray(fewer.vertices), np.asarray(fewer.faces)
 
 
 def _too_few(max_faces: int) -> UsageError:
@@ -94,15 +92,14 @@ def _too_few(max_faces: int) -> UsageError:
 def simple_body(mesh: Mesh, thickness: float, max_faces: int) -> tuple[Float[ndarray, "v 3"], Int[ndarray, "f 3"]]:
     """A closed relief of no more than so many triangles. Raises UsageError if there is none.
 
-    Flat back and walls need few, so the front may have most. But a finely notched rim leaves walls that collapse no
-    further, and now and then a collapse tears a body open: then the front has to be simpler before it is closed.
+    The front is made simpler and then closed: collapsing the edges of the body itself folds its flat back over.
     """
-    front = max_faces
+    front = max_faces // 2
     while front >= LEAST_FACES:
-        vertices, faces = _collapsed(*closed(simplified(mesh, front), thickness), max_faces)
-        if len(faces) <= max_faces and trimesh.Trimesh(vertices, faces, process=False).is_watertight:
+        vertices, faces = closed(simplified(mesh, front), thickness)
+        if len(faces) <= max_faces:
             return vertices, faces
-        front //= 2
+        front = front * 9 // 10
     raise _too_few(max_faces)
 
 

@@ -184,13 +184,20 @@ def read_result(folder: Path | str) -> Reconstruction:
             offset_net={k.removeprefix(ENCODER): v for k, v in tensors.items() if k.startswith(ENCODER)},
             camera=camera,
             report=json.loads((folder / REPORT).read_text()),
-            # Folders without the aligned crop have the photo in its place, which the relief covers whole.
-            frame_share=float(facts.get("frame_share", 1.0)),
+            frame_share=_read_share(facts),
         )
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise G2SError(
             f"{folder} is damaged: its {STATE}, {REPORT} or {ALIGNED} cannot be read back.", again
         ) from error
+
+
+def _read_share(facts: dict[str, str]) -> float:
+    """How much of the aligned crop the relief covers; where there is none, the photo stands in, covered whole."""
+    share = float(facts.get("frame_share", 1.0))
+    if not 0 < share <= 1:
+        raise ValueError(f"frame_share {share}")
+    return share
 
 
 def _read_aligned(path: Path, photo: Float[Tensor, "3 s s"]) -> UInt8[np.ndarray, "n n 3"]:

@@ -74,18 +74,23 @@ def relief_mesh(relief: Relief) -> Mesh:
     # One corner of three: the rim then lies up to a cell outside the mask's edge, and the surface covers all of it.
     # The grid's triangles turn clockwise as seen from the front; outside, fronts turn counter-clockwise.
     faces = grid_triangles(height, width, torch.device("cpu")).numpy()[:, ::-1]
-    faces = without_pinches(without_curtain(faces[inside[faces].sum(axis=1) >= 1], points))
-    faces = largest_piece(faces)
+    vertices, faces = in_one_piece(points, without_curtain(faces[inside[faces].any(axis=1)], points))
     if len(faces) == 0:
         raise G2SError("The photo's mask leaves no surface to make a mesh of.", "Use a photo that fits the category.")
-    used, faces = np.unique(faces, return_inverse=True)
-    faces = faces.reshape(-1, 3)
-    return mesh_of(smooth_rim(faces, points[used]), faces, camera)
+    return mesh_of(smooth_rim(faces, vertices), faces, camera)
 
 
 def mesh_of(vertices: Float[ndarray, "n 3"], faces: Int[ndarray, "m 3"], camera: Camera) -> Mesh:
     """A mesh with its normals."""
     return Mesh(vertices, faces, vertex_normals(vertices, faces), camera)
+
+
+def in_one_piece(
+    points: Float[ndarray, "n 3"], faces: Int[ndarray, "m 3"]
+) -> tuple[Float[ndarray, "v 3"], Int[ndarray, "f 3"]]:
+    """The vertices and triangles of the largest piece, whose rim nowhere touches itself."""
+    used, faces = np.unique(largest_piece(without_pinches(faces)), return_inverse=True)
+    return points[used], faces.reshape(-1, 3)
 
 
 def mesh_points(mesh: Mesh, view: Float[Tensor, 6]) -> tuple[Float[Tensor, "1 n 3"], Int[Tensor, "m 3"]]:
@@ -112,13 +117,16 @@ def without_curtain(faces: Int[ndarray, "m 3"], points: Float[ndarray, "n 3"]) -
 
 
 def without_pinches(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "k 3"]:
-    """Take away what meets at a point alone, so that the rim never touches itself and walls can stand on it."""
+    """Take away what meets at a point alone, or by threes at an edge: walls can then stand on the whole rim."""
     while len(faces):
-        ends, counts = np.unique(edges(faces)[open_edges(faces)], return_counts=True)
-        pinches = ends[counts > 2]
-        if len(pinches) == 0:
+        which, counts = _edge_ids(faces)
+        bad = (counts[which] > 2).any(axis=1)
+        if not bad.any():
+            ends, rims = np.unique(edges(faces)[counts[which] == 1], return_counts=True)
+            bad = np.isin(faces, ends[rims > 2]).any(axis=1)
+        if not bad.any():
             break
-        faces = faces[~np.isin(faces, pinches).any(axis=1)]
+        faces = faces[~bad]
     return faces
 
 

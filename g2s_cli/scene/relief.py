@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import max_pool2d, pad
 
 from g2s_cli.scene.camera import Camera, back_project, project, to_view
 from g2s_cli.scene.factors import Factors
@@ -16,8 +16,8 @@ from g2s_cli.scene.resample import resampled
 from g2s_cli.scene.surface import held_to_slope
 from g2s_cli.scene.warp import mirrored, sample, to_grid
 
-# Outside the outline the relief recedes no more steeply than a surface that is still seen.
-STEEPEST_DEG = 80.0
+# At the outline and outside the relief recedes no more steeply than this, clear of what is cut away as a curtain.
+STEEPEST_DEG = 75.0
 
 # How far outside the photo a point may land and still have what its edge shows, pixels of the networks'.
 EDGE_PX = 1.0
@@ -56,16 +56,17 @@ def widened(camera: Camera) -> Camera:
 def refine(factors: Factors, outline: Outline, camera: Camera, size: int, *, beyond: bool = False) -> Relief:
     """The relief on a grid of `size` points a side, margin and all.
 
-    The surface inside is the smooth one through the networks' depths. Towards the outline it keeps to the depths
-    inside: those outside belong to something else, and would bend the rim back by a pixel of theirs. beyond: an
-    object that the photo cuts off above or below goes on there, as far as the margin reaches.
+    The surface inside is the smooth one through the networks' depths. At the outline it follows those inside:
+    those outside may belong to something far behind, which would bend the rim back. beyond: an object that the
+    photo cuts off above or below goes on there, as far as the margin reaches.
     """
     wide = widened(camera)
     margin = (wide.size - camera.size) // 2
     depth = pad(factors.depth[None], (margin,) * 4, mode="replicate")[0]
     inside = object_mask(depth, wide, factors, outline, camera, beyond=beyond)
     held = held_to_slope(depth, torch.ones_like(depth, dtype=torch.bool), wide, STEEPEST_DEG)
-    depth = resampled(torch.where(inside >= 0.5, depth, held)[None], size)[0]
+    certain = -max_pool2d(-inside[None], 3, 1, 1)[0] >= 0.5
+    depth = resampled(torch.where(certain, depth, held)[None], size)[0]
     fine = wide.resized(size)
     return Relief(depth, object_mask(depth, fine, factors, outline, camera, beyond=beyond), fine)
 

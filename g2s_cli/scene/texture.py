@@ -60,7 +60,8 @@ def texture_of(
     points, seen_by = points_in_view(relief, factors), camera.resized(pixels)
     grid = to_grid(project(points, seen_by), seen_by)
     shading = _shading(factors, camera, size)
-    shown = _delit(sample(shrunk(photo, pixels)[None], grid, outside="border")[0], shading)
+    shown = sample(shrunk(photo, pixels)[None], grid, outside="border", between="bicubic")[0].clamp(-1, 1)
+    shown = _delit(shown, shading)
     weight = _weight(shown_object, points, relief, factors, camera, mesh)
 
     # The networks paint the background, too.

@@ -124,6 +124,11 @@ def test_squares_that_touch_at_a_corner_are_parted() -> None:
     assert np.array_equal(without_pinches(whole), whole)
 
 
+def test_an_edge_of_three_triangles_goes() -> None:
+    fan = np.array([[0, 1, 2], [1, 0, 3], [0, 1, 4], [2, 1, 5]])
+    assert without_pinches(fan).tolist() == [[2, 1, 5]]
+
+
 def test_pieces_that_touch_at_a_corner_alone_are_two() -> None:
     strip = np.array([[0, 1, 2], [1, 3, 2], [2, 3, 4]])
     assert largest_piece(np.concatenate((strip, [[4, 5, 6]]))).tolist() == strip.tolist()
