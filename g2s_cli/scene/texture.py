@@ -23,13 +23,13 @@ from g2s_cli.scene.warp import mirrored, sample, to_grid
 # Delit colours are divided by no less: in deep shadow there is more noise than colour.
 LEAST_SHADING = 0.2
 # The photo counts not at all where the surface is seen at the first of these cosines, fully from the second on.
-GRAZING, PLAIN = 0.05, 0.2
+GRAZING, PLAIN = 0.08, 0.3
 # How far behind the nearest surface a point is still on it, scene units: the grids' own roughness.
 TOLERANCE = 0.002
 # Visibility is decided at no more pixels than this a side.
 MOST_SEEN_PX = 512
-# From the photo's part to the networks' the texture changes over this share of the picture (1 / 64: a pixel of theirs).
-SEAM_SHARE = 1 / 64
+# From the photo's part to the rest the texture changes over this share of the picture.
+SEAM_SHARE = 1.5 / 64
 
 
 @dataclass(frozen=True)
