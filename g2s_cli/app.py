@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from g2s_cli import __version__
 from g2s_cli.commands.evaluate import evaluate
+from g2s_cli.commands.mesh import mesh
 from g2s_cli.commands.reconstruct import reconstruct
 from g2s_cli.commands.relight import relight
 from g2s_cli.commands.rotate import rotate
@@ -25,6 +26,8 @@ EPILOG = """
   g2s relight out/ --light -0.8,0.3 --light 0.8,0.3 --frames 12
 
   g2s rotate out/ --yaw -20:20
+
+  g2s mesh out/ --max-faces 20000 --solid
 
 [bold]Exit codes[/bold]
 
@@ -51,7 +54,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,
 )
-for verb in (reconstruct, relight, rotate, evaluate):
+for verb in (reconstruct, relight, rotate, mesh, evaluate):
     app.command(no_args_is_help=True)(verb)
 app.add_typer(weights, name="weights", help="Fetch, check, import and publish the weights of categories.")
 

@@ -18,16 +18,15 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, interpolate, max_pool2d
 
 from g2s_cli import pipeline
-from g2s_cli.method.frame import Frame
 from g2s_cli.opening.upright import read_upright
 from g2s_cli.result import Reconstruction, cut_out
 from g2s_cli.scene.camera import back_project, project, to_canonical, to_view
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.placement import Placement
 from g2s_cli.scene.render import RIM_SHARE, render
+from g2s_cli.scene.resample import continued
 from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
 from g2s_cli.scene.warp import sample, to_grid
-from g2s_cli.zoo.catalog import load_category
 
 RAMP_SHARE = 1 / 16  # of the crop: over this a change dies away before an edge beyond which the photo goes on
 STRONGEST = 4.0  # by what a light may multiply or divide a pixel
@@ -98,8 +97,7 @@ class Inside:
         """Of a result. Raises ImageError if its photo cannot be read any more."""
         name = Path(made.report.get("photo", "the photo"))  # for messages
         photo = np.array(read_upright(name, [], made.original))
-        frame = Frame(load_category(made.category).frame_share, made.camera.size)
-        kept, whole = frame.crop(made.aligned), len(made.aligned)
+        kept, whole = made.framed, len(made.aligned)
         placement = made.placement.part((whole - len(kept)) // 2 / whole, len(kept) / whole)
         return cls(photo, torch.from_numpy(kept).permute(2, 0, 1).float() / 255, placement)
 
@@ -182,16 +180,3 @@ def _tinted(inside: Inside, made: Reconstruction, image: Float[Tensor, "3 h w"])
 def _brightness(image: Float[Tensor, "3 h w"]) -> Float[Tensor, "h w"]:
     """From 0 to 1, without what is finer than a GAN gets right twice."""
     return avg_pool2d((image / 2 + 0.5).mean(dim=0)[None], 5, 1, 2, count_include_pad=False)[0]
-
-
-def continued(maps: Float[Tensor, "c h h"], weight: Float[Tensor, "h h"]) -> Float[Tensor, "c h h"]:
-    """Maps where their weight is 1; elsewhere, smoothly, what lies around (pull-push: Gortler et al. 1996, 4.3)."""
-    held = maps * weight
-    size = maps.shape[-1]
-    if size == 1:
-        return held / weight.clamp(min=1e-6)
-    half = (size + 1) // 2
-    share = interpolate(weight[None, None], size=(half, half), mode="area")[0, 0]
-    coarse = interpolate(held[None], size=(half, half), mode="area")[0] / share.clamp(min=1e-6)
-    around = continued(coarse, (2 * share).clamp(max=1))
-    return held + (1 - weight) * interpolate(around[None], size=(size, size), mode="bilinear", align_corners=False)[0]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from PIL import Image
 
 from g2s_cli.errors import G2SError, ImageError, UsageError, attempt, understood
+from g2s_cli.meshes import Detail
 from g2s_cli.opening.upright import FORMATS
 from g2s_cli.result import REPORT, STATE, Reconstruction, check_target, write_result
 from g2s_cli.zoo.store import replacing, sha256_of
@@ -124,6 +125,7 @@ def run_all(
     jobs: Sequence[Job],
     facts: Facts,
     run: Callable[[Sequence[Path]], Iterator[Reconstruction | Exception]],
+    detail: Detail,
     *,
     command: str,
     overwrite: bool,
@@ -131,9 +133,10 @@ def run_all(
     """Do jobs; what became of each as soon as it is known, first those that need no work.
 
     facts: what results depend on beside their photos. run: makes the reconstructions of photos, in their order; it is
-    not called if none are left. overwrite: replace what was made of another photo or asked for otherwise.
+    not called if none are left. detail: how fine their meshes are. overwrite: replace what was made of another photo or
+    asked for otherwise.
     """
-    left = []
+    facts, left = {**facts, "meshes": asdict(detail)}, []
     for job in jobs:
         before = attempt(kept, job, facts)
         if isinstance(before, Outcome):
@@ -151,8 +154,8 @@ def run_all(
         if isinstance(made, Exception):
             yield Outcome(job, "failed", {}, made)
             continue
-        told = replace(made, report={"command": command} | made.report)
-        error = attempt(write_result, told, job.folder, overwrite=overwrite)
+        told = replace(made, report={"command": command, "meshes": facts["meshes"]} | made.report)
+        error = attempt(write_result, told, job.folder, overwrite=overwrite, detail=detail)
         yield Outcome(job, "failed", {}, error) if error else Outcome(job, "made", told.report)
 
 

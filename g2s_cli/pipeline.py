@@ -19,6 +19,7 @@ from torch import Tensor
 from g2s_cli import __version__
 from g2s_cli.errors import UsageError, attempt
 from g2s_cli.loading import Background, Loaded, Machine, Plan, Weights, first_nets, fitted, load, load_gan, projector_of
+from g2s_cli.meshes import Detail
 from g2s_cli.method.cycles import fit
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.inversion import Inversion, InversionSettings, invert
@@ -28,9 +29,11 @@ from g2s_cli.method.progress import Silent, Stopwatch, Watch
 from g2s_cli.method.stages import Asked, EncoderProjector, Projector, Target
 from g2s_cli.opening.placing import Wanted
 from g2s_cli.photo import Photo, open_photo
-from g2s_cli.result import Reconstruction, object_mask, picture
+from g2s_cli.result import Reconstruction, object_mask, picture_size, surface
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.render import render, warped_mask
+from g2s_cli.scene.show import show
+from g2s_cli.scene.texture import lit_by
 from g2s_cli.zoo.catalog import Category, Part, Symmetry, load_category
 from g2s_cli.zoo.importers import read_latent
 from g2s_cli.zoo.sources import Sources, obtain
@@ -201,6 +204,7 @@ def _explained(
         offset_net=_encoder_state(projector),
         camera=nets.camera,
         report=report,
+        frame_share=kind.frame_share,
     )
 
 
@@ -209,10 +213,20 @@ def relight(
     lights: Sequence[tuple[float, float]],
     *,
     by: By = "mesh",
+    size: int | None = None,
     device: str = "auto",
 ) -> list[Float[Tensor, "3 h w"]]:
-    """The object under other lights, each (x, y) as seen in the photo: x to the right, y up, (0, 0) at the camera."""
-    return _shown(made, [made.factors.lit(x, y) for x, y in lights], by, device)
+    """The object under other lights, each (x, y) as seen in the photo: x to the right, y up, (0, 0) at the camera.
+
+    by: rendered from the shape and the photo's own pixels, at `size` pixels a side, or projected through the GAN at
+    its size. Raises UsageError for a size that goes with the GAN.
+    """
+    variants = [made.factors.lit(x, y) for x, y in lights]
+    if by != "mesh":
+        return _projected(made, variants, by, size, device)
+    mesh, texture = surface(made, Detail(), beyond=True)
+    view, camera = made.factors.view, made.camera.resized(size or picture_size(made))
+    return [show(mesh, lit_by(texture, factors, made.camera), view, camera).on_white for factors in variants]
 
 
 def rotate(
@@ -220,18 +234,29 @@ def rotate(
     turns: Sequence[tuple[float, float]],
     *,
     by: By = "mesh",
+    size: int | None = None,
     device: str = "auto",
 ) -> list[Float[Tensor, "3 h w"]]:
-    """The object turned by (yaw, pitch) radians from the photo's view: yaw to the photo's right, pitch upwards."""
-    return _shown(made, [made.factors.turned(yaw, pitch) for yaw, pitch in turns], by, device)
+    """The object turned by (yaw, pitch) radians from the photo's view: yaw to the photo's right, pitch upwards.
+
+    by, size: as for `relight`.
+    """
+    variants = [made.factors.turned(yaw, pitch) for yaw, pitch in turns]
+    if by != "mesh":
+        return _projected(made, variants, by, size, device)
+    mesh, texture = surface(made, Detail(), beyond=True)
+    camera = made.camera.resized(size or picture_size(made))
+    return [show(mesh, texture.lit, factors.view, camera).on_white for factors in variants]
 
 
-def _shown(made: Reconstruction, variants: Sequence[Factors], by: By, device: str) -> list[Float[Tensor, "3 h w"]]:
-    """Renderings of changed factors, or what the GAN makes of them."""
-    if by == "mesh":
-        return [picture(made, factors) for factors in variants]
+def _projected(
+    made: Reconstruction, variants: Sequence[Factors], by: By, size: int | None, device: str
+) -> list[Float[Tensor, "3 h w"]]:
+    """What the GAN makes of renderings of changed factors."""
     if by != "gan":
         raise UsageError(f"There is no way {by!r} to show a result.", "Use --by mesh or --by gan.")
+    if size is not None:
+        raise UsageError("What the GAN paints has the GAN's own size.", "Use --size with --by mesh.")
     machine, kind = Machine.named(device), load_category(made.category)
     needed: list[Part] = [] if made.report.get("gan_file") else ["gan"]
     needed += [] if made.offset_net else ["networks"]

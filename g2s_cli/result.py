@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import trimesh
 from jaxtyping import Float, UInt8, UInt16
 from PIL import Image
 from safetensors import SafetensorError, safe_open
@@ -23,19 +23,29 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.meshes import Detail, write_meshes
 from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.light import user_from_light
 from g2s_cli.scene.mesh import Mesh, camera_pose, relief_mesh, to_bytes
+from g2s_cli.scene.outline import outlined
 from g2s_cli.scene.placement import Placement
+from g2s_cli.scene.relief import Outline, refine, widened
 from g2s_cli.scene.render import Rendering, canonical_mask, on_white, render, warped_mask
+from g2s_cli.scene.resample import middle
+from g2s_cli.scene.show import show
 from g2s_cli.scene.surface import held_to_slope
+from g2s_cli.scene.texture import Texture, as_image, texture_of
 from g2s_cli.scene.visibility import VIEW_FAR
 from g2s_cli.scene.warp import mirrored
 
 SCHEMA = 2
 CUT_PX = 5  # how wide the edge of a cut-out picture is blurred, canonical pixels
 STATE, REPORT, ALIGNED = "state.safetensors", "report.json", "aligned.png"
+MOST_READ = 4096  # pixels a side that a folder's photo may have; g2s writes no more than half of it
+# What a mesh is made of unless said otherwise: points of its grid and pixels of its texture a side, at most.
+MESH_SIZE, TEXTURE_SIZE = 320, 2048
+PICTURE_SIZE = 512  # pixels a side of pictures, at most
 STEEPEST_SEEN_DEG = 79.0  # how steeply depth.npy may recede; found on the training images (docs/LOG.md)
 ENCODER = "offset_net."
 # depth.png holds (FARTHEST - depth) / DEPTH_SPAN of its range: the benchmark's convention.
@@ -46,10 +56,11 @@ FARTHEST, DEPTH_SPAN = 1.1, 0.2
 class Reconstruction:
     """All that a run found out about one photo, on the CPU.
 
-    photo, inverted: the aligned crop and G(w), at the GAN's size, in [-1, 1]. aligned: the crop at the photo's own
-    resolution. placement: where that lies in the upright photo. original: the photo's file, byte for byte. mask: the
-    object in the photo's view, at the working size. factors: depth, albedo, view and light. latent: w. offset_net: the
-    state dict of the offset encoder. report: JSON-able facts about the run.
+    photo, inverted: what the relief covers of the aligned crop and of G(w), in [-1, 1]. aligned: the whole crop at
+    the photo's own resolution. placement: where that lies in the upright photo. original: the photo's file, byte for
+    byte. mask: the object in the photo's view, at the working size. factors: depth, albedo, view and light. latent: w.
+    offset_net: the state dict of the offset encoder. report: JSON-able facts about the run. frame_share: how much of
+    each side of the aligned crop the relief covers, in its middle.
     """
 
     category: str
@@ -64,10 +75,17 @@ class Reconstruction:
     offset_net: dict[str, Tensor]
     camera: Camera
     report: dict[str, Any]
+    frame_share: float = 1.0
 
-    def save(self, folder: Path | str, *, overwrite: bool = False) -> None:
+    @property
+    def framed(self) -> UInt8[np.ndarray, "m m 3"]:
+        """What the relief covers of the aligned crop."""
+        kept = middle(len(self.aligned), self.frame_share)
+        return np.ascontiguousarray(self.aligned[kept, kept])
+
+    def save(self, folder: Path | str, *, overwrite: bool = False, detail: Detail | None = None) -> None:
         """Write the result folder: see `write_result`."""
-        write_result(self, Path(folder), overwrite=overwrite)
+        write_result(self, Path(folder), overwrite=overwrite, detail=detail)
 
 
 def check_target(folder: Path, *, overwrite: bool) -> None:
@@ -89,11 +107,33 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{parent} cannot be written to.", "Name another folder with -o.")
 
 
-def write_result(made: Reconstruction, folder: Path, *, overwrite: bool = False) -> None:
-    """Write the result folder in one move. Raises UsageError as `check_target`, G2SError if the disk refuses."""
+def write_result(made: Reconstruction, folder: Path, *, overwrite: bool = False, detail: Detail | None = None) -> None:
+    """Write the result folder in one move, its meshes as fine as asked.
+
+    Raises UsageError as `check_target`, G2SError if the disk refuses, or as `meshes.write_meshes`.
+    """
     check_target(folder, overwrite=overwrite)
     with built_beside(folder) as building:
         _write_files(made, building)
+        mesh, texture = surface(made, detail := detail or Detail())
+        write_meshes(building, mesh, texture, detail)
+        seen = show(mesh, texture.lit, made.factors.view, made.camera.resized(picture_size(made)))
+        save_image(building / "reconstruction.png", seen.on_white)
+
+
+def rewrite_meshes(made: Reconstruction, folder: Path, detail: Detail) -> list[Path]:
+    """Make a result folder's meshes anew; returns their paths. Nothing is touched before all of them are there.
+
+    Raises G2SError if the disk refuses, or as `meshes.write_meshes`.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=".meshes-", dir=folder) as building:
+            written = write_meshes(Path(building), *surface(made, detail), detail)
+            return [path.replace(folder / path.name) for path in written]
+    except OSError as error:
+        raise G2SError(
+            f"{folder} cannot be written: {error.strerror or error}.", "Free space, or make it writable."
+        ) from error
 
 
 @contextmanager
@@ -144,12 +184,10 @@ def read_result(folder: Path | str) -> Reconstruction:
         camera = Camera(**json.loads(facts["camera"]))
         _check_shapes(tensors, camera.size)
         report = json.loads((folder / REPORT).read_text())
-        with Image.open(folder / ALIGNED, formats=("PNG",)) as crop:
-            aligned = np.array(crop.convert("RGB"))
         return Reconstruction(
             category=facts["category"],
             photo=tensors["photo"],
-            aligned=aligned,
+            aligned=_read_aligned(folder / ALIGNED),
             placement=Placement(**json.loads(facts["placement"])),
             original=original_file(folder, report).read_bytes(),
             inverted=tensors["inverted"],
@@ -159,9 +197,24 @@ def read_result(folder: Path | str) -> Reconstruction:
             offset_net={k.removeprefix(ENCODER): v for k, v in tensors.items() if k.startswith(ENCODER)},
             camera=camera,
             report=report,
+            frame_share=_read_share(facts),
         )
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise G2SError(f"{folder} is damaged: its {STATE}, {REPORT} or pictures cannot be read back.", again) from error
+
+
+def _read_share(facts: dict[str, str]) -> float:
+    share = float(facts["frame_share"])
+    if not 0 < share <= 1:
+        raise ValueError(f"frame_share {share}")
+    return share
+
+
+def _read_aligned(path: Path) -> UInt8[np.ndarray, "n n 3"]:
+    with Image.open(path, formats=("PNG",)) as picture:
+        if picture.width != picture.height or picture.width > MOST_READ:
+            raise ValueError(f"{path} {picture.size}")
+        return np.array(picture.convert("RGB"))
 
 
 def _check_shapes(tensors: dict[str, Tensor], size: int) -> None:
@@ -200,13 +253,39 @@ def photo_depth(made: Reconstruction, seen: Rendering) -> Float[Tensor, "h w"]:
     return torch.where(mask & (held < VIEW_FAR), held, torch.nan)
 
 
+def surface(made: Reconstruction, detail: Detail, *, beyond: bool = False) -> tuple[Mesh, Texture]:
+    """The object's surface at the photo's own resolution, or as fine as asked.
+
+    beyond: for pictures an object that the photo cuts off above or below goes on there; a mesh ends.
+    """
+    photo = as_image(made.framed)
+    shown = max(photo.shape[-1], made.camera.size)
+    worth = round(shown * widened(made.camera).size / made.camera.size)
+    outline = Outline(outlined(made.mask, photo), has_equal_halves(made))
+    # The outline is smooth between the photo's pixels, too.
+    mesh_size = detail.mesh_size or min(2 * worth, MESH_SIZE)
+    mesh = relief_mesh(refine(made.factors, outline, made.camera, mesh_size, beyond=beyond))
+    size = detail.texture_size or min(worth, TEXTURE_SIZE)
+    return mesh, texture_of(photo, made.factors, outline, made.camera, mesh, size)
+
+
+def picture_size(made: Reconstruction) -> int:
+    """Pixels a side of pictures whose size nobody named: the photo's, but no more than a screen shows at a glance."""
+    return max(made.camera.size, min(len(made.framed), PICTURE_SIZE))
+
+
+def has_equal_halves(made: Reconstruction) -> bool:
+    """Whether the run took left and right to be alike."""
+    return made.report.get("symmetry", "off") != "off"
+
+
 def object_mask(made: Reconstruction) -> Float[Tensor, "h w"]:
     """What of the canonical relief is object. If its halves were taken to be alike, what one side shows the other has.
 
     Otherwise the far cheek of a turned head ends ragged, where it disappears behind the photo's horizon.
     """
     mask = canonical_mask(made.mask, made.factors, made.camera)
-    return mask if made.report.get("symmetry", "off") == "off" else torch.maximum(mask, mirrored(mask))
+    return torch.maximum(mask, mirrored(mask)) if has_equal_halves(made) else mask
 
 
 def picture(made: Reconstruction, factors: Factors) -> Float[Tensor, "3 h w"]:
@@ -241,8 +320,6 @@ def _write_files(made: Reconstruction, folder: Path) -> None:
     facing = seen.normal.permute(2, 0, 1) * seen.normal.new_tensor((-1.0, 1.0, 1.0))[:, None, None]
     save_image(folder / "normal.png", torch.where(shown, facing, -1.0))  # black says nothing is there
     save_image(folder / "albedo.png", seen.albedo)
-    save_image(folder / "reconstruction.png", picture(made, made.factors))
-    _write_mesh(folder, relief_mesh(made.factors, object_mask(made), made.camera))
     _write_json(folder / "camera.json", _camera_facts(made))
     _write_json(folder / "light.json", _light_facts(made.factors))
     _write_json(folder / REPORT, made.report)
@@ -258,30 +335,6 @@ def depth_code(depth: Float[np.ndarray, "*shape"]) -> UInt16[np.ndarray, "*shape
 def _write_depth(folder: Path, depth: Float[Tensor, "h w"]) -> None:
     np.save(folder / "depth.npy", depth.float().numpy())
     Image.fromarray(depth_code(depth.float().numpy())).save(folder / "depth.png")
-
-
-def _write_mesh(folder: Path, mesh: Mesh) -> None:
-    """mesh.glb with the texture inside; mesh.obj, mesh.mtl and texture.png that find each other by name."""
-    texture = Image.fromarray(mesh.texture)
-    material = trimesh.visual.material.PBRMaterial(
-        name="surface", baseColorTexture=texture, metallicFactor=0.0, roughnessFactor=1.0
-    )
-    solid = trimesh.Trimesh(
-        mesh.vertices,
-        mesh.faces,
-        vertex_normals=mesh.normals,  # trimesh's own need scipy
-        visual=trimesh.visual.TextureVisuals(uv=mesh.uv, material=material),
-        process=False,
-    )
-    (folder / "mesh.glb").write_bytes(trimesh.exchange.gltf.export_glb(trimesh.Scene(solid), include_normals=True))
-    texture.save(folder / "texture.png")
-    (folder / "mesh.mtl").write_text("newmtl surface\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd texture.png\n")
-    lines = ["# g2s: +Y up, facing +Z, scene units about the pivot", "mtllib mesh.mtl", "usemtl surface"]
-    lines += [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in mesh.vertices]
-    lines += [f"vt {u:.6f} {v:.6f}" for u, v in mesh.uv]
-    lines += [f"vn {x:.4f} {y:.4f} {z:.4f}" for x, y, z in mesh.normals]
-    lines += ["f " + " ".join(f"{k}/{k}/{k}" for k in face) for face in mesh.faces + 1]
-    (folder / "mesh.obj").write_text("\n".join(lines) + "\n")
 
 
 def _camera_facts(made: Reconstruction) -> dict[str, Any]:
@@ -334,6 +387,7 @@ def _write_state(path: Path, made: Reconstruction) -> None:
     } | {ENCODER + name: tensor for name, tensor in made.offset_net.items()}
     metadata = {"schema": str(SCHEMA), "category": made.category, "camera": json.dumps(asdict(made.camera))}
     metadata["placement"] = json.dumps(asdict(made.placement))
+    metadata["frame_share"] = str(made.frame_share)
     # safetensors refuses tensors that share memory, which views of one state dict may.
     save_file(
         {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}, path, metadata

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
+from jaxtyping import Bool, UInt8
 from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from g2s_cli.result import Reconstruction
 from g2s_cli.scene.camera import Camera
@@ -66,6 +72,32 @@ def _png(image: torch.Tensor) -> bytes:
 @pytest.fixture(scope="session")
 def make() -> Callable[..., Reconstruction]:
     return made_up
+
+
+def sharp_photo(made: Reconstruction, size: int) -> UInt8[np.ndarray, "n n 3"]:
+    """What a finer camera would have seen of a made-up object: threads that its own pixels are too few for."""
+    coarse = interpolate(made.photo[None], size=(size, size), mode="bicubic", align_corners=False)[0]
+    turns = torch.arange(size) * (2 * math.pi * 40 / size)
+    weave = 0.15 * (turns.sin()[:, None] + turns.sin())
+    return to_bytes(torch.where(finely_masked(made, size), coarse + weave, -1.0))
+
+
+def finely_masked(made: Reconstruction, size: int) -> Bool[Tensor, "n n"]:
+    """Where a finer camera sees the object."""
+    return interpolate(made.mask[None, None], size=(size, size), mode="bilinear", align_corners=False)[0, 0] >= 0.5
+
+
+@pytest.fixture(scope="session")
+def sharp() -> Reconstruction:
+    """The made-up reconstruction of a photo of 320 pixels."""
+    made = made_up()
+    return replace(made, aligned=sharp_photo(made, 320))
+
+
+@pytest.fixture(scope="session")
+def sharp_mask(sharp: Reconstruction) -> Bool[Tensor, "n n"]:
+    """Where the photo of 320 pixels shows the object."""
+    return finely_masked(sharp, 320)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from g2s_cli.loading import Machine, Plan
     from g2s_cli.many import Job, Outcome
+    from g2s_cli.meshes import Detail
     from g2s_cli.result import Reconstruction
 
 
@@ -34,7 +35,15 @@ def jobs_of(arguments: Sequence[Path], out: Path, latent: Path | None, mask: Pat
 
 
 def reconstruct_many(
-    jobs: Sequence[Job], out: Path, plan: Plan, machine: Machine, command: str, *, overwrite: bool, as_json: bool
+    jobs: Sequence[Job],
+    out: Path,
+    plan: Plan,
+    detail: Detail,
+    machine: Machine,
+    command: str,
+    *,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Do all jobs, tell of each, and sum them up. Raises SomeFailedError if any failed, StoppedError on Ctrl-C."""
     from g2s_cli.many import run_all, summary_of, write_summary
@@ -48,7 +57,7 @@ def reconstruct_many(
             def run(photos: Sequence[Path]) -> Iterator[Reconstruction | Exception]:
                 return reconstruct_each(photos, plan, machine, watch)
 
-            for outcome in run_all(jobs, facts_of(plan), run, command=command, overwrite=overwrite):
+            for outcome in run_all(jobs, facts_of(plan), run, detail, command=command, overwrite=overwrite):
                 outcomes[outcome.job] = outcome
                 _tell(outcome, f"{len(outcomes)}/{len(jobs)}")
     except KeyboardInterrupt:

@@ -8,11 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from g2s_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from g2s_cli.meshes import Detail
 
 By = Literal["mesh", "gan"]
 
@@ -29,12 +32,48 @@ HubRepo = Annotated[
 ShownBy = Annotated[
     By, typer.Option("--by", help="Render the shape (mesh), or project the rendering through the GAN (gan).")
 ]
+PictureSize = Annotated[
+    int | None,
+    typer.Option("--size", min=16, max=2048, help="Pixels a side.", show_default="the photo's, 512 at most"),
+]
+MeshSize = Annotated[
+    int | None,
+    typer.Option("--mesh-size", min=16, max=1024, help="Points of the relief a side.", show_default="320 at most"),
+]
+TextureSize = Annotated[
+    int | None,
+    typer.Option("--texture-size", min=16, max=4096, help="Pixels a side.", show_default="what the photo is worth"),
+]
+MaxFaces = Annotated[
+    int | None, typer.Option("--max-faces", min=100, help="No more triangles; needs fast-simplification.")
+]
+Solid = Annotated[
+    bool, typer.Option("--solid", help="Close the relief for 3D printing: mesh.stl, and mesh.ply with colours.")
+]
+HeightMm = Annotated[float, typer.Option("--height-mm", min=1, help="How tall --solid is.")]
+ThicknessMm = Annotated[float, typer.Option("--thickness-mm", min=0.1, help="How thick it is at its thinnest.")]
 
 InPlace = Annotated[
     bool, typer.Option("--in-place", help="Show it in the whole photo as well: in_place_000.png and so on.")
 ]
 
 WIDEST_TURN_DEG = 90.0
+
+
+def read_detail(
+    mesh_size: int | None,
+    texture_size: int | None,
+    max_faces: int | None,
+    solid: bool,
+    height_mm: float,
+    thickness_mm: float,
+) -> Detail:
+    """How fine meshes are to be. Raises G2SError if this machine cannot make such."""
+    from g2s_cli.meshes import Body, Detail
+
+    detail = Detail(mesh_size, texture_size, max_faces, Body(height_mm, thickness_mm) if solid else None)
+    detail.check()
+    return detail
 
 
 def read_light(text: str) -> tuple[float, float]:

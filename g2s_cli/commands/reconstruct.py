@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from g2s_cli.commands.many import jobs_of, reconstruct_many
-from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Verbose, named_file, read_crop
+from g2s_cli.commands.options import (
+    Device,
+    HeightMm,
+    HubRepo,
+    Json,
+    MaxFaces,
+    MeshSize,
+    Quiet,
+    Solid,
+    TextureSize,
+    ThicknessMm,
+    Verbose,
+    named_file,
+    read_crop,
+    read_detail,
+)
 from g2s_cli.console import output
 
 Symmetry = Literal["on", "off", "first-stage"]
@@ -63,6 +78,12 @@ def reconstruct(
     mask: Annotated[
         Path | None, typer.Option("--mask", metavar="FILE", help="A picture of the photo's size, white on the object.")
     ] = None,
+    mesh_size: MeshSize = None,
+    texture_size: TextureSize = None,
+    max_faces: MaxFaces = None,
+    solid: Solid = False,
+    height_mm: HeightMm = 100.0,
+    thickness_mm: ThicknessMm = 3.0,
     hub_repo: HubRepo = "",
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same result.", min=0)] = 0,
     device: Device = "auto",
@@ -94,6 +115,7 @@ def reconstruct(
     from g2s_cli.zoo.sources import Sources, category_from, obtain
 
     # What cannot work is refused here, before weights are read: options, the folder, the photo.
+    detail = read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm)
     sources = Sources.of_environment(hub_repo)
     kind = category_from(category or ("own" if gan else "synface"), sources)
     needed = kind.needs(kind.preset(preset))
@@ -116,7 +138,7 @@ def reconstruct(
             seed=seed,
             wanted=wanted,
         )
-        reconstruct_many(jobs, out, plan, Machine.named(device), command, overwrite=overwrite, as_json=as_json)
+        reconstruct_many(jobs, out, plan, detail, Machine.named(device), command, overwrite=overwrite, as_json=as_json)
         return
     check_target(out, overwrite=overwrite)
     with named_file(photos[0]) as file:
@@ -139,10 +161,10 @@ def reconstruct(
                 watch=watch,
                 wanted=wanted,
             )
-    made = replace(made, report={"command": command} | made.report)
-    write_result(made, out, overwrite=overwrite)
+    made = replace(made, report={"command": command, "meshes": asdict(detail)} | made.report)
+    write_result(made, out, overwrite=overwrite, detail=detail)
 
-    paths = {name: str(out / name) for name in KEY_FILES}
+    paths = {name: str(out / name) for name in (*KEY_FILES, *(("mesh.stl", "mesh.ply") if solid else ()))}
     for note in made.report["photo_notes"]:
         output.detail(f"The photo was {note}.")
     report = made.report

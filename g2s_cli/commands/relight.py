@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from g2s_cli.commands.frames import write_frames
-from g2s_cli.commands.options import Device, InPlace, Json, Quiet, ShownBy, Verbose, read_light
+from g2s_cli.commands.options import Device, InPlace, Json, PictureSize, Quiet, ShownBy, Verbose, read_light
 from g2s_cli.console import output
 from g2s_cli.errors import UsageError
 
@@ -31,6 +31,7 @@ def relight(
     ] = None,
     by: ShownBy = "mesh",
     in_place: InPlace = False,
+    size: PictureSize = None,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -60,7 +61,7 @@ def relight(
         factors = read_result(other).factors
         lights.append(user_from_light(factors.light, factors.view))
     path = _path(lights, frames) if frames else lights
-    images = pipeline.relight(made, path, by=by, device=device)
+    images = pipeline.relight(made, path, by=by, size=size, device=device)
     photos = whole_photo.relight(made, path, by=by, device=device) if in_place else ()
     written = write_frames(images, photos, folder, "relight")
     if as_json:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from g2s_cli.commands.frames import write_frames
-from g2s_cli.commands.options import Device, InPlace, Json, Quiet, ShownBy, Verbose, read_turn
+from g2s_cli.commands.options import Device, InPlace, Json, PictureSize, Quiet, ShownBy, Verbose, read_turn
 from g2s_cli.console import output
 
 
@@ -23,6 +23,7 @@ def rotate(
     frames: Annotated[int, typer.Option("--frames", min=2, help="Pictures from A to B.")] = 9,
     by: ShownBy = "mesh",
     in_place: InPlace = False,
+    size: PictureSize = None,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -47,7 +48,7 @@ def rotate(
     made = read_result(folder)
     shares = [frame / max(count - 1, 1) for frame in range(count)]
     turns = [(_between(yaws, share), _between(pitches, share)) for share in shares]
-    images = pipeline.rotate(made, turns, by=by, device=device)
+    images = pipeline.rotate(made, turns, by=by, size=size, device=device)
     photos = whole_photo.rotate(made, turns, by=by, device=device) if in_place else ()
     written = write_frames(images, photos, folder, "rotate")
     if as_json:

@@ -14,7 +14,7 @@ up. With y down and z away a positive rotation about y carries the near side of 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -45,6 +45,18 @@ class Camera:
     def centre(self) -> float:
         """The principal point, the same in both directions, in pixels (Eq. 4)."""
         return (self.size - 1) / 2
+
+    def resized(self, size: int) -> Camera:
+        """The same picture in `size` pixels a side: its pixel i lies at (i + 0.5) / size * self.size - 0.5 here."""
+        return self._seeing(size, self.focal * size / self.size)
+
+    def widened(self, margin_px: int) -> Camera:
+        """The same pixels, and so many more on each side."""
+        return self._seeing(self.size + 2 * margin_px, self.focal)
+
+    def _seeing(self, size: int, focal_px: float) -> Camera:
+        fov_deg = 2 * math.degrees(math.atan((size - 1) / 2 / focal_px))
+        return replace(self, size=size, fov_deg=fov_deg)
 
     def rays(self, like: Tensor, margin: int = 0) -> Float[Tensor, "h w 3"]:
         """Directions K⁻¹(i, j, 1) of the pixel centres, with z = 1, in the dtype and on the device of `like`.

@@ -15,9 +15,9 @@ from numpy import ndarray
 from torch import Tensor
 
 from g2s_cli.errors import G2SError
-from g2s_cli.scene.camera import Camera, back_project, rotation
+from g2s_cli.scene.camera import Camera, back_project, rotation, to_view
 from g2s_cli.scene.factors import Factors
-from g2s_cli.scene.render import lit_texture
+from g2s_cli.scene.relief import Relief
 from g2s_cli.scene.visibility import grid_triangles
 
 FLIP = np.array((1.0, -1.0, -1.0))
@@ -33,42 +33,74 @@ RIM_ROUNDS = 4
 
 @dataclass(frozen=True)
 class Mesh:
-    """A textured relief, counter-clockwise seen from its front.
+    """A relief's surface, counter-clockwise seen from its front.
 
-    vertices: scene units about the pivot. normals: unit, outward, one a vertex. uv: v points up, (0, 0) is the
-    texture's lower left corner (OBJ; trimesh turns it for glTF). texture: 8-bit RGB, its first row on top.
+    vertices: scene units about the pivot. normals: unit, outward, one a vertex. camera: the canonical camera whose
+    picture a texture covers.
     """
 
     vertices: Float[ndarray, "n 3"]
     faces: Int[ndarray, "m 3"]
     normals: Float[ndarray, "n 3"]
-    uv: Float[ndarray, "n 2"]
-    texture: UInt8[ndarray, "h w 3"]
+    camera: Camera
+
+    @property
+    def uv(self) -> Float[ndarray, "n 2"]:
+        """Where each vertex lies in the texture: see `texture_place`."""
+        return texture_place(self.vertices, self.camera)
 
 
-def relief_mesh(factors: Factors, mask: Float[Tensor, "h w"], camera: Camera) -> Mesh:
-    """The canonical relief where the canonical mask is at least 0.5, textured with its lit albedo.
+def texture_place(vertices: Float[ndarray, "n 3"], camera: Camera) -> Float[ndarray, "n 2"]:
+    """Where mesh points lie in the texture: v points up, (0, 0) is its lower left corner.
+
+    That is OBJ's convention; trimesh turns it for glTF. The texture is the canonical camera's picture, so it is laid
+    on by projection, whatever was done to the mesh.
+    """
+    x, y, z = (vertices * FLIP + (0.0, 0.0, camera.pivot)).T
+    column, row = (camera.focal * side / z + camera.centre for side in (x, y))
+    return np.stack(((column + 0.5) / camera.size, 1 - (row + 0.5) / camera.size), axis=1)
+
+
+def relief_mesh(relief: Relief) -> Mesh:
+    """The relief where its mask is at least 0.5.
 
     Curtains at the rim and all but the largest connected piece are cut away, then the rim is smoothed.
     Raises G2SError if nothing is left.
     """
-    height, width = factors.depth.shape
-    points = back_project(factors.depth[None].double(), camera).reshape(-1, 3).cpu().numpy()
+    camera, (height, width) = relief.camera, relief.depth.shape
+    points = back_project(relief.depth[None].double(), camera).reshape(-1, 3).cpu().numpy()
     points = (points - (0.0, 0.0, camera.pivot)) * FLIP
-    inside = (mask >= 0.5).flatten().cpu().numpy()
-    # Two corners of three: the rim then lies about the mask's edge, where all three would lie half a pixel inside.
+    inside = (relief.mask >= 0.5).flatten().cpu().numpy()
+    # One corner of three: the rim then lies up to a cell outside the mask's edge, and the surface covers all of it.
     # The grid's triangles turn clockwise as seen from the front; outside, fronts turn counter-clockwise.
     faces = grid_triangles(height, width, torch.device("cpu")).numpy()[:, ::-1]
-    faces = largest_piece(without_curtain(faces[inside[faces].sum(axis=1) >= 2], points))
+    vertices, faces = in_one_piece(points, without_curtain(faces[inside[faces].any(axis=1)], points))
     if len(faces) == 0:
         raise G2SError("The photo's mask leaves no surface to make a mesh of.", "Use a photo that fits the category.")
-    used, faces = np.unique(faces, return_inverse=True)
-    faces = faces.reshape(-1, 3)
-    rows, columns = np.divmod(used, width)
-    uv = np.stack(((columns + 0.5) / width, 1 - (rows + 0.5) / height), axis=1)
-    smooth = smooth_rim(faces, np.concatenate((points[used], uv), axis=1))
-    vertices, uv = smooth[:, :3], smooth[:, 3:]
-    return Mesh(vertices, faces, vertex_normals(vertices, faces), uv, to_bytes(lit_texture(factors, camera)))
+    return mesh_of(smooth_rim(faces, vertices), faces, camera)
+
+
+def mesh_of(vertices: Float[ndarray, "n 3"], faces: Int[ndarray, "m 3"], camera: Camera) -> Mesh:
+    """A mesh with its normals."""
+    return Mesh(vertices, faces, vertex_normals(vertices, faces), camera)
+
+
+def in_one_piece(
+    points: Float[ndarray, "n 3"], faces: Int[ndarray, "m 3"]
+) -> tuple[Float[ndarray, "v 3"], Int[ndarray, "f 3"]]:
+    """The vertices and triangles of the largest piece, whose rim nowhere touches itself."""
+    used, faces = np.unique(largest_piece(without_pinches(faces)), return_inverse=True)
+    return points[used], faces.reshape(-1, 3)
+
+
+def mesh_points(mesh: Mesh, view: Float[Tensor, 6]) -> tuple[Float[Tensor, "1 n 3"], Int[Tensor, "m 3"]]:
+    """A mesh as `scene.visibility` wants it: vertices in the frame of a view, and triangles.
+
+    In double precision: at 1024 pixels, single leaves cracks between triangles.
+    """
+    points = torch.from_numpy(mesh.vertices * FLIP + (0.0, 0.0, mesh.camera.pivot))
+    turned = to_view(points[None, None], view[None].cpu().double(), mesh.camera)[0]
+    return turned, torch.from_numpy(np.ascontiguousarray(mesh.faces))
 
 
 def without_curtain(faces: Int[ndarray, "m 3"], points: Float[ndarray, "n 3"]) -> Int[ndarray, "k 3"]:
@@ -79,9 +111,23 @@ def without_curtain(faces: Int[ndarray, "m 3"], points: Float[ndarray, "n 3"]) -
     a, b, c = points[faces].swapaxes(0, 1)
     normal = np.cross(b - a, c - a)
     steep = normal[:, 2] < np.cos(np.radians(STEEPEST_DEG)) * np.linalg.norm(normal, axis=1)
-    while (peel := steep & _open_edges(faces).any(axis=1)).any():
+    while (peel := steep & open_edges(faces).any(axis=1)).any():
         faces, steep = faces[~peel], steep[~peel]
-    return faces[_open_edges(faces).sum(axis=1) < 2]
+    return faces[open_edges(faces).sum(axis=1) < 2]
+
+
+def without_pinches(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "k 3"]:
+    """Take away what meets at a point alone, or by threes at an edge: walls can then stand on the whole rim."""
+    while len(faces):
+        which, counts = _edge_ids(faces)
+        bad = (counts[which] > 2).any(axis=1)
+        if not bad.any():
+            ends, rims = np.unique(edges(faces)[counts[which] == 1], return_counts=True)
+            bad = np.isin(faces, ends[rims > 2]).any(axis=1)
+        if not bad.any():
+            break
+        faces = faces[~bad]
+    return faces
 
 
 def largest_piece(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "k 3"]:
@@ -101,7 +147,7 @@ def largest_piece(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "k 3"]:
 
 def smooth_rim(faces: Int[ndarray, "m 3"], values: Float[ndarray, "n c"]) -> Float[ndarray, "n c"]:
     """Move what every vertex of the rim holds half way to the mean of its neighbours along the rim, in rounds."""
-    rim = _edges(faces)[_open_edges(faces)]
+    rim = edges(faces)[open_edges(faces)]
     neighbours = np.bincount(rim.ravel(), minlength=len(values))[:, None]
     for _ in range(RIM_ROUNDS):
         total = np.zeros_like(values)
@@ -119,19 +165,19 @@ def vertex_normals(vertices: Float[ndarray, "n 3"], faces: Int[ndarray, "m 3"]) 
     return np.where(length > 0, total / np.where(length > 0, length, 1), (0.0, 0.0, 1.0))
 
 
-def _edges(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "m 3 2"]:
+def edges(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "m 3 2"]:
+    """Each triangle's edges, in its own direction."""
     return np.stack((faces, np.roll(faces, -1, axis=1)), axis=-1)
 
 
 def _edge_ids(faces: Int[ndarray, "m 3"]) -> tuple[Int[ndarray, "m 3"], Int[ndarray, " e"]]:
     """A number for each triangle's edges, the same where two share one, and how many triangles share each."""
-    _, which, counts = np.unique(
-        np.sort(_edges(faces).reshape(-1, 2), axis=1), axis=0, return_inverse=True, return_counts=True
-    )
+    low, high = np.sort(edges(faces).reshape(-1, 2), axis=1).T.astype(np.int64)
+    _, which, counts = np.unique(low * (high.max(initial=0) + 1) + high, return_inverse=True, return_counts=True)
     return which.reshape(-1, 3), counts
 
 
-def _open_edges(faces: Int[ndarray, "m 3"]) -> Bool[ndarray, "m 3"]:
+def open_edges(faces: Int[ndarray, "m 3"]) -> Bool[ndarray, "m 3"]:
     """Which of each triangle's edges no other triangle shares."""
     which, counts = _edge_ids(faces)
     return counts[which] == 1

@@ -16,18 +16,21 @@ from g2s_cli.scene.camera import Camera, back_project
 LENGTH_FLOOR = 1e-7
 
 
-def normals(depth: Float[Tensor, "b h w"], camera: Camera) -> Float[Tensor, "b h w 3"]:
+def normals(
+    depth: Float[Tensor, "b h w"], camera: Camera, length_floor: float = LENGTH_FLOOR
+) -> Float[Tensor, "b h w 3"]:
     """Normals of a depth map, in its own frame, by central differences of the lifted points.
 
     n = t_u × t_v, with t_u along the rows and t_v down the columns; the outermost pixels get (0, 0, 1).
     A surface facing the camera has n_z > 0: the authors' normal points *away* from the viewer, and so does
-    their light (see `scene.light`); we keep the sign so that their networks mean the same here.
+    their light (see `scene.light`); we keep the sign so that their networks mean the same here. On grids much
+    finer than their networks', where the floor would outweigh the length, name a smaller one.
     """
     points = back_project(depth, camera)
     along_row = points[:, 1:-1, 2:] - points[:, 1:-1, :-2]
     down_column = points[:, 2:, 1:-1] - points[:, :-2, 1:-1]
     cross = torch.linalg.cross(along_row, down_column)
-    inner = cross / (cross.norm(dim=-1, keepdim=True) + LENGTH_FLOOR)
+    inner = cross / (cross.norm(dim=-1, keepdim=True) + length_floor)
     normal = torch.zeros_like(points)
     normal[..., 2] = 1.0
     normal[:, 1:-1, 1:-1] = inner

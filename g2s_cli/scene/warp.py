@@ -35,10 +35,13 @@ def inverse_grid(
 
 
 def sample(
-    maps: Float[Tensor, "b c h w"], grid: Float[Tensor, "b h w 2"], outside: Literal["zeros", "border"] = "zeros"
-) -> Float[Tensor, "b c h w"]:
-    """Bilinear samples of maps at a grid; outside the maps zero, or what their border has."""
-    return grid_sample(maps, grid, mode="bilinear", padding_mode=outside, align_corners=True)
+    maps: Float[Tensor, "b c h w"],
+    grid: Float[Tensor, "b v u 2"],
+    outside: Literal["zeros", "border"] = "zeros",
+    between: Literal["bilinear", "bicubic"] = "bilinear",
+) -> Float[Tensor, "b c v u"]:
+    """Samples of maps at a grid; outside the maps zero, or what their border has. Bicubic ones keep more detail."""
+    return grid_sample(maps, grid, mode=between, padding_mode=outside, align_corners=True)
 
 
 def warp(

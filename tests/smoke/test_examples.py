@@ -16,7 +16,7 @@ def test_the_python_api_in_three_lines(tmp_path: Path) -> None:
     script = [sys.executable, ROOT / "examples" / "three_lines.py", ROOT / "examples" / "face.png", tmp_path / "out"]
     alone = os.environ | {"OMP_NUM_THREADS": "1"}
     said = subprocess.run(script, env=alone, capture_output=True, text=True, timeout=300, check=True).stdout
-    assert "2 turned, 2 lit pictures of torch.Size([3, 64, 64])" in said
+    assert "2 turned, 2 lit pictures of torch.Size([3, 256, 256])" in said
     assert (tmp_path / "out" / "mesh.glb").is_file()
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from g2s_cli.errors import G2SError, ImageError, UsageError
 from g2s_cli.many import SUMMARY, Job, Outcome, jobs_for, kept, photos_named, run_all, summary_of, write_summary
+from g2s_cli.meshes import Detail
 from g2s_cli.result import Reconstruction, read_result, write_result
 from g2s_cli.zoo.store import sha256_of
 
@@ -51,7 +52,7 @@ def runner(make: Make) -> Callable[..., Callable[[Sequence[Path]], Iterator[Reco
 
 
 def outcomes(jobs: list[Job], run: Callable, facts: dict = FACTS, overwrite: bool = False) -> dict[str, Outcome]:
-    found = run_all(jobs, facts, run, command="g2s reconstruct", overwrite=overwrite)
+    found = run_all(jobs, facts, run, Detail(), command="g2s reconstruct", overwrite=overwrite)
     return {outcome.job.photo.stem: outcome for outcome in found}
 
 

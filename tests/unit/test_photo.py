@@ -119,6 +119,23 @@ def test_small_photos_are_enlarged_and_it_is_said(tmp_path: Path) -> None:
     assert open_photo(tmp_path / "a.png", 64).notes == ("enlarged from 16x16 to 64x64",)
 
 
+@pytest.mark.parametrize(("width", "height", "side"), [(300, 200, 200), (40, 20, 32), (2500, 2100, 2048)])
+def test_the_aligned_crop_keeps_the_photo_s_own_pixels(tmp_path: Path, width: int, height: int, side: int) -> None:
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (height // 20, width // 20, 3), dtype=np.uint8)
+    photo = Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR)
+    photo.save(tmp_path / "photo.png")
+    opened = open_photo(tmp_path / "photo.png", 32)
+    assert opened.aligned.shape == (side, side, 3)
+    assert opened.aligned.dtype == np.uint8
+    if side == height:
+        left = (width - side) // 2
+        assert np.array_equal(opened.aligned, np.asarray(photo)[:, left : left + side])
+    method = Image.Resampling.BICUBIC if side % 32 else Image.Resampling.BOX
+    shrunk = np.asarray(Image.fromarray(opened.aligned).resize((32, 32), method)) / 127.5 - 1
+    assert np.abs(shrunk - opened.image.permute(1, 2, 0).numpy()).mean() < 0.01
+
+
 def two_frames(path: Path) -> None:
     quarters().save(path, save_all=True, append_images=[quarters().rotate(90)])
 

@@ -22,18 +22,8 @@ from g2s_cli import result
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.result import Reconstruction, built_beside, check_target, read_result, write_result
 
-PICTURES = [
-    "aligned",
-    "input",
-    "original",
-    "inverted",
-    "mask",
-    "depth",
-    "normal",
-    "albedo",
-    "reconstruction",
-    "texture",
-]
+PICTURES = ["input", "original", "inverted", "mask", "depth", "normal", "albedo", "reconstruction", "aligned"]
+PICTURES += ["texture", "texture_albedo"]
 OTHERS = [
     "depth.npy",
     "mesh.obj",
@@ -98,6 +88,39 @@ def test_what_is_written_is_read_back(
         assert torch.equal(getattr(back.factors, field), getattr(made.factors, field))
     assert back.offset_net.keys() == made.offset_net.keys()
     assert all(torch.equal(back.offset_net[name], made.offset_net[name]) for name in made.offset_net)
+
+
+def test_the_photo_comes_back_at_its_own_resolution(sharp: Reconstruction, tmp_path: Path) -> None:
+    # The relief may cover the middle of the crop alone, as with cats.
+    whole = np.pad(sharp.aligned, ((80, 80), (80, 80), (0, 0)), mode="edge")
+    write_result(replace(sharp, aligned=whole, frame_share=320 / 480), tmp_path / "out")
+    back = read_result(tmp_path / "out")
+    assert np.array_equal(back.aligned, whole)
+    assert np.array_equal(back.framed, sharp.aligned)
+    assert np.array_equal(pixels(tmp_path / "out" / "aligned.png"), whole)
+    write_result(sharp, tmp_path / "plain")
+    assert (tmp_path / "out" / "mesh.obj").read_bytes() == (tmp_path / "plain" / "mesh.obj").read_bytes()
+
+
+def test_the_mesh_seen_through_camera_json_reproduces_the_photo(
+    sharp: Reconstruction, sharp_mask: torch.Tensor, tmp_path: Path
+) -> None:
+    write_result(sharp, tmp_path / "out")
+    solid = trimesh.load(tmp_path / "out" / "mesh.glb", force="mesh")
+    facts = json.loads((tmp_path / "out" / "camera.json").read_text())
+    x, y, z, _ = np.array(facts["world_to_camera_opencv"]) @ np.c_[solid.vertices, np.ones(len(solid.vertices))].T
+    column, row = facts["centre_px"][0] + facts["focal_px"] * np.stack((x, y)) / z
+    # camera.json speaks of input.png's pixels; the aligned crop has five for each.
+    i, j = ((np.stack((row, column)) + 0.5) * 5 - 0.5).round().astype(int)
+    front = solid.vertex_normals @ np.array(facts["world_to_camera_opencv"])[2, :3] < -0.3
+    inside = front & (i >= 0) & (i < 320) & (j >= 0) & (j < 320)
+    inside[inside] = sharp_mask.numpy()[i[inside], j[inside]]
+    assert inside.sum() > 0.5 * len(inside)
+    texture = pixels(tmp_path / "out" / "texture.png")
+    u, v = solid.visual.uv[inside].T
+    colours = texture[((1 - v) * len(texture)).astype(int), (u * len(texture)).astype(int)]
+    # Nearest pixels on both sides of a weave of eight: two pixels off, it would miss by thirty.
+    assert np.abs(colours - sharp.aligned[i[inside], j[inside]]).mean() < 12
 
 
 def test_depth_is_unseen_outside_the_mask_and_16_bits_hold_it(folder: Path, made: Reconstruction) -> None:
@@ -288,6 +311,11 @@ DAMAGE = {
     "not a number": (lambda folder: resave(folder, light=torch.full((4,), torch.nan)), "is damaged"),
     "strange camera": (lambda folder: resave(folder, camera='{"lens": 50}'), "is damaged"),
     "no report": (lambda folder: (folder / "report.json").unlink(), "is damaged"),
+    "broken photo": (lambda folder: truncate(folder / "aligned.png"), "is damaged"),
+    "no square": (lambda folder: Image.new("RGB", (80, 64)).save(folder / "aligned.png"), "is damaged"),
+    "huge photo": (lambda folder: Image.new("L", (9000, 9000)).save(folder / "aligned.png"), "is damaged"),
+    "no share": (lambda folder: resave(folder, frame_share="most"), "is damaged"),
+    "impossible share": (lambda folder: resave(folder, frame_share="nan"), "is damaged"),
     "broken report": (lambda folder: truncate(folder / "report.json"), "is damaged"),
     "no folder": (shutil.rmtree, "is not a g2s result folder"),
 }

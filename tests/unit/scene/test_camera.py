@@ -42,6 +42,21 @@ def test_a_margin_goes_on_with_the_same_steps() -> None:
     close(wide[:, 1:] - wide[:, :-1], wide.new_tensor((1 / camera.focal, 0, 0)).expand(9, 8, 3))
 
 
+@given(CAMERAS, st.integers(2, 40))
+def test_in_other_pixels_it_is_the_same_picture(camera: Camera, size: int) -> None:
+    other = camera.resized(size)
+    points = torch.tensor([[0.02, -0.01, 0.9], [-0.07, 0.03, 1.1]], dtype=torch.float64)
+    here = (project(points, camera) + 0.5) / camera.size
+    torch.testing.assert_close((project(points, other) + 0.5) / size, here, rtol=0, atol=1e-9)
+    assert (other.near, other.far, other.pivot) == (camera.near, camera.far, camera.pivot)
+
+
+@given(CAMERAS, st.integers(0, 5))
+def test_widened_it_has_the_rays_of_a_margin(camera: Camera, margin: int) -> None:
+    like = torch.zeros(1, dtype=torch.float64)
+    torch.testing.assert_close(camera.widened(margin).rays(like), camera.rays(like, margin), rtol=0, atol=1e-9)
+
+
 @given(CAMERAS, st.integers(0, 99))
 def test_projecting_undoes_back_projecting(camera: Camera, seed: int) -> None:
     depth = bumpy(camera, seed)

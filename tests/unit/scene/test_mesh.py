@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,26 +11,32 @@ import torch
 from g2s_cli.errors import G2SError
 from g2s_cli.scene.camera import Camera, back_project, project, to_view
 from g2s_cli.scene.factors import Factors
-from g2s_cli.scene.mesh import camera_pose, largest_piece, relief_mesh, smooth_rim, vertex_normals, without_curtain
+from g2s_cli.scene.mesh import (
+    camera_pose,
+    largest_piece,
+    relief_mesh,
+    smooth_rim,
+    vertex_normals,
+    without_curtain,
+    without_pinches,
+)
+from g2s_cli.scene.relief import Relief
 from g2s_cli.scene.visibility import grid_triangles
 
 SIZE = 24
 CAMERA = Camera(SIZE)
 
 
-def dome() -> tuple[Factors, torch.Tensor]:
-    """Half an ellipsoid bulging towards the camera, with a colour ramp, and the disc it stands on."""
+def dome() -> Relief:
+    """Half an ellipsoid bulging towards the camera, on the disc it stands on."""
     ticks = (torch.arange(SIZE) - CAMERA.centre) / CAMERA.centre
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
     height = (1 - (x / 0.75) ** 2 - (y / 0.75) ** 2).clamp(min=0).sqrt()
-    albedo = torch.stack((x, y, 0.5 * torch.ones_like(x)))
-    view = torch.tensor([0.1, -0.3, 0.05, 0.004, -0.002, 0.0])
-    factors = Factors(1.02 - 0.06 * height, albedo, view, torch.tensor([1.0, 0.0, 0.0, 0.0]))
-    return factors, ((x**2 + y**2) < 0.6**2).float()
+    return Relief(1.02 - 0.06 * height, ((x**2 + y**2) < 0.6**2).float(), CAMERA)
 
 
 def test_up_is_up_and_the_object_faces_z() -> None:
-    mesh = relief_mesh(*dome(), CAMERA)
+    mesh = relief_mesh(dome())
     right, up, towards = mesh.vertices.T
     assert right.min() < -0.03 < 0.03 < right.max()
     assert np.corrcoef(up, mesh.uv[:, 1])[0, 1] > 0.99
@@ -54,22 +62,25 @@ def test_a_vertex_without_triangles_has_a_normal_all_the_same() -> None:
     assert np.array_equal(vertex_normals(corners, np.array([[0, 1, 2]])), np.tile((0.0, 0.0, 1.0), (4, 1)))
 
 
-def test_vertices_hold_the_colour_of_the_albedo_there() -> None:
-    factors, mask = dome()
-    mesh = relief_mesh(factors, mask, CAMERA)
+def test_vertices_are_the_relief_s_points_and_lie_at_their_pixels_in_the_texture() -> None:
+    relief = dome()
+    mesh = relief_mesh(relief)
     # Away from the rim every vertex is a pixel's centre; the first texture row is the top one.
     column, row = mesh.uv[:, 0] * SIZE - 0.5, (1 - mesh.uv[:, 1]) * SIZE - 0.5
     central = np.hypot(column - CAMERA.centre, row - CAMERA.centre) < 4
     i, j = row[central].round().astype(int), column[central].round().astype(int)
-    expected = (back_project(factors.depth[None].double(), CAMERA)[0, i, j] - torch.tensor((0, 0, 1.0))).numpy()
+    assert np.allclose(row[central], i, atol=1e-9)
+    assert np.allclose(column[central], j, atol=1e-9)
+    expected = (back_project(relief.depth[None].double(), CAMERA)[0, i, j] - torch.tensor((0, 0, 1.0))).numpy()
     assert np.allclose(mesh.vertices[central], expected * (1, -1, -1), atol=1e-12)
-    assert np.allclose(mesh.texture[i, j] / 127.5 - 1, factors.albedo[:, i, j].T, atol=0.005)
 
 
 def test_the_pose_sees_each_vertex_where_the_view_does() -> None:
-    factors, _ = dome()
+    view = torch.tensor([0.1, -0.3, 0.05, 0.004, -0.002, 0.0])
+    depth = dome().depth
+    factors = Factors(depth, torch.zeros(3, SIZE, SIZE), view, torch.tensor([1.0, 0.0, 0.0, 0.0]))
     pose = camera_pose(factors, CAMERA)
-    points = back_project(factors.depth[None].double(), CAMERA)
+    points = back_project(depth[None].double(), CAMERA)
     expected = project(to_view(points, factors.view[None].double(), CAMERA), CAMERA).reshape(-1, 2)
     mesh_points = (points.reshape(-1, 3).numpy() - (0, 0, 1)) * (1, -1, -1)
     x, y, z = (mesh_points @ pose[:3, :3].T + pose[:3, 3]).T
@@ -79,29 +90,43 @@ def test_the_pose_sees_each_vertex_where_the_view_does() -> None:
 
 
 def test_background_curtain_and_crumbs_are_cut() -> None:
-    factors, mask = dome()
-    crumb = mask.clone()
+    relief = dome()
+    crumb = relief.mask.clone()
     crumb[:3, :3] = 1
-    assert len(relief_mesh(factors, crumb, CAMERA).faces) == len(relief_mesh(factors, mask, CAMERA).faces)
+    assert len(relief_mesh(replace(relief, mask=crumb)).faces) == len(relief_mesh(relief).faces)
     # Triangles that reach over the mask's edge to a wall behind are peeled off again.
-    wall = torch.where(mask > 0, factors.depth, torch.tensor(1.09))
-    mesh = relief_mesh(Factors(wall, factors.albedo, factors.view, factors.light), mask, CAMERA)
-    assert mesh.vertices[:, 2].min() > 1 - 1.03
+    wall = torch.where(relief.mask > 0, relief.depth, torch.tensor(1.09))
+    assert relief_mesh(replace(relief, depth=wall)).vertices[:, 2].min() > 1 - 1.03
 
 
 def test_a_cliff_inside_the_surface_stays() -> None:
     depth = torch.full((SIZE, SIZE), 1.0)
     depth[8:16, 8:16] = 0.95
-    factors, _ = dome()
-    whole = torch.ones(SIZE, SIZE)
-    mesh = relief_mesh(Factors(depth, factors.albedo, factors.view, factors.light), whole, CAMERA)
+    mesh = relief_mesh(Relief(depth, torch.ones(SIZE, SIZE), CAMERA))
     assert len(mesh.faces) == 2 * (SIZE - 1) ** 2 - 2  # two of the picture's corners are teeth
 
 
 def test_an_empty_mask_is_an_error() -> None:
-    factors, mask = dome()
     with pytest.raises(G2SError, match="leaves no surface"):
-        relief_mesh(factors, torch.zeros_like(mask), CAMERA)
+        relief_mesh(replace(dome(), mask=torch.zeros(SIZE, SIZE)))
+
+
+def test_squares_that_touch_at_a_corner_are_parted() -> None:
+    row, column = np.mgrid[:7, :7].reshape(2, -1)
+    faces = grid_triangles(7, 7, torch.device("cpu")).numpy()[:, ::-1]
+    upper, lower = ((row <= 3) & (column <= 3)), ((row >= 3) & (column >= 3))
+    both = faces[upper[faces].all(axis=1) | lower[faces].all(axis=1)]
+    parted = without_pinches(both)
+    assert 0 < len(parted) < len(both)
+    corner = 3 * 7 + 3
+    assert corner not in parted
+    whole = faces[upper[faces].all(axis=1)]
+    assert np.array_equal(without_pinches(whole), whole)
+
+
+def test_an_edge_of_three_triangles_goes() -> None:
+    fan = np.array([[0, 1, 2], [1, 0, 3], [0, 1, 4], [2, 1, 5]])
+    assert without_pinches(fan).tolist() == [[2, 1, 5]]
 
 
 def test_pieces_that_touch_at_a_corner_alone_are_two() -> None:

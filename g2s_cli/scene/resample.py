@@ -1,0 +1,69 @@
+"""Maps at another resolution: smooth between their pixels, and continued to where they say nothing."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate, pad
+
+# Beyond the outermost centres a map goes on as it ends, so far that the end of that is not felt (0.27 ^ 8).
+REACH = 8
+
+
+def resampled(maps: Float[Tensor, "*c h h"], size: int) -> Float[Tensor, "*c size size"]:
+    """Square maps at `size` pixels over the same picture, by the cubic spline through their pixel centres.
+
+    It has continuous curvature, so a relief of few pixels shows no facets. Meant for going up; going down it picks
+    values and averages nothing.
+    """
+    count = maps.shape[-1]
+    if size == count:
+        return maps
+    centres = torch.arange(-REACH, count + REACH).to(maps)
+    wanted = (torch.arange(size).to(maps) + 0.5) / size * count - 0.5
+    through = torch.linalg.inv(_cubic(centres[:, None] - centres))
+    matrix = _cubic(wanted[:, None] - centres) @ through
+    # Rows and columns of the padding repeat the rim: fold their shares into it.
+    matrix[:, REACH] += matrix[:, :REACH].sum(dim=1)
+    matrix[:, -REACH - 1] += matrix[:, -REACH:].sum(dim=1)
+    matrix = matrix[:, REACH:-REACH]
+    return matrix @ maps @ matrix.T
+
+
+def _cubic(distance: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
+    """The cubic B-spline."""
+    far = distance.abs()
+    inner = 2 / 3 - far.square() + far.pow(3) / 2
+    outer = (2 - far).clamp(min=0).pow(3) / 6
+    return torch.where(far < 1, inner, outer)
+
+
+def continued(maps: Float[Tensor, "c h h"], weight: Float[Tensor, "h h"]) -> Float[Tensor, "c h h"]:
+    """Maps where their weight is 1; where it is 0, smoothly what lies around (pull-push: Gortler et al. 1996, 4.3).
+
+    A weight in between mixes the two. Zero everywhere if no weight is left.
+    """
+    held = weight * maps
+    if maps.shape[-1] == 1:
+        return held / weight.clamp(min=1e-6)
+    odd = maps.shape[-1] % 2
+    mean = avg_pool2d(pad(torch.cat((held, weight[None]))[None], (0, odd, 0, odd)), 2)[0]
+    share = mean[-1]
+    # Half of a coarse pixel suffices to be sure of it.
+    sure = (2 * share).clamp(max=1)
+    coarse = continued(mean[:-1] / share.clamp(min=1e-6), sure)
+    around = interpolate(coarse[None], scale_factor=2, mode="bilinear", align_corners=False)[0]
+    return held + (1 - weight) * around[:, : maps.shape[-2], : maps.shape[-1]]
+
+
+def shrunk(maps: Float[Tensor, "c h h"], size: int) -> Float[Tensor, "c size size"]:
+    """Square maps averaged over areas."""
+    return interpolate(maps[None], size=(size, size), mode="area")[0]
+
+
+def middle(whole: int, share: float) -> slice:
+    """Which pixels of a side its middle part has."""
+    side = round(share * whole)
+    start = (whole - side) // 2
+    return slice(start, start + side)

@@ -1,0 +1,98 @@
+"""Mesh files as other programs read them, and how many triangles they have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+from g2s_cli import meshes
+from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.meshes import Body, Detail, simple_body, simplified, write_meshes
+from g2s_cli.result import Reconstruction, surface
+from g2s_cli.scene.mesh import Mesh
+from g2s_cli.scene.texture import Texture
+
+
+@pytest.fixture(scope="module")
+def textured(sharp: Reconstruction) -> tuple[Mesh, Texture]:
+    return surface(sharp, Detail())
+
+
+def read(path: Path) -> trimesh.Trimesh:
+    return trimesh.load(path, force="mesh")
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.size
+
+
+def test_sizes_are_those_that_were_asked_for(sharp: Reconstruction, tmp_path: Path) -> None:
+    detail = Detail(mesh_size=40, texture_size=100)
+    paths = write_meshes(tmp_path, *surface(sharp, detail), detail)
+    assert sorted(paths) == sorted(tmp_path.iterdir())
+    assert size_of(tmp_path / "texture.png") == size_of(tmp_path / "texture_albedo.png") == (100, 100)
+    assert 400 < len(read(tmp_path / "mesh.glb").faces) < 2 * 40**2
+
+
+def test_a_body_for_printing_is_watertight_in_millimetres_and_coloured(
+    textured: tuple[Mesh, Texture], tmp_path: Path
+) -> None:
+    write_meshes(tmp_path, *textured, Detail(body=Body(height_mm=80.0, thickness_mm=5.0)))
+    for name in ("mesh.stl", "mesh.ply"):
+        body = read(tmp_path / name)
+        assert body.is_watertight
+        assert body.volume > 0
+        assert body.extents[1] == pytest.approx(80, rel=0.03)  # the back is a little wider than the front
+    surface_alone = read(tmp_path / "mesh.glb")
+    scale = 80 / surface_alone.extents[1]
+    assert body.extents[2] == pytest.approx(surface_alone.extents[2] * scale + 5, rel=1e-3)
+    nose = body.vertices[:, 2].argmax()
+    red, green, blue, _ = body.visual.vertex_colors[nose]
+    assert red > 1.5 * max(green, blue)
+
+
+@pytest.mark.parametrize("most", [5000, 700, 150])
+def test_no_more_triangles_than_asked_and_the_texture_still_fits(
+    textured: tuple[Mesh, Texture], tmp_path: Path, most: int
+) -> None:
+    pytest.importorskip("fast_simplification")
+    mesh, texture = textured
+    write_meshes(tmp_path, mesh, texture, Detail(max_faces=most, body=Body()))
+    for name in ("mesh.glb", "mesh.obj", "mesh.stl", "mesh.ply"):
+        fewer = read(tmp_path / name)
+        assert most / 2 < len(fewer.faces) <= most
+    assert fewer.is_watertight
+    assert fewer.volume > 0
+    # Every vertex lies close to one of the full mesh, with nearly the same place in the texture.
+    glb = read(tmp_path / "mesh.glb")
+    apart = np.linalg.norm(glb.vertices[:, None] - mesh.vertices[None, ::5], axis=-1)
+    nearest = apart.argmin(axis=1)
+    assert apart.min(axis=1).max() < 0.02
+    assert np.abs(glb.visual.uv - mesh.uv[::5][nearest]).max() < 0.06
+
+
+def test_few_enough_triangles_are_left_alone(textured: tuple[Mesh, Texture]) -> None:
+    mesh, _ = textured
+    same = simplified(mesh, len(mesh.faces))
+    assert same.faces is mesh.faces
+
+
+def test_a_mesh_that_cannot_be_that_simple_is_said(textured: tuple[Mesh, Texture]) -> None:
+    pytest.importorskip("fast_simplification")
+    with pytest.raises(UsageError, match="cannot be had with 30 triangles"):
+        simple_body(textured[0], 0.01, 30)
+
+
+def test_without_the_library_the_remedy_is_named_before_any_work(
+    textured: tuple[Mesh, Texture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meshes, "SIMPLIFIER", "no_such_library")
+    with pytest.raises(G2SError, match=r"pip install 'g2s-cli\[simplify\]'"):
+        write_meshes(tmp_path, *textured, Detail(max_faces=500))
+    assert not list(tmp_path.iterdir())
+    Detail(body=Body()).check()
