@@ -40,7 +40,9 @@ from g2s_cli.zoo.sources import Sources, obtain
 from g2s_cli.zoo.store import sha256_of
 
 By = Literal["mesh", "gan"]  # rendered from the shape, or projected through the generator
-TOGETHER = 16  # photos that share the inversion's candidates; with 16 these cost each next to nothing
+TOGETHER = (
+    32  # photos that share a search; with more, what a search costs each hardly falls, and the first result is late
+)
 
 
 def reconstruct(
