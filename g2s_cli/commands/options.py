@@ -10,6 +10,7 @@ import typer
 from g2s_cli.errors import UsageError
 
 By = Literal["mesh", "gan"]
+Symmetry = Literal["on", "off", "first-stage"]
 
 Device = Annotated[
     str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps; auto takes the GPU if any.")

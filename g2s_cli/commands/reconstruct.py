@@ -6,15 +6,13 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from g2s_cli.commands.many import jobs_of, reconstruct_many
-from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Verbose
+from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Symmetry, Verbose
 from g2s_cli.console import output
-
-Symmetry = Literal["on", "off", "first-stage"]
 
 # What most people came for; the folder holds more.
 KEY_FILES = ("mesh.glb", "mesh.obj", "reconstruction.png", "report.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -129,13 +130,27 @@ class Preset:
 
 
 @dataclass(frozen=True)
+class Pretraining:
+    """How a category's networks are trained jointly on many photos (paper A.2, "Joint pre-training").
+
+    effort: as for one photo, but `batch` is of each photo of a step, and a cycle collects `samples` for each photo
+    that a step has. width: of the first layers of D, A, V and L; encoder_width: of E's.
+    """
+
+    effort: Preset
+    width: int
+    encoder_width: int
+
+
+@dataclass(frozen=True)
 class Category:
     """A kind of object with its GAN, its priors and its presets.
 
     image_size: of the GAN's pictures; working_size: of the relief, both in pixels. frame_share: how much of
     each side of the GAN's picture the relief covers. mask_parser, mask_classes: the parsing network that the
     authors take, and the sets of its classes whose mean is their mask. view_mean, view_covariance: None where
-    a file says them. schedule_known: whether the paper states the hyper-parameters.
+    a file says them. schedule_known: whether the paper states the hyper-parameters. pretraining: None where nobody
+    has published a joint schedule.
     """
 
     name: str
@@ -164,6 +179,7 @@ class Category:
     mask_parser: str
     mask_classes: tuple[tuple[int, ...], ...]
     presets: dict[str, Preset]
+    pretraining: Pretraining | None
 
     def needs(self, preset: Preset) -> list[Part]:
         """The files that a reconstruction with a preset reads."""
@@ -188,6 +204,12 @@ def category_folders() -> dict[str, Path]:
 def category_names() -> list[str]:
     """All categories at hand, sorted."""
     return sorted(category_folders())
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError if a new category could not be called that."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name):
+        raise UsageError(f"{name!r} is no name for a category.", "Use small letters, digits, - and _.")
 
 
 def load_category(name: str) -> Category:
@@ -250,7 +272,13 @@ def _parse(folder: Path, data: dict[str, Any]) -> Category:
         mask_parser=data.get("mask", {}).get("parser", ""),
         mask_classes=tuple(tuple(classes) for classes in data.get("mask", {}).get("classes", ())),
         presets={key: _preset(entry) for key, entry in data["presets"].items()},
+        pretraining=_pretraining(data["pretrain"]) if "pretrain" in data else None,
     )
+
+
+def _pretraining(entry: dict[str, Any]) -> Pretraining:
+    widths = {name: entry.pop(name) for name in ("width", "encoder_width")}
+    return Pretraining(_preset(entry | {"start": "ellipsoid", "follow": "encoder"}), **widths)
 
 
 def _preset(entry: dict[str, Any]) -> Preset:
