@@ -202,12 +202,12 @@ class TrainingTable:
 
     def __init__(self, console: Console, photos_a_step: int) -> None:
         self.console, self.photos_a_step = console, photos_a_step
-        self.live: AbstractContextManager[object] = nullcontext()
-        if console.is_terminal:
-            self.live = Live(console=console, get_renderable=self._table, refresh_per_second=2)
         self._rows: list[tuple[str, ...]] = []
         self._phase, self._total, self._done, self._begun, self._loss = "", 0, 0, 0, 0.0
         self._started = time.perf_counter()
+        self.live: AbstractContextManager[object] = nullcontext()
+        if console.is_terminal:
+            self.live = Live(console=console, get_renderable=self.table, refresh_per_second=2)
 
     def begin(self, step: str, total: int) -> None:
         """Close the row of the phase before and open this one's."""
@@ -237,12 +237,13 @@ class TrainingTable:
 
     def _row(self) -> tuple[str, ...]:
         seconds = time.perf_counter() - self._started
-        each = 1 if self._phase.endswith(COUNTING_PHOTOS) else self.photos_a_step
-        speed = each * max(0, self._done - max(0, self._begun)) / seconds
-        loss = "" if each == 1 and not self._loss else f"{self._loss:.4f}"
-        return self._phase, f"{self._done}/{self._total}", loss, f"{seconds:.1f}", f"{speed:.2f}"
+        by_photos = self._phase.endswith(COUNTING_PHOTOS)
+        photos = self._done if by_photos else self.photos_a_step * (self._done - max(0, self._begun))
+        loss = "" if by_photos else f"{self._loss:.4f}"
+        return self._phase, f"{self._done}/{self._total}", loss, f"{seconds:.1f}", f"{photos / seconds:.2f}"
 
-    def _table(self) -> Table:
+    def table(self) -> Table:
+        """The latest phases as they are now."""
         table = Table("phase", "step", "loss", "seconds", "photos a second", box=None)
         for row in [*self._rows[-SHOWN_PHASES:], *([self._row()] if self._phase else [])]:
             table.add_row(*row)

@@ -33,5 +33,5 @@ def claim(folder: Path, settings: Mapping[str, object], verb: str) -> None:
     except (ValueError, TypeError, AttributeError) as error:
         raise G2SError(f"{folder} is damaged: {error}.", f"Delete it and run {verb} again.") from error
     if differing:
-        what = f"{folder} was begun with another {' and '.join(differing).replace('_', ' ')}."
+        what = f"{folder} was begun with other settings: {', '.join(differing).replace('_', ' ')}."
         raise UsageError(what, "Name another folder with -o, or delete it.")

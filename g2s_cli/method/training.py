@@ -100,7 +100,7 @@ class Run:
         for step in range(trained.step, iterations):
             optimizer.zero_grad()
             total = torch.zeros(())
-            for slot, photo in self._photos_of(name, step):
+            for slot, photo in self.photos_of(name, step):
                 for part in loss(photo, draws(self.rhythm.seed, name, step, slot)):
                     share = part / self.rhythm.photos_a_step
                     share.backward()
@@ -159,7 +159,7 @@ class Run:
         if self.group.leads:
             shutil.rmtree(self._sample_file(cycle, 0).parent, ignore_errors=True)
 
-    def _photos_of(self, name: str, step: int) -> list[tuple[int, int]]:
+    def photos_of(self, name: str, step: int) -> list[tuple[int, int]]:
         """This process's slots of a step, each with its photo. The photos are the same for any number of processes."""
         order = torch.randperm(self.photos, generator=draws(self.rhythm.seed, name, step, "photos")).tolist()
         return [(slot, order[slot]) for slot in self.group.share(self.rhythm.photos_a_step)]

@@ -35,12 +35,15 @@ def add_category(kind: Category, name: str, files: Mapping[Part, Path], words: s
     """Describe a category as `kind` is, but with these files alone, which are copied; its folder in the cache.
 
     words: where they come from. readme: the model card. Its presets follow views and lights with the encoder, for
-    nobody has found directions in W for new networks. The description comes last. Raises WeightsError.
+    nobody has found directions in W for new networks; where none began from networks, now all do. The description
+    comes last. Raises WeightsError.
     """
     folder = cache_root() / name
     card = without_tables((kind.folder / CARD).read_text(), ("release", "hub", "weights"))
     card = re.sub(r"(?m)^title = .*$", f'title = "{kind.title}; joint networks of your own"', card, count=1)
     card = re.sub(r'(?m)^follow = "linear"$', 'follow = "encoder"', card)
+    if not any(preset.trained for preset in kind.presets.values()):
+        card = from_networks(card)
     with using_the_cache():
         for part, source in files.items():
             place = folder / f"{part}.safetensors"
@@ -71,3 +74,14 @@ def without_tables(card: str, names: Iterable[str]) -> str:
             kept += [*comments, line]
         comments = []
     return "\n".join([*kept, *comments]) + "\n"
+
+
+def from_networks(card: str) -> str:
+    """A model.toml whose presets begin from trained networks, not from the ellipsoid."""
+    kept, inside = [], False
+    for line in card.splitlines():
+        if line.startswith("["):
+            inside = line.startswith("[presets.")
+        began = {"start": 'start = "networks"', "prior": "prior = 0"} if inside else {}
+        kept.append(began.get(line.partition("=")[0].strip(), line))
+    return "\n".join(kept) + "\n"
