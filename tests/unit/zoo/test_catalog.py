@@ -149,6 +149,12 @@ def test_what_is_not_known_of_horses_is_said() -> None:
     ]
 
 
+def test_the_instant_preset_fits_nothing_but_the_latent() -> None:
+    instant = load_category("synface").preset("instant")
+    assert [(stage.albedo, stage.project, stage.shape) for stage in instant.stages] == [(0, 0, 0)]
+    assert (instant.prior, instant.refines, instant.trained) == (0, False, True)
+
+
 def test_the_ellipsoid_preset_is_the_papers_schedule() -> None:
     stages = load_category("synface").preset("ellipsoid").stages
     assert [(stage.albedo, stage.project, stage.shape) for stage in stages] == [FIRST, *3 * [LATER]]
