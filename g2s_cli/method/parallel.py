@@ -11,6 +11,8 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed, nn
 
+from g2s_cli.errors import G2SError
+
 # How long a process waits for the others: they invert and collect shares of their own, for hours on slow machines.
 PATIENCE = timedelta(days=2)
 
@@ -64,13 +66,15 @@ class Group:
     def wait(self) -> None:
         """Go on when all have come this far."""
         if self.size > 1:
-            distributed.barrier()
+            with _heard():
+                distributed.barrier()
 
     def agree(self, modules: Iterable[nn.Module]) -> None:
         """Give all processes the first one's numbers."""
         if self.size > 1:
-            for module in modules:
-                for tensor in module.state_dict().values():
+            tensors = [tensor for module in modules for tensor in module.state_dict().values()]
+            with _heard():
+                for tensor in tensors:
                     distributed.broadcast(tensor, src=0)
 
     def add_up(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
@@ -79,8 +83,19 @@ class Group:
             return loss
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         message = torch.cat([*(gradient.flatten() for gradient in gradients), loss.reshape(1).to(gradients[0])])
-        distributed.all_reduce(message)
+        with _heard():
+            distributed.all_reduce(message)
         parts = message.split([*(gradient.numel() for gradient in gradients), 1])
         for gradient, part in zip(gradients, parts[:-1], strict=True):
             gradient.copy_(part.view_as(gradient))
         return parts[-1][0]
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Say in a sentence that another process is gone, whose own words are the ones to read."""
+    try:
+        yield
+    except RuntimeError as error:
+        what = "Another process of the run has stopped."
+        raise G2SError(what, "What it said tells why; mended, the same command goes on.") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from g2s_cli.errors import G2SError
 from g2s_cli.method.parallel import Group
 
 
@@ -33,6 +34,19 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert Group().device("auto") == "auto"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert group.device("auto") == "auto"
+
+
+def test_a_process_that_loses_the_others_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise RuntimeError("[pair.cc:553] Connection closed by peer [127.0.0.1]:9124")
+
+    for name in ("barrier", "broadcast", "all_reduce"):
+        monkeypatch.setattr(torch.distributed, name, gone)
+    group, net = Group(0, 2), torch.nn.Linear(2, 1)
+    net(torch.ones(1, 2)).sum().backward()
+    for act in (group.wait, lambda: group.agree([net]), lambda: group.add_up(net.parameters(), torch.tensor(1.0))):
+        with pytest.raises(G2SError, match="Another process of the run has stopped"):
+            act()
 
 
 def test_one_process_needs_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
