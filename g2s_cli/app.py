@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from g2s_cli import __version__
 from g2s_cli.commands.evaluate import evaluate
 from g2s_cli.commands.mesh import mesh
+from g2s_cli.commands.pretrain import pretrain
 from g2s_cli.commands.reconstruct import reconstruct
 from g2s_cli.commands.relight import relight
 from g2s_cli.commands.rotate import rotate
@@ -54,7 +55,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,
 )
-for verb in (reconstruct, relight, rotate, mesh, evaluate):
+for verb in (reconstruct, relight, rotate, mesh, evaluate, pretrain):
     app.command(no_args_is_help=True)(verb)
 app.add_typer(weights, name="weights", help="Fetch, check, import and publish the weights of categories.")
 

@@ -8,10 +8,11 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -28,6 +29,8 @@ from g2s_cli.method.progress import Silent, Watch
 from g2s_cli.zoo.fetching import Fetching, SilentFetching
 
 UNSEEN_WIDTH = 240  # of tables that go to a file
+SHOWN_PHASES = 12  # of a training that are over; what is taller than the terminal would flicker
+COUNTING_PHOTOS = ("invert", "collect")  # phases of a training that advance by photos, not by steps
 
 
 class Output:
@@ -88,6 +91,17 @@ class Output:
         with live.bar:
             yield live
             live.finish()
+
+    @contextmanager
+    def training(self, photos_a_step: int) -> Iterator[Watch]:
+        """Follow a long training: a live table on a terminal, a line a phase elsewhere, nothing when quiet."""
+        if self.quiet:
+            yield Silent()
+            return
+        watch = TrainingTable(self.people, photos_a_step)
+        with watch.live:
+            yield watch
+            watch.finish()
 
     @contextmanager
     def fetching(self) -> Iterator[Fetching]:
@@ -181,6 +195,62 @@ class LiveProgress:
         seconds = time.perf_counter() - self._started
         steps = f"{self._done} iterations" if self._done != 1 else "1 iteration"
         self.bar.console.print(f"{self._step:<28} {steps:>16}   loss {self._loss:.4f} {seconds:8.1f} s")
+
+
+class TrainingTable:
+    """A `Watch` for people: a table with a row a phase, the last one alive.
+
+    photos_a_step: how many photos a step of training has; phases that count photos themselves have one.
+    """
+
+    def __init__(self, console: Console, photos_a_step: int) -> None:
+        self.console, self.photos_a_step = console, photos_a_step
+        self._rows: list[tuple[str, ...]] = []
+        self._phase, self._total, self._done, self._begun, self._loss = "", 0, 0, 0, 0.0
+        self._started = time.perf_counter()
+        self.live: AbstractContextManager[object] = nullcontext()
+        if console.is_terminal:
+            self.live = Live(console=console, get_renderable=self.table, refresh_per_second=2)
+
+    def begin(self, step: str, total: int) -> None:
+        """Close the row of the phase before and open this one's."""
+        self.finish()
+        self._phase, self._total, self._done, self._begun, self._loss = step, total, 0, -1, 0.0
+        self._started = time.perf_counter()
+
+    def advance(self, done: int, loss: float) -> None:
+        """Move on. A run that is taken up again begins in the middle."""
+        if self._begun < 0:
+            self._begun = done - 1
+        self._done, self._loss = done, loss
+
+    def note(self, text: str) -> None:
+        """A line above the table."""
+        self.console.print(f"Note: {text}")
+
+    def finish(self) -> None:
+        """Keep the row as it is; where no terminal shows it, print it."""
+        if not self._phase:
+            return
+        self._rows.append(self._row())
+        if not self.console.is_terminal:
+            phase, steps, loss, seconds, speed = self._rows[-1]
+            self.console.print(f"{phase:<20} {steps:>12}   loss {loss:>8} {seconds:>9} s {speed:>8} photos/s")
+        self._phase = ""
+
+    def _row(self) -> tuple[str, ...]:
+        seconds = time.perf_counter() - self._started
+        by_photos = self._phase.endswith(COUNTING_PHOTOS)
+        photos = self._done if by_photos else self.photos_a_step * (self._done - max(0, self._begun))
+        loss = "" if by_photos else f"{self._loss:.4f}"
+        return self._phase, f"{self._done}/{self._total}", loss, f"{seconds:.1f}", f"{photos / seconds:.2f}"
+
+    def table(self) -> Table:
+        """The latest phases as they are now."""
+        table = Table("phase", "step", "loss", "seconds", "photos a second", box=None)
+        for row in [*self._rows[-SHOWN_PHASES:], *([self._row()] if self._phase else [])]:
+            table.add_row(*row)
+        return table
 
 
 # One a process, as stdout and stderr are.

@@ -16,13 +16,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.errors import G2SError
 from g2s_cli.method.metrics import coverage, eroded, mad_deg, side
 from g2s_cli.result import Reconstruction, photo_depth, picture
+from g2s_cli.resuming import claim
 from g2s_cli.scene.camera import Camera
+from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.mesh import to_bytes
 from g2s_cli.scene.render import render
 from g2s_cli.scene.visibility import VIEW_FAR
@@ -69,6 +72,14 @@ def score(depth: Tensor, mask: Tensor, truth: Truth) -> dict[str, float]:
     }
 
 
+def scored(
+    factors: Factors, mask: Float[Tensor, "h w"], camera: Camera, truth: Truth
+) -> tuple[Float[Tensor, "h w"], dict[str, float]]:
+    """The depth that factors have inside a photo's mask, NaN where nothing is seen, and its score."""
+    depth = photo_depth(render(factors, camera), mask, camera)
+    return depth, score(depth.nan_to_num(VIEW_FAR), ~depth.isnan(), truth)
+
+
 def evaluate(
     pairs: Sequence[Pair],
     category: Category,
@@ -82,7 +93,6 @@ def evaluate(
     depends on; a folder that was begun with other ones is refused with a UsageError. A sheet's worth of pictures is
     kept of every photo, so that the worst can be shown at the end.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     done = _resumed(folder, settings)
     results = run([pair.photo for pair in pairs if pair.photo.name not in done])
     for pair in pairs:
@@ -93,9 +103,7 @@ def evaluate(
             if isinstance(made, Exception):
                 raise made
             facts = {"inversion_psnr_db": made.report["inversion_psnr_db"], "seconds": made.report["seconds"]["total"]}
-            depth = photo_depth(made, render(made.factors, made.camera))
-            there = ~depth.isnan()
-            figures = score(depth.nan_to_num(VIEW_FAR), there, truth)
+            depth, figures = scored(made.factors, made.mask, made.camera, truth)
             row = Row(pair.photo.name, **figures, **facts)
             (folder / "pictures").mkdir(exist_ok=True)
             _strip(made, depth, truth).save(folder / "pictures" / f"{pair.photo.stem}.png")
@@ -161,20 +169,12 @@ def _worst(rows: Sequence[Row]) -> list[Row]:
 
 def _resumed(folder: Path, settings: Mapping[str, object]) -> dict[str, Row]:
     """Rows of an earlier run with the same settings."""
-    stated = folder / "settings.json"
-    if not stated.exists():
-        if any(folder.iterdir()):
-            raise UsageError(f"{folder} is no folder of g2s evaluate.", "Name another with -o.")
-        stated.write_text(json.dumps(settings, indent=2) + "\n")
-        return {}
+    claim(folder, settings, "g2s evaluate")
     try:
-        begun = json.loads(stated.read_text())
         lines = (folder / ROWS).read_text().splitlines() if (folder / ROWS).exists() else []
         rows = [Row(**json.loads(line)) for line in lines]
     except (ValueError, TypeError) as error:
         raise G2SError(f"{folder} is damaged: {error}.", "Delete it and evaluate again.") from error
-    if begun != json.loads(json.dumps(settings)):
-        raise UsageError(f"{folder} was begun with other settings.", "Name another folder with -o, or delete it.")
     return {row.image: row for row in rows}
 
 

@@ -225,7 +225,7 @@ def first_nets(loaded: Loaded) -> tuple[FactorNets, Projector]:
                 f"this one's have {latent_size}.",
                 "Import the networks that were trained with this GAN, or use a preset that starts from the ellipsoid.",
             )
-        projector = _encoder_projector(kind, loaded.gan, encoder.to(loaded.machine.device), loaded.machine)
+        projector = encoder_projector(kind, loaded.gan, encoder.to(loaded.machine.device), loaded.machine)
     return nets.to(loaded.machine.device, loaded.machine.dtype), projector
 
 
@@ -261,8 +261,13 @@ def projector_of(made: Reconstruction, kind: Category, gan: Gan, weights: Weight
     """What a finished run followed views and lights with: its own encoder, or the category's directions."""
     if made.offset_net:
         encoder = OffsetEncoder.from_state(made.offset_net).to(machine.device)
-        return _encoder_projector(kind, gan, encoder, machine)
+        return encoder_projector(kind, gan, encoder, machine)
     return LinearProjector(_directions(weights.tensors("networks"), gan).to(machine.device))
+
+
+def encoder_projector(kind: Category, gan: Gan, encoder: OffsetEncoder, machine: Machine) -> EncoderProjector:
+    """The category's way of following views and lights with an encoder."""
+    return EncoderProjector(gan.generator.mapping, encoder, kind.offset_depth, kind.offset_relative, machine.dtype)
 
 
 def _directions(tensors: dict[str, Tensor], gan: Gan) -> Float[Tensor, "4 d"]:
@@ -273,10 +278,6 @@ def _directions(tensors: dict[str, Tensor], gan: Gan) -> Float[Tensor, "4 d"]:
             "The category's networks know no directions in this GAN's latent space.", "Use --preset paper."
         )
     return directions
-
-
-def _encoder_projector(kind: Category, gan: Gan, encoder: OffsetEncoder, machine: Machine) -> EncoderProjector:
-    return EncoderProjector(gan.generator.mapping, encoder, kind.offset_depth, kind.offset_relative, machine.dtype)
 
 
 def _priors(kind: Category, weights: Weights) -> tuple[ViewPrior, LightPrior, Means]:

@@ -246,11 +246,11 @@ def _standing(place: Path) -> Path:
     return next(parent for parent in place.parents if parent.exists())
 
 
-def photo_depth(made: Reconstruction, seen: Rendering) -> Float[Tensor, "h w"]:
+def photo_depth(seen: Rendering, mask: Float[Tensor, "h w"], camera: Camera) -> Float[Tensor, "h w"]:
     """The depth at every pixel of the photo's mask, in scene units; NaN outside it, and where no surface is near."""
-    mask = made.mask >= 0.5
-    held = held_to_slope(seen.depth, mask, made.camera, STEEPEST_SEEN_DEG)
-    return torch.where(mask & (held < VIEW_FAR), held, torch.nan)
+    inside = mask >= 0.5
+    held = held_to_slope(seen.depth, inside, camera, STEEPEST_SEEN_DEG)
+    return torch.where(inside & (held < VIEW_FAR), held, torch.nan)
 
 
 def surface(made: Reconstruction, detail: Detail, *, beyond: bool = False) -> tuple[Mesh, Texture]:
@@ -315,7 +315,7 @@ def _write_files(made: Reconstruction, folder: Path) -> None:
     original_file(folder, made.report).write_bytes(made.original)
     save_image(folder / "inverted.png", made.inverted)
     Image.fromarray((made.mask * 255).round().byte().numpy()).save(folder / "mask.png")
-    _write_depth(folder, photo_depth(made, seen))
+    _write_depth(folder, photo_depth(seen, made.mask, made.camera))
     # Outward and in OpenGL axes: the internal normal is minus the outward one, and y and z turn over.
     facing = seen.normal.permute(2, 0, 1) * seen.normal.new_tensor((-1.0, 1.0, 1.0))[:, None, None]
     save_image(folder / "normal.png", torch.where(shown, facing, -1.0))  # black says nothing is there

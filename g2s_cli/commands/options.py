@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from g2s_cli.meshes import Detail
 
 By = Literal["mesh", "gan"]
+Symmetry = Literal["on", "off", "first-stage"]
+Background = Literal["keep", "remove"]
 
 Device = Annotated[
     str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps; auto takes the GPU if any.")

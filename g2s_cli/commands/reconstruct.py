@@ -6,12 +6,13 @@ import shlex
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from g2s_cli.commands.many import jobs_of, reconstruct_many
 from g2s_cli.commands.options import (
+    Background,
     Device,
     HeightMm,
     HubRepo,
@@ -20,6 +21,7 @@ from g2s_cli.commands.options import (
     MeshSize,
     Quiet,
     Solid,
+    Symmetry,
     TextureSize,
     ThicknessMm,
     Verbose,
@@ -28,9 +30,6 @@ from g2s_cli.commands.options import (
     read_detail,
 )
 from g2s_cli.console import output
-
-Symmetry = Literal["on", "off", "first-stage"]
-Background = Literal["keep", "remove"]
 
 # What most people came for; the folder holds more.
 KEY_FILES = ("mesh.glb", "mesh.obj", "reconstruction.png", "report.json")

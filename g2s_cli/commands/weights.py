@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -114,13 +113,12 @@ def import_(
     """
     output.set(quiet=quiet, verbose=verbose)
     from g2s_cli.errors import UsageError
-    from g2s_cli.zoo.catalog import category_folders, load_category
+    from g2s_cli.zoo.catalog import category_folders, check_name, load_category
     from g2s_cli.zoo.importers import parser_for, read_part
     from g2s_cli.zoo.sources import new_category, store_part
     from g2s_cli.zoo.store import models_root, using_the_cache
 
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", category):
-        raise UsageError(f"{category!r} is no name for a category.", "Use small letters, digits, - and _.")
+    check_name(category)
     known = category_folders()
     if (models_root() / category / "gan.safetensors").is_file():
         raise UsageError(f"{category} came with its weights.", "Choose another name: --category NAME.")

@@ -64,7 +64,8 @@ class Means:
 def trained_nets(tensors: dict[str, Tensor], category: Category, means: Means) -> FactorNets:
     """The category's jointly trained networks, from the tensors of its file.
 
-    Ours hold a mean shape (`base`) and say everything themselves; the authors' are relative to the means.
+    Ours with a mean shape (`base`) say everything themselves; those of g2s pretrain state the means that they are
+    relative to; the authors' are relative to the category's.
     """
     ours = "base" in tensors
     return FactorNets(
@@ -74,16 +75,16 @@ def trained_nets(tensors: dict[str, Tensor], category: Category, means: Means) -
         light=CodeNet.from_state(part_of(tensors, "netL")),
         camera=camera_of(category),
         base=tensors.get("base"),
-        mean_view=torch.zeros(6) if ours else means.view,
-        mean_light=torch.zeros(4) if ours else means.light,
+        mean_view=torch.zeros(6) if ours else tensors.get("mean_view", means.view),
+        mean_light=torch.zeros(4) if ours else tensors.get("mean_light", means.light),
         symmetric=ours,
     )
 
 
-def fresh_nets(category: Category, means: Means) -> FactorNets:
-    """Untrained networks in the authors' widths, which say the category's mean view and mean light."""
+def fresh_nets(category: Category, means: Means, width: int | None = None) -> FactorNets:
+    """Untrained networks which say the category's mean view and mean light. width: None is the authors'."""
     size = category.working_size
-    width = default_width(size)
+    width = width or default_width(size)
     return FactorNets(
         depth=MapNet(size, 1, width, bounded=False),
         albedo=MapNet(size, 3, width, bounded=True),
@@ -98,12 +99,16 @@ def fresh_nets(category: Category, means: Means) -> FactorNets:
 
 def fit_prior(nets: FactorNets, target: Target, depth: Float[Tensor, "h w"], settings: Fit, watch: Watch) -> None:
     """Change D until it says the given depth for the photo: what the first cycle starts from."""
-    image = target.image[None]
 
     def loss() -> Iterator[Tensor]:
-        yield mse_loss(nets.depth_of(image), depth[None])
+        yield prior_loss(nets, target, depth)
 
     minimise(loss, nets.parameters("depth"), settings, "prior", watch)
+
+
+def prior_loss(nets: FactorNets, target: Target, depth: Float[Tensor, "h w"]) -> Float[Tensor, ""]:
+    """How far from a depth map is what D says of the photo."""
+    return mse_loss(nets.depth_of(target.image[None]), depth[None])
 
 
 def fit(

@@ -91,11 +91,19 @@ class FactorNets:
 
     def view_of(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 6"]:
         """The view each image is seen from, radians and scene units."""
-        return view_from_code(self._run(self.view, image) + self.mean_view)
+        return view_from_code(self.view_code(image))
 
     def light_of(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 4"]:
         """The light each image is lit by: ambient, diffuse, l_x, l_y."""
-        return light_from_code(self._run(self.light, image) + self.mean_light)
+        return light_from_code(self.light_code(image))
+
+    def view_code(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 6"]:
+        """The same view in network units, as a category's statistics are."""
+        return self._run(self.view, image) + self.mean_view
+
+    def light_code(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 4"]:
+        """The same light in network units."""
+        return self._run(self.light, image) + self.mean_light
 
     def _run(self, net: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
         with torch.autocast(image.device.type, self.dtype, enabled=self.dtype != torch.float32):

@@ -138,15 +138,36 @@ def fit_albedo(
     symmetric: bool,
 ) -> None:
     """Step 1: change A until the photo is explained by the depth, view and light that the networks now say."""
-    image, _mask = target.image[None], target.mask[None, None]
-    with torch.no_grad():
-        depth, view, light = nets.depth_of(image), nets.view_of(image), nets.light_of(image)
+    held = held_fixed(nets, target)
 
     def loss() -> Iterator[Tensor]:
-        canonical = Canonical(depth, nets.albedo_of(image))
-        yield _photo_loss(canonical, view, light, target, perceptual, nets, symmetric=symmetric)
+        yield albedo_loss(nets, target, held, perceptual, symmetric=symmetric)
 
     minimise(loss, nets.parameters("albedo"), settings, "albedo", watch)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What step 1 takes as given, a batch of one: depth and view in scene units, and light."""
+
+    depth: Float[Tensor, "1 h w"]
+    view: Float[Tensor, "1 6"]
+    light: Float[Tensor, "1 4"]
+
+
+@torch.no_grad()
+def held_fixed(nets: FactorNets, target: Target) -> Held:
+    """The depth, view and light that the networks now say of the photo."""
+    image = target.image[None]
+    return Held(nets.depth_of(image), nets.view_of(image), nets.light_of(image))
+
+
+def albedo_loss(
+    nets: FactorNets, target: Target, held: Held, perceptual: Perceptual, *, symmetric: bool
+) -> Float[Tensor, ""]:
+    """What step 1 minimises for a photo; its gradient reaches A alone."""
+    canonical = Canonical(held.depth, nets.albedo_of(target.image[None]))
+    return _photo_loss(canonical, held.view, held.light, target, perceptual, nets, symmetric=symmetric)
 
 
 def fit_offset(
@@ -159,23 +180,34 @@ def fit_offset(
     settings: Fit,
     watch: Watch,
 ) -> None:
-    """Step 2: change E until the GAN follows the pseudo samples (Eq. 2).
+    """Step 2: change E until the GAN follows the pseudo samples (Eq. 2)."""
+
+    def loss() -> Iterator[Tensor]:
+        return offset_loss(projector, generator, pseudo(), own, target, distance)
+
+    minimise(loss, projector.encoder.parameters(), settings, "project", watch)
+
+
+def offset_loss(
+    projector: EncoderProjector,
+    generator: Generator,
+    batch: Asked,
+    own: Asked,
+    target: Target,
+    distance: DiscriminatorDistance,
+) -> Iterator[Float[Tensor, ""]]:
+    """What step 2 minimises for a photo and a batch of its pseudo samples, in parts that add up.
 
     Outside its mask a pseudo sample says nothing: the GAN's own picture is pasted in there before features
     are compared, so that no border is seen where there is none.
     """
-
-    def loss() -> Iterator[Tensor]:
-        batch = pseudo()
-        for asked in batch.parts(generator.at_once):
-            offset = projector.offset(asked, own)
-            image = target.frame(generator(target.latent + offset).clamp(-1, 1))
-            pasted = asked.mask * asked.image + (1 - asked.mask) * image.detach()
-            features = distance.between(distance.features(image), distance.features(pasted), asked.mask)
-            whole = l1(image, asked.image, asked.mask) + features + OFFSET_WEIGHT * offset.square().mean()
-            yield whole * (len(asked.image) / len(batch.image))
-
-    minimise(loss, projector.encoder.parameters(), settings, "project", watch)
+    for asked in batch.parts(generator.at_once):
+        offset = projector.offset(asked, own)
+        image = target.frame(generator(target.latent + offset).clamp(-1, 1))
+        pasted = asked.mask * asked.image + (1 - asked.mask) * image.detach()
+        features = distance.between(distance.features(image), distance.features(pasted), asked.mask)
+        whole = l1(image, asked.image, asked.mask) + features + OFFSET_WEIGHT * offset.square().mean()
+        yield whole * (len(asked.image) / len(batch.image))
 
 
 @torch.no_grad()
@@ -256,26 +288,40 @@ def fit_shape(
     *,
     symmetric: bool,
 ) -> None:
-    """Step 3: change D, A, V and L until one shape explains the photo and its projected samples (Eq. 3).
+    """Step 3: change D, A, V and L until one shape explains the photo and its projected samples (Eq. 3)."""
+
+    def loss() -> Iterator[Tensor]:
+        index = torch.randint(len(samples.image), (batch,), generator=rng, device=rng.device)
+        some = samples.pick(index.to(target.image.device))
+        yield shape_loss(nets, target, some, perceptual, symmetric=symmetric)
+
+    minimise(loss, nets.parameters("depth", "albedo", "view", "light"), settings, "shape", watch)
+
+
+def shape_loss(
+    nets: FactorNets, target: Target, some: Samples, perceptual: Perceptual, *, symmetric: bool
+) -> Float[Tensor, ""]:
+    """What step 3 minimises for a photo and some of its projected samples.
 
     Views and lights are predicted from each sample, not those it was asked for: the GAN follows only so far.
     """
     image = target.image[None]
+    canonical = nets.canonical(image)
+    view, light = nets.view_of(image), nets.light_of(image)
+    own = _photo_loss(canonical, view, light, target, perceptual, nets, symmetric=symmetric)
+    views, lights = nets.view_of(some.image), nets.light_of(some.image)
+    others = _sample_loss(see(canonical, views, lights, nets.camera), some, perceptual)
+    if symmetric:
+        flipped = see(canonical.mirrored(), views, lights, nets.camera)
+        others = (others + _sample_loss(flipped, some, perceptual)) / 2
+    return own + others
 
-    def loss() -> Iterator[Tensor]:
-        canonical = nets.canonical(image)
-        view, light = nets.view_of(image), nets.light_of(image)
-        own = _photo_loss(canonical, view, light, target, perceptual, nets, symmetric=symmetric)
-        index = torch.randint(len(samples.image), (batch,), generator=rng, device=rng.device)
-        some = samples.pick(index.to(image.device))
-        views, lights = nets.view_of(some.image), nets.light_of(some.image)
-        others = _sample_loss(see(canonical, views, lights, nets.camera), some, perceptual)
-        if symmetric:
-            flipped = see(canonical.mirrored(), views, lights, nets.camera)
-            others = (others + _sample_loss(flipped, some, perceptual)) / 2
-        yield own + others
 
-    minimise(loss, nets.parameters("depth", "albedo", "view", "light"), settings, "shape", watch)
+def fresh_adam(parameters: Iterable[nn.Parameter], settings: Fit) -> torch.optim.Adam:
+    """The optimiser of every step, new each time."""
+    return torch.optim.Adam(
+        list(parameters), lr=settings.rate, betas=(0.9, 0.999), weight_decay=settings.decay, fused=True
+    )
 
 
 def minimise(
@@ -289,9 +335,7 @@ def minimise(
 
     loss: in parts that add up; each is propagated back before the next is made, so that memory holds one.
     """
-    optimizer = torch.optim.Adam(
-        list(parameters), lr=settings.rate, betas=(0.9, 0.999), weight_decay=settings.decay, fused=True
-    )
+    optimizer = fresh_adam(parameters, settings)
     watch.begin(name, settings.iterations)
     for done in range(settings.iterations):
         optimizer.zero_grad()

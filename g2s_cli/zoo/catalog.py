@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -147,6 +148,19 @@ class Preset:
 
 
 @dataclass(frozen=True)
+class Pretraining:
+    """How a category's networks are trained jointly on many photos (paper A.2, "Joint pre-training").
+
+    effort: as for one photo, but `batch` is of each photo of a step, and a cycle collects `samples` for each photo
+    that a step has. width: of the first layers of D, A, V and L; encoder_width: of E's.
+    """
+
+    effort: Preset
+    width: int
+    encoder_width: int
+
+
+@dataclass(frozen=True)
 class Category:
     """A kind of object with its GAN, its priors and its presets.
 
@@ -154,7 +168,7 @@ class Category:
     each side of the GAN's picture the relief covers. mask: how a parsing network finds the object; None where the
     generator's own features do. view_mean, view_covariance: None where a file says them. schedule_known: whether the
     paper states the hyper-parameters. align: where its pictures have the points of a face; None if photos are not
-    aligned.
+    aligned. pretraining: None where nobody has published a joint schedule.
     """
 
     name: str
@@ -182,7 +196,8 @@ class Category:
     hub_repo: str
     mask: MaskRule | None
     presets: dict[str, Preset]
-    align: Template | None = None
+    align: Template | None
+    pretraining: Pretraining | None
 
     def needs(self, preset: Preset) -> list[Part]:
         """The files that a reconstruction with a preset reads."""
@@ -212,6 +227,12 @@ def category_folders() -> dict[str, Path]:
 def category_names() -> list[str]:
     """All categories at hand, sorted."""
     return sorted(category_folders())
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError if a new category could not be called that."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name):
+        raise UsageError(f"{name!r} is no name for a category.", "Use small letters, digits, - and _.")
 
 
 def load_category(name: str) -> Category:
@@ -274,6 +295,7 @@ def _parse(folder: Path, data: dict[str, Any]) -> Category:
         mask=_mask_rule(data["mask"]) if "mask" in data else None,
         presets={key: _preset(entry) for key, entry in data["presets"].items()},
         align=_template(data["align"]) if "align" in data else None,
+        pretraining=_pretraining(data["pretrain"]) if "pretrain" in data else None,
     )
 
 
@@ -293,6 +315,11 @@ def _template(entry: dict[str, Any]) -> Template:
     if len(points) != 5 or {len(point) for point in points} not in ({2}, {3}):
         raise ValueError("align.points are not five points of two or of three numbers")
     return Template(points)
+
+
+def _pretraining(entry: dict[str, Any]) -> Pretraining:
+    widths = {name: entry.pop(name) for name in ("width", "encoder_width")}
+    return Pretraining(_preset(entry | {"start": "ellipsoid", "follow": "encoder"}), **widths)
 
 
 def _preset(entry: dict[str, Any]) -> Preset:

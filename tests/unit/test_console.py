@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import itertools
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
-from g2s_cli.console import LiveProgress, Output
+from g2s_cli.console import LiveProgress, Output, TrainingTable
 from g2s_cli.errors import attempt
 from g2s_cli.method.progress import Watch
 
@@ -89,3 +91,35 @@ def test_verbose_shows_where_an_error_that_is_over_came_from(capsys: pytest.Capt
         stderr = capsys.readouterr().err
         assert stderr.splitlines()[-1] == "g2s: a.png failed."
         assert ("Traceback" in stderr and "twelve" in stderr) == verbose
+
+
+def train(watch: Watch) -> None:
+    watch.begin("invert", 7)
+    watch.advance(7, 0.0)
+    watch.begin("cycle 1, shape", 20)
+    watch.advance(12, 0.5)  # taken up again at the 12th
+    watch.advance(20, 0.25)
+
+
+def test_a_training_is_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr("g2s_cli.console.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    screen = io.StringIO()
+    table = TrainingTable(Console(file=screen, force_terminal=True, width=120, markup=False), photos_a_step=4)
+    train(table)
+    shown = Console(file=screen, width=120)
+    shown.print(table.table())
+    header, invert, shape = screen.getvalue().splitlines()
+    assert header.split() == ["phase", "step", "loss", "seconds", "photos", "a", "second"]
+    assert invert.split() == ["invert", "7/7", "1.0", "7.00"]
+    assert shape.split() == ["cycle", "1,", "shape", "20/20", "0.2500", "1.0", "36.00"]  # 9 steps of 4 photos
+
+
+def test_a_training_is_a_line_a_phase_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    with Output().training(4) as watch:
+        train(watch)
+    stdout, stderr = capsys.readouterr()
+    assert stdout == ""
+    invert, shape = stderr.splitlines()
+    assert invert.split()[:2] == ["invert", "7/7"]
+    assert shape.split()[:6] == ["cycle", "1,", "shape", "20/20", "loss", "0.2500"]

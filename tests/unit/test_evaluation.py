@@ -87,7 +87,7 @@ def test_a_stopped_evaluation_goes_on(data: list[Pair], run: Run, tmp_path: Path
 def test_folders_of_something_else_are_refused(data: list[Pair], run: Run, tmp_path: Path) -> None:
     category, out = load_category("synface"), tmp_path / "out"
     list(evaluate(data[:1], category, out, run, SETTINGS))
-    with pytest.raises(UsageError, match="begun with other settings"):
+    with pytest.raises(UsageError, match="begun with other settings: seed"):
         list(evaluate(data, category, out, run, SETTINGS | {"seed": 1}))
     (out / "rows.jsonl").write_text("{")
     with pytest.raises(G2SError, match="is damaged"):

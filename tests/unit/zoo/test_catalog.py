@@ -104,6 +104,23 @@ def test_the_paper_preset_is_the_papers(
 
 
 @pytest.mark.parametrize(
+    ("name", "cycles", "samples_a_photo", "batch"),
+    [("celeba", 4, 256, 64), ("cat", 4, 256, 64), ("bfm", 8, 480, 96), ("synface", 8, 480, 96)],  # tables 11, 12
+)
+def test_the_joint_schedule_is_the_papers(name: str, cycles: int, samples_a_photo: int, batch: int) -> None:
+    """The tables count what 8 processes, a photo each, do together."""
+    effort = load_category(name).pretraining.effort
+    stages = [(stage.albedo, stage.project, stage.shape) for stage in effort.stages]
+    assert stages == [(1500, 1500, 1500), *(cycles - 1) * [(700, 1000, 1000)]]
+    assert (8 * effort.samples / 200, 8 * effort.batch) == (samples_a_photo, batch)
+    assert (effort.rate, effort.symmetry, effort.prior) == (1e-4, "on", 1000)
+
+
+def test_where_no_joint_schedule_is_published_there_is_none() -> None:
+    assert [load_category(name).pretraining for name in ("car", "church", "horse", "own")] == [None] * 4
+
+
+@pytest.mark.parametrize(
     ("name", "image", "working", "cropped", "stretch"),
     [
         ("celeba", 128, 128, 1, 1.2),
@@ -164,6 +181,12 @@ def test_what_is_not_known_of_horses_is_said() -> None:
     ]
 
 
+def test_the_instant_preset_fits_nothing_but_the_latent() -> None:
+    instant = load_category("synface").preset("instant")
+    assert [(stage.albedo, stage.project, stage.shape) for stage in instant.stages] == [(0, 0, 0)]
+    assert (instant.prior, instant.refines, instant.trained) == (0, False, True)
+
+
 def test_the_ellipsoid_preset_is_the_papers_schedule() -> None:
     stages = load_category("synface").preset("ellipsoid").stages
     assert [(stage.albedo, stage.project, stage.shape) for stage in stages] == [FIRST, *3 * [LATER]]
@@ -202,6 +225,8 @@ def test_an_unknown_preset_names_the_known() -> None:
         ("[weights.gan]", "[weights.gun]"),
         ("[views]", "views = 3\n[sights]"),
         ("near = 0.9\n", "near = 0.9\ncrop_of = 0\n"),
+        ("encoder_width = 16", ""),
+        ("[pretrain]", "pretrain = 3\n[pretrained]"),
         ('licence = "MIT"', 'licence = "MIT"\nhub = 5'),
         ('licence = "MIT"', "licence = 5"),
         ("[views]", '[mask]\nparser = "eye"\nclasses = [[1]]\nnormalise = true\n[views]'),

@@ -1,0 +1,121 @@
+"""g2s pretrain: many photos → a category with networks trained on all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Symmetry, Verbose
+from g2s_cli.console import output
+from g2s_cli.errors import StoppedError, UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def pretrain(
+    photos: Annotated[
+        Path,
+        typer.Argument(metavar="PHOTOS", help="A folder of photos; or with image/ and depth/, as of g2s evaluate."),
+    ],
+    category: Annotated[str, typer.Option("--category", "-c", help="What the photos show.")] = "synface",
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the run keeps its work and its report.")
+    ] = Path("pretrained"),
+    name: Annotated[
+        str | None,
+        typer.Option("--as", metavar="NAME", help="What to call the new category.", show_default="FOLDER's name"),
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option("--iterations", min=1, help="At most so many iterations a step: for a quick try.")
+    ] = None,
+    cycles: Annotated[int | None, typer.Option("--cycles", min=1, help="The first so many cycles alone.")] = None,
+    symmetry: Annotated[
+        Symmetry | None,
+        typer.Option("--symmetry", help="Whether left and right are alike.", show_default="the category's"),
+    ] = None,
+    photos_a_step: Annotated[
+        int | None,
+        typer.Option("--photos-a-step", min=1, help="Over all processes.", show_default="one a process"),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="The first so many photos alone.")] = None,
+    save_every: Annotated[
+        float, typer.Option("--save-every", min=0, metavar="SECONDS", help="How often to save; 0 is at every step.")
+    ] = 300.0,
+    hub_repo: HubRepo = "",
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same result.", min=0)] = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train networks on many photos jointly, as the paper does on 200; the result is a category of your own.
+
+    Stopped or killed, the same command goes on and ends as if it never had been. Several processes share the photos of
+    a step: torchrun --nproc-per-node 2 -m g2s_cli pretrain PHOTOS ...
+
+    Example: g2s pretrain faces/ --category synface -o faces-run/ --as faces
+    """
+    from g2s_cli.loading import Machine
+    from g2s_cli.method.parallel import Group
+    from g2s_cli.pretraining import Collection, Order, run, schedule_of
+    from g2s_cli.zoo.sources import Sources, category_from, obtain
+
+    group = Group.of_environment()
+    output.set(quiet=quiet or not group.leads, verbose=verbose)
+    photos_a_step = photos_a_step or group.size
+    if photos_a_step < group.size:
+        raise UsageError(
+            f"{group.size} processes cannot share {photos_a_step} photos a step.", "Give each one: --photos-a-step."
+        )
+    sources = Sources.of_environment(hub_repo)
+    kind = category_from(category, sources)
+    needed = kind.needs(schedule_of(kind).effort)
+    collection = Collection.of(photos, limit)
+    for note in collection.notes:
+        output.say(f"Note: {note}")
+    machine = Machine.named(group.device(device))
+    with output.fetching() as fetching:
+        obtain(kind, needed, sources, fetching)
+    order = Order.of(
+        collection,
+        out,
+        name=name or out.resolve().name,
+        category=kind.name,
+        iterations=iterations,
+        cycles=cycles,
+        symmetry=symmetry,
+        photos_a_step=photos_a_step,
+        sources=sources,
+        seed=seed,
+    )
+    try:
+        with group.joined(machine.device), output.training(photos_a_step) as watch:
+            report = run(order, machine, group, watch, save_every)
+    except KeyboardInterrupt:
+        raise StoppedError("Stopped. The same command goes on from what was last saved.") from None
+    if not group.leads:
+        return
+    if as_json:
+        output.put_json(report)
+        return
+    output.show_table(_table(report))
+    output.say(f"The category {order.name} is ready: g2s reconstruct PHOTO --category {order.name}")
+    output.put(report["entry"])
+    output.put(out)
+
+
+def _table(report: dict[str, Any]) -> Table:
+    """How good the networks alone are, beside answers that do not look at the photo."""
+    from rich.table import Table
+
+    truths = bool(report["baselines"])
+    columns = ["", "rendering, dB", "inversion, dB", *(["SIDE x 10⁻²", "MAD, degrees", "coverage"] if truths else [])]
+    table = Table(*columns, box=None)
+    for one in report["baselines"]:
+        table.add_row(one["name"], "", "", f"{one['side_e2']:.3f}", f"{one['mad_deg']:.2f}")
+    names = ["reconstruction_psnr_db", "inversion_psnr_db", *(["side_e2", "mad_deg", "coverage"] if truths else [])]
+    table.add_row("the networks alone", *(f"{report['figures'][name]:.3f}" for name in names))
+    return table

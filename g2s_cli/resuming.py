@@ -1,0 +1,37 @@
+"""A folder that a run leaves its work in, so that the same command can go on there and another cannot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.zoo.store import replacing
+
+SETTINGS = "settings.json"
+
+
+def claim(folder: Path, settings: Mapping[str, object], verb: str) -> None:
+    """Take a folder for a run: an empty or new one, or one that was begun with the same settings.
+
+    verb: the command, as "g2s evaluate". Raises UsageError for any other folder, G2SError for a damaged one.
+    """
+    stated, said = folder / SETTINGS, json.loads(json.dumps(settings))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not stated.exists():
+            if any(folder.iterdir()):
+                raise UsageError(f"{folder} is no folder of {verb}.", "Name another with -o.")
+            with replacing(stated) as temporary:
+                temporary.write_text(json.dumps(said, indent=2) + "\n")
+            return
+        begun = json.loads(stated.read_text())
+        differing = [name for name in begun | said if begun.get(name) != said.get(name)]
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be used: {error.strerror or error}.", "Name another with -o.") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise G2SError(f"{folder} is damaged: {error}.", f"Delete it and run {verb} again.") from error
+    if differing:
+        what = f"{folder} was begun with other settings: {', '.join(differing).replace('_', ' ')}."
+        raise UsageError(what, "Name another folder with -o, or delete it.")

@@ -1,0 +1,192 @@
+"""g2s pretrain on a made-up GAN of 16 px: alone, as two processes, killed and taken up again, and what comes of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import made_up
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+from safetensors.torch import load_file
+
+FACE = Path(__file__).parent.parent / "data" / "face.png"
+IN_STEP_3 = (3, 1)  # phases over, and steps of the one under way
+JOINT = """
+[pretrain]
+stages = [[3, 3, 3], [3, 3, 3]]
+batch = 2
+samples = 6
+rate = 1e-4
+decay = 5e-4
+prior = 3
+masked = false
+symmetry = "on"
+candidates = 16
+invert = 3
+width = 8
+encoder_width = 8
+"""
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with a category of a made-up GAN and a joint schedule, and a folder of photos beside it."""
+    root = tmp_path_factory.mktemp("zoo")
+    (root / "tiny.pt").write_bytes(made_up.saved(made_up.gan(16)))
+    command = [sys.executable, "-m", "g2s_cli", "weights", "import", "tiny.pt", "--category", "tiny"]
+    subprocess.run(command, cwd=root, env=os.environ | {"G2S_CACHE": str(root / "cache")}, check=True)
+    with (root / "cache" / "tiny" / "model.toml").open("a") as card:
+        card.write(JOINT)
+    (root / "photos").mkdir()
+    with Image.open(FACE) as face:
+        for name, picture in (("a", face), ("b", ImageOps.mirror(face)), ("c", ImageOps.invert(face.convert("RGB")))):
+            picture.resize((16, 16)).save(root / "photos" / f"{name}.png")
+    return root
+
+
+@pytest.fixture
+def cache(zoo: Path) -> dict[str, str]:
+    return {"G2S_CACHE": str(zoo / "cache")}
+
+
+def arguments(zoo: Path, out: str, *more: object) -> tuple[object, ...]:
+    return ("pretrain", zoo / "photos", "--category", "tiny", "--photos-a-step", 2, "-o", out, *more)
+
+
+def losses(folder: Path) -> list[float]:
+    with (folder / "losses.csv").open() as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+def networks_of(folder: Path) -> dict[str, torch.Tensor]:
+    kept = torch.load(folder / "checkpoint.pt")["networks"]
+    return {f"{name}.{key}": value for name, state in kept.items() for key, value in state.items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def alone(zoo: Path) -> Path:
+    """The folder of an unbroken run in one process."""
+    command = [sys.executable, "-m", "g2s_cli", *map(str, arguments(zoo, "alone"))]
+    environment = os.environ | {"G2S_CACHE": str(zoo / "cache"), "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=zoo, env=environment, check=True)
+    return zoo / "alone"
+
+
+def test_two_processes_learn_what_one_does_of_the_doubled_batch(
+    zoo: Path, alone: Path, cache: dict[str, str], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command += ["-m", "g2s_cli", *map(str, arguments(zoo, "two", "--json"))]
+    environment = os.environ | cache | {"OMP_NUM_THREADS": "1"}
+    answer = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["name"] == "two"  # the first process alone has spoken
+    assert answer.stderr.count("cycle 2, shape") == 1
+    assert len(losses(alone)) == 3 + 2 * 9
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(alone), rtol=0, atol=1e-4)
+    ours, theirs = networks_of(tmp_path / "two"), networks_of(alone)
+    assert max((ours[name] - theirs[name]).abs().max().item() for name in ours) < 1e-3
+
+
+def test_killed_and_taken_up_again_it_ends_as_if_never_killed(
+    zoo: Path, alone: Path, cache: dict[str, str], start: Callable, g2s: Callable, tmp_path: Path
+) -> None:
+    process = start(*arguments(zoo, "killed", "--save-every", 0), **cache)
+    place = tmp_path / "killed" / "checkpoint.pt"
+    while process.poll() is None and not (place.exists() and _state(place) >= IN_STEP_3):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "killed" / "report.json").exists()
+    answer = g2s(*arguments(zoo, "killed"), **cache)
+    assert answer.returncode == 0, answer.stderr
+    assert losses(tmp_path / "killed") == losses(alone)
+    assert same(networks_of(tmp_path / "killed"), networks_of(alone))
+    parts = (load_file(zoo / "cache" / name / "networks.safetensors") for name in ("killed", "alone"))
+    assert same(*parts)
+
+
+def _state(place: Path) -> tuple[int, int]:
+    kept = torch.load(place)
+    return kept["phase"], kept["step"]
+
+
+def test_what_comes_of_it_is_a_category(zoo: Path, alone: Path, cache: dict[str, str], g2s: Callable) -> None:
+    entry = zoo / "cache" / "alone"
+    assert {path.name for path in entry.iterdir() if path.suffix != ".lock"} == {
+        "README.md",
+        "model.toml",
+        *(f"{part}.{end}" for part in ("gan", "networks", "views", "lights") for end in ("json", "safetensors")),
+    }
+    assert g2s("weights", "verify", "alone", **cache).returncode == 0
+    answer = g2s("reconstruct", FACE, "--category", "alone", "--iterations", 1, "-o", zoo / "made", **cache)
+    assert answer.returncode == 0, answer.stderr
+    report = json.loads((zoo / "made" / "report.json").read_text())
+    assert set(report["weights"]) == {"gan", "networks", "views", "lights"}
+
+
+def test_the_report(alone: Path, zoo: Path) -> None:
+    report = json.loads((alone / "report.json").read_text())
+    assert [one["phase"] for one in report["phases"]][:5] == [
+        "prior",
+        "cycle 1, albedo",
+        "cycle 1, project",
+        "cycle 1, collect",
+        "cycle 1, shape",
+    ]
+    assert [one["photo"] for one in report["photos"]] == ["a.png", "b.png", "c.png"]
+    assert set(report["figures"]) == {"inversion_psnr_db", "reconstruction_psnr_db"}
+    assert not list((alone / "samples").iterdir())
+    views = load_file(zoo / "cache" / "alone" / "views.safetensors")
+    assert views["cov"].shape == (6, 6)
+
+
+def test_depth_beside_the_photos_is_scored(zoo: Path, cache: dict[str, str], g2s: Callable, tmp_path: Path) -> None:
+    y, x = np.mgrid[-1:1:16j, -1:1:16j]
+    bump = np.where(x**2 + y**2 < 0.8, 0.3 + 0.4 * np.sqrt(np.clip(0.81 - x**2 - y**2, 0, None)), 0)
+    for folder in ("image", "depth"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for name in ("a", "b"):
+        Image.open(zoo / "photos" / f"{name}.png").save(tmp_path / "data" / "image" / f"{name}_image.png")
+        Image.fromarray((bump * 65535).astype(np.uint16)).save(tmp_path / "data" / "depth" / f"{name}_depth.png")
+    answer = g2s("pretrain", "data", "-c", "tiny", "--iterations", 1, "--cycles", 1, "-o", "scored", "--json", **cache)
+    assert answer.returncode == 0, answer.stderr
+    report = json.loads(answer.stdout)
+    assert {"side_e2", "mad_deg", "coverage"} < set(report["figures"])
+    assert [one["name"] for one in report["baselines"]] == ["flat depth", "mean depth of the others"]
+    assert len(losses(tmp_path / "scored")) == 4
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--seed", 1, "--cycles", 1], "alone was begun with other settings: seed, schedule. Name another folder"),
+        (["--as", "tiny"], "There is a category tiny already. Choose another name: --as NAME."),
+    ],
+)
+def test_what_is_another_run_s_is_refused(
+    zoo: Path, alone: Path, cache: dict[str, str], g2s: Callable, more: list[object], says: str
+) -> None:
+    answer = g2s(*arguments(zoo, alone, *more), **cache)
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert says in answer.stderr
+
+
+def test_more_processes_than_photos_a_step_are_refused(zoo: Path, cache: dict[str, str], g2s: Callable) -> None:
+    answer = g2s(*arguments(zoo, "many"), **cache, RANK="0", WORLD_SIZE="3")
+    assert answer.returncode == 2
+    assert "3 processes cannot share 2 photos a step" in answer.stderr

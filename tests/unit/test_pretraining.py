@@ -1,0 +1,69 @@
+"""What g2s pretrain is given: photos with or without depth, and an order that can be carried out."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from g2s_cli.errors import UsageError
+from g2s_cli.pretraining import Collection, Order
+from g2s_cli.zoo.catalog import Stage
+
+FACE = Path(__file__).parent.parent / "data" / "face.png"
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("G2S_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("img10.png", "img2.png", "img1.png"):
+        shutil.copy(FACE, folder / name)
+    return folder
+
+
+def test_a_folder_of_photos(photos: Path) -> None:
+    (photos / "notes.txt").touch()
+    collection = Collection.of(photos, 2)
+    assert [path.name for path in collection.photos] == ["img1.png", "img2.png"]
+    assert collection.pairs == []
+    assert "notes.txt" in collection.notes[0]
+
+
+def test_photos_with_depth_beside_them(photos: Path, tmp_path: Path) -> None:
+    for folder in ("image", "depth"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for name in ("a", "b"):
+        shutil.copy(FACE, tmp_path / "data" / "image" / f"{name}_image.png")
+        Image.new("I;16", (64, 64), 30000).save(tmp_path / "data" / "depth" / f"{name}_depth.png")
+    collection = Collection.of(tmp_path / "data", None)
+    assert [path.name for path in collection.photos] == ["a_image.png", "b_image.png"]
+    assert [pair.depth.name for pair in collection.pairs] == ["a_depth.png", "b_depth.png"]
+
+
+def test_overrides_change_the_schedule_and_so_the_settings(photos: Path, tmp_path: Path) -> None:
+    collection = Collection.of(photos, None)
+    order = Order.of(collection, tmp_path / "run", name="faces")
+    quick = Order.of(collection, tmp_path / "run", name="faces", iterations=5, cycles=2, symmetry="off")
+    assert len(order.plan.effort.stages) == 8
+    assert order.plan.effort.symmetry == "on"
+    assert quick.plan.effort.stages == (Stage(5, 5, 5),) * 2
+    assert quick.plan.effort.symmetry == "off"
+    differing = {name for name, value in order.settings().items() if quick.settings()[name] != value}
+    assert differing == {"schedule"}
+    before = order.settings()["photos"]
+    Image.new("RGB", (64, 64)).save(collection.photos[0])
+    assert order.settings()["photos"] != before
+
+
+def test_an_order_that_cannot_be_carried_out(photos: Path, tmp_path: Path) -> None:
+    collection = Collection.of(photos, None)
+    with pytest.raises(UsageError, match="There are 3 photos, and 4 to be taken a step"):
+        Order.of(collection, tmp_path / "run", name="faces", photos_a_step=4)
+    with pytest.raises(UsageError, match=r"church states no schedule of joint training\. Copy the \[pretrain\] table"):
+        Order.of(collection, tmp_path / "run", name="faces", category="church")
+    with pytest.raises(UsageError, match="There is a category synface already"):
+        Order.of(collection, tmp_path / "run", name="synface")
