@@ -13,6 +13,7 @@ import hashlib
 import json
 import statistics
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from g2s_cli.method.training import Rhythm, Trained
 from g2s_cli.nets.offset import OffsetEncoder
 from g2s_cli.opening.placing import Wanted
 from g2s_cli.photo import open_photo
-from g2s_cli.resuming import claim
+from g2s_cli.resuming import alone_in, claim
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.render import render
 from g2s_cli.truth import Pair, pairs_in, read_truth
@@ -50,6 +51,7 @@ from g2s_cli.zoo.sources import Sources
 from g2s_cli.zoo.store import load_tensors, replacing, sha256_of
 
 TOGETHER = 16  # photos inverted at once; always the same ones, so that a run taken up again finds the same latents
+VERB = "g2s pretrain"
 REPORT, LOSSES = "report.json", "losses.csv"
 
 
@@ -165,11 +167,18 @@ def schedule_of(kind: Category) -> Pretraining:
 def run(order: Order, machine: Machine, group: Group, watch: Watch, save_every_s: float = 300.0) -> dict[str, Any]:
     """All of it, or what an earlier run has left; the report. Every process of a group runs this.
 
-    Raises UsageError if the folder holds something else.
+    Raises UsageError if the folder holds something else, or if another process is at work there.
     """
-    if group.leads:
-        claim(order.folder, order.settings(), "g2s pretrain")
-    group.wait()
+    with ExitStack() as held:
+        if group.leads:
+            claim(order.folder, order.settings(), VERB)
+            held.enter_context(alone_in(order.folder, VERB))
+        group.wait()
+        return _run(order, machine, group, watch, save_every_s)
+
+
+def _run(order: Order, machine: Machine, group: Group, watch: Watch, save_every_s: float) -> dict[str, Any]:
+    """The run in its folder, which is its own."""
     loaded = load(order.plan, machine)
     if group.leads:
         watch.note(f"The perceptual distance is {loaded.guides.perceptual.name}.")

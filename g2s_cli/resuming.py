@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.zoo.store import replacing
 
-SETTINGS = "settings.json"
+SETTINGS, LOCK = "settings.json", ".lock"
 
 
 def claim(folder: Path, settings: Mapping[str, object], verb: str) -> None:
@@ -35,3 +38,18 @@ def claim(folder: Path, settings: Mapping[str, object], verb: str) -> None:
     if differing:
         what = f"{folder} was begun with other settings: {', '.join(differing).replace('_', ' ')}."
         raise UsageError(what, "Name another folder with -o, or delete it.")
+
+
+@contextmanager
+def alone_in(folder: Path, verb: str) -> Iterator[None]:
+    """Keep other processes from working in a claimed folder. Raises UsageError if one does; a killed one does not."""
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        what = f"Another {verb} is at work in {folder}."
+        raise UsageError(what, "Wait for it, or end it: the workers of a killed torchrun may live on.") from error
+    try:
+        yield
+    finally:
+        lock.release()

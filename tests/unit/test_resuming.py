@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.resuming import SETTINGS, claim
+from g2s_cli.resuming import SETTINGS, alone_in, claim
 
 
 def test_the_same_settings_go_on_and_others_do_not(tmp_path: Path) -> None:
@@ -34,3 +34,11 @@ def test_a_damaged_folder_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / SETTINGS).write_text(text)
     with pytest.raises(G2SError, match=r"is damaged: .* Delete it and run g2s test again"):
         claim(tmp_path, {"seed": 0}, "g2s test")
+
+
+def test_two_do_not_work_in_one_folder(tmp_path: Path) -> None:
+    first, second, third = (alone_in(tmp_path, "g2s test") for _ in range(3))
+    with first, pytest.raises(UsageError, match="Another g2s test is at work in"):
+        second.__enter__()
+    with third:
+        pass
