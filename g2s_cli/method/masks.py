@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from g2s_cli.method.frame import Frame
-from g2s_cli.method.parsing import Parser
+from g2s_cli.method.parsing import Parser, largest_piece
 from g2s_cli.nets.parsing import ParsingNet
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.zoo.catalog import Category, MaskRule
@@ -86,5 +86,6 @@ def masks_of_classes(label: Int[Tensor, "b h w"], rule: MaskRule) -> Float[Tenso
 @torch.no_grad()
 def mask_by_features(latent: Float[Tensor, d], generator: Generator, parser: Parser, frame: Frame) -> ObjectMask:
     """The mask of the photo's inversion (docs/decisions/0005)."""
-    mask = frame(parser.mask(generator.forward_features(latent[None])[1]).float()[:, None])[0, 0]
+    found = largest_piece(parser.mask(generator.forward_features(latent[None])[1])[0])  # as a mesh is of one piece
+    mask = frame(found.float()[None, None])[0, 0]
     return ObjectMask(mask, mask, by="features of the GAN", parser=parser)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from g2s_cli.method.parsing import Parser, _connected_to_rim, parser_of
+from g2s_cli.method.parsing import Parser, _connected_to_rim, largest_piece, parser_of
 from g2s_cli.nets.stylegan2 import Generator
 
 OBJECT, BACKGROUND = torch.tensor((1.0, 0.0)), torch.tensor((0.0, 1.0))
@@ -49,6 +49,30 @@ def test_a_spiral_is_followed_to_its_end() -> None:
         "#########",
     )
     assert torch.equal(_connected_to_rim(mask), mask)
+
+
+def test_islands_are_no_part_of_the_largest_piece() -> None:
+    mask = drawn(
+        "##....#",
+        "##.....",
+        "...###.",
+        "..#...#",
+        "......#",
+        "#....#.",
+        ".......",
+    )
+    wanted = drawn(
+        ".......",
+        ".......",
+        "...###.",
+        "..#...#",
+        "......#",
+        ".....#.",
+        ".......",
+    )
+    assert torch.equal(largest_piece(mask[0]), wanted[0])
+    assert not largest_piece(mask[0] & False).any()
+    assert largest_piece(~(mask[0] & False)).all()
 
 
 def test_background_enclosed_by_the_object_is_object() -> None:
