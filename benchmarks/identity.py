@@ -39,7 +39,9 @@ class OnnxEmbedder:
         try:
             self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no base of their own
-            raise UsageError(f"{path} is no ONNX network: {error}.", "Name a face embedder's .onnx file.") from error
+            raise UsageError(
+                f"{path} is no ONNX network: {str(error).rstrip('.')}.", "Name a face embedder's .onnx file."
+            ) from error
         [self.asked, *more] = self.session.get_inputs()
         if more or len(self.asked.shape) != 4 or 3 not in (self.asked.shape[1], self.asked.shape[3]):
             raise UsageError(f"{path} does not take one RGB picture.", "Name a face embedder's .onnx file.")

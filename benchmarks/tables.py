@@ -104,9 +104,10 @@ class Run:
 
 
 def shortened(effort: Preset, iterations: int | None, inversion: int | None) -> Preset:
-    """No more than so many iterations of each step, and updates of the inversion; all else whole."""
+    """No more than so many iterations a step, with the samples that they can draw, and updates of the inversion."""
     if iterations is not None:
-        effort = replace(effort, stages=effort.at_most(iterations).stages)
+        samples = min(effort.samples, iterations * effort.batch)
+        effort = replace(effort, stages=effort.at_most(iterations).stages, samples=samples)
     if inversion is not None:
         short = effort.at_most(inversion)
         effort = replace(effort, invert=short.invert, candidates=short.candidates)
