@@ -113,7 +113,13 @@ def evaluate(
 
 
 def baselines(pairs: Sequence[Pair], category: Category) -> list[Baseline]:
-    """A flat depth, and for every photo the mean true depth of all the others."""
+    """What the answers of `trivial_scores` score on average."""
+    return [Baseline(name, *(statistics.mean(s[key] for s in scores) for key in ("side_e2", "mad_deg")))
+            for name, scores in trivial_scores(pairs, category).items()]  # fmt: skip
+
+
+def trivial_scores(pairs: Sequence[Pair], category: Category) -> dict[str, list[dict[str, float]]]:
+    """Photo by photo: a flat depth, and the mean true depth of all the other photos, if there are any."""
     truths = [read_truth(pair.depth, category.frame_share, category.working_size) for pair in pairs]
     depth, mask = torch.stack([truth.depth for truth in truths]), torch.stack([truth.mask for truth in truths])
     total, count = (depth * mask).sum(dim=0), mask.sum(dim=0)
@@ -124,9 +130,7 @@ def baselines(pairs: Sequence[Pair], category: Category) -> list[Baseline]:
         others = (count - truth.mask.long()).clamp(min=0)
         average = (total - truth.depth * truth.mask) / others.clamp(min=1)
         mean.append(score(torch.where(others > 0, average, depth[mask].mean()), everywhere, truth))
-    rows = [("flat depth", flat)] + ([("mean depth of the others", mean)] if len(truths) > 1 else [])
-    return [Baseline(name, *(statistics.mean(s[key] for s in scores) for key in ("side_e2", "mad_deg")))
-            for name, scores in rows]  # fmt: skip
+    return {"flat depth": flat} | ({"mean depth of the others": mean} if len(truths) > 1 else {})
 
 
 def summarised(rows: Sequence[Row]) -> dict[str, dict[str, float]]:

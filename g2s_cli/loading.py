@@ -26,7 +26,7 @@ from g2s_cli.nets.parsing import ParsingNet
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.opening.placing import Wanted
 from g2s_cli.result import Reconstruction
-from g2s_cli.zoo.catalog import Category, Part, Preset, Symmetry, load_category
+from g2s_cli.zoo.catalog import OFFSET_WEIGHT, Category, Part, Preset, Symmetry, load_category
 from g2s_cli.zoo.importers import check_gan, parser_for, read_part
 from g2s_cli.zoo.sources import Sources, obtain
 from g2s_cli.zoo.store import load_tensors, part_of, sha256_of
@@ -225,7 +225,8 @@ def first_nets(loaded: Loaded) -> tuple[FactorNets, Projector]:
                 f"this one's have {latent_size}.",
                 "Import the networks that were trained with this GAN, or use a preset that starts from the ellipsoid.",
             )
-        projector = encoder_projector(kind, loaded.gan, encoder.to(loaded.machine.device), loaded.machine)
+        encoder = encoder.to(loaded.machine.device)
+        projector = encoder_projector(kind, loaded.gan, encoder, loaded.machine, effort.offset_weight)
     return nets.to(loaded.machine.device, loaded.machine.dtype), projector
 
 
@@ -265,9 +266,12 @@ def projector_of(made: Reconstruction, kind: Category, gan: Gan, weights: Weight
     return LinearProjector(_directions(weights.tensors("networks"), gan).to(machine.device))
 
 
-def encoder_projector(kind: Category, gan: Gan, encoder: OffsetEncoder, machine: Machine) -> EncoderProjector:
-    """The category's way of following views and lights with an encoder."""
-    return EncoderProjector(gan.generator.mapping, encoder, kind.offset_depth, kind.offset_relative, machine.dtype)
+def encoder_projector(
+    kind: Category, gan: Gan, encoder: OffsetEncoder, machine: Machine, weight: float = OFFSET_WEIGHT
+) -> EncoderProjector:
+    """The category's way of following views and lights with an encoder; weight: what long offsets cost."""
+    mapping = gan.generator.mapping
+    return EncoderProjector(mapping, encoder, kind.offset_depth, kind.offset_relative, machine.dtype, weight)
 
 
 def _directions(tensors: dict[str, Tensor], gan: Gan) -> Float[Tensor, "4 d"]:

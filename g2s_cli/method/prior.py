@@ -60,7 +60,7 @@ def ellipsoid(mask: Float[Tensor, "h w"], shape: Ellipsoid) -> Float[Tensor, "h 
     """The weak prior of paper 3.1 as a depth map: half an ellipsoid on the object's mask, `far` around it.
 
     Its axes are those of the box where mask >= 0.7, stretched and shrunk by the category's shares of the box;
-    without such a box it is a circle of `radius` image widths in the middle.
+    without such a box it is a circle of `radius` image widths in the middle. Then come the variations of table 2.
     """
     height, width = mask.shape
     rows, columns = torch.nonzero(mask >= 0.7, as_tuple=True)
@@ -75,8 +75,10 @@ def ellipsoid(mask: Float[Tensor, "h w"], shape: Ellipsoid) -> Float[Tensor, "h 
         top, bottom = left + (height - width) / 2, right + (height - width) / 2
     y, x = torch.meshgrid(
         (torch.arange(height, device=mask.device) - (top + bottom) / 2) / ((bottom - top) / 2),
-        (torch.arange(width, device=mask.device) - (left + right) / 2) / ((right - left) / 2),
+        (torch.arange(width, device=mask.device) - ((left + right) / 2 + shape.shift * width)) / ((right - left) / 2),
         indexing="ij",
     )
+    if shape.round_right:
+        y = torch.where(x > 0, y * ((bottom - top) / (right - left)), y)
     bulge = (1 - x.square() - y.square()).clamp(min=0).sqrt()
-    return shape.far - (shape.far - shape.near) * bulge
+    return shape.far - (shape.far - shape.near) * shape.bulge * bulge

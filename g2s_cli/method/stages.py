@@ -21,10 +21,10 @@ from g2s_cli.nets.stylegan2 import Generator, Mapping
 from g2s_cli.scene.light import diffuse_shading, shade
 from g2s_cli.scene.surface import normals, roughness
 from g2s_cli.scene.warp import forward_grid, sample, warp
+from g2s_cli.zoo.catalog import OFFSET_WEIGHT
 
 PERCEPTUAL_WEIGHT = 0.5
 SMOOTHNESS_WEIGHT = 0.01  # the paper's λ₂
-OFFSET_WEIGHT = 0.01  # the paper's λ₁
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class Projector(Protocol):
 class EncoderProjector:
     """The paper's: an encoder E learns, photo by photo, which offset shows what is asked (Eq. 2, 6, 7).
 
-    depth: how many mapping layers F₁ has. relative: E(pseudo) - E(own) instead of E(pseudo), as the published
-    models of faces and cats have it.
+    depth: how many mapping layers F₁ has; with none Δw is E's answer itself. relative: E(pseudo) - E(own) instead of
+    E(pseudo), as the published models of faces and cats have it. weight: what offsets cost while E learns (λ₁).
     """
 
     mapping: Mapping
@@ -100,6 +100,7 @@ class EncoderProjector:
     depth: int
     relative: bool
     dtype: torch.dtype = torch.float32
+    weight: float = OFFSET_WEIGHT
 
     def offset(self, asked: Asked, own: Asked) -> Float[Tensor, "b d"]:
         """Δw = F₁(E(I) + F₂(0)) - F(0)."""
@@ -206,7 +207,7 @@ def offset_loss(
         image = target.frame(generator(target.latent + offset).clamp(-1, 1))
         pasted = asked.mask * asked.image + (1 - asked.mask) * image.detach()
         features = distance.between(distance.features(image), distance.features(pasted), asked.mask)
-        whole = l1(image, asked.image, asked.mask) + features + OFFSET_WEIGHT * offset.square().mean()
+        whole = l1(image, asked.image, asked.mask) + features + projector.weight * offset.square().mean()
         yield whole * (len(asked.image) / len(batch.image))
 
 

@@ -25,6 +25,7 @@ ParserName = Literal["bisenet", "pspnet-voc", "pspnet-ade20k"]
 PARSER_CLASSES: dict[ParserName, int] = {"bisenet": 19, "pspnet-voc": 21, "pspnet-ade20k": 150}
 
 QUICK_BATCH = 8
+OFFSET_WEIGHT = 0.01  # the paper's λ₁
 SUFFIX = ".safetensors"
 
 
@@ -55,7 +56,9 @@ class Ellipsoid:
 
     It stands on the object's mask box, stretched up and down by shares of the box's height (or down to the
     picture's edge) and shrunk from both sides by a share of its width; `radius`, in image widths, is used
-    where there is no mask.
+    where there is no mask. The last three are the variations of table 2: `shift`, to the right, in image widths;
+    `bulge`, a share of the depth from far to near, 0 for a flat shape; `round_right`, whether the right half is as
+    high as it is wide.
     """
 
     near: float
@@ -65,6 +68,9 @@ class Ellipsoid:
     extend_bottom: float = 0.0
     shrink_sides: float = 0.0
     to_lower_edge: bool = False
+    shift: float = 0.0
+    bulge: float = 1.0
+    round_right: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,8 @@ class Preset:
     the weak prior. follow: whether step 2 learns an "encoder" for the photo, as the paper does, or takes the
     category's "linear" directions. stages: one entry a cycle. samples: projected samples a cycle collects.
     prior: Adam steps that fit D to the ellipsoid. masked: whether losses see the object alone. candidates,
-    invert: random latents that the inversion looks at first, and its steps.
+    invert: random latents that the inversion looks at first, and its steps. offset_weight: what the encoder's latent
+    offsets cost while it learns (λ₁ of Eq. 2).
     """
 
     start: Literal["networks", "ellipsoid"]
@@ -122,6 +129,7 @@ class Preset:
     symmetry: Symmetry
     candidates: int
     invert: int
+    offset_weight: float = OFFSET_WEIGHT
 
     def at_most(self, iterations: int) -> Preset:
         """The same steps with no more than so many iterations, batches of QUICK_BATCH and few samples: a quick try."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -93,3 +94,19 @@ def test_without_a_mask_it_is_a_circle_in_the_middle(share: float) -> None:
     near_middle = (ticks[:, None].square() + ticks.square()).sqrt()
     assert bulging[near_middle < 9].all()
     assert not bulging[near_middle > 11].any()
+
+
+def test_the_variations_of_table_2() -> None:
+    mask = torch.zeros(48, 48)
+    mask[4:44, 12:36] = 1
+    whole = ellipsoid(mask, ROUND)
+    moved = ellipsoid(mask, replace(ROUND, shift=1 / 6))
+    torch.testing.assert_close(moved[:, 8:], whole[:, :-8])
+    torch.testing.assert_close(ROUND.far - ellipsoid(mask, replace(ROUND, bulge=0.5)), (ROUND.far - whole) / 2)
+    assert (ellipsoid(mask, replace(ROUND, bulge=0.0)) == ROUND.far).all()
+    half = ellipsoid(mask, replace(ROUND, round_right=True))
+    assert torch.equal(half[:, :24], whole[:, :24])
+    bulging = half[:, 24:] < ROUND.far
+    assert (bulging.any(1).sum(), bulging.any(0).sum()) == (24, 12)  # as high as the box is wide
+    quarter = half[24:36, 24:36]
+    torch.testing.assert_close(quarter, quarter.T)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import pytest
 import torch
@@ -135,6 +135,16 @@ def test_absolute_offsets_are_equation_7(generator: Generator, encoder: OffsetEn
     torch.testing.assert_close(found, code - mapping(torch.zeros(1, 512)), rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+def test_without_the_mapping_network_the_offset_is_the_encoders_answer(
+    generator: Generator, encoder: OffsetEncoder
+) -> None:
+    """The paper's "w/o regularize" (table 1, row 5)."""
+    some = asked(2)
+    found = EncoderProjector(generator.mapping, encoder, depth=0, relative=False).offset(some, asked(1))
+    torch.testing.assert_close(found, encoder(some.image), rtol=1e-4, atol=1e-5)
+
+
 def test_step_1_changes_the_albedo_alone(
     nets: FactorNets, states: dict[str, Tensor], target: Target, distance: DiscriminatorDistance
 ) -> None:
@@ -188,6 +198,21 @@ def test_step_2_changes_the_encoder_alone(
     assert changed(nets, states) == set()
     assert watch.steps == [("project", 6)]
     assert watch.values[-1] < watch.values[0]
+
+
+def test_what_offsets_cost_is_a_value(
+    nets: FactorNets, target: Target, distance: DiscriminatorDistance, generator: Generator, encoder: OffsetEncoder
+) -> None:
+    own, same, still, watch = as_it_is(nets, target, generator), asked(2), Fit(1, rate=0.0, decay=0.0), Losses()
+    paper = EncoderProjector(generator.mapping, encoder, depth=0, relative=True)
+    for projector in (paper, replace(paper, weight=0.0), replace(paper, weight=1.0)):
+        fit_offset(projector, generator, lambda: same, own, target, distance, still, watch)
+    with torch.no_grad():
+        cost = paper.offset(same, own).square().mean().item()
+    assert cost > 1e-3
+    stated, free, dear = watch.values
+    assert stated - free == pytest.approx(0.01 * cost, abs=1e-5)
+    assert dear - free == pytest.approx(cost, rel=1e-3)
 
 
 def test_pictures_too_large_to_be_made_at_once_are_made_in_parts(

@@ -1,0 +1,317 @@
+"""The paper's tables 1 to 3 on data with known depth.
+
+    python benchmarks/tables.py DATA --table 1 --limit 20
+    python benchmarks/tables.py DATA --table 2 --limit 2 --iterations 50
+    python benchmarks/tables.py DATA --table 3 --embedder arcface.onnx
+
+DATA has image/NAME_image.png beside depth/NAME_depth.png. Every row that reconstructs goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from identity import DiscriminatorEmbedder, Embedder, OnnxEmbedder, angles_deg
+from machine import describe
+from rich.table import Table
+from supervised import BATCH, marks, read_lessons, taught, width_of_depth_net
+
+from g2s_cli.console import output
+from g2s_cli.errors import G2SError
+from g2s_cli.evaluation import evaluate, trivial_scores
+from g2s_cli.loading import Machine, Plan, load_gan
+from g2s_cli.method.progress import Watch
+from g2s_cli.opening.placing import Wanted
+from g2s_cli.pipeline import reconstruct_each, rotate
+from g2s_cli.result import Reconstruction
+from g2s_cli.truth import Pair, pairs_in
+from g2s_cli.zoo.catalog import Category, Ellipsoid, Preset, load_category
+
+Variant = Callable[[Plan], Plan]
+
+TITLES = {
+    1: "Table 1: shape from one photo",
+    2: "Table 2: what the starting shape changes",
+    3: "Table 3: how much of the person stays when the photo is turned",
+}
+# Figures of a table and how they are written; each is a mean over photos with its standard error.
+COLUMNS = {"side_e2": "SIDE x 10⁻²", "mad_deg": "MAD, degrees", "coverage": "coverage", "seconds": "seconds a photo"}
+TURNING = {"mean_deg": "mean angle, degrees", "most_deg": "largest angle, degrees"}
+TURNS = np.radians(np.linspace(-20, 20, 20)).tolist()  # the paper's twenty poses
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row. values: figure by figure, one a photo. note: what it says beside them, or why there are none."""
+
+    name: str
+    values: Mapping[str, Sequence[float]]
+    note: str = ""
+
+    @classmethod
+    def of(cls, name: str, scores: Sequence[Mapping[str, float]], note: str = "") -> Line:
+        """From each photo's figures."""
+        return cls(name, {key: [one[key] for one in scores] for key in scores[0]}, note)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all rows of a table share.
+
+    words: of which a row's name must have one; none for all rows. iterations: the most of each step of fitting a photo.
+    inversion: the most updates of the search for its latent. Neither shortens the fit to the starting shape, which is
+    what table 2 is about. out: where rows are kept.
+    """
+
+    kind: Category
+    pairs: Sequence[Pair]
+    machine: Machine
+    out: Path
+    words: Sequence[str] = ()
+    iterations: int | None = None
+    inversion: int | None = None
+    seed: int = 0
+
+    def wants(self, name: str) -> bool:
+        return not self.words or any(word in name for word in self.words)
+
+    def plan(self, preset: str) -> Plan:
+        """A preset, shortened as was asked; photos are not aligned, because the truth lies where the photo has it."""
+        plan = Plan.of(category=self.kind.name, preset=preset, seed=self.seed, wanted=Wanted(align=False))
+        return replace(plan, effort=shortened(plan.effort, self.iterations, self.inversion))
+
+    def made(self, plan: Plan, photos: Sequence[Path], watch: Watch) -> Iterator[Reconstruction | Exception]:
+        return reconstruct_each(photos, plan, self.machine, watch)
+
+    def line(self, name: str, plan: Plan, watch: Watch) -> Line:
+        """The row of a plan: every photo reconstructed and scored, or read from an earlier run."""
+        output.say(name)
+        settings = plan.facts | {"effort": asdict(plan.effort), "ellipsoid": asdict(plan.kind.ellipsoid)}
+        settings |= {"offset_depth": plan.kind.offset_depth}
+        folder = self.out / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+        rows = evaluate(self.pairs, plan.kind, folder, lambda photos: self.made(plan, photos, watch), settings)
+        return Line.of(name, [{key: getattr(row, key) for key in COLUMNS} for row in rows], steps(plan.effort))
+
+
+def shortened(effort: Preset, iterations: int | None, inversion: int | None) -> Preset:
+    """No more than so many iterations a step, with the samples that they can draw, and updates of the inversion."""
+    if iterations is not None:
+        samples = min(effort.samples, iterations * effort.batch)
+        effort = replace(effort, stages=effort.at_most(iterations).stages, samples=samples)
+    if inversion is not None:
+        short = effort.at_most(inversion)
+        effort = replace(effort, invert=short.invert, candidates=short.candidates)
+    return effort
+
+
+def steps(effort: Preset) -> str:
+    """An effort's iterations: inversion, the fit to the starting shape, and steps 1/2/3 of each cycle."""
+    cycles = ", ".join(f"{stage.albedo}/{stage.project}/{stage.shape}" for stage in effort.stages)
+    return f"inversion {effort.invert}, {f'start {effort.prior}, ' if effort.prior else ''}steps {cycles}"
+
+
+def ablations(presets: Mapping[str, Preset]) -> dict[str, tuple[str, Variant]]:
+    """Rows of table 1 that reconstruct: name → preset and what is changed of its plan.
+
+    The paper's "w/o regularize" is an offset that does not pass the mapping network; λ₁ is the weight of the other,
+    weaker regulariser (3.2).
+    """
+    changes: dict[str, Variant] = {
+        "without symmetry": lambda plan: replace(plan, symmetry="off"),
+        "offset not by the mapping network": lambda plan: replace(plan, kind=replace(plan.kind, offset_depth=0)),
+        "offset for free (λ₁ = 0)": lambda plan: replace(plan, effort=replace(plan.effort, offset_weight=0.0)),
+    }
+    rows: dict[str, tuple[str, Variant]] = {}
+    for name in [preset for preset in ("instant", "fast", "paper") if preset in presets]:
+        rows[name] = (name, lambda plan: plan)
+        for what, change in changes.items():
+            if what == "without symmetry" or presets[name].follow == "encoder":
+                rows[f"{name}, {what}"] = (name, change)
+    return rows
+
+
+def starts(shape: Ellipsoid) -> dict[str, Ellipsoid]:
+    """Rows of table 2: the category's ellipsoid and the paper's variations of it.
+
+    "Asymmetric" has a sphere for its right half: as high as it is wide, and no less deep.
+    """
+    return {
+        "ellipsoid": shape,
+        "asymmetric": replace(shape, round_right=True),
+        "shifted by 1/6": replace(shape, shift=1 / 6),
+        "shifted by 1/4": replace(shape, shift=1 / 4),
+        "weak": replace(shape, bulge=0.5),
+        "flat": replace(shape, bulge=0.0),
+    }
+
+
+def table_1(run: Run, watch: Watch, renders: Path | None, updates: int) -> Iterator[Line]:
+    """A supervised bound, answers that do not look at the photo, and every preset with what it is without its parts."""
+    if run.wants("supervised"):
+        yield supervised(run, watch, renders, updates)
+    for name, scores in trivial_scores(run.pairs, run.kind).items():
+        if run.wants(name):
+            yield Line.of(name, scores, "does not look at the photo")
+    for name, (preset, change) in ablations(run.kind.presets).items():
+        if run.wants(name):
+            yield run.line(name, change(run.plan(preset)), watch)
+
+
+def supervised(run: Run, watch: Watch, renders: Path | None, updates: int) -> Line:
+    """The row of the network that is taught true depth, if there are renders to teach it with."""
+    if renders is None:
+        return Line("supervised", {}, "not run: needs --renders")
+    output.say("supervised")
+    pairs = pairs_in(renders)
+    width = width_of_depth_net(run.kind, run.plan("fast").weights.files.get("networks"))
+    net = taught(read_lessons(pairs, run.kind), run.kind, width, updates, run.machine, run.seed, watch)
+    began = time.perf_counter()
+    scores = marks(net, run.pairs, run.kind, run.machine)
+    each = (time.perf_counter() - began) / len(run.pairs)
+    note = f"{len(pairs)} renders, {updates} updates of {BATCH}, given the true mask"
+    return Line.of("supervised", [score | {"seconds": each} for score in scores], note)
+
+
+def table_2(run: Run, watch: Watch) -> Iterator[Line]:
+    """The preset that starts from nothing trained, from other shapes."""
+    plan = run.plan("ellipsoid")
+    for name, shape in starts(run.kind.ellipsoid).items():
+        if run.wants(name):
+            yield run.line(name, replace(plan, kind=replace(plan.kind, ellipsoid=shape)), watch)
+
+
+def table_3(run: Run, watch: Watch, embedder: Embedder) -> Iterator[Line]:
+    """Each preset's photos turned by yaw -20° to 20°, against the same way's picture of the photo as it is."""
+    own: list[torch.Tensor] = []
+    for preset in [name for name in ("fast", "paper") if name in run.kind.presets and run.wants(name)]:
+        output.say(preset)
+        plan, turned, own = run.plan(preset), [], []
+        for made in run.made(plan, [pair.photo for pair in run.pairs], watch):
+            if isinstance(made, Exception):
+                raise made
+            turned.append({by: drift(made, by, embedder, run.machine) for by in ("mesh", "gan")})
+            own.append(embedder(made.photo[None].to(run.machine.device))[0])
+        by_gan = "directions in W" if plan.effort.follow == "linear" else "the photo's own encoder"
+        note = steps(plan.effort)
+        yield Line.of(f"{preset}, by mesh", [one["mesh"] for one in turned], note)
+        yield Line.of(f"{preset}, by gan ({by_gan})", [one["gan"] for one in turned], note)
+    if len(run.pairs) > 1 and not run.words:
+        yield Line.of("other people's photos", strangers(torch.stack(own)), "for comparison")
+
+
+def drift(made: Reconstruction, by: str, embedder: Embedder, machine: Machine) -> dict[str, float]:
+    """How far pictures of the turned object are from the one that is not turned, in degrees."""
+    pictures = rotate(made, [(0.0, 0.0), *((yaw, 0.0) for yaw in TURNS)], by=by, device=str(machine.device))
+    said = embedder(torch.stack(pictures).to(machine.device))
+    angles = angles_deg(said[1:], said[0])
+    return {"mean_deg": angles.mean().item(), "most_deg": angles.max().item()}
+
+
+def strangers(own: torch.Tensor) -> list[dict[str, float]]:
+    """How far each photo's vector (n d) is from all the others', in degrees."""
+    others = [angles_deg(torch.cat((own[:k], own[k + 1 :])), own[k]) for k in range(len(own))]
+    return [{"mean_deg": angles.mean().item(), "most_deg": angles.max().item()} for angles in others]
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Mean and standard error."""
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"mean": statistics.mean(values), "standard_error": spread / len(values) ** 0.5}
+
+
+def document(lines: Sequence[Line], title: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """A table as data."""
+    rows = [
+        {"name": line.name, "note": line.note} | {key: summary(values) for key, values in line.values.items()}
+        for line in lines
+    ]
+    return {"title": title} | facts | {"rows": rows}
+
+
+def drawn(made: Mapping[str, Any], columns: Mapping[str, str], caption: str) -> Table:
+    """A table for people."""
+    table = Table("", *columns.values(), "what was run", title=made["title"], caption=caption, box=None)
+    for row in made["rows"]:
+        cells = [f"{row[key]['mean']:.3f} ± {row[key]['standard_error']:.3f}" if key in row else "" for key in columns]
+        table.add_row(row["name"], *cells, row["note"])
+    return table
+
+
+def asked(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Print the paper's tables on data with known depth.")
+    parser.add_argument("data", type=Path, metavar="DATA", help="image/NAME_image.png and depth/NAME_depth.png")
+    parser.add_argument("--table", type=int, choices=TITLES, default=1)
+    parser.add_argument("--category", default="synface")
+    parser.add_argument("--rows", nargs="+", default=[], metavar="WORD", help="rows with one of these in their names")
+    parser.add_argument("--limit", type=int, metavar="N", help="the first so many photos")
+    parser.add_argument("--iterations", type=int, metavar="K", help="at most so many a step of fitting a photo")
+    parser.add_argument("--inversion", type=int, metavar="K", help="at most so many updates of the inversion")
+    parser.add_argument("--renders", type=Path, metavar="FOLDER", help="table 1: what the supervised row learns from")
+    parser.add_argument("--updates", type=int, default=1500, metavar="N", help="table 1: of the supervised row")
+    parser.add_argument("--embedder", type=Path, metavar="FILE.onnx", help="table 3: who is in a picture")
+    parser.add_argument("--out", type=Path, default=Path("out/tables"), help="where finished rows are kept")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="the table as data")
+    parser.add_argument("--quiet", "-q", action="store_true")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = asked(arguments)
+    output.set(quiet=options.quiet, verbose=False)
+    machine, kind = Machine.named(options.device), load_category(options.category)
+    pairs = pairs_in(options.data)[: options.limit]
+    run = Run(
+        kind,
+        pairs,
+        machine,
+        options.out / str(options.table),
+        options.rows,
+        options.iterations,
+        options.inversion,
+        options.seed,
+    )
+    facts = {
+        "data": str(options.data),
+        "photos": len(pairs),
+        "category": kind.name,
+        "seed": options.seed,
+        "iterations_at_most": options.iterations,
+        "machine": describe(machine.device),
+    }
+    columns, lines = COLUMNS, []
+    with output.watch(brief=True) as watch:
+        if options.table == 1:
+            lines = list(table_1(run, watch, options.renders, options.updates))
+        elif options.table == 2:
+            lines = list(table_2(run, watch))
+        else:
+            columns = TURNING
+            discriminator = load_gan(run.plan("fast").weights, machine).discriminator
+            embedder = OnnxEmbedder(options.embedder) if options.embedder else DiscriminatorEmbedder(discriminator)
+            facts["distance"] = embedder.name
+            lines = list(table_3(run, watch, embedder))
+    made = document(lines, TITLES[options.table], facts)
+    if options.json:
+        output.put_json(made)
+    else:
+        output.put_table(drawn(made, columns, ", ".join(f"{name} {value}" for name, value in facts.items())))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except G2SError as error:
+        output.fail(str(error))
+        sys.exit(error.exit_code)

@@ -1,0 +1,189 @@
+"""The benchmark that prints the paper's tables: what its rows are, and a tiny run of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from importlib import import_module
+from pathlib import Path
+from shutil import copy
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from g2s_cli.errors import UsageError
+from g2s_cli.loading import Machine, Plan
+from g2s_cli.method.progress import Silent
+from g2s_cli.result import Reconstruction, depth_code
+from g2s_cli.scene.render import render
+from g2s_cli.truth import pairs_in
+from g2s_cli.zoo.catalog import Ellipsoid, load_category
+
+ROOT = Path(__file__).parents[2]
+CPU = Machine(torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def benchmarks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        yield
+
+
+@pytest.fixture
+def tables() -> ModuleType:
+    return import_module("tables")
+
+
+@pytest.fixture
+def data(made: Reconstruction, tmp_path: Path) -> Path:
+    """The benchmark's layout around one photo; its depth is made up."""
+    for kind in ("image", "depth"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+    copy(ROOT / "tests" / "data" / "face.png", tmp_path / "data" / "image" / "0_image.png")
+    depth = torch.where(made.mask >= 0.5, render(made.factors, made.camera).depth, torch.nan)
+    Image.fromarray(depth_code(depth.numpy())).save(tmp_path / "data" / "depth" / "0_depth.png")
+    return tmp_path / "data"
+
+
+def test_a_tiny_run_and_one_that_takes_it_up(
+    tables: ModuleType, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ("--rows", "supervised", "flat", "fast, without")
+    quick = (str(data), *rows, "--iterations", "1", "--inversion", "0", "--out", str(tmp_path / "out"))
+    tables.main([*quick, "--json"])
+    table = json.loads(capsys.readouterr().out)
+    assert (table["photos"], table["iterations_at_most"], table["seed"]) == (1, 1, 0)
+    upper, flat, ours = table["rows"]
+    assert [row["name"] for row in table["rows"]] == ["supervised", "flat depth", "fast, without symmetry"]
+    assert upper["note"] == "not run: needs --renders"
+    assert ours["note"] == "inversion 0, steps 1/0/0"
+    assert flat["coverage"]["mean"] == 1
+    assert ours["seconds"]["mean"] > 0
+    tables.main(quick)
+    again = capsys.readouterr().out
+    assert f"{ours['mad_deg']['mean']:.3f} ± 0.000" in again
+    assert f"{ours['seconds']['mean']:.3f}" in again  # those of the run before
+
+
+def test_data_of_another_layout_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "tables.py"), str(tmp_path)]
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}
+    said = subprocess.run(command, env=alone, capture_output=True, text=True, timeout=300, check=False)
+    assert said.returncode == 2
+    assert "has no photos" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
+def test_an_ablation_changes_one_value_of_the_plan(tables: ModuleType) -> None:
+    kind = load_category("synface")
+    changed = {}
+    for name, (preset, change) in tables.ablations(kind.presets).items():
+        plan = Plan.of(category="synface", preset=preset)
+        other = change(plan)
+        changed[name] = {
+            field.name for field in fields(plan) if getattr(plan, field.name) != getattr(other, field.name)
+        }
+    assert changed["fast"] == changed["paper"] == set()
+    assert changed["paper, without symmetry"] == changed["fast, without symmetry"] == {"symmetry"}
+    assert changed["paper, offset not by the mapping network"] == {"kind"}
+    assert changed["paper, offset for free (λ₁ = 0)"] == {"effort"}
+    assert not [name for name in changed if name.startswith("fast, offset")]  # fast learns no offset
+
+
+def test_the_shapes_of_table_2(tables: ModuleType) -> None:
+    shape = Ellipsoid(near=0.9, far=1.0, radius=0.4)
+    shapes = tables.starts(shape)
+    assert shapes["ellipsoid"] == shape
+    assert len(set(shapes.values())) == 6
+
+
+def test_what_is_cut_short(tables: ModuleType) -> None:
+    whole = load_category("synface").preset("ellipsoid")
+    short = tables.shortened(whole, 3, 0)
+    assert tables.steps(short) == "inversion 0, start 1000, steps 3/3/3, 3/3/3, 3/3/3, 3/3/3"
+    assert (short.samples, short.candidates, short.batch) == (48, 16, 16)
+    assert short.prior == whole.prior
+    assert tables.shortened(whole, None, None) == whole
+    assert tables.steps(load_category("synface").preset("fast")) == "inversion 400, steps 100/0/0"
+
+
+def test_mean_and_standard_error(tables: ModuleType) -> None:
+    found = tables.summary([1.0, 2.0, 6.0])
+    assert found == {"mean": 3.0, "standard_error": pytest.approx((7 / 3) ** 0.5)}
+    assert tables.summary([4.0]) == {"mean": 4.0, "standard_error": 0.0}
+
+
+def test_angles_between_people(tables: ModuleType) -> None:
+    own = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    found = tables.strangers(own)
+    assert [one["mean_deg"] for one in found] == pytest.approx([135, 90, 135])
+    assert [one["most_deg"] for one in found] == pytest.approx([180, 90, 180])
+
+
+@pytest.mark.parametrize("by", ["mesh", "gan"])
+def test_how_far_turning_takes_a_picture(tables: ModuleType, made: Reconstruction, by: str) -> None:
+    """An embedder that sees how bright each third is: turning the made-up head moves it."""
+    gan_made = replace(made, latent=0.1 * torch.randn(512, generator=torch.Generator().manual_seed(0)), offset_net={})
+
+    def thirds(images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(torch.nn.functional.adaptive_avg_pool2d(images, (1, 3)).flatten(1), dim=1)
+
+    found = tables.drift(gan_made, by, thirds, CPU)
+    assert 0 < found["mean_deg"] < found["most_deg"] < 90
+
+
+def test_an_embedder_in_onnx(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With a runtime of the test's own, whose network sees NHWC pictures one at a time."""
+    identity = import_module("identity")
+
+    class Session:
+        def __init__(self, path: str, **settings: object) -> None:
+            assert settings == {"providers": ["CPUExecutionProvider"]}
+            if not Path(path).is_file():
+                raise RuntimeError("no such file")
+
+        def get_inputs(self) -> list[SimpleNamespace]:
+            return [SimpleNamespace(name="face", shape=["batch", 12, 10, 3])]
+
+        def run(self, _outputs: None, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+            assert given["face"].shape == (1, 12, 10, 3)
+            return [2 * given["face"].mean(axis=(1, 2))]
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=Session))
+    with pytest.raises(UsageError, match=r"nobody\.onnx is no ONNX network"):
+        identity.OnnxEmbedder(tmp_path / "nobody.onnx")
+    (tmp_path / "face.onnx").touch()
+    embed = identity.OnnxEmbedder(tmp_path / "face.onnx")
+    colours = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.6, 0.8]])
+    said = embed(colours[:, :, None, None].expand(-1, -1, 64, 64))
+    torch.testing.assert_close(said, colours)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UsageError, match="pip install onnxruntime"):
+        identity.OnnxEmbedder(tmp_path / "face.onnx")
+
+
+def test_the_supervised_network_learns_what_it_is_shown(data: Path) -> None:
+    lesson = import_module("supervised")
+    kind, pairs = load_category("synface"), pairs_in(data)
+    shown = lesson.read_lessons(pairs, kind)
+    assert shown.image[0, :, ~shown.mask[0]].abs().max() == 0
+    losses: list[float] = []
+
+    class Losses(Silent):
+        def advance(self, done: int, loss: float) -> None:
+            assert done == len(losses) + 1
+            losses.append(loss)
+
+    net = lesson.taught(shown, kind, 16, 12, CPU, 0, Losses())
+    assert losses[-1] < 0.5 * losses[0]
+    [mark] = lesson.marks(net, pairs, kind, CPU)
+    assert mark["coverage"] == 1
+    assert 0 < mark["side_e2"] < 5
