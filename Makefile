@@ -14,7 +14,7 @@ demo: $(VENV)/installed
 	@echo "The mesh is out/mesh.glb (open it in any 3D viewer); a turntable is out/rotate/rotate.gif."
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
