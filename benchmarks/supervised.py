@@ -76,16 +76,15 @@ def width_of_depth_net(kind: Category, networks: Path | None) -> int:
 
 
 def predicted(net: MapNet, image: Tensor, camera: Camera, machine: Machine) -> Tensor:
-    """Depth (b h w) of images. The last layer is exact: in bfloat16 its steps would tilt normals by degrees."""
+    """Depth (b h w) of images."""
     with torch.autocast(image.device.type, machine.dtype, enabled=machine.dtype != torch.float32):
-        features = net.network[:-1](image)
-    raw = net.network[-1](features.float())[:, 0]
+        raw = net(image)[:, 0].float()
     return (camera.far + camera.near) / 2 + (camera.far - camera.near) / 2 * torch.tanh(raw)
 
 
 def lesson_loss(depth: Tensor, truth: Lessons, camera: Camera) -> Tensor:
-    """L1 of depth, in shares of the range's half, plus one less the cosine between normals; both in the mask alone."""
-    away = (depth - truth.depth).abs() / ((camera.far - camera.near) / 2)
+    """L1 of depth in scene units plus one less the cosine between normals; both in the mask alone."""
+    away = (depth - truth.depth).abs()
     told, true = (normalize(normals(shape, camera), dim=-1) for shape in (depth, truth.depth))
     inside = eroded(truth.mask)  # a normal takes a pixel of depth on every side
     askew = 1 - (told * true).sum(dim=-1)
