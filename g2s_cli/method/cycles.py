@@ -127,7 +127,7 @@ def fit(
     """All cycles for one photo. Changes the networks it is given; returns the photo's factors.
 
     mask: the object's core, which places the weak prior, whether or not the losses are confined to it. A cycle
-    without iterations of step 3 has no use for step 2.
+    without iterations of step 3 or without samples for it has no use for step 2.
     """
     if preset.prior:
         shape = ellipsoid(mask, category.ellipsoid)
@@ -141,12 +141,14 @@ def fit(
             Fit(count, preset.rate, preset.decay) for count in (stage.albedo, stage.project, stage.shape)
         )
         fit_albedo(nets, target, guides.perceptual, albedo, watch, symmetric=False)
-        if relief.iterations:
+        samples = None
+        if relief.iterations and preset.samples:
             own = as_it_is(nets, target, generator)
             pseudo = pseudo_sampler(nets, target, guides.views, guides.lights, preset.batch, rng)
             if isinstance(projector, EncoderProjector):
                 fit_offset(projector, generator, pseudo, own, target, guides.distance, project, watch)
             samples = collect(projector, generator, pseudo, own, target, preset.samples, guides.parser)
+        if relief.iterations:
             flips = symmetric and not averaged
             fit_shape(nets, target, samples, guides.perceptual, relief, preset.batch, rng, watch, symmetric=flips)
     with torch.no_grad():

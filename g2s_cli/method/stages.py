@@ -280,7 +280,7 @@ def pseudo_sampler(
 def fit_shape(
     nets: FactorNets,
     target: Target,
-    samples: Samples,
+    samples: Samples | None,
     perceptual: Perceptual,
     settings: Fit,
     batch: int,
@@ -289,9 +289,12 @@ def fit_shape(
     *,
     symmetric: bool,
 ) -> None:
-    """Step 3: change D, A, V and L until one shape explains the photo and its projected samples (Eq. 3)."""
+    """Step 3: change D, A, V and L until one shape explains the photo and its projected samples (Eq. 3), if any."""
 
     def loss() -> Iterator[Tensor]:
+        if samples is None:
+            yield shape_loss(nets, target, None, perceptual, symmetric=symmetric)
+            return
         index = torch.randint(len(samples.image), (batch,), generator=rng, device=rng.device)
         some = samples.pick(index.to(target.image.device))
         yield shape_loss(nets, target, some, perceptual, symmetric=symmetric)
@@ -300,9 +303,9 @@ def fit_shape(
 
 
 def shape_loss(
-    nets: FactorNets, target: Target, some: Samples, perceptual: Perceptual, *, symmetric: bool
+    nets: FactorNets, target: Target, some: Samples | None, perceptual: Perceptual, *, symmetric: bool
 ) -> Float[Tensor, ""]:
-    """What step 3 minimises for a photo and some of its projected samples.
+    """What step 3 minimises for a photo and some of its projected samples, if there are any.
 
     Views and lights are predicted from each sample, not those it was asked for: the GAN follows only so far.
     """
@@ -310,6 +313,8 @@ def shape_loss(
     canonical = nets.canonical(image)
     view, light = nets.view_of(image), nets.light_of(image)
     own = _photo_loss(canonical, view, light, target, perceptual, nets, symmetric=symmetric)
+    if some is None:
+        return own
     views, lights = nets.view_of(some.image), nets.light_of(some.image)
     others = _sample_loss(see(canonical, views, lights, nets.camera), some, perceptual)
     if symmetric:

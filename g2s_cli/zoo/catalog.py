@@ -146,8 +146,8 @@ class Preset:
 
     @property
     def refines(self) -> bool:
-        """Whether the shape is fitted to the photo (step 3), which takes far longer than all before."""
-        return any(stage.shape for stage in self.stages)
+        """Whether the shape is fitted to projected samples (step 3), which takes far longer than all before."""
+        return self.samples > 0 and any(stage.shape for stage in self.stages)
 
     @property
     def trained(self) -> bool:
