@@ -102,9 +102,9 @@ def test_files_are_taken_whatever_they_are_called_and_empty_folders_are_refused(
         (["..jpg", ".me.jpg", "plain"], ["jpg", "me", "plain"]),
     ],
 )
-def test_folders_are_named_after_stems(names: list[str], folders: list[str]) -> None:
-    jobs = jobs_for([Path(name) for name in names], Path("out"))
-    assert [job.folder for job in jobs] == [Path("out") / folder for folder in folders]
+def test_folders_are_named_after_stems(names: list[str], folders: list[str], tmp_path: Path) -> None:
+    jobs = jobs_for([Path(name) for name in names], tmp_path / "out")
+    assert [job.folder for job in jobs] == [tmp_path / "out" / folder for folder in folders]
 
 
 def test_what_cannot_hold_results_is_refused(tmp_path: Path, made: Reconstruction) -> None:
