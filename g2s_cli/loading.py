@@ -16,6 +16,7 @@ from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.method.cycles import Guides, Means, fresh_nets, trained_nets
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.losses import DiscriminatorDistance, perceptual_distance
+from g2s_cli.method.masks import ObjectMask, find_object, mask_by_features
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.parsing import Parser, parser_of
 from g2s_cli.method.sampling import LightPrior, ViewPrior
@@ -81,8 +82,7 @@ class Weights:
     @classmethod
     def of(cls, kind: Category, effort: Preset, sources: Sources, gan: Path | None = None) -> Weights:
         """What a preset needs, fetched where it is not here. A GAN of the user's own goes without trained networks."""
-        needed = [part for part in kind.needs(effort) if gan is None or part not in {"gan", "networks"}]
-        return cls(obtain(kind, needed, sources, welcome=kind.welcomes), gan)
+        return cls(obtain(kind, kind.needs(effort, own_gan=gan is not None), sources, welcome=kind.welcomes), gan)
 
     def tensors(self, part: Part) -> dict[str, Tensor]:
         """A part's tensors; none if the run has no such part."""
@@ -180,6 +180,16 @@ class Loaded:
     networks: dict[str, Tensor]
     parsing: ParsingNet | None
     seconds: float
+
+    def object_in(
+        self, image: Float[Tensor, "3 h w"], latent: Float[Tensor, d], given: Float[Tensor, "h w"] | None = None
+    ) -> ObjectMask:
+        """The object in a photo of latent w; given: the user's own mask."""
+
+        def by_features() -> ObjectMask:
+            return mask_by_features(latent, self.gan.generator, self.gan.parser, self.frame)
+
+        return find_object(image, self.kind, self.parsing, by_features, given)
 
 
 def load(plan: Plan, machine: Machine) -> Loaded:

@@ -23,7 +23,6 @@ from g2s_cli.meshes import Detail
 from g2s_cli.method.cycles import fit
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.inversion import Inversion, InversionSettings, invert
-from g2s_cli.method.masks import find_object, mask_by_features
 from g2s_cli.method.metrics import psnr
 from g2s_cli.method.progress import Silent, Stopwatch, Watch
 from g2s_cli.method.stages import Asked, EncoderProjector, Projector, Target
@@ -40,9 +39,8 @@ from g2s_cli.zoo.sources import Sources, obtain
 from g2s_cli.zoo.store import sha256_of
 
 By = Literal["mesh", "gan"]  # rendered from the shape, or projected through the generator
-TOGETHER = (
-    32  # photos that share a search; with more, what a search costs each hardly falls, and the first result is late
-)
+# Photos that share a search; with more, what a search costs each hardly falls, and the first result is late.
+TOGETHER = 32
 
 
 def reconstruct(
@@ -156,9 +154,7 @@ def _explained(
     torch.manual_seed(plan.seed)  # fresh networks draw their weights from the global generator
     image = frame(photo.image.to(device)[None])[0]
     given = None if photo.mask is None else frame(photo.mask.to(device)[None, None])[0, 0]
-    seen = find_object(
-        image, kind, loaded.parsing, lambda: mask_by_features(found.latent, gan.generator, gan.parser, frame), given
-    )
+    seen = loaded.object_in(image, found.latent, given)
     mask = seen.whole
     counted = mask if plan.effort.masked else torch.ones_like(mask)
     target = Target(image * counted, counted, found.latent, frame)
@@ -171,28 +167,24 @@ def _explained(
     warnings = [*photo.warnings, *_warnings(found.psnr_db, found.strangeness, kind), *seen.notes]
     for sentence in warnings:
         watch.note(sentence)
-    report = (
-        {"g2s": __version__}
-        | plan.facts
-        | {
-            "torch": torch.__version__,
-            "photo": photo.name,
-            "photo_sha256": sha256_of(path),
-            "photo_notes": list(photo.notes),
-            "alignment": photo.alignment,
-            "mask": seen.by,
-            "device": str(device),
-            "arithmetic": str(loaded.machine.dtype).removeprefix("torch."),
-            "perceptual": guides.perceptual.name,
-            "gan_file": str(plan.weights.gan_file) if plan.weights.gan_file else None,
-            "seconds": _rounded(_sum(shared, clock.seconds())),
-            "inversion_psnr_db": round(found.psnr_db, 2),
-            "inversion_feature_distance": round(found.feature_distance, 4),
-            "inversion_strangeness": round(found.strangeness, 3),
-            "reconstruction_psnr_db": round(psnr(rebuilt * mask, image * mask), 2),
-            "warnings": warnings,
-        }
-    )
+    report = facts_of(plan) | {
+        "torch": torch.__version__,
+        "photo": photo.name,
+        "photo_sha256": sha256_of(path),
+        "photo_notes": list(photo.notes),
+        "alignment": photo.alignment,
+        "mask": seen.by,
+        "device": str(device),
+        "arithmetic": str(loaded.machine.dtype).removeprefix("torch."),
+        "perceptual": guides.perceptual.name,
+        "gan_file": str(plan.weights.gan_file) if plan.weights.gan_file else None,
+        "seconds": _rounded(_sum(shared, clock.seconds())),
+        "inversion_psnr_db": round(found.psnr_db, 2),
+        "inversion_feature_distance": round(found.feature_distance, 4),
+        "inversion_strangeness": round(found.strangeness, 3),
+        "reconstruction_psnr_db": round(psnr(rebuilt * mask, image * mask), 2),
+        "warnings": warnings,
+    }
     return Reconstruction(
         category=kind.name,
         photo=image.cpu(),

@@ -29,7 +29,6 @@ from g2s_cli.loading import Loaded, Machine, Plan, Weights, encoder_projector, l
 from g2s_cli.many import photos_named
 from g2s_cli.method.cycles import fresh_nets
 from g2s_cli.method.inversion import InversionSettings, invert
-from g2s_cli.method.masks import ObjectMask, find_object, mask_by_features
 from g2s_cli.method.metrics import psnr
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.parallel import Group
@@ -228,7 +227,7 @@ def _inverted(order: Order, loaded: Loaded, group: Group, watch: Watch) -> tuple
             settings = InversionSettings(effort.invert, candidates=effort.candidates)
             rng = torch.Generator().manual_seed(order.plan.seed)
             found = invert(images, loaded.gan.generator, loaded.guides.distance, settings, rng, Silent())
-            seen = [_seen(image, one.latent, loaded) for image, one in zip(frame(images), found, strict=True)]
+            seen = [loaded.object_in(image, one.latent) for image, one in zip(frame(images), found, strict=True)]
             tensors = {
                 "latent": torch.stack([one.latent for one in found]),
                 "image": frame(images),
@@ -249,17 +248,6 @@ def _inverted(order: Order, loaded: Loaded, group: Group, watch: Watch) -> tuple
             subjects.append(Subject(Target(image * counted, counted, latent, frame), mask, core))
         psnrs_db += kept["psnr_db"].tolist()
     return subjects, psnrs_db
-
-
-def _seen(image: Float[Tensor, "3 h w"], latent: Float[Tensor, d], loaded: Loaded) -> ObjectMask:
-    """The object in a photo, as `pipeline.reconstruct` finds it."""
-    gan = loaded.gan
-    return find_object(
-        image,
-        loaded.kind,
-        loaded.parsing,
-        lambda: mask_by_features(latent, gan.generator, gan.parser, loaded.frame),
-    )
 
 
 def _untrained(order: Order, loaded: Loaded) -> tuple[FactorNets, EncoderProjector]:

@@ -117,11 +117,10 @@ def reconstruct(
     detail = read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm)
     sources = Sources.of_environment(hub_repo)
     kind = category_from(category or ("own" if gan else "synface"), sources)
-    needed = kind.needs(kind.preset(preset))
+    needed = kind.needs(kind.preset(preset), own_gan=gan is not None)
     wanted = Wanted(not no_align, face, read_crop(crop) if crop else None, mask).check()
     many = len(photos) > 1 or photos[0].is_dir()
     command = shlex.join(("g2s", *sys.argv[1:]))
-    needed = [part for part in needed if not gan or part not in {"gan", "networks"}]
     if many:
         jobs = jobs_of(photos, out, latent, mask)
         with output.fetching() as fetching:

@@ -207,12 +207,12 @@ class Category:
     align: Template | None
     pretraining: Pretraining | None
 
-    def needs(self, preset: Preset) -> list[Part]:
-        """The files that a reconstruction with a preset reads."""
+    def needs(self, preset: Preset, *, own_gan: bool = False) -> list[Part]:
+        """The files that a reconstruction with a preset reads. A user's own GAN goes without trained networks."""
         trained: list[Part] = ["networks"] if preset.trained or preset.follow == "linear" else []
         statistics: tuple[Part, ...] = ("views", "lights")
         stated = [part for part in statistics if part in self.weights or find_stored(self.name, part)]
-        return ["gan", *trained, *stated]
+        return stated if own_gan else ["gan", *trained, *stated]
 
     @property
     def welcomes(self) -> list[Part]:
