@@ -1,10 +1,13 @@
 """StyleGAN2's generator (Karras et al. 2020), frozen and made fast, from checkpoints in the rosinality layout.
 
 What makes it fast: weights are shared by the batch, styles scale the activations before a convolution and
-demodulation scales them after it (instead of a grouped convolution with a kernel a sample); up-sampling is a
-transposed convolution and a depthwise blur (`nets.resample`); equalised-learning-rate gains and the √2 of the
-activation are folded into weights; memory is channels-last; the arithmetic can be bfloat16. Weights never
-ask for gradients, so a backward pass costs only the way to the latent.
+demodulation scales them after it (instead of a grouped convolution with a kernel a sample), many pixels at a
+time (`nets.channels`); up-sampling is a transposed convolution and a depthwise blur (`nets.resample`);
+equalised-learning-rate gains and the √2 of the activation are folded into weights; memory is channels-last; the
+arithmetic can be bfloat16.
+
+A checkpoint's tensors ask for no gradients, so a backward pass costs only the way to the latent. Where they do
+(recipes/), folding is part of the graph, and the gradients arrive at the tensors the network was made of.
 
 Everything that describes the architecture is read off the tensors: size, widths, latent size, depth.
 """
@@ -18,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu, linear, pad
 
+from g2s_cli.nets.channels import scaled, shifted_
 from g2s_cli.nets.resample import blur, image_up, phases
 from g2s_cli.nets.rosinality import State, equalised, levels, take, take_blur
 
@@ -100,11 +104,11 @@ class StyledConv(nn.Module):
         self.register_buffer("blur_kernel", take_blur(state, f"{prefix}.conv.blur.kernel") if upsamples else None)
         kernel = kernel.transpose(0, 1) if upsamples else kernel  # as conv_transpose2d wants it
         self.register_buffer("weight", kernel.contiguous(memory_format=torch.channels_last))
-        offset = take(state, f"{prefix}.activate.bias", self.width)[:, None, None].expand(-1, size, size) * GAIN
+        bias = take(state, f"{prefix}.activate.bias", self.width)[None, :, None, None] * GAIN
         if noise in state:
             strength = take(state, f"{prefix}.noise.weight", 1)
-            offset = offset + strength * take(state, noise, 1, 1, size, size)[0] * GAIN
-        self.register_buffer("offset", offset[None].contiguous(memory_format=torch.channels_last))
+            bias = bias + strength * take(state, noise, 1, 1, size, size) * GAIN
+        self.register_buffer("offset", bias.contiguous(memory_format=torch.channels_last))
 
     def with_dtype(self, dtype: torch.dtype) -> None:
         """Convert what the convolution reads; style and demodulation stay float32."""
@@ -116,13 +120,12 @@ class StyledConv(nn.Module):
         """Scale, convolve, demodulate, add noise and bias, activate."""
         style = self.style(w)
         demodulation = (steady_linear(style.square(), self.energy) + EPSILON / GAIN**2).rsqrt()
-        maps = maps * style.to(maps.dtype)[:, :, None, None]
+        maps = scaled(maps, style)
         if self.blur_kernel is None:
             maps = conv2d(maps, self.weight, padding=1)
         else:
             maps = blur(conv_transpose2d(maps, self.weight, stride=2), self.blur_kernel, padding=1)
-        maps = (maps * demodulation.to(maps.dtype)[:, :, None, None]).add_(self.offset)
-        return leaky_relu(maps, SLOPE, inplace=True)
+        return leaky_relu(shifted_(scaled(maps, demodulation), self.offset), SLOPE, inplace=True)
 
 
 class ToRGB(nn.Module):

@@ -1,0 +1,53 @@
+"""The training pictures: one .npy of bytes on disk, of which a step reads its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from g2s_cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Bytes, n s s 3, not read before they are asked for."""
+
+    data: Shaped[np.ndarray, "n s s 3"]
+
+    @classmethod
+    def of(cls, path: Path) -> Pictures:
+        """The pictures of a .npy file. Raises UsageError if it holds none."""
+        try:
+            data = np.load(path, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path} cannot be read: {error}.", "Render the pictures first.") from error
+        if data.ndim != 4 or data.dtype != np.uint8 or data.shape[3] != 3 or data.shape[1] != data.shape[2]:
+            raise UsageError(f"{path} does not hold square pictures of bytes.", "Render the pictures first.")
+        return cls(data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @property
+    def size(self) -> int:
+        """Pixels of a side."""
+        return self.data.shape[1]
+
+    def batches(self, count: int, batch: int = 32) -> Iterator[Float[Tensor, "b 3 s s"]]:
+        """The first `count` of them. Raises UsageError if there are not so many."""
+        if count > len(self):
+            raise UsageError(f"There are {len(self)} pictures, not {count}.", "Render more, or ask for fewer.")
+        for start in range(0, count, batch):
+            places = torch.arange(start, min(start + batch, count))
+            yield self.take(places, torch.zeros(len(places), dtype=torch.bool))
+
+    def take(self, places: Shaped[Tensor, b], mirrored: Shaped[Tensor, b]) -> Float[Tensor, "b 3 s s"]:
+        """The pictures at these places, some of them mirrored, in [-1, 1]."""
+        images = torch.from_numpy(self.data[places.numpy()]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return torch.where(mirrored[:, None, None, None], images.flip(3), images)

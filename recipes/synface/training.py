@@ -1,0 +1,202 @@
+"""Training StyleGAN2: one step at a time, the same for any number of processes, and after a kill.
+
+What a step draws depends on the seed, the step and the place in the batch alone. A step makes pictures once: the
+discriminator learns on them first, and the generator then through the same pictures, by the discriminator just taught.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, distributed
+
+from g2s_cli.errors import G2SError
+from g2s_cli.method.parallel import Group
+from g2s_cli.zoo.store import replacing
+from recipes.synface.objectives import discriminator_loss, generator_loss, path_lengths, r1_penalty
+from recipes.synface.pictures import Pictures
+from recipes.synface.states import LATENT, Pair, State, discriminator_of, frozen, generator_of, trainable, weights
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a GAN is trained.
+
+    batch: pictures a step, over all processes; each has a multiple of four. rate: Adam's. warm_up: steps in which the
+    rate rises to it. r1: weight of the penalty, r1_every: steps between two. path: weight of the path lengths' spread,
+    0 to go without; path_every: steps between two, which take half a batch. half_life: pictures after which the average
+    network has forgotten half.
+    """
+
+    batch: int = 32
+    rate: float = 2e-3
+    warm_up: int = 100
+    r1: float = 0.1
+    r1_every: int = 16
+    path: float = 0.0
+    path_every: int = 8
+    half_life: int = 10_000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a step came to; nothing where it did not compute one."""
+
+    generator: float
+    discriminator: float
+    r1: float | None
+    path: float | None
+
+
+@dataclass
+class Learner:
+    """A pair of networks in training: the only thing here that changes.
+
+    average: the generator's moving average, which is what is kept in the end. length: moving mean of path lengths.
+    """
+
+    generator: State
+    discriminator: State
+    average: State
+    settings: Settings
+    device: torch.device
+    step: int = 0
+    length: float = 0.0
+    adams: dict[str, torch.optim.Adam] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.adams = {name: self._adam(state, every) for name, state, every in self._taught()}
+
+    @classmethod
+    def of(cls, pair: Pair, settings: Settings, device: torch.device) -> Learner:
+        """A learner that begins with these networks."""
+        average = {name: tensor.to(device) for name, tensor in pair.generator.items()}
+        return cls(trainable(average), trainable(pair.discriminator, device), average, settings, device)
+
+    @classmethod
+    def read(cls, path: Path, device: torch.device) -> Learner:
+        """A learner as it was written. Raises G2SError for a damaged file."""
+        try:
+            kept = torch.load(path, map_location=device, weights_only=True)
+            networks = (trainable(kept[name]) for name in ("generator", "discriminator"))
+            learner = cls(*networks, kept["average"], Settings(**kept["settings"]), device)
+            learner.step, learner.length = kept["step"], kept["length"]
+            for name, adam in learner.adams.items():
+                adam.load_state_dict(kept["adams"][name])
+        except (OSError, RuntimeError, LookupError, TypeError, ValueError, EOFError, UnpicklingError) as error:
+            raise G2SError(f"{path} is damaged: {error}.", "Delete it and begin again.") from error
+        return learner
+
+    def write(self, path: Path) -> None:
+        """Everything needed to go on, whole or not at all."""
+        kept = {
+            "settings": asdict(self.settings),
+            "step": self.step,
+            "length": self.length,
+            "generator": frozen(self.generator),
+            "discriminator": frozen(self.discriminator),
+            "average": self.average,
+            "adams": {name: adam.state_dict() for name, adam in self.adams.items()},
+        }
+        with replacing(path) as temporary:
+            torch.save(kept, temporary)
+
+    @property
+    def seen(self) -> int:
+        """Pictures made so far."""
+        return self.step * self.settings.batch
+
+    @property
+    def kept(self) -> Pair:
+        """What the training is for: the average generator, and the discriminator."""
+        return Pair(self.average, frozen(self.discriminator))
+
+    def advance(self, pictures: Pictures, group: Group, dtype: torch.dtype) -> Losses:
+        """One step: the discriminator's, the generator's, the average's."""
+        z, real = self._draw(pictures, group)
+        generator = generator_of(self.generator, dtype)
+        made = generator(generator.mapping(z))
+
+        critic = discriminator_of(self.discriminator, dtype)
+        told = discriminator_loss(critic(made.detach()), critic(real))
+        every = self.settings.r1_every
+        slope = r1_penalty(critic, real) if self.step % every == 0 else None
+        self._learn("discriminator", told if slope is None else told + slope * (self.settings.r1 / 2 * every), group)
+
+        # The discriminator as it is now, and as a mere function: it does not learn from this.
+        fooled = generator_loss(discriminator_of(frozen(self.discriminator), dtype)(made))
+        spread = self._path_spread(z) if self.settings.path and self.step % self.settings.path_every == 0 else None
+        weight = self.settings.path * self.settings.path_every
+        self._learn("generator", fooled if spread is None else fooled + spread * weight, group)
+
+        kept = 0.5 ** (self.settings.batch / self.settings.half_life)
+        latest = frozen(self.generator)
+        self.average = {name: torch.lerp(latest[name], mean, kept) for name, mean in self.average.items()}
+        self.step += 1
+        said = (None if value is None else value.item() for value in (slope, spread))
+        return Losses(fooled.item(), told.item(), *said)
+
+    def _draw(self, pictures: Pictures, group: Group) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b 3 s s"]]:
+        """This process's share of a step's latents and pictures."""
+        batch, start = self.settings.batch, self.step * self.settings.batch
+        share = batch // group.size
+        mine = slice(group.rank * share, (group.rank + 1) * share)
+        random = torch.Generator().manual_seed((self.settings.seed << 32) + self.step)
+        z = torch.randn(batch, LATENT, generator=random)[mine]
+        mirrored = torch.rand(batch, generator=random)[mine] < 0.5
+        places = torch.cat([self._order(epoch, len(pictures)) for epoch in self._epochs(start, batch, len(pictures))])
+        real = pictures.take(places[start % len(pictures) :][:batch][mine], mirrored)
+        return z.to(self.device), real.to(self.device)
+
+    def _order(self, epoch: int, count: int) -> Tensor:
+        random = torch.Generator().manual_seed((self.settings.seed << 32) + (1 << 62) + epoch)
+        return torch.randperm(count, generator=random)
+
+    @staticmethod
+    def _epochs(start: int, batch: int, count: int) -> range:
+        return range(start // count, (start + batch - 1) // count + 1)
+
+    def _path_spread(self, z: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
+        """Mean squared difference of path lengths from their moving mean, in float32, on half the batch."""
+        generator = generator_of(self.generator, torch.float32)
+        w = generator.mapping(z[: max(1, len(z) // 2)])
+        random = torch.Generator().manual_seed((self.settings.seed << 32) + (1 << 61) + self.step)
+        noise = torch.randn(len(w), 3, generator.size, generator.size, generator=random)
+        lengths = path_lengths(generator, w, noise.to(self.device))
+        mean = lengths.mean().item()
+        self.length = self.length + 0.01 * (mean - self.length) if self.length else mean
+        return (lengths - self.length).square().mean()
+
+    def _learn(self, name: str, loss: Float[Tensor, ""], group: Group) -> None:
+        """One step of Adam on one of the two networks, on the mean gradient of all processes."""
+        state = self.generator if name == "generator" else self.discriminator
+        parameters, adam = weights(state), self.adams[name]
+        gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+        if group.size > 1:
+            flat = torch.cat([gradient.flatten() for gradient in gradients])  # one message instead of a hundred
+            distributed.all_reduce(flat)
+            parts = (flat / group.size).split([gradient.numel() for gradient in gradients])
+            gradients = tuple(part.view_as(weight) for part, weight in zip(parts, parameters, strict=True))
+        for weight, gradient in zip(parameters, gradients, strict=True):
+            weight.grad = gradient
+        for chosen in adam.param_groups:
+            chosen["lr"] = self.settings.rate * min(1.0, (self.step + 1) / self.settings.warm_up)
+        adam.step()
+        adam.zero_grad()
+
+    def _taught(self) -> Iterator[tuple[str, State, int]]:
+        """The two networks, and how often each is regularised: Adam remembers as if such a step were one more."""
+        yield "generator", self.generator, self.settings.path_every if self.settings.path else 0
+        yield "discriminator", self.discriminator, self.settings.r1_every
+
+    def _adam(self, state: Mapping[str, Tensor], every: int) -> torch.optim.Adam:
+        ratio = every / (every + 1) if every else 1.0
+        return torch.optim.Adam(
+            weights(dict(state)), lr=self.settings.rate * ratio, betas=(0.0, 0.99**ratio), fused=True
+        )
