@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from g2s_cli.errors import WeightsError
-from g2s_cli.zoo.catalog import Category, WeightsFile, category_names, load_category
+from g2s_cli.zoo.catalog import Category, WeightsFile, category_names, load_category, read_category
+from g2s_cli.zoo.hub import prepared
 from g2s_cli.zoo.importers import write_weights
 from g2s_cli.zoo.pair import check_pair, gan_of
 from g2s_cli.zoo.sources import check_pair_at_hand, stated
@@ -79,3 +80,16 @@ def test_the_embedded_networks_are_held_to_their_gan() -> None:
         check_pair_at_hand(newer)
     for part in ("gan", "networks"):
         assert str(stated(category, part).path) in str(refused.value)
+
+
+def test_what_is_published_states_its_pair(tmp_path: Path) -> None:
+    category = load_category("synface")
+    files = {part: category.folder / entry.file for part, entry in category.weights.items()}
+    with prepared(category, files) as folder:
+        assert read_category(Path(folder)).weights == category.weights
+    # Other networks are not those that the card speaks of.
+    for trained_with in ("", OURS):
+        other = networks(tmp_path / "n.safetensors", trained_with)
+        with prepared(category, files | {"networks": other.path}) as folder:
+            entry = read_category(Path(folder)).weights["networks"]
+        assert (entry.sha256, entry.gan_sha256) == (other.sha256, trained_with)
