@@ -15,6 +15,7 @@ from g2s_cli.commands.pretrain import pretrain
 from g2s_cli.commands.reconstruct import reconstruct
 from g2s_cli.commands.relight import relight
 from g2s_cli.commands.rotate import rotate
+from g2s_cli.commands.sample import sample
 from g2s_cli.commands.weights import weights
 from g2s_cli.console import output
 from g2s_cli.errors import StoppedError, understood
@@ -29,6 +30,8 @@ EPILOG = """
   g2s rotate out/ --yaw -20:20
 
   g2s mesh out/ --max-faces 20000 --solid
+
+  g2s sample --count 16 --save
 
 [bold]Exit codes[/bold]
 
@@ -57,6 +60,7 @@ app = typer.Typer(
 )
 for verb in (reconstruct, relight, rotate, mesh, evaluate, pretrain):
     app.command(no_args_is_help=True)(verb)
+app.command()(sample)
 app.add_typer(weights, name="weights", help="Fetch, check, import and publish the weights of categories.")
 
 

@@ -158,7 +158,7 @@ class LiveProgress:
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}"),
+            TextColumn("{task.fields[loss]}"),
             TimeRemainingColumn(),
             console=console,
             transient=True,
@@ -170,14 +170,14 @@ class LiveProgress:
     def begin(self, step: str, total: int) -> None:
         """Close the line of the step before and open this one's bar."""
         self.finish()
-        self._task = self.bar.add_task(step, total=total, loss=0.0)
+        self._task = self.bar.add_task(step, total=total, loss="")
         self._step, self._done, self._loss, self._started = step, 0, 0.0, time.perf_counter()
 
     def advance(self, done: int, loss: float) -> None:
         """Move the bar."""
         self._done, self._loss = done, loss
         if self._task is not None:
-            self.bar.update(self._task, completed=done, loss=loss)
+            self.bar.update(self._task, completed=done, loss=f"loss {loss:.4f}" if loss else "")
 
     def note(self, text: str) -> None:
         """A line above the bar."""

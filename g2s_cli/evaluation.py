@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image, ImageDraw
@@ -29,6 +28,7 @@ from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.mesh import to_bytes
 from g2s_cli.scene.render import render
 from g2s_cli.scene.visibility import VIEW_FAR
+from g2s_cli.sheet import contact_sheet
 from g2s_cli.truth import Pair, Truth, read_truth
 from g2s_cli.zoo.catalog import Category
 
@@ -191,7 +191,7 @@ def _strip(made: Reconstruction, depth: Tensor, truth: Truth) -> Image.Image:
             for one in (depth.nan_to_num(FAR_SHOWN), torch.where(truth.mask, truth.depth, FAR_SHOWN))]  # fmt: skip
     tiles = [made.photo, made.inverted, picture(made, made.factors), *grey, tint]
     images = [Image.fromarray(to_bytes(tile)).resize((TILE_PX, TILE_PX), Image.Resampling.NEAREST) for tile in tiles]
-    return Image.fromarray(np.concatenate([np.asarray(image) for image in images], axis=1))
+    return contact_sheet(images, columns=len(images))
 
 
 def _sheet(rows: Sequence[Row], folder: Path) -> Image.Image:
@@ -201,5 +201,5 @@ def _sheet(rows: Sequence[Row], folder: Path) -> Image.Image:
         with Image.open(folder / "pictures" / f"{Path(row.image).stem}.png") as picture_file:
             strip = picture_file.convert("RGB")
         ImageDraw.Draw(strip).text((4, 4), f"{row.image}  SIDE {row.side_e2:.2f}  MAD {row.mad_deg:.1f}", "black")
-        strips.append(np.asarray(strip))
-    return Image.fromarray(np.concatenate(strips))
+        strips.append(strip)
+    return contact_sheet(strips, columns=1)

@@ -347,9 +347,10 @@ def _write_parts(
         "lights": _statistics(lights),
     }
     written: dict[Part, Path] = {"gan": order.plan.weights.files["gan"]}
+    trained_with = order.plan.weights.hashes()["gan"]
     for part, content in tensors.items():
         written[part] = order.folder / f"{part}.safetensors"
-        write_weights(content, written[part])
+        write_weights(content, written[part], trained_with if part == "networks" else "")
     return written
 
 

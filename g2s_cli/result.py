@@ -88,8 +88,11 @@ class Reconstruction:
         write_result(self, Path(folder), overwrite=overwrite, detail=detail)
 
 
-def check_target(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that a result could not go to, before the work starts. Raises UsageError."""
+def check_target(folder: Path, *, overwrite: bool, mark: str = STATE) -> None:
+    """Refuse a folder that a result could not go to, before the work starts; mark: a file that only such have.
+
+    Raises UsageError.
+    """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file.", "Name a folder with -o.")
     place = folder.resolve()
@@ -98,7 +101,7 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         if not overwrite:
             raise UsageError(f"{folder} exists and is not empty.", "Add --overwrite to replace it, or name another.")
-        if not (folder / STATE).is_file():
+        if not (folder / mark).is_file():
             raise UsageError(
                 f"{folder} holds no g2s result, so --overwrite will not delete it.", "Name another folder with -o."
             )

@@ -29,6 +29,7 @@ def list_(as_json: Json = False) -> None:
 
     categories, damaged = _all_categories()
     rows = [_state(category) for category in categories]
+    damaged += [row["mismatch"] for row in rows if row["mismatch"]]
     for sentence in damaged:
         output.fail(sentence)
     if as_json:
@@ -71,12 +72,14 @@ def verify(
 ) -> None:
     """Check every file on this machine against its SHA-256; damaged ones of the cache are deleted. Exit code 4 if any.
 
+    Networks that were trained with another GAN than the one beside them are named, too.
+
     Example: g2s weights verify
     """
     output.set(quiet=quiet, verbose=verbose)
     from g2s_cli.errors import WeightsError
     from g2s_cli.zoo.catalog import PARTS, load_category
-    from g2s_cli.zoo.sources import at_hand
+    from g2s_cli.zoo.sources import at_hand, check_pair_at_hand
 
     kinds, damaged = ([load_category(category)], []) if category else _all_categories()
     for sentence in damaged:
@@ -91,9 +94,14 @@ def verify(
                 continue
             if path:
                 output.put(f"ok  {path}")
+        try:
+            check_pair_at_hand(kind)
+        except WeightsError as error:
+            damaged.append(str(error))
+            output.fail(str(error))
     if damaged:
-        count = f"{len(damaged)} file is" if len(damaged) == 1 else f"{len(damaged)} files are"
-        raise WeightsError(f"{count} damaged.", "See above.")
+        count = "one thing is" if len(damaged) == 1 else f"{len(damaged)} things are"
+        raise WeightsError(f"Of these files {count} wrong.", "See above.")
 
 
 @weights.command("import", no_args_is_help=True)
@@ -115,7 +123,7 @@ def import_(
     from g2s_cli.errors import UsageError
     from g2s_cli.zoo.catalog import category_folders, check_name, load_category
     from g2s_cli.zoo.importers import parser_for, read_part
-    from g2s_cli.zoo.sources import new_category, store_part
+    from g2s_cli.zoo.sources import check_import, new_category, store_part
     from g2s_cli.zoo.store import models_root, using_the_cache
 
     check_name(category)
@@ -126,10 +134,11 @@ def import_(
     parts = [part for _, part, _ in read]
     if twice := {part for part in parts if parts.count(part) > 1}:
         raise UsageError(f"Two of the files are {min(twice)}.", "Give one of each kind.")
+    kind = replace(load_category(category if category in known else "own"), name=category)
     for file, part, tensors in read:
         if part == "parsing":
-            kind = replace(load_category(category if category in known else "own"), name=category)
             parser_for(kind, tensors, file)
+    check_import(kind, read)
     with using_the_cache():
         kind = load_category(category) if category in known else new_category(category)
         stored = {
@@ -156,13 +165,14 @@ def publish(
     from g2s_cli.errors import WeightsError
     from g2s_cli.zoo import hub
     from g2s_cli.zoo.catalog import PARTS, load_category
-    from g2s_cli.zoo.sources import at_hand
+    from g2s_cli.zoo.sources import at_hand, check_pair_at_hand
 
     kind = load_category(category)
     name = hub.HubRepo.named(repo).name
     here = {part: path for part in PARTS if (path := at_hand(kind, part))}
     if not here:
         raise WeightsError(f"There are no files of {category} on this machine.", f"g2s weights pull {category}")
+    check_pair_at_hand(kind)
     with hub.prepared(kind, here) as folder:
         address = hub.publish(Path(folder), category, name)
     output.put(address)
@@ -196,21 +206,25 @@ def _all_categories() -> tuple[list[Category], list[str]]:
 
 
 def _state(category: Category) -> dict[str, Any]:
-    """A category for the list. Files are looked for, not hashed."""
+    """A category for the list. Files are looked for, not hashed. mismatch: a sentence on networks of another GAN."""
+    from g2s_cli.errors import WeightsError
     from g2s_cli.zoo.catalog import PARTS
-    from g2s_cli.zoo.store import find_stored
+    from g2s_cli.zoo.sources import check_pair_at_hand, stated
 
-    def is_here(part: Part) -> bool:
-        entry = category.weights.get(part)
-        return bool(entry and (category.folder / entry.file).is_file()) or find_stored(category.name, part) is not None
-
+    here = [part for part in PARTS if stated(category, part)]
+    mismatch = ""
+    try:
+        check_pair_at_hand(category)
+    except WeightsError as error:
+        mismatch = str(error)
     return {
         "name": category.name,
         "title": category.title,
         "licence": category.licence,
-        "here": [part for part in PARTS if is_here(part)],
-        "missing": [part for part in category.weights if not is_here(part)],
-        "yours": [] if "gan" in category.weights or is_here("gan") else ["gan"],
+        "here": here,
+        "missing": [part for part in category.weights if part not in here],
+        "yours": [] if "gan" in category.weights or "gan" in here else ["gan"],
+        "mismatch": mismatch,
         "presets": list(category.presets),
     }
 

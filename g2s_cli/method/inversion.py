@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from g2s_cli.method.latents import LatentCloud, random_latents
 from g2s_cli.method.losses import DiscriminatorDistance
 from g2s_cli.method.metrics import psnr
 from g2s_cli.method.progress import Watch
@@ -55,20 +56,6 @@ class Inversion:
     psnr_db: float
     feature_distance: float
     strangeness: float
-
-
-@dataclass(frozen=True)
-class LatentCloud:
-    """What the mapping network's output looks like: its mean, and how far latents lie from it."""
-
-    mean: Float[Tensor, d]
-    spread: Float[Tensor, ""]
-
-    @classmethod
-    def of(cls, latents: Float[Tensor, "n d"]) -> LatentCloud:
-        """Mean, and root mean square distance from it, of some latents."""
-        mean = latents.mean(dim=0)
-        return cls(mean, (latents - mean).square().sum(dim=1).mean().sqrt())
 
 
 def invert(
@@ -147,14 +134,6 @@ def _gaps(a: Sequence[Float[Tensor, "k _ _ _"]], b: Sequence[Float[Tensor, "k _ 
     """How far each photo's features are from those wanted: mean L1, summed over blocks."""
     gaps = [(one.float() - other.float()).abs().flatten(1).mean(dim=1) for one, other in zip(a, b, strict=True)]
     return torch.stack(gaps).sum(dim=0)
-
-
-@torch.no_grad()
-def random_latents(generator: Generator, count: int, rng: torch.Generator) -> Float[Tensor, "n d"]:
-    """Latents of the mapping network for `count` draws from N(0, I)."""
-    device = next(iter(generator.buffers())).device
-    z = torch.randn(count, generator.latent_size, generator=rng, device=rng.device).to(device)
-    return generator.mapping(z)
 
 
 @torch.no_grad()

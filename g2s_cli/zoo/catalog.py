@@ -34,12 +34,14 @@ class WeightsFile:
     """One of a category's files.
 
     sha256: of the safetensors file, "" where nobody has been able to compute it. member: its place in the
-    authors' release, "" if it is not there.
+    authors' release, "" if it is not there. gan_sha256: of networks alone, the GAN file that they were trained with; ""
+    where they say it themselves or nobody does (`g2s_cli.zoo.pair`).
     """
 
     file: str
     sha256: str = ""
     member: str = ""
+    gan_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -271,6 +273,8 @@ def _parse(folder: Path, data: dict[str, Any]) -> Category:
         raise ValueError(f"weights.{min(unknown)} is none of {', '.join(PARTS)}")
     if any(Path(entry.file).name != entry.file or not entry.file.endswith(SUFFIX) for entry in weights.values()):
         raise ValueError(f"a weights file is no *{SUFFIX} in the category's folder")
+    if any(entry.gan_sha256 and not entry.sha256 for entry in weights.values()):
+        raise ValueError("gan_sha256 is stated of a file without a sha256 of its own")
     if not isinstance(data["title"], str) or not isinstance(data["licence"], str):
         raise TypeError("title and licence are not both text")
     if "views" not in weights and "mean" not in views:

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from shutil import copyfile
 
 from g2s_cli.errors import UsageError
-from g2s_cli.zoo.catalog import Category, Part, category_folders, check_name
+from g2s_cli.zoo.catalog import SUFFIX, Category, Part, category_folders, check_name
 from g2s_cli.zoo.hub import CARD, README, with_hash
-from g2s_cli.zoo.store import (
-    Stored,
-    cache_root,
-    find_stored,
-    locked,
-    remember,
-    replacing,
-    sha256_of,
-    sidecar,
-    using_the_cache,
-)
+from g2s_cli.zoo.store import cache_root, find_stored, keep, replacing, using_the_cache
 
 
 def check_free(name: str, words: str) -> None:
@@ -46,15 +37,8 @@ def add_category(kind: Category, name: str, files: Mapping[Part, Path], words: s
         card = from_networks(card)
     with using_the_cache():
         for part, source in files.items():
-            place = folder / f"{part}.safetensors"
-            with locked(name, part):
-                # Without its sidecar first, as in `sources.store_part`.
-                sidecar(name, part).unlink(missing_ok=True)
-                with replacing(place) as temporary:
-                    shutil.copyfile(source, temporary)
-                stored = Stored(place, sha256_of(place), words)
-                remember(name, part, stored)
-            card = with_hash(card, part, place.name, stored.sha256)
+            stored = keep(name, part, folder / f"{part}{SUFFIX}", words, partial(copyfile, source))
+            card = with_hash(card, part, stored.path.name, stored.sha256)
         for file, text in ((README, readme), (CARD, card)):
             with replacing(folder / file) as temporary:
                 temporary.write_text(text)

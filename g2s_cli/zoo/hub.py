@@ -16,6 +16,7 @@ from pathlib import Path
 
 from g2s_cli.errors import G2SError, UsageError, WeightsError
 from g2s_cli.zoo.catalog import Category, Part, read_category
+from g2s_cli.zoo.pair import gan_of
 from g2s_cli.zoo.release import WAYS_OUT
 from g2s_cli.zoo.store import Stored, cache_root, replacing, require_space, sha256_of
 
@@ -206,7 +207,9 @@ def prepared(category: Category, files: dict[Part, Path]) -> tempfile.TemporaryD
         entry = category.weights.get(part)
         name = entry.file if entry else f"{part}.safetensors"
         (place / name).symlink_to(path.resolve())
-        card = with_hash(card, part, name, sha256_of(path))
+        sha256 = sha256_of(path)
+        gan_sha256 = gan_of(category, Stored(path, sha256, "")) if part == "networks" else ""
+        card = with_hash(card, part, name, sha256, gan_sha256)
     (place / CARD).write_text(card)
     try:
         stated = read_category(place).weights
@@ -223,17 +226,22 @@ def prepared(category: Category, files: dict[Part, Path]) -> tempfile.TemporaryD
     return folder
 
 
-def with_hash(card: str, part: str, file: str, sha256: str) -> str:
-    """A model.toml whose [weights.part] table states this file and hash, whatever it stated before."""
+def with_hash(card: str, part: str, file: str, sha256: str, gan_sha256: str = "") -> str:
+    """A model.toml whose [weights.part] table states this file and hash, whatever it stated before.
+
+    gan_sha256: of networks, the GAN file that they were trained with; "" states none.
+    """
     lines, inside = [], False
     header = f"[weights.{part}]"
+    table = {"file": file, "sha256": sha256} | ({"gan_sha256": gan_sha256} if gan_sha256 else {})
+    said = [f'{key} = "{value}"' for key, value in table.items()]
     for line in card.splitlines():
         if line.strip().startswith("["):
             inside = line.strip() == header
-        if not (inside and line.split("=")[0].strip() in {"file", "sha256"}):
+        if not (inside and line.split("=")[0].strip() in {"file", "sha256", "gan_sha256"}):
             lines.append(line)
         if line.strip() == header:
-            lines += [f'file = "{file}"', f'sha256 = "{sha256}"']
+            lines += said
     if header not in (line.strip() for line in lines):
-        lines += ["", header, f'file = "{file}"', f'sha256 = "{sha256}"']
+        lines += ["", header, *said]
     return "\n".join(lines) + "\n"

@@ -6,15 +6,16 @@ its statistics of views or lights, a parsing network. Architectures are read off
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor
 
 from g2s_cli.errors import G2SError, WeightsError
@@ -23,11 +24,12 @@ from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.nets.offset import OffsetEncoder
 from g2s_cli.nets.parsing import NAMED_BY, ParsingNet, parsing_net
 from g2s_cli.nets.stylegan2 import Generator
-from g2s_cli.zoo.catalog import PARSER_CLASSES, Category, Part
+from g2s_cli.zoo.catalog import PARSER_CLASSES, SUFFIX, Category, Part
 from g2s_cli.zoo.nvidia import read_nvidia
-from g2s_cli.zoo.store import load_tensors, part_of, replacing, sha256_of
+from g2s_cli.zoo.pair import TRAINED_WITH
+from g2s_cli.zoo.store import load_tensors, part_of, sha256_of, writing_weights
 
-FORMAT = "g2s-weights-1"
+METADATA = {"format": "g2s-weights-1"}
 
 # How the old torch format begins: a pickle of its magic number.
 LEGACY_TORCH = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
@@ -81,31 +83,38 @@ def read_latent(path: Path, size: int) -> Float[Tensor, d]:
     return latent
 
 
-def write_weights(
-    tensors: Mapping[str, Tensor],
-    path: Path,
-    source: Path | None = None,
-    before_moving: Callable[[], object] = lambda: None,
-) -> None:
-    """Write tensors as a safetensors file in one move, with the hash of what they were made from.
+def write_weights(tensors: Mapping[str, Tensor], path: Path, trained_with: str = "") -> None:
+    """Write tensors as a safetensors file in one move.
 
-    before_moving: called when the new file is whole and takes its place next. Raises WeightsError if the disk refuses.
+    The same tensors are the same bytes, whoever writes them and when, so that a file's SHA-256 says which GAN it is;
+    metadata of more than one entry would be written in an order of chance. trained_with: of networks, the SHA-256 of
+    their GAN's file. Raises WeightsError if the disk refuses.
     """
-    metadata = {"format": FORMAT}
-    if source is not None:
-        metadata |= {"source": source.name, "source_sha256": sha256_of(source)}
-    try:
-        with replacing(path) as temporary:
-            save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, temporary, metadata)
-            before_moving()
-    except Exception as error:  # safetensors has an error of its own for a full disk
-        raise WeightsError(f"{path} cannot be written: {error}.", "Free space, or set G2S_CACHE elsewhere.") from error
+    with writing_weights(path) as temporary:
+        save_weights(tensors, temporary, trained_with)
+
+
+def save_weights(tensors: Mapping[str, Tensor], path: Path, trained_with: str = "") -> None:
+    """As `write_weights`, straight to a path. Raises whatever safetensors does."""
+    save_file(_apart(tensors), path, {TRAINED_WITH: trained_with} if trained_with else METADATA)
+
+
+def sha256_as_kept(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 that a file has in the cache: its own, or if it must be converted, that of its tensors written."""
+    if path.suffix == SUFFIX:
+        return sha256_of(path)
+    return hashlib.sha256(save(_apart(tensors), METADATA)).hexdigest()
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that share no memory, as safetensors wants them."""
+    return {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"There is no file {path}.", "Check the path.")
-    if path.suffix == ".safetensors":
+    if path.suffix == SUFFIX:
         return load_tensors(path)
     with path.open("rb") as file:
         start = file.read(len(LEGACY_TORCH))

@@ -8,14 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from shutil import copyfile
 
 from torch import Tensor
 
 from g2s_cli.errors import WeightsError
-from g2s_cli.zoo.catalog import Category, Part, Release, category_folders, load_category
+from g2s_cli.zoo.catalog import SUFFIX, Category, Part, Release, category_folders, load_category
 from g2s_cli.zoo.fetching import Fetching, SilentFetching
 from g2s_cli.zoo.hub import HubRepo, NotOnHubError, fetch_from_hub, pull_description, pulled_from, with_hash
-from g2s_cli.zoo.importers import parser_for, read_part, write_weights
+from g2s_cli.zoo.importers import parser_for, read_part, save_weights, sha256_as_kept
+from g2s_cli.zoo.pair import check_pair
 from g2s_cli.zoo.release import WAYS_OUT, members_of
 from g2s_cli.zoo.store import (
     Stored,
@@ -23,12 +25,12 @@ from g2s_cli.zoo.store import (
     find_stored,
     forget,
     is_whole,
+    keep,
     locked,
     models_root,
     remember,
     replacing,
     sha256_of,
-    sidecar,
     sweep,
     using_the_cache,
 )
@@ -71,7 +73,8 @@ def obtain(
     """The files of a category's parts, each checked by its hash; fetched first where they are not here.
 
     welcome: parts that are taken if they are here and come along when others are fetched, but are not fetched alone.
-    Raises WeightsError if a file is damaged (it is deleted and named, unless it came with g2s) or cannot be had.
+    Raises WeightsError if a file is damaged (it is deleted and named, unless it came with g2s) or cannot be had, and
+    for networks that were trained with another GAN.
     """
     asked = (*parts, *welcome)
     found = {part: path for part in asked if (path := at_hand(category, part))}
@@ -85,6 +88,8 @@ def obtain(
                 along = [part for part in welcome if part in category.weights and part not in found]
                 fetch(category, missing, sources, fetching or SilentFetching(), along)
         found |= {part: path for part in asked if (path := at_hand(category, part))}
+    if {"gan", "networks"} <= found.keys():
+        check_pair_at_hand(category)
     return {part: found[part] for part in asked if part in parts or part in found}
 
 
@@ -108,23 +113,49 @@ def refuse_unknown(category: Category, parts: Sequence[Part]) -> None:
         )
 
 
-def at_hand(category: Category, part: Part) -> Path | None:
-    """A part's file that came with g2s or is cached, checked; None if there is none. Raises WeightsError if damaged."""
+def stated(category: Category, part: Part) -> Stored | None:
+    """A part's file that came with g2s or is cached, unchecked; None if there is none.
+
+    One that lies beside its model.toml has the hash that this states, "" if none, and no words on its source.
+    """
     entry = category.weights.get(part)
     stored = find_stored(category.name, part)
     ours = category.folder.parent != cache_root()  # in the cache, the sidecar knows what was imported
     if entry and (ours or stored is None) and (beside := category.folder / entry.file).is_file():
-        if entry.sha256 and sha256_of(beside) != entry.sha256:
-            raise WeightsError(
-                f"{beside} is damaged: its SHA-256 is not the one the category states.",
-                "Install g2s again: pip install --force-reinstall g2s-cli",
-            )
-        return beside
+        return Stored(beside, entry.sha256, "")
+    return stored
+
+
+def check_pair_at_hand(category: Category) -> None:
+    """Raise WeightsError if the networks that are here were trained with another GAN than the one that is."""
+    check_pair(category, stated(category, "gan"), stated(category, "networks"))
+
+
+def check_import(category: Category, files: Sequence[tuple[Path, Part, Mapping[str, Tensor]]]) -> None:
+    """Raise WeightsError if, with these files, networks would stand beside another GAN than they were trained with."""
+    given = {part: (path, tensors) for path, part, tensors in files}
+    halves: dict[Part, Stored | None] = {part: stated(category, part) for part in ("gan", "networks")}
+    if not all(halves[part] or part in given for part in halves):
+        return
+    for part in halves.keys() & given.keys():
+        path, tensors = given[part]
+        halves[part] = Stored(path, sha256_as_kept(path, tensors), "")
+    check_pair(category, halves["gan"], halves["networks"])
+
+
+def at_hand(category: Category, part: Part) -> Path | None:
+    """A part's file that came with g2s or is cached, checked; None if there is none. Raises WeightsError if damaged."""
+    stored = stated(category, part)
     if stored is None:
         return None
     path = stored.path
-    if is_whole(stored):
+    if not stored.sha256 or is_whole(stored):
         return path
+    if not stored.source:
+        raise WeightsError(
+            f"{path} is damaged: its SHA-256 is not the one the category states.",
+            "Install g2s again: pip install --force-reinstall g2s-cli",
+        )
     try:
         # Another process may be putting a new file in its place; only what is still damaged then is deleted.
         with locked(category.name, part):
@@ -200,15 +231,13 @@ def _hub_repo_of(category: Category, sources: Sources) -> str:
 
 
 def store_part(category: Category, part: Part, tensors: Mapping[str, Tensor], source: Path, words: str) -> Stored:
-    """Write a part's tensors into the cache and remember where they came from."""
+    """Put a part's file into the cache and remember where it came from: its tensors, or a safetensors file as it is."""
     entry = category.weights.get(part)
-    path = cache_root() / category.name / (entry.file if entry else f"{part}.safetensors")
-    with locked(category.name, part):
-        # Without its sidecar first: whoever is stopped in between must not find the new file under the old hash.
-        write_weights(tensors, path, source, partial(sidecar(category.name, part).unlink, missing_ok=True))
-        stored = Stored(path, sha256_of(path), words)
-        remember(category.name, part, stored)
-    return stored
+    place = cache_root() / category.name / (entry.file if entry else f"{part}{SUFFIX}")
+    if source.suffix == SUFFIX:
+        return keep(category.name, part, place, words, partial(copyfile, source))
+    words = f"{words}, SHA-256 {sha256_of(source)}"
+    return keep(category.name, part, place, words, partial(save_weights, tensors))
 
 
 def new_category(name: str) -> Category:

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -113,6 +113,32 @@ def replacing(place: Path) -> Iterator[Path]:
         temporary.replace(place)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing_weights(place: Path) -> Iterator[Path]:
+    """As `replacing`; raises WeightsError for whatever goes wrong while the block writes."""
+    try:
+        with replacing(place) as temporary:
+            yield temporary
+    except Exception as error:  # safetensors has an error of its own for a full disk
+        raise WeightsError(f"{place} cannot be written: {error}.", "Free space, or set G2S_CACHE elsewhere.") from error
+
+
+def keep(category: str, part: str, place: Path, words: str, write: Callable[[Path], object]) -> Stored:
+    """Put a part's file into the cache and remember where it came from.
+
+    place: where it goes. words: where it comes from. write: fills the file that it is given the path of. Raises
+    WeightsError if the disk refuses.
+    """
+    with locked(category, part):
+        with writing_weights(place) as temporary:
+            write(temporary)
+            # Without its sidecar first: whoever is stopped in between must not find the new file under the old hash.
+            sidecar(category, part).unlink(missing_ok=True)
+        stored = Stored(place, sha256_of(place), words)
+        remember(category, part, stored)
+    return stored
 
 
 @contextlib.contextmanager

@@ -19,6 +19,8 @@ import torch
 from PIL import Image, ImageOps
 from safetensors.torch import load_file
 
+from g2s_cli.zoo.store import metadata_of, sha256_of
+
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 IN_STEP_3 = (3, 1)  # phases over, and steps of the one under way
 JOINT = """
@@ -132,7 +134,12 @@ def test_what_comes_of_it_is_a_category(zoo: Path, alone: Path, cache: dict[str,
         "model.toml",
         *(f"{part}.{end}" for part in ("gan", "networks", "views", "lights") for end in ("json", "safetensors")),
     }
+    assert metadata_of(entry / "networks.safetensors")["gan_sha256"] == sha256_of(entry / "gan.safetensors")
     assert g2s("weights", "verify", "alone", **cache).returncode == 0
+    (zoo / "other.pt").write_bytes(made_up.saved(made_up.gan(16, seed=7)))
+    refused = g2s("weights", "import", zoo / "other.pt", "--category", "alone", **cache)
+    assert refused.returncode == 4
+    assert f"{entry / 'networks.safetensors'} was trained with another GAN than {zoo / 'other.pt'}" in refused.stderr
     answer = g2s("reconstruct", FACE, "--category", "alone", "--iterations", 1, "-o", zoo / "made", **cache)
     assert answer.returncode == 0, answer.stderr
     report = json.loads((zoo / "made" / "report.json").read_text())

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from g2s_cli.method import inversion
-from g2s_cli.method.inversion import InversionSettings, LatentCloud, invert, random_latents
+from g2s_cli.method.inversion import InversionSettings, invert
+from g2s_cli.method.latents import LatentCloud, random_latents
 from g2s_cli.method.losses import DiscriminatorDistance
 from g2s_cli.method.metrics import psnr
 from g2s_cli.method.progress import Silent

@@ -239,6 +239,7 @@ def test_an_unknown_preset_names_the_known() -> None:
         ('file = "gan.safetensors"', 'file = ".."'),
         ('file = "gan.safetensors"', 'file = "model.toml"'),
         ('file = "gan.safetensors"', 'file = "../gan.safetensors"'),
+        ("[weights.gan]\n", '[weights.views]\nfile = "v.safetensors"\ngan_sha256 = "0"\n\n[weights.gan]\n'),
     ],
 )
 def test_a_damaged_description_is_named(elsewhere: Path, old: str, new: str) -> None:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from g2s_cli.errors import WeightsError
-from g2s_cli.zoo import importers, sources
+from g2s_cli.zoo import importers, store
 from g2s_cli.zoo.catalog import Category, load_category
 from g2s_cli.zoo.sources import at_hand, store_part
 from g2s_cli.zoo.store import Stored, find_stored, load_tensors, locked, part_of, remember, sha256_of, sweep
@@ -89,7 +89,7 @@ def test_whoever_is_stopped_while_replacing_leaves_nothing_called_damaged(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sources, "remember", stop)
+    monkeypatch.setattr(store, "remember", stop)
     with pytest.raises(KeyboardInterrupt):
         store_part(horse, "gan", {"a": torch.ones(3)}, _source(tmp_path), "made up")
     assert find_stored("horse", "gan") is None
