@@ -7,7 +7,7 @@ sees light, hair and background. The distances compare with each other alone, no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from g2s_cli.errors import G2SError
+from g2s_cli.method.latents import random_latents
+from g2s_cli.nets.stylegan2 import Generator
 
 CHIP = 150  # pixels that dlib's network looks at
 FACES = "face_recognition_models"
@@ -83,9 +85,8 @@ def faces() -> Features:
 
 
 @torch.no_grad()
-def made(generator: torch.nn.Module, count: int, seed: int, batch: int = 32) -> Iterable[Float[Tensor, "b 3 s s"]]:
+def made(generator: Generator, count: int, seed: int, batch: int = 32) -> Iterator[Float[Tensor, "b 3 s s"]]:
     """Pictures of random latents, not truncated."""
-    random = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     for start in range(0, count, batch):
-        z = torch.randn(min(batch, count - start), generator.mapping.latent_size, generator=random)
-        yield generator(generator.mapping(z)).clamp(-1, 1)
+        yield generator(random_latents(generator, min(batch, count - start), rng)).clamp(-1, 1)

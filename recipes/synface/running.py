@@ -7,7 +7,6 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -15,6 +14,7 @@ from g2s_cli.errors import UsageError
 from g2s_cli.loading import Machine
 from g2s_cli.method.parallel import Group
 from g2s_cli.method.progress import Watch
+from g2s_cli.scene.mesh import to_bytes
 from g2s_cli.sheet import contact_sheet
 from g2s_cli.zoo.importers import check_gan, read_part, write_weights
 from g2s_cli.zoo.store import replacing
@@ -95,8 +95,7 @@ def train(
 def show(generator: State, path: Path) -> None:
     """A sheet of pictures of the same latents as ever, at truncation 1."""
     pictures = torch.cat(list(made(generator_of(generator, torch.float32).cpu(), SHOWN, seed=0)))
-    tiles = ((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    contact_sheet([Image.fromarray(np.ascontiguousarray(tile)) for tile in tiles], columns=8).save(path)
+    contact_sheet([Image.fromarray(to_bytes(picture)) for picture in pictures], columns=8).save(path)
 
 
 def export(pair: Pair, path: Path) -> None:
