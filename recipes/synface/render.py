@@ -1,0 +1,216 @@
+"""A picture of a random head, with its exact depth: pose, light, shading, background.
+
+The camera is g2s's (`g2s_cli.scene.camera`): 10° wide, x right, y down, z away, depth in scene units between 0.9
+and 1.1, the head's centre about 1 away.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, UInt8
+
+from recipes.synface.face_model import FaceModel
+from recipes.synface.heads import (
+    Colours,
+    Hair,
+    Shape,
+    albedo,
+    bare_head,
+    draw_colours,
+    draw_hair,
+    draw_shape,
+    hair_cover,
+    with_hair,
+)
+from recipes.synface.raster import NOTHING, interpolate, rasterise, vertex_normals
+from recipes.synface.waves import Waves, draw_waves
+
+FOV_DEG = 10
+FAR = np.float32(1.1)  # the depth of the background
+CENTRE_CM = np.array([0.0, 0.2, 2.5])  # what a head turns about
+FINER = 2  # pixels are the mean of so many by so many
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Angles in radians: yaw, then roll of the head that pitch has tilted; scene units a cm; and a shift in scene units."""
+
+    yaw_rad: float
+    pitch_rad: float
+    roll_rad: float
+    scale: float
+    shift: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Light:
+    """A far light, (x, y) of its direction with z = -1 (x right, y down), ambient and diffuse strength, and shine."""
+
+    xy: tuple[float, float]
+    ambient: float
+    diffuse: float
+    shine: float
+
+
+@dataclass(frozen=True)
+class Background:
+    """A gradient between two colours, with a little noise. ramp: its slope to the right, downwards, and its start."""
+
+    colours: Float[np.ndarray, "2 3"]
+    ramp: tuple[float, float, float]
+    noise: Waves
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that is random about a picture."""
+
+    shape: Shape
+    hair: Hair
+    pose: Pose
+    colours: Colours
+    light: Light
+    background: Background
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A picture, its depth in scene units (1.1 where there is no head), where the head is, and what made them."""
+
+    image: UInt8[np.ndarray, "h h 3"]
+    depth: Float32[np.ndarray, "h h"]
+    mask: Bool[np.ndarray, "h h"]
+    pose: Pose
+    light: Light
+
+
+@dataclass(frozen=True)
+class Posed:
+    """A head before the camera: scene units, its surface's unit normals and its colours."""
+
+    vertices: Float64[np.ndarray, "v 3"]
+    normals: Float32[np.ndarray, "v 3"]
+    albedo: Float32[np.ndarray, "3 v"]
+
+
+def draw_scene(model: FaceModel, seed: int) -> Scene:
+    """The scene of a seed, the same for every size of picture."""
+    rng = np.random.default_rng(seed)
+    return Scene(
+        draw_shape(rng, model), draw_hair(rng), draw_pose(rng), draw_colours(rng), draw_light(rng), draw_background(rng)
+    )
+
+
+def draw_pose(rng: np.random.Generator) -> Pose:
+    """A random pose."""
+    return Pose(
+        yaw_rad=math.radians(np.clip(rng.normal() * 18, -42, 42)),
+        pitch_rad=math.radians(np.clip(rng.normal() * 7, -16, 16)),
+        roll_rad=math.radians(rng.normal() * 3),
+        scale=0.0086 * math.exp(rng.normal() * 0.03),
+        shift=(rng.normal() * 0.003, rng.normal() * 0.003),
+    )
+
+
+def draw_light(rng: np.random.Generator) -> Light:
+    """A random light, more often from above."""
+    return Light(
+        xy=(rng.uniform(-0.9, 0.9), rng.uniform(-0.8, 0.35)),
+        ambient=rng.uniform(0.35, 0.65),
+        diffuse=rng.uniform(0.35, 0.75),
+        shine=rng.uniform(0, 0.10),
+    )
+
+
+def draw_background(rng: np.random.Generator) -> Background:
+    """A random background."""
+    return Background(
+        colours=rng.uniform(0.05, 0.95, (2, 3)),
+        ramp=(rng.normal(), rng.normal(), rng.uniform(-0.5, 1)),
+        noise=draw_waves(rng, 5, 2, 8.0),
+    )
+
+
+def render(model: FaceModel, seed: int, size: int) -> Rendered:
+    """The picture of a seed, `size` pixels wide and high, and its depth at the centres of its pixels."""
+    scene = draw_scene(model, seed)
+    head = posed(model, scene)
+    depth, shown = rasterise(_project(head.vertices, size), model.triangles, size)
+    mask = shown != NOTHING
+    return Rendered(picture(model, head, scene, size), np.where(mask, depth, FAR), mask, scene.pose, scene.light)
+
+
+def image_of(model: FaceModel, seed: int, size: int) -> UInt8[np.ndarray, "h h 3"]:
+    """The picture alone."""
+    scene = draw_scene(model, seed)
+    return picture(model, posed(model, scene), scene, size)
+
+
+def posed(model: FaceModel, scene: Scene) -> Posed:
+    """The scene's head as it stands before the camera."""
+    cover = hair_cover(model, scene.hair)
+    head = with_hair(model, bare_head(model, scene.shape), scene.hair, cover)
+    turn = rotation(scene.pose) * scene.pose.scale
+    vertices = (head - CENTRE_CM) * [1, -1, -1] @ turn.T + [*scene.pose.shift, 1.0]
+    normals = vertex_normals(vertices.astype(np.float32), model.triangles)
+    return Posed(vertices, normals, albedo(model, head, scene.colours, cover))
+
+
+def rotation(pose: Pose) -> Float[np.ndarray, "3 3"]:
+    """The pose's turn in the camera's axes."""
+    pitch, yaw, roll = ((math.cos(angle), math.sin(angle)) for angle in (pose.pitch_rad, pose.yaw_rad, pose.roll_rad))
+    return (
+        np.array([[roll[0], -roll[1], 0], [roll[1], roll[0], 0], [0, 0, 1]])
+        @ np.array([[yaw[0], 0, yaw[1]], [0, 1, 0], [-yaw[1], 0, yaw[0]]])
+        @ np.array([[1, 0, 0], [0, pitch[0], -pitch[1]], [0, pitch[1], pitch[0]]])
+    )
+
+
+def _project(vertices: Float64[np.ndarray, "v 3"], size: int) -> Float32[np.ndarray, "v 3"]:
+    """x and y in pixels of a picture of this size, and depth."""
+    centre = (size - 1) / 2
+    focal = centre / math.tan(math.radians(FOV_DEG / 2))
+    x, y, z = vertices.T
+    return np.stack([x / z * focal + centre, y / z * focal + centre, z], axis=1).astype(np.float32)
+
+
+def picture(model: FaceModel, head: Posed, scene: Scene, size: int) -> UInt8[np.ndarray, "h h 3"]:
+    """The head before its background, shaded finely and averaged."""
+    fine = size * FINER
+    points = _project(head.vertices, fine)
+    _, shown = rasterise(points, model.triangles, fine)
+    pixels = np.flatnonzero(shown != NOTHING).astype(np.int32)
+    image = backdrop(scene.background, fine).reshape(-1, 3)
+    surface = np.concatenate([head.albedo.T, head.normals], axis=1)
+    seen = interpolate(points, model.triangles, shown, pixels, surface)
+    image[pixels] = shaded(seen[:, :3], seen[:, 3:], scene.light)
+    averaged = np.clip(image, 0, 1).reshape(size, FINER, size, FINER, 3).mean((1, 3))
+    return (averaged * 255 + 0.5).astype(np.uint8)
+
+
+def shaded(
+    albedo: Float32[np.ndarray, "p 3"], normals: Float32[np.ndarray, "p 3"], light: Light
+) -> Float32[np.ndarray, "p 3"]:
+    """Lambert's cosine and Blinn's highlight, of whichever side of the surface the camera sees."""
+    towards = np.array([*light.xy, -1.0])
+    towards /= np.linalg.norm(towards)
+    halfway = towards + [0, 0, -1.0]
+    halfway /= np.linalg.norm(halfway)
+    unit = normals / (np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9)
+    unit *= np.where(unit[:, 2:] > 0, -1, 1)
+    diffuse = np.clip(unit @ towards.astype(np.float32), 0, None)
+    highlight = np.clip(unit @ halfway.astype(np.float32), 0, None) ** 18
+    return albedo * (light.ambient + light.diffuse * diffuse)[:, None] + (light.shine * highlight)[:, None]
+
+
+def backdrop(background: Background, size: int) -> Float32[np.ndarray, "size size 3"]:
+    """The background, its colours pulled towards grey."""
+    ticks = np.arange(size) / size
+    right, down, start = background.ramp
+    share = np.clip(ticks * right + (ticks * down)[:, None] + start, 0, 1).astype(np.float32)[..., None]
+    colours = 0.4 * background.colours + 0.6 * background.colours.mean(1, keepdims=True)
+    first, second = colours.astype(np.float32)
+    return first + share * (second - first) + np.float32(0.06) * background.noise.on_grid(ticks, ticks)[..., None]
