@@ -194,7 +194,7 @@ def albedo(model: FaceModel, vertices: Float64[np.ndarray, "v 3"], colours: Colo
     marks, uv = model.markings, model.uv
     painted = _skin(marks, uv, colours)
     painted = _mixed(painted, np.clip(marks.lips * colours.lips_strength, 0, 1), colours.lips)
-    brows = np.exp(-((marks.brow_distance / colours.brow_width) ** 4)) * colours.brow_strength * marks.face
+    brows = np.exp(-(((marks.brow_distance / colours.brow_width) ** 2) ** 2)) * colours.brow_strength * marks.face
     painted = _mixed(painted, brows, colours.hair * 0.8)
     painted = _mixed(painted, marks.eye_rims * colours.eye_rims, colours.skin * 0.25)
     if colours.stubble:

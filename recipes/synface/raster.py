@@ -48,7 +48,7 @@ def interpolate(
     shown: Int32[np.ndarray, "size size"],
     pixels: Int32[np.ndarray, " p"],
     values: Float32[np.ndarray, "v c"],
-) -> Float32[np.ndarray, "p c"]:
+) -> Float32[np.ndarray, "c p"]:
     """The vertices' values at these pixels (numbered by rows), perspective-correct, where a triangle is shown."""
     return _interpolate(points, triangles, shown, pixels, values)
 
@@ -81,9 +81,8 @@ def _rasterise(points, f, size):
     shown = np.full((size, size), NOTHING, np.int32)
     for i in range(f.shape[0]):
         a, b, c = f[i, 0], f[i, 1], f[i, 2]
-        x0, y0, z0 = points[a, 0], points[a, 1], points[a, 2]
-        x1, y1, z1 = points[b, 0], points[b, 1], points[b, 2]
-        x2, y2, z2 = points[c, 0], points[c, 1], points[c, 2]
+        x0, x1, x2 = points[a, 0], points[b, 0], points[c, 0]
+        y0, y1, y2 = points[a, 1], points[b, 1], points[c, 1]
         left, right = max(0, int(math.ceil(min(x0, x1, x2)))), min(size - 1, int(math.floor(max(x0, x1, x2))))
         top, bottom = max(0, int(math.ceil(min(y0, y1, y2)))), min(size - 1, int(math.floor(max(y0, y1, y2))))
         if left > right or top > bottom:
@@ -91,10 +90,15 @@ def _rasterise(points, f, size):
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         if area == 0:
             continue
+        z0, z1, z2 = points[a, 2], points[b, 2], points[c, 2]
+        nearest = min(z0, z1, z2) * (1 - 2 * EDGE)
+        a_share = 1 / area
         for y in range(top, bottom + 1):
             for x in range(left, right + 1):
-                w1 = ((x - x0) * (y2 - y0) - (x2 - x0) * (y - y0)) / area
-                w2 = ((x1 - x0) * (y - y0) - (x - x0) * (y1 - y0)) / area
+                if nearest > depth[y, x]:
+                    continue
+                w1 = ((x - x0) * (y2 - y0) - (x2 - x0) * (y - y0)) * a_share
+                w2 = ((x1 - x0) * (y - y0) - (x - x0) * (y1 - y0)) * a_share
                 w0 = 1 - w1 - w2
                 if w0 < -EDGE or w1 < -EDGE or w2 < -EDGE:
                     continue
@@ -109,7 +113,7 @@ def _rasterise(points, f, size):
 @no_type_check
 def _interpolate(points, f, shown, pixels, values):
     size = shown.shape[1]
-    out = np.empty((pixels.shape[0], values.shape[1]), np.float32)
+    out = np.empty((values.shape[1], pixels.shape[0]), np.float32)
     for p in range(pixels.shape[0]):
         y, x = pixels[p] // size, pixels[p] % size
         i = shown[y, x]
@@ -123,5 +127,5 @@ def _interpolate(points, f, shown, pixels, values):
         n0, n1, n2 = (1 - w1 - w2) / points[a, 2], w1 / points[b, 2], w2 / points[c, 2]
         z = 1 / (n0 + n1 + n2)
         for k in range(values.shape[1]):
-            out[p, k] = (n0 * values[a, k] + n1 * values[b, k] + n2 * values[c, k]) * z
+            out[k, p] = (n0 * values[a, k] + n1 * values[b, k] + n2 * values[c, k]) * z
     return out

@@ -183,34 +183,35 @@ def picture(model: FaceModel, head: Posed, scene: Scene, size: int) -> UInt8[np.
     points = _project(head.vertices, fine)
     _, shown = rasterise(points, model.triangles, fine)
     pixels = np.flatnonzero(shown != NOTHING).astype(np.int32)
-    image = backdrop(scene.background, fine).reshape(-1, 3)
+    image = backdrop(scene.background, fine).reshape(3, -1)
     surface = np.concatenate([head.albedo.T, head.normals], axis=1)
     seen = interpolate(points, model.triangles, shown, pixels, surface)
-    image[pixels] = shaded(seen[:, :3], seen[:, 3:], scene.light)
-    averaged = np.clip(image, 0, 1).reshape(size, FINER, size, FINER, 3).mean((1, 3))
-    return (averaged * 255 + 0.5).astype(np.uint8)
+    image[:, pixels] = shaded(seen[:3], seen[3:], scene.light)
+    image = np.clip(image, 0, 1, out=image).reshape(3, fine, fine)
+    averaged = sum(image[:, row::FINER, column::FINER] for row in range(FINER) for column in range(FINER)) / FINER**2
+    return (averaged.transpose(1, 2, 0) * 255 + 0.5).astype(np.uint8)
 
 
 def shaded(
-    albedo: Float32[np.ndarray, "p 3"], normals: Float32[np.ndarray, "p 3"], light: Light
-) -> Float32[np.ndarray, "p 3"]:
+    albedo: Float32[np.ndarray, "3 p"], normals: Float32[np.ndarray, "3 p"], light: Light
+) -> Float32[np.ndarray, "3 p"]:
     """Lambert's cosine and Blinn's highlight, of whichever side of the surface the camera sees."""
     towards = np.array([*light.xy, -1.0])
     towards /= np.linalg.norm(towards)
     halfway = towards + [0, 0, -1.0]
     halfway /= np.linalg.norm(halfway)
-    unit = normals / (np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9)
-    unit *= np.where(unit[:, 2:] > 0, -1, 1)
-    diffuse = np.clip(unit @ towards.astype(np.float32), 0, None)
-    highlight = np.clip(unit @ halfway.astype(np.float32), 0, None) ** 18
-    return albedo * (light.ambient + light.diffuse * diffuse)[:, None] + (light.shine * highlight)[:, None]
+    length = np.sqrt(np.einsum("cp,cp->p", normals, normals)) + np.float32(1e-9)
+    facing = np.where(normals[2] > 0, -1, 1) / length
+    cosine, highlight = np.clip(np.stack([towards, halfway]).astype(np.float32) @ normals * facing, 0, None)
+    return albedo * (light.ambient + light.diffuse * cosine) + light.shine * highlight**18
 
 
-def backdrop(background: Background, size: int) -> Float32[np.ndarray, "size size 3"]:
+def backdrop(background: Background, size: int) -> Float32[np.ndarray, "3 size size"]:
     """The background, its colours pulled towards grey."""
     ticks = np.arange(size) / size
     right, down, start = background.ramp
-    share = np.clip(ticks * right + (ticks * down)[:, None] + start, 0, 1).astype(np.float32)[..., None]
+    share = np.clip(ticks * right + (ticks * down)[:, None] + start, 0, 1).astype(np.float32)
+    noise = np.float32(0.06) * background.noise.on_grid(ticks, ticks)
     colours = 0.4 * background.colours + 0.6 * background.colours.mean(1, keepdims=True)
-    first, second = colours.astype(np.float32)
-    return first + share * (second - first) + np.float32(0.06) * background.noise.on_grid(ticks, ticks)[..., None]
+    first, second = colours.astype(np.float32)[:, :, None, None]
+    return first + share * (second - first) + noise
