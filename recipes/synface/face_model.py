@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32
 
 from g2s_cli.errors import G2SError
+from g2s_cli.zoo.store import sha256_of
 from recipes.synface.markings import Markings, mark
 
 REMEDY = "Make it again: python -m recipes.synface model ICT-FaceKit/ -o ict_face_model.npz"
@@ -39,6 +40,7 @@ class FaceModel:
 
     triangles: those of `SHOWN`. uv: a vertex's texture coordinates; on seams, those of its last triangle.
     identities: offsets whose coefficients are unit normal among people. expressions: offsets of whole expressions.
+    sha256: of the file.
     """
 
     vertices: Float32[np.ndarray, "v 3"]
@@ -47,6 +49,7 @@ class FaceModel:
     identities: Float64[np.ndarray, "i v 3"]
     expressions: Float32[np.ndarray, "e v 3"]
     markings: Markings
+    sha256: str
 
 
 def read_face_model(path: Path) -> FaceModel:
@@ -63,6 +66,7 @@ def read_face_model(path: Path) -> FaceModel:
         identities=arrays["ids"].astype(np.float64),
         expressions=arrays["ex"].astype(np.float32),
         markings=mark(vertices, uv),
+        sha256=sha256_of(path),
     )
 
 
