@@ -31,6 +31,7 @@ from recipes.synface.waves import Waves, draw_waves
 FOV_DEG = 10
 FAR = np.float32(1.1)  # the depth of the background
 CENTRE_CM = np.array([0.0, 0.2, 2.5])  # what a head turns about
+TO_CAMERA = np.diag([1.0, -1.0, -1.0])  # from the model's axes to the camera's
 FINER = 2  # pixels are the mean of so many by so many
 
 
@@ -153,8 +154,8 @@ def posed(model: FaceModel, scene: Scene) -> Posed:
     """The scene's head as it stands before the camera."""
     cover = hair_cover(model, scene.hair)
     head = with_hair(model, bare_head(model, scene.shape), scene.hair, cover)
-    turn = rotation(scene.pose) * scene.pose.scale
-    vertices = (head - CENTRE_CM) * [1, -1, -1] @ turn.T + [*scene.pose.shift, 1.0]
+    turn = TO_CAMERA @ rotation(scene.pose).T * scene.pose.scale
+    vertices = head @ turn + ([*scene.pose.shift, 1.0] - CENTRE_CM @ turn)
     normals = vertex_normals(vertices.astype(np.float32), model.triangles)
     return Posed(vertices, normals, albedo(model, head, scene.colours, cover))
 
