@@ -7,7 +7,6 @@ texture coordinates (u to the head's left, v up) are in [0, 1] on the face.
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32
 
 from g2s_cli.errors import G2SError
+from g2s_cli.zoo.store import sha256_of
 from recipes.synface.markings import Markings, mark
 
 REMEDY = "The recipe's README says where the face model is from, and how to make it."
@@ -52,7 +52,7 @@ class FaceModel:
 
     uv: a vertex's texture coordinates; on a seam, those its last triangle has there.
     identities: offsets whose coefficients are unit normal among people, in double precision, so that their sum
-    is exact. expressions: offsets of whole expressions. sha256: of the arrays, however they were packed.
+    is exact. expressions: offsets of whole expressions. sha256: of the file.
     """
 
     vertices: Float32[np.ndarray, "v 3"]
@@ -79,7 +79,7 @@ def read_face_model(path: Path) -> FaceModel:
         identities=arrays["ids"][:, :used].astype(np.float64),
         expressions=arrays["ex"][:, :used].astype(np.float32),
         markings=mark(vertices, uv),
-        sha256=_digest(arrays),
+        sha256=sha256_of(path),
     )
 
 
@@ -106,10 +106,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not fits:
         raise G2SError(f"{path} is of another mesh than ICT-FaceKit's, or damaged.", REMEDY)
     return arrays
-
-
-def _digest(arrays: dict[str, Any]) -> str:
-    digest = hashlib.sha256()
-    for name in ARRAYS:
-        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
-    return digest.hexdigest()

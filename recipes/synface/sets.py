@@ -21,10 +21,10 @@ from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.result import built_beside, check_target
 from g2s_cli.zoo.store import replacing
 from recipes.synface.face_model import FaceModel
-from recipes.synface.render import FAR, Rendered, image_of, render
+from recipes.synface.render import FAR, Rendered, images, render
 
 FIRST_TRAINING_SEED = 10_000_000
-BLOCK = 64  # pictures that one process makes at a time, and that a kill can cost
+BLOCK = 32  # pictures that one process makes at a time, and that a kill can cost
 SMALLEST, LARGEST = 8, 1024
 DEPTH_SPAN = 0.2  # what 16 bits of a depth image range over, up to `FAR`
 
@@ -71,8 +71,8 @@ def render_set(
 def _render_block(model: FaceModel, first_seed: int, block: range, size: int, partial: Path) -> int:
     """Put a block of pictures into its place; how many are done when all before it are."""
     pictures = np.load(partial, mmap_mode="r+")
-    for number in block:
-        pictures[number] = image_of(model, first_seed + number, size)
+    for number, image in zip(block, images(model, [first_seed + number for number in block], size), strict=True):
+        pictures[number] = image
     pictures.flush()
     return block.stop
 
