@@ -8,6 +8,7 @@ texture coordinates (u to the head's left, v up) are in [0, 1] on the face.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         with np.load(path) as file:
             arrays = {name: file[name] for name in ARRAYS}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise G2SError(f"{path} is no face model, or damaged: {str(error).rstrip('.')}.", REMEDY) from error
     for name, shape in ARRAYS.items():
         if arrays[name].ndim == 0 or arrays[name].shape[1:] != shape:

@@ -23,11 +23,12 @@ Albedo = Float32[np.ndarray, "3 v"]
 
 # fmt: off
 SKINS = np.array([  # from light to dark; a head's is between two neighbours
-    [0.96, 0.80, 0.73], [0.93, 0.73, 0.64], [0.86, 0.64, 0.53], [0.72, 0.51, 0.40], [0.54, 0.37, 0.29], [0.40, 0.27, 0.21],
+    [0.96, 0.80, 0.73], [0.93, 0.73, 0.64], [0.86, 0.64, 0.53],
+    [0.72, 0.51, 0.40], [0.54, 0.37, 0.29], [0.40, 0.27, 0.21],
 ])
 HAIRS = np.array([
-    [0.06, 0.05, 0.05], [0.14, 0.09, 0.06], [0.28, 0.18, 0.10], [0.50, 0.36, 0.20], [0.70, 0.58, 0.38], [0.45, 0.22, 0.10],
-    [0.55, 0.55, 0.56],
+    [0.06, 0.05, 0.05], [0.14, 0.09, 0.06], [0.28, 0.18, 0.10], [0.50, 0.36, 0.20],
+    [0.70, 0.58, 0.38], [0.45, 0.22, 0.10], [0.55, 0.55, 0.56],
 ])
 IRISES = np.array([[0.22, 0.13, 0.07], [0.30, 0.20, 0.10], [0.25, 0.38, 0.50], [0.28, 0.40, 0.25], [0.10, 0.07, 0.05]])
 # fmt: on
@@ -162,9 +163,9 @@ def bare_heads(model: FaceModel, shapes: Sequence[Shape]) -> Float64[np.ndarray,
     identities = np.stack([shape.identity for shape in shapes])
     offsets = identities @ model.identities.reshape(len(model.identities), -1)
     heads = model.vertices + offsets.reshape(len(shapes), -1, 3)
-    for head, shape in zip(heads, shapes, strict=True):
+    for place, shape in enumerate(shapes):
         for number, strength in shape.expressions:
-            head += strength * model.expressions[number]  # in place
+            heads[place] += strength * model.expressions[number]
     return heads
 
 

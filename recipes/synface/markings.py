@@ -7,6 +7,7 @@ coordinates, in which all heads are alike. Distances are in texture coordinates 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
@@ -22,7 +23,9 @@ LANDMARKS = (
     5702, 5711, 5533, 6216, 6207, 6470, 5517, 5966,  # lips, inside
 )
 # fmt: on
-RIGHT_BROW, LEFT_BROW, RIGHT_EYE, LEFT_EYE, LIPS = (slice(*ends) for ends in ((17, 22), (22, 27), (36, 42), (42, 48), (48, 60)))
+RIGHT_BROW, LEFT_BROW, RIGHT_EYE, LEFT_EYE, LIPS = (
+    slice(*ends) for ends in ((17, 22), (22, 27), (36, 42), (42, 48), (48, 60))
+)
 FACE, HEAD, MOUTH, GUMS, TEETH = (
     slice(*ends) for ends in ((0, 9409), (9409, 11248), (11248, 13294), (14062, 17039), (17039, 21451))
 )
@@ -93,14 +96,14 @@ def mark(vertices: Float32[np.ndarray, "v 3"], uv: Float32[np.ndarray, "v 2"]) -
     )
 
 
-def _single(values: np.ndarray) -> Float32[np.ndarray, "..."]:
+def _single(values: np.ndarray) -> Float32[np.ndarray, " v"]:
     return values.astype(np.float32)
 
 
 def distance_to_line(points: Float[np.ndarray, "n 2"], corners: Float[np.ndarray, "m 2"]) -> Float[np.ndarray, " n"]:
     """How far each point is from a line through the corners, one after the other."""
     nearest = np.full(len(points), np.inf)
-    for start, end in zip(corners[:-1], corners[1:], strict=True):
+    for start, end in pairwise(corners):
         along = end - start
         share = np.clip(((points - start) @ along) / (along @ along + 1e-9), 0, 1)
         nearest = np.minimum(nearest, np.linalg.norm(points - (start + share[:, None] * along), axis=1))

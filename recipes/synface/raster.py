@@ -17,7 +17,7 @@ from g2s_cli.errors import UsageError
 try:
     from numba import njit
 except ImportError as error:
-    raise UsageError("Rendering needs numba.", "Install it: pip install 'g2s-cli[recipe]'") from error
+    raise UsageError("Rendering needs numba.", "Install it: pip install -e '.[recipe]'") from error
 
 NOTHING = -1  # the triangle of a pixel that shows none
 LOOSE = {"reassoc", "contract", "arcp", "nsz"}  # rounding may differ from machine to machine; infinity stays infinity
@@ -82,8 +82,8 @@ def _rasterise(points, f, size):
         a, b, c = f[i, 0], f[i, 1], f[i, 2]
         x0, x1, x2 = points[a, 0], points[b, 0], points[c, 0]
         y0, y1, y2 = points[a, 1], points[b, 1], points[c, 1]
-        left, right = max(0, int(math.ceil(min(x0, x1, x2)))), min(size - 1, int(math.floor(max(x0, x1, x2))))
-        top, bottom = max(0, int(math.ceil(min(y0, y1, y2)))), min(size - 1, int(math.floor(max(y0, y1, y2))))
+        left, right = max(0, math.ceil(min(x0, x1, x2))), min(size - 1, math.floor(max(x0, x1, x2)))
+        top, bottom = max(0, math.ceil(min(y0, y1, y2))), min(size - 1, math.floor(max(y0, y1, y2)))
         if left > right or top > bottom:
             continue
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)

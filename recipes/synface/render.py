@@ -1,7 +1,7 @@
 """A picture of a random head, with its exact depth: pose, light, shading, background.
 
-The camera is g2s's (`g2s_cli.scene.camera`): 10° wide, x right, y down, z away, depth in scene units between 0.9
-and 1.1, the head's centre about 1 away.
+The camera is g2s's (`g2s_cli.scene.camera`), the head about 1 away from it. Yaw and pitch are angles about its axes:
+the opposite of what people call so.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, UInt8
 
+from g2s_cli.scene.camera import Camera
 from recipes.synface.face_model import FaceModel
 from recipes.synface.heads import (
     Colours,
@@ -29,16 +30,14 @@ from recipes.synface.heads import (
 from recipes.synface.raster import NOTHING, interpolate, rasterise, vertex_normals
 from recipes.synface.waves import Waves, draw_waves
 
-FOV_DEG = 10
-FAR = np.float32(1.1)  # the depth of the background
+FAR = np.float32(Camera.far)  # the depth of the background
 CENTRE_CM = np.array([0.0, 0.2, 2.5])  # what a head turns about
 TO_CAMERA = np.diag([1.0, -1.0, -1.0])  # from the model's axes to the camera's
-FINER = 2  # pixels are the mean of so many by so many
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Angles in radians: yaw, then roll of the head that pitch has tilted; scene units a cm; and a shift in scene units."""
+    """How a head stands: pitched, then yawed, then rolled; scene units a cm; and its shift in scene units."""
 
     yaw_rad: float
     pitch_rad: float
@@ -174,15 +173,20 @@ def rotation(pose: Pose) -> Float[np.ndarray, "3 3"]:
 
 def _project(vertices: Float64[np.ndarray, "v 3"], size: int) -> Float32[np.ndarray, "v 3"]:
     """x and y in pixels of a picture of this size, and depth."""
-    centre = (size - 1) / 2
-    focal = centre / math.tan(math.radians(FOV_DEG / 2))
+    camera = Camera(size)
     x, y, z = vertices.T
-    return np.stack([x / z * focal + centre, y / z * focal + centre, z], axis=1).astype(np.float32)
+    return np.stack([x / z * camera.focal + camera.centre, y / z * camera.focal + camera.centre, z], 1).astype(
+        np.float32
+    )
 
 
 def picture(model: FaceModel, head: Posed, scene: Scene, size: int) -> UInt8[np.ndarray, "h h 3"]:
-    """The head before its background, shaded finely and averaged."""
-    fine = size * FINER
+    """The head before its background, shaded at twice the size; a pixel is the mean of four.
+
+    The finer camera's field of view ends at the centres of its own outermost pixels, so the picture shows
+    1/(2 size) more than the depth does: as the benchmark has it.
+    """
+    fine = 2 * size
     points = _project(head.vertices, fine)
     _, shown = rasterise(points, model.triangles, fine)
     surface = np.concatenate([head.albedo.T, head.normals], axis=1)
@@ -191,7 +195,8 @@ def picture(model: FaceModel, head: Posed, scene: Scene, size: int) -> UInt8[np.
     for channel, light in zip(image, shaded(seen[:3], seen[3:], scene.light), strict=True):
         channel[shown != NOTHING] = light
     image = np.clip(image, 0, 1, out=image)
-    averaged = sum(image[:, row::FINER, column::FINER] for row in range(FINER) for column in range(FINER)) / FINER**2
+    rows = image[:, 0::2] + image[:, 1::2]
+    averaged = (rows[..., 0::2] + rows[..., 1::2]) / 4
     return (averaged.transpose(1, 2, 0) * 255 + 0.5).astype(np.uint8)
 
 
@@ -201,10 +206,10 @@ def shaded(
     """Lambert's cosine and Blinn's highlight, of whichever side of the surface the camera sees."""
     towards = np.array([*light.xy, -1.0])
     towards /= np.linalg.norm(towards)
-    halfway = towards + [0, 0, -1.0]
+    halfway = towards + np.array([0, 0, -1.0])
     halfway /= np.linalg.norm(halfway)
     length = np.sqrt(np.einsum("cp,cp->p", normals, normals)) + np.float32(1e-9)
-    facing = np.where(normals[2] > 0, -1, 1) / length
+    facing = np.where(normals[2] > 0, -1 / length, 1 / length)
     cosine, highlight = np.clip(np.stack([towards, halfway]).astype(np.float32) @ normals * facing, 0, None)
     return albedo * (light.ambient + light.diffuse * cosine) + light.shine * highlight**18
 

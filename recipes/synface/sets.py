@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, delayed
 from jaxtyping import Float32, UInt8, UInt16
+from joblib import Parallel, delayed
 from PIL import Image
 
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.result import built_beside, check_target
+from g2s_cli.result import built_beside
 from g2s_cli.zoo.store import replacing
 from recipes.synface.face_model import FaceModel
 from recipes.synface.render import FAR, Rendered, images, render
@@ -45,9 +45,8 @@ def render_set(
     nothing is rendered again. report: called with how many are done, and `count`.
     Raises UsageError for another set's path, G2SError if the disk is full or the set damaged.
     """
-    if count < 1 or not SMALLEST <= size <= LARGEST:
-        raise UsageError(f"{count} pictures of {size} pixels cannot be made.", "Ask for one or more, of 8 to 1024.")
-    facts = {"first_seed": first_seed, "count": count, "size": size, "model": model.sha256}
+    _check_order(count, size)
+    facts: dict[str, int | str] = {"first_seed": first_seed, "count": count, "size": size, "model": model.sha256}
     shape = (count, size, size, 3)
     stated, partial = path.with_suffix(".json"), path.with_name(f"{path.name}.partial")
     done = _begun(path, stated, facts)
@@ -57,7 +56,8 @@ def render_set(
             _reserve(partial, shape)
         _open(partial, shape)  # damaged? Then say so before the work
         blocks = (range(start, min(start + BLOCK, count)) for start in range(done, count, BLOCK))
-        rendered = Parallel(n_jobs=processes, return_as="generator")(
+        # The model goes to other processes by memory map; a read-only one numba would compile everything anew for.
+        rendered = Parallel(n_jobs=processes, return_as="generator", mmap_mode="c")(
             delayed(_render_block)(model, first_seed, block, size, partial) for block in blocks
         )
         for done in rendered:
@@ -77,11 +77,19 @@ def _render_block(model: FaceModel, first_seed: int, block: range, size: int, pa
     return block.stop
 
 
+def _check_order(count: int, size: int) -> None:
+    if count < 1 or not SMALLEST <= size <= LARGEST:
+        remedy = f"Ask for one or more, of {SMALLEST} to {LARGEST} pixels."
+        raise UsageError(f"{count} pictures of {size} pixels cannot be made.", remedy)
+
+
 def _begun(path: Path, stated: Path, facts: dict[str, int | str]) -> int:
     """How many pictures of a set are done. Raises if it is another one, or nobody knows which."""
     if not stated.exists():
         if path.exists():
-            raise UsageError(f"{path} is there, but no {stated.name} says what it holds.", "Delete it, or name another.")
+            raise UsageError(
+                f"{path} is there, but no {stated.name} says what it holds.", "Delete it, or name another."
+            )
         return 0
     try:
         said = json.loads(stated.read_text())
@@ -108,7 +116,8 @@ def _reserve(partial: Path, shape: tuple[int, ...]) -> None:
             needed, free = int(np.prod(shape)), shutil.disk_usage(partial.parent).free
             if needed > free:
                 raise G2SError(
-                    f"{partial} needs {needed / 1e9:.2f} GB, and {free / 1e9:.2f} are free.", "Free space, or go elsewhere."
+                    f"{partial} needs {needed / 1e9:.2f} GB, and {free / 1e9:.2f} are free.",
+                    "Free space, or go elsewhere.",
                 )
             np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
     except OSError as error:
@@ -126,15 +135,15 @@ def _open(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "count size s
     return pictures
 
 
-def write_benchmark(
-    model: FaceModel, first_seed: int, count: int, size: int, folder: Path, *, overwrite: bool = False
-) -> None:
+def write_benchmark(model: FaceModel, first_seed: int, count: int, size: int, folder: Path) -> None:
     """Pictures with depth in the layout of the BFM benchmark, and views.json with each one's view and light.
 
     image/NNNNNN_image.png and depth/NNNNNN_depth.png, as `g2s_cli.truth` reads them. Angles in degrees; the
     light's x points right and its y down. Raises UsageError if the folder is in use, G2SError if the disk is full.
     """
-    check_target(folder, overwrite=overwrite)
+    _check_order(count, size)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already.", "Name a new folder, or delete that one.")
     with built_beside(folder) as building:
         for part in ("image", "depth"):
             (building / part).mkdir()
