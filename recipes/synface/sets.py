@@ -6,6 +6,7 @@ from 25 000 000.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shutil
@@ -14,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
-from joblib import Parallel, delayed
 from PIL import Image
 
 from g2s_cli.errors import G2SError, UsageError
@@ -22,6 +22,7 @@ from g2s_cli.result import built_beside
 from g2s_cli.zoo.store import replacing
 from recipes.synface.face_model import FaceModel
 from recipes.synface.render import FAR, Rendered, images, render
+from recipes.synface.side_by_side import in_turn
 
 FIRST_TRAINING_SEED = 10_000_000
 BLOCK = 32  # pictures that one process makes at a time, and that a kill can cost
@@ -46,6 +47,8 @@ def render_set(
     Raises UsageError for another set's path, G2SError if the disk is full or the set damaged.
     """
     _check_order(count, size)
+    if path.suffix != ".npy":
+        raise UsageError(f"{path} cannot hold pictures.", "Name a .npy file.")
     facts: dict[str, int | str] = {"first_seed": first_seed, "count": count, "size": size, "model": model.sha256}
     shape = (count, size, size, 3)
     stated, partial = path.with_suffix(".json"), path.with_name(f"{path.name}.partial")
@@ -55,12 +58,8 @@ def render_set(
             done = 0
             _reserve(partial, shape)
         _open(partial, shape)  # damaged? Then say so before the work
-        blocks = (range(start, min(start + BLOCK, count)) for start in range(done, count, BLOCK))
-        # The model goes to other processes by memory map; a read-only one numba would compile everything anew for.
-        rendered = Parallel(n_jobs=processes, return_as="generator", mmap_mode="c")(
-            delayed(_render_block)(model, first_seed, block, size, partial) for block in blocks
-        )
-        for done in rendered:
+        blocks = [range(start, min(start + BLOCK, count)) for start in range(done, count, BLOCK)]
+        for done in in_turn(functools.partial(_render_block, model, first_seed, size, partial), blocks, processes):
             _state(stated, facts, done)
             if report:
                 report(done, count)
@@ -68,7 +67,7 @@ def render_set(
     return _open(path, shape)
 
 
-def _render_block(model: FaceModel, first_seed: int, block: range, size: int, partial: Path) -> int:
+def _render_block(model: FaceModel, first_seed: int, size: int, partial: Path, block: range) -> int:
     """Put a block of pictures into its place; how many are done when all before it are."""
     pictures = np.load(partial, mmap_mode="r+")
     for number, image in zip(block, images(model, [first_seed + number for number in block], size), strict=True):

@@ -60,6 +60,11 @@ def test_two_processes_make_the_same_bytes(model: FaceModel, tmp_path: Path) -> 
     np.testing.assert_array_equal(one, two)
 
 
+def test_a_set_is_a_npy_file(model: FaceModel, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"Name a \.npy file"):
+        render_set(model, SEED, 1, SIZE, tmp_path / "faces.json")
+
+
 def test_a_finished_set_is_kept(model: FaceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = render_set(model, SEED, 3, SIZE, tmp_path / "faces.npy")
     monkeypatch.setattr(sets, "images", None)
