@@ -84,8 +84,9 @@ class Learner:
         """A learner as it was written. Raises G2SError for a damaged file."""
         try:
             kept = torch.load(path, map_location=device, weights_only=True)
-            networks = (trainable(kept[name]) for name in ("generator", "discriminator"))
-            learner = cls(*networks, kept["average"], Settings(**kept["settings"]), device)
+            settings = Settings(**kept["settings"])
+            generator, discriminator = trainable(kept["generator"]), trainable(kept["discriminator"])
+            learner = cls(generator, discriminator, kept["average"], settings, device)
             learner.step, learner.length = kept["step"], kept["length"]
             for name, adam in learner.adams.items():
                 adam.load_state_dict(kept["adams"][name])
