@@ -1,0 +1,104 @@
+"""What the networks are trained on: how badly they explain faces, and how badly they read our own renderings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, smooth_l1_loss
+
+from g2s_cli.method.losses import l1
+from g2s_cli.method.model import Canonical, FactorNets, see
+from g2s_cli.method.prior import light_from_code, view_from_code
+from g2s_cli.method.stages import SMOOTHNESS_WEIGHT, Samples
+from g2s_cli.scene.camera import Camera
+from g2s_cli.scene.light import diffuse_shading, shade
+from g2s_cli.scene.surface import normals, roughness
+from g2s_cli.scene.warp import forward_grid, mirrored, sample, warp
+from g2s_cli.zoo.catalog import LightRanges
+
+# Standard deviations of the views of lessons, in network units (see `prior.view_from_code`): 8°, 20°, 4°, 0.006 scene
+# units to the side and upwards. Wider than the GAN's own, which V does not know yet.
+LESSON_VIEWS = (8 / 60, 20 / 60, 4 / 60, 0.06, 0.06, 0.0)
+WIDEST_VIEW = 0.95
+LESSON_AMBIENT, LESSON_DIFFUSE = (-0.5, 0.4), (-0.3, 0.6)  # ranges, in network units
+VIEW_WEIGHT, VIEW_TURN = 1.0, 0.05  # of the lesson's loss, and where it turns from a square to a line
+LIGHT_WEIGHT, LIGHT_TURN = 0.3, 0.1
+COARSE_PX = 4
+
+Terms = dict[str, Float[Tensor, ""]]
+
+
+def explanation(
+    canonical: Canonical,
+    view: Float[Tensor, "b 6"],
+    light: Float[Tensor, "b 4"],
+    faces: Samples,
+    camera: Camera,
+    coarse: float,
+) -> Terms:
+    """How badly the factors explain faces, where those are and the relief is seen; the terms add up.
+
+    Pixels, their differences to the right and downwards, and, with weight `coarse`, means of squares of 4 px, which see
+    what lies a little beside its place. Smoothness of relief and shading as in Eq. 3.
+    """
+    seen = see(canonical, view, light, camera)
+    mask = faces.mask * seen.valid.unsqueeze(1)
+    apart = seen.image - faces.image
+    across = (apart.diff(dim=-1) * mask[..., 1:] * mask[..., :-1]).abs().mean()
+    down = (apart.diff(dim=-2) * mask[..., 1:, :] * mask[..., :-1, :]).abs().mean()
+    return {
+        "pixels": l1(seen.image, faces.image, mask),
+        "slopes": across + down,
+        "coarse": coarse * avg_pool2d(apart * mask, COARSE_PX).abs().mean(),
+        "smoothness": SMOOTHNESS_WEIGHT * (roughness(canonical.depth) + roughness(seen.diffuse)),
+    }
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Our own renderings, with the view and light that each was made with, in network units."""
+
+    image: Float[Tensor, "b 3 h w"]
+    view: Float[Tensor, "b 6"]
+    light: Float[Tensor, "b 4"]
+
+
+@torch.no_grad()
+def lesson(
+    canonical: Canonical,
+    view: Float[Tensor, "b 6"],
+    mask: Float[Tensor, "b 1 h w"],
+    camera: Camera,
+    lights: LightRanges,
+    rng: torch.Generator,
+) -> Lesson:
+    """The faces as the networks now see them, under random views and lights.
+
+    view, mask: of the faces that they were seen in. What is object there, or in the other half's place, is object here.
+    """
+    asked_view, asked_light = _random_codes(len(view), lights, rng, view.device)
+    new_view, new_light = view_from_code(asked_view), light_from_code(asked_light)
+    diffuse = diffuse_shading(normals(canonical.depth, camera), new_light)
+    own = sample(mask, forward_grid(canonical.depth, view, camera))
+    texture = torch.cat((shade(canonical.albedo, diffuse, new_light), torch.maximum(own, mirrored(own))), dim=1)
+    seen, _ = warp(texture, canonical.depth, new_view, camera)
+    return Lesson(seen[:, :3].clamp(-1, 1) * (seen[:, 3:] > 0.5), asked_view, asked_light)
+
+
+def misreading(nets: FactorNets, asked: Lesson) -> Terms:
+    """How far from the truth is what V and L say of a lesson."""
+    view = smooth_l1_loss(nets.view_code(asked.image), asked.view, beta=VIEW_TURN)
+    light = smooth_l1_loss(nets.light_code(asked.image), asked.light, beta=LIGHT_TURN)
+    return {"view": VIEW_WEIGHT * view, "light": LIGHT_WEIGHT * light}
+
+
+def _random_codes(
+    count: int, lights: LightRanges, rng: torch.Generator, device: torch.device
+) -> tuple[Float[Tensor, "b 6"], Float[Tensor, "b 4"]]:
+    view = torch.randn(count, 6, generator=rng) * torch.tensor(LESSON_VIEWS)
+    low, high = torch.tensor([LESSON_AMBIENT, LESSON_DIFFUSE, lights.x, lights.y]).unbind(dim=1)
+    light = low + (high - low) * torch.rand(count, 4, generator=rng)
+    return view.clamp(-WIDEST_VIEW, WIDEST_VIEW).to(device), light.to(device)

@@ -1,0 +1,264 @@
+"""Training D, A, V, L and a mean shape on a GAN's random faces: three runs in a row, and what survives a kill.
+
+What an update draws depends on the seed, the run and the update alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from g2s_cli.errors import G2SError
+from g2s_cli.method.cycles import camera_of
+from g2s_cli.method.model import Canonical, FactorNets
+from g2s_cli.method.prior import ellipsoid, raw_from_depth
+from g2s_cli.method.progress import Watch
+from g2s_cli.method.stages import Samples
+from g2s_cli.method.training import draws
+from g2s_cli.nets.factors import CodeNet, MapNet
+from g2s_cli.scene.warp import symmetrised
+from g2s_cli.zoo.catalog import Category
+from g2s_cli.zoo.store import replacing
+from recipes.synface.explaining import Terms, explanation, lesson, misreading
+from recipes.synface.moving import FACTORS, Gallery, Moves, Source
+
+BATCH = 16  # images an update
+RATE, BASE_RATE, LEAST_RATE = 3e-4, 2e-3, 0.03  # of the networks and of the mean shape; the last is a share of both
+WARM_UP = 200  # updates
+BETAS = (0.9, 0.99)
+MAP_WIDTH, BOTTLENECK, VIEW_WIDTH, LIGHT_WIDTH = 32, 128, 32, 16
+QUIET = 0.1  # D's last layer begins with so much of its weights: the mean shape goes first
+FIRST_NEAR = 0.95  # the ellipsoid that the mean shape begins as, the best on faces of this kind (docs/LOG.md)
+REGRESS_EVERY = 500  # updates
+LOG_EVERY = 50
+LEARNER, LOG = "learner.pt", "log.jsonl"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stretch of training with an optimiser of its own.
+
+    taught: whether V and L also learn from our own renderings; as those have no background, faces then have none.
+    views: of each face, made by moving its w, which one canonical object must explain; 1 leaves faces as they are.
+    coarse: a weight of `explanation`.
+    """
+
+    name: str
+    updates: int
+    taught: bool
+    views: int
+    coarse: float
+
+
+# Alone, a face that hardly turns with deep relief and one that turns far with a flat one explain a picture alike. Our
+# own renderings say what a view is, and several views of one face leave no room for the trade (docs/LOG.md).
+SCHEDULE = (
+    Run("alone", 3100, taught=False, views=1, coarse=0.0),
+    Run("taught", 2600, taught=True, views=1, coarse=0.0),
+    Run("moved", 6000, taught=True, views=4, coarse=0.5),
+)
+
+
+def schedule(updates: int | None, *, begun: bool) -> tuple[Run, ...]:
+    """The runs to do: all, or the last alone for networks that have begun.
+
+    updates: of the last run; the others keep their share.
+    """
+    share = 1.0 if updates is None else updates / SCHEDULE[-1].updates
+    runs = tuple(replace(run, updates=max(1, round(run.updates * share))) for run in SCHEDULE)
+    return runs[-1:] if begun else runs
+
+
+def first_networks(kind: Category, gallery: Gallery, dtype: torch.dtype, seed: int) -> FactorNets:
+    """Untrained networks, and for the mean shape half an ellipsoid on the faces' mean mask."""
+    size, camera = kind.working_size, camera_of(kind)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        depth = MapNet(size, 1, MAP_WIDTH, BOTTLENECK, bounded=False)
+        albedo = MapNet(size, 3, MAP_WIDTH, BOTTLENECK, bounded=True)
+        view, light = CodeNet(size, 6, VIEW_WIDTH), CodeNet(size, 4, LIGHT_WIDTH)
+    with torch.no_grad():
+        list(depth.parameters())[-1].mul_(QUIET)
+    shape = ellipsoid(gallery.masks.mean(dim=0)[0].cpu(), replace(kind.ellipsoid, near=FIRST_NEAR))
+    nothing = torch.zeros(6), torch.zeros(4)
+    nets = FactorNets(depth, albedo, view, light, camera, raw_from_depth(shape, camera), *nothing, symmetric=True)
+    return nets.to(gallery.images.device, dtype)
+
+
+class Learner:
+    """Networks in training, and how far they are: the only thing here that changes."""
+
+    def __init__(self, nets: FactorNets) -> None:
+        base = nets.base
+        if base is None:
+            raise ValueError("networks without a mean shape")
+        self.base = nn.Parameter(base.clone())
+        self.untied = nets
+        self.run = self.update = 0  # what comes next
+        self.adam = self._fresh_adam()
+        self.moves: Moves | None = None
+
+    @property
+    def nets(self) -> FactorNets:
+        """The networks with the mean shape as it now is, its two halves alike."""
+        return replace(self.untied, base=symmetrised(self.base))
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What is kept of the networks in the end, in half precision, and the mean shape."""
+        named = {f"{name}.{key}": tensor for name, net in self._modules() for key, tensor in net.state_dict().items()}
+        return {name: tensor.half().cpu() for name, tensor in named.items()} | {
+            "base": symmetrised(self.base.detach()).cpu()
+        }
+
+    def read(self, path: Path) -> None:
+        """Go back to where a run was written. Raises G2SError for a damaged file."""
+        try:
+            kept = torch.load(path, map_location=self.base.device, weights_only=True)
+            for name, net in self._modules():
+                net.load_state_dict(kept[name])
+            self.base.data.copy_(kept["base"])
+            self.adam.load_state_dict(kept["adam"])
+            self.run, self.update = kept["run"], kept["update"]
+            self.moves = Moves(**kept["moves"]) if kept["moves"] else None
+        except (OSError, RuntimeError, LookupError, TypeError, ValueError, EOFError, UnpicklingError) as error:
+            raise G2SError(f"{path} is damaged: {error}.", "Delete it and begin again.") from error
+
+    def write(self, path: Path) -> None:
+        """Everything needed to go on, whole or not at all."""
+        kept: dict[str, Any] = {name: net.state_dict() for name, net in self._modules()}
+        kept |= {"base": self.base.data, "adam": self.adam.state_dict(), "run": self.run, "update": self.update}
+        with replacing(path) as temporary:
+            torch.save(kept | {"moves": vars(self.moves) if self.moves else None}, temporary)
+
+    def advance(self, run: Run, source: Source, gallery: Gallery, kind: Category, seed: int) -> Terms:
+        """One update; the terms of its loss."""
+        if run.views > 1 and self.update % REGRESS_EVERY == 0:
+            self.moves = Moves.of(self.nets, gallery)
+        rng = draws(seed, run.name, self.update)
+        faces = self._faces(run, source, rng)
+        terms = losses(self.nets, faces, run, kind, rng)
+        share = self._rate(run)
+        for group in self.adam.param_groups:
+            group["lr"] = group["full"] * share
+        self.adam.zero_grad()
+        sum(terms.values(), start=self.base.new_zeros(())).backward()
+        self.adam.step()
+        self.update += 1
+        return terms
+
+    def next_run(self) -> None:
+        """The run under way is over."""
+        self.run, self.update, self.adam = self.run + 1, 0, self._fresh_adam()
+
+    def _faces(self, run: Run, source: Source, rng: torch.Generator) -> Samples:
+        latents = source.random(BATCH // run.views, rng)
+        if run.views > 1 and self.moves is not None:
+            latents = self.moves.some_views(latents, run.views, rng).flatten(0, 1)
+        shown = source.show(latents)
+        return Samples(shown.image * shown.mask, shown.mask) if run.taught else shown
+
+    def _rate(self, run: Run) -> float:
+        """Which share of its rate the optimiser has: rising at first, then half a cosine."""
+        half_cosine = 0.5 * (1 + math.cos(math.pi * self.update / run.updates))
+        return min(1.0, (self.update + 1) / WARM_UP) * (LEAST_RATE + (1 - LEAST_RATE) * half_cosine)
+
+    def _fresh_adam(self) -> torch.optim.Adam:
+        weights = [parameter for _, net in self._modules() for parameter in net.parameters()]
+        groups = [{"params": weights, "full": RATE}, {"params": [self.base], "full": BASE_RATE}]
+        return torch.optim.Adam(groups, betas=BETAS, fused=True)
+
+    def _modules(self) -> Iterator[tuple[str, nn.Module]]:
+        nets = self.untied
+        yield from (("netD", nets.depth), ("netA", nets.albedo), ("netV", nets.view), ("netL", nets.light))
+
+
+def losses(nets: FactorNets, faces: Samples, run: Run, kind: Category, rng: torch.Generator) -> Terms:
+    """What an update of a run minimises. faces: `run.views` of each, one after the other."""
+    own = nets.canonical(faces.image[:: run.views])
+    every = (maps.repeat_interleave(run.views, dim=0) for maps in (own.depth, own.albedo))
+    canonical = Canonical(*every)
+    view, light = nets.view_of(faces.image), nets.light_of(faces.image)
+    terms = explanation(canonical, view, light, faces, nets.camera, run.coarse)
+    if not run.taught:
+        return terms
+    return terms | misreading(nets, lesson(canonical, view, faces.mask, nets.camera, kind.lights, rng))
+
+
+def train(
+    learner: Learner,
+    runs: Sequence[Run],
+    source: Source,
+    gallery: Gallery,
+    kind: Category,
+    seed: int,
+    folder: Path,
+    watch: Watch,
+    *,
+    save_every: float = 300.0,
+) -> None:
+    """Do all runs; go on where an earlier call with the same folder ended.
+
+    folder: for learner.pt and log.jsonl. save_every: seconds between two savings; a kill costs what came after the
+    last. Raises G2SError for a damaged folder, and where the loss is not finite any more.
+    """
+    place = folder / LEARNER
+    if place.exists():
+        learner.read(place)
+    saved = time.monotonic()
+    while learner.run < len(runs):
+        run, log = runs[learner.run], _Log(folder / LOG)
+        watch.begin(run.name, run.updates)
+        while learner.update < run.updates:
+            loss = log.add(learner.advance(run, source, gallery, kind, seed))
+            if not math.isfinite(loss):
+                raise G2SError(
+                    f"The loss is not finite at update {learner.update} of {run.name}.", "Try another --seed."
+                )
+            watch.advance(learner.update, loss)
+            if learner.update % LOG_EVERY == 0 or learner.update == run.updates:
+                log.write(run, learner)
+            if learner.update < run.updates and time.monotonic() - saved > save_every:
+                learner.write(place)
+                saved = time.monotonic()
+        learner.next_run()
+        learner.write(place)
+
+
+@dataclass
+class _Log:
+    """Mean terms of the updates since the last line, a line of JSON each time."""
+
+    path: Path
+    sums: dict[str, float] = field(default_factory=dict)
+    count: int = 0
+    begun: float = field(default_factory=time.monotonic)
+
+    def add(self, terms: Mapping[str, Tensor]) -> float:
+        """Count an update; its loss."""
+        self.count += 1
+        values = {name: term.item() for name, term in terms.items()}
+        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in values.items()}
+        return sum(values.values())
+
+    def write(self, run: Run, learner: Learner) -> None:
+        """A line, and begin anew."""
+        means = {name: round(total / self.count, 5) for name, total in self.sums.items()}
+        line: dict[str, Any] = {"run": run.name, "update": learner.update, "terms": means}
+        line["updates_a_second"] = round(self.count / (time.monotonic() - self.begun), 2)
+        if run.views > 1 and learner.moves is not None:
+            line["explained"] = dict(
+                zip(FACTORS, [round(r2, 3) for r2 in learner.moves.explained.tolist()], strict=True)
+            )
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        self.sums, self.count, self.begun = {}, 0, time.monotonic()

@@ -1,0 +1,136 @@
+"""python -m recipes.synface networks: the jointly trained networks of the embedded category, from its GAN alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor
+
+from g2s_cli.console import output
+from g2s_cli.errors import UsageError
+from g2s_cli.loading import Machine, Weights, fitted, load_gan
+from g2s_cli.method.cycles import Means, trained_nets
+from g2s_cli.method.frame import Frame
+from g2s_cli.method.model import FactorNets
+from g2s_cli.method.progress import Watch
+from g2s_cli.method.training import draws
+from g2s_cli.resuming import alone_in, claim
+from g2s_cli.zoo.catalog import Category, load_category
+from g2s_cli.zoo.importers import read_part, sha256_as_kept, write_weights
+from g2s_cli.zoo.store import sha256_of
+from recipes.synface.joint import Learner, first_networks, schedule, train
+from recipes.synface.moving import FACTORS, GALLERY, Gallery, Moves, Source
+
+VERB = "recipes.synface networks"
+NO_MEANS = Means(torch.zeros(6), torch.zeros(4))  # our networks say views and lights as they are
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a training came to: tensors to save, the views that V says of random faces, and R² of the directions."""
+
+    tensors: dict[str, Tensor]
+    view_mean: list[float]
+    view_covariance: list[list[float]]
+    explained: dict[str, float]
+
+
+def make_networks(
+    gan: Path,
+    begin: Path | None,
+    updates: int | None,
+    folder: Path,
+    machine: Machine,
+    watch: Watch,
+    *,
+    seed: int = 0,
+    save_every: float = 300.0,
+    faces: int = GALLERY,
+) -> Made:
+    """Train networks on a GAN's random faces, at the embedded category's working size or the GAN's smaller one.
+
+    begin: networks to go on from; None begins with untrained ones. updates: of the last run. folder: where the work
+    is kept, and gone on with. faces: how many directions are found on. Raises G2SError.
+    """
+    loaded = load_gan(Weights({}, gan), machine)
+    kind = fitted(load_category("synface"), loaded.generator)
+    source = Source(loaded, Frame(kind.frame_share, kind.working_size))
+    gallery = Gallery.of(source, draws(seed, "gallery"), faces)
+    nets = networks_of(begin, kind, machine) if begin else first_networks(kind, gallery, machine.dtype, seed)
+    learner = Learner(nets)
+    runs = schedule(updates, begun=begin is not None)
+    train(learner, runs, source, gallery, kind, seed, folder, watch, save_every=save_every)
+    moves, views = Moves.of(learner.nets, gallery), gallery.views(learner.nets).cpu()
+    return Made(
+        tensors=learner.tensors | {"directions": moves.directions.cpu()},
+        view_mean=_rounded(views.mean(dim=0)),
+        view_covariance=[_rounded(row) for row in views.T.cov()],
+        explained=dict(zip(FACTORS, _rounded(moves.explained.cpu()), strict=True)),
+    )
+
+
+def networks_of(path: Path, kind: Category, machine: Machine) -> FactorNets:
+    """Networks that were trained before. Raises UsageError if they are not of this kind, WeightsError if unreadable."""
+    part, tensors = read_part(path)
+    if part != "networks" or "base" not in tensors:
+        raise UsageError(f"{path} holds no networks with a mean shape.", "Go on from a file that this recipe wrote.")
+    nets = trained_nets(tensors, kind, NO_MEANS)
+    if nets.depth.size != kind.working_size:
+        what = f"The networks of {path} are for {nets.depth.size} px; faces are learnt at {kind.working_size} px."
+        raise UsageError(what, "Leave --from out.")
+    return nets.to(machine.device, machine.dtype)
+
+
+def networks_command(
+    gan: Annotated[Path, typer.Argument(metavar="GAN", help="The GAN's file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="*.safetensors.")] = Path("networks.safetensors"),
+    begin: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="Networks to go on from: the last run alone.")
+    ] = None,
+    updates: Annotated[
+        int | None,
+        typer.Option("--updates", min=1, help="Of the last run; others in proportion.", show_default="the published"),
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option("--work", metavar="FOLDER", help="Where the run keeps its work.", show_default="beside the file"),
+    ] = None,
+    save_every: Annotated[
+        float, typer.Option("--save-every", min=0, metavar="SECONDS", help="Between two savings.")
+    ] = 300.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same networks.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Train D, A, V, L, a mean shape and directions in W on a GAN's random faces. Killed, the same command goes on.
+
+    Prints what model.toml must say of them.
+    """
+    folder = work or out.with_name(f"{out.stem}-run")
+    _, tensors = read_part(gan)
+    trained_with = sha256_as_kept(gan, tensors)
+    facts = {"gan": trained_with, "from": sha256_of(begin) if begin else "", "updates": updates, "seed": seed}
+    claim(folder, facts, VERB)
+    with alone_in(folder, VERB), output.watch() as watch:
+        machine = Machine.named(device)
+        made = make_networks(gan, begin, updates, folder, machine, watch, seed=seed, save_every=save_every)
+    write_weights(made.tensors, out, trained_with)
+    output.say(f"R² of the directions: {', '.join(f'{name} {value}' for name, value in made.explained.items())}")
+    output.put(as_toml(made, out, trained_with))
+
+
+def as_toml(made: Made, path: Path, trained_with: str) -> str:
+    """The lines of model.toml that go with a file of networks."""
+    rows = "".join(f"  {row},\n" for row in made.view_covariance)
+    return (
+        f"[views]\nmean = {made.view_mean}\ncovariance = [\n{rows}]\n\n"
+        f'[weights.networks]\nfile = "{path.name}"\nsha256 = "{sha256_of(path)}"\ngan_sha256 = "{trained_with}"'
+    )
+
+
+def _rounded(numbers: Tensor) -> list[float]:
+    """To four places, and without minus nought."""
+    return [round(number, 4) + 0.0 for number in numbers.tolist()]

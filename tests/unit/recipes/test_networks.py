@@ -1,0 +1,205 @@
+"""The recipe of the jointly trained networks: its directions, what it minimises, and that a kill changes nothing."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import made_up
+import pytest
+import torch
+import typer
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from g2s_cli import reconstruct
+from g2s_cli.errors import UsageError
+from g2s_cli.loading import Machine
+from g2s_cli.method.model import Canonical, see
+from g2s_cli.method.prior import light_from_code, view_from_code
+from g2s_cli.method.progress import Silent
+from g2s_cli.method.stages import Samples
+from g2s_cli.opening.placing import Wanted
+from g2s_cli.scene.camera import Camera
+from g2s_cli.zoo.catalog import load_category
+from g2s_cli.zoo.importers import read_part, write_weights
+from g2s_cli.zoo.store import models_root, sha256_of
+from recipes.synface.explaining import explanation, lesson
+from recipes.synface.joint import LEARNER, LOG, SCHEDULE, schedule
+from recipes.synface.moving import Moves
+from recipes.synface.networks import Made, make_networks, networks_command
+
+FACE = Path(__file__).parents[2] / "data" / "face.png"
+CPU = Machine(torch.device("cpu"), torch.float32)
+CAMERA = Camera(32)
+BUSY = Silent()
+
+
+class Killed(Exception):
+    pass
+
+
+class Killer(Silent):
+    """A watch that ends the process, so to speak, after so many updates of a run."""
+
+    def __init__(self, run: str, after: int) -> None:
+        self.run, self.after, self.under_way = run, after, ""
+
+    def begin(self, step: str, total: int) -> None:  # noqa: ARG002
+        self.under_way = step
+
+    def advance(self, done: int, loss: float) -> None:  # noqa: ARG002
+        if (self.under_way, done) == (self.run, self.after):
+            raise Killed
+
+
+@pytest.fixture(scope="module")
+def gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("gan") / "gan.safetensors"
+    checkpoint = path.with_suffix(".pt")
+    checkpoint.write_bytes(made_up.saved(made_up.gan(16)))
+    write_weights(read_part(checkpoint)[1], path)
+    return path
+
+
+def made(gan: Path, folder: Path, watch: Silent = BUSY, begin: Path | None = None) -> Made:
+    folder.mkdir(exist_ok=True)
+    return make_networks(gan, begin, 3, folder, CPU, watch, seed=5, save_every=0.0, faces=48)
+
+
+def test_killed_in_every_run_it_ends_as_if_never_killed(gan: Path, tmp_path: Path) -> None:
+    whole = made(gan, tmp_path / "whole")
+    for run, after in (("alone", 2), ("taught", 1), ("moved", 2)):
+        with pytest.raises(Killed):
+            made(gan, tmp_path / "killed", Killer(run, after))
+    resumed = made(gan, tmp_path / "killed")
+    assert whole.tensors.keys() == resumed.tensors.keys()
+    for name, tensor in whole.tensors.items():
+        assert torch.equal(tensor, resumed.tensors[name]), name
+    assert (whole.view_mean, whole.explained) == (resumed.view_mean, resumed.explained)
+    lines = [json.loads(line) for line in (tmp_path / "whole" / LOG).read_text().splitlines()]
+    assert [(line["run"], line["update"]) for line in lines] == [("alone", 2), ("taught", 1), ("moved", 3)]
+    assert lines[0]["terms"].keys() < lines[1]["terms"].keys()
+    assert lines[2]["explained"].keys() == {"pitch", "yaw", "light_x", "light_y"}
+
+
+def test_directions_are_the_planted_ones() -> None:
+    """Latents are linear in twelve numbers, of which four are what the networks say."""
+    rng = torch.Generator().manual_seed(0)
+    mixing = torch.linalg.qr(torch.randn(12, 12, generator=rng)).Q * torch.linspace(1, 2, 12)
+    causes = torch.randn(4000, 12, generator=rng)
+    latents = causes @ mixing + 3
+    scale = torch.tensor([0.1, 0.3, 0.5, 0.2])
+    moves = Moves.found(latents, causes[:, :4] * scale - 0.1)
+
+    torch.testing.assert_close(moves.spread, scale, rtol=0.05, atol=0)
+    assert moves.explained.min() > 0.99
+    units = torch.tensor([torch.pi / 3, torch.pi / 3, 1, 1])
+    planted = mixing[:4] / (scale * units)[:, None]
+    assert torch.cosine_similarity(moves.directions, planted).min() > 0.99
+    torch.testing.assert_close(moves.directions.norm(dim=1), planted.norm(dim=1), rtol=0.05, atol=0)
+
+    # What is asked for comes; all else stays as it was.
+    wanted = torch.tensor([[1.5, -1, 0, 2], [-2, 0.5, 1, 0]]).expand(10, -1, -1)
+    moved = (moves.moved(latents[:10], wanted) - 3) @ mixing.inverse()
+    torch.testing.assert_close(moved[..., :4], wanted, rtol=0, atol=0.3)
+    torch.testing.assert_close(moved[..., 4:], causes[:10, None, 4:].expand(-1, 2, -1), rtol=0, atol=0.3)
+
+
+@pytest.fixture
+def canonical() -> Canonical:
+    """A bump with a coloured ramp, twice."""
+    ticks = torch.linspace(-1, 1, CAMERA.size)
+    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
+    depth = 1.02 - 0.07 * (1 - (x / 0.8) ** 2 - (y / 0.9) ** 2).clamp(min=0).sqrt()
+    albedo = torch.stack((0.6 * x, -0.5 * y, 0.3 * (6 * x).sin()))
+    return Canonical(depth.expand(2, -1, -1), albedo.expand(2, -1, -1, -1))
+
+
+def test_the_truth_explains_a_picture_and_nothing_near_it_does_so_well(canonical: Canonical) -> None:
+    view = torch.tensor([[0.1, 0.3, 0, 0, 0, 0], [0, -0.2, 0.1, 0.01, 0, 0]])
+    light = torch.tensor([[0.4, 0.5, 0.3, -0.2], [0.5, 0.3, 0, 0.4]])
+    seen = see(canonical, view, light, CAMERA)
+    faces = Samples(seen.image, seen.valid.float().unsqueeze(1))
+
+    def loss(view: torch.Tensor, light: torch.Tensor) -> dict[str, float]:
+        return {name: term.item() for name, term in explanation(canonical, view, light, faces, CAMERA, 0.5).items()}
+
+    truth = loss(view, light)
+    assert truth["smoothness"] > 0
+    assert all(truth[name] == 0 for name in ("pixels", "slopes", "coarse"))
+    for other in (loss(view + 0.05, light), loss(view, light + 0.1)):
+        assert all(other[name] > 1e-3 for name in ("pixels", "slopes", "coarse"))
+
+
+def test_a_lesson_shows_the_object_as_it_says(canonical: Canonical) -> None:
+    lights = load_category("synface").lights
+    frontal = torch.zeros(2, 6)
+    mask = (canonical.depth < 1.0).float().unsqueeze(1)
+    asked = lesson(canonical, frontal, mask, CAMERA, lights, torch.Generator().manual_seed(1))
+    again = see(canonical, view_from_code(asked.view), light_from_code(asked.light), CAMERA).image.clamp(-1, 1)
+    shown = (asked.image != 0).any(dim=1, keepdim=True)
+    assert 0.1 < shown.float().mean() < 0.9
+    torch.testing.assert_close(asked.image, again * shown)
+    assert (asked.view[0] - asked.view[1]).abs().max() > 0.05
+    assert asked.light[:, 2].abs().max() <= lights.x[1]
+
+
+def test_what_begins_from_networks_skips_the_runs_before_them(gan: Path, tmp_path: Path) -> None:
+    assert schedule(None, begun=False) == SCHEDULE
+    assert [run.updates for run in schedule(600, begun=False)] == [310, 260, 600]
+    assert [(run.name, run.updates) for run in schedule(600, begun=True)] == [("moved", 600)]
+    first = made(gan, tmp_path / "first")
+    file = tmp_path / "networks.safetensors"
+    write_weights(first.tensors, file)
+    assert made(gan, tmp_path / "more", begin=file).tensors.keys() == first.tensors.keys()
+    assert len((tmp_path / "more" / LOG).read_text().splitlines()) == 1
+
+    foreign = tmp_path / "foreign.pth"
+    foreign.write_bytes(made_up.saved(made_up.networks(16)))
+    with pytest.raises(UsageError, match="holds no networks with a mean shape"):
+        made(gan, tmp_path / "other", begin=foreign)
+    with pytest.raises(UsageError, match="are for 64 px; faces are learnt at 16 px"):
+        made(gan, tmp_path / "other", begin=models_root() / "synface" / "networks.safetensors")
+
+
+def test_what_the_command_writes_is_what_g2s_takes(gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = typer.Typer()
+    app.command()(networks_command)
+    folder = tmp_path / "cache" / "tiny"
+    out = folder / "networks.safetensors"
+    command = [str(gan), "-o", str(out), "--work", str(tmp_path / "work"), "--updates", "1", "--device", "cpu"]
+    first = CliRunner().invoke(app, command)
+    assert first.exit_code == 0, first.output
+    hashes = sha256_of(out), (tmp_path / "work" / LEARNER).stat().st_mtime_ns
+    again = CliRunner().invoke(app, command)
+    assert (sha256_of(out), (tmp_path / "work" / LEARNER).stat().st_mtime_ns) == hashes
+    assert again.stdout == first.stdout
+    assert isinstance(CliRunner().invoke(app, [*command, "--seed", "1"]).exception, UsageError)
+
+    said = tomllib.loads(first.stdout)
+    assert said["weights"]["networks"] == {
+        "file": "networks.safetensors",
+        "sha256": sha256_of(out),
+        "gan_sha256": sha256_of(gan),
+    }
+    assert len(said["views"]["mean"]) == 6
+    covariance = torch.tensor(said["views"]["covariance"])
+    assert torch.equal(covariance, covariance.T)
+
+    kept, embedded = load_file(out), load_file(models_root() / "synface" / "networks.safetensors")
+    assert {name.split(".")[0]: tensor.dtype for name, tensor in kept.items()} == {
+        name.split(".")[0]: tensor.dtype for name, tensor in embedded.items()
+    }
+    assert torch.equal(kept["base"], kept["base"].flip(-1))
+
+    card = (models_root() / "synface" / "model.toml").read_text()
+    stated = tomllib.loads(card)["weights"]
+    for part, path in (("gan", gan), ("networks", out)):
+        card = card.replace(stated[part]["sha256"], sha256_of(path))
+    (folder / "model.toml").write_text(card)
+    (folder / "gan.safetensors").write_bytes(gan.read_bytes())
+    monkeypatch.setenv("G2S_CACHE", str(folder.parent))
+    result = reconstruct(FACE, category="tiny", preset="instant", iterations=2, wanted=Wanted(align=False))
+    assert result.factors.depth.shape == (16, 16)
