@@ -9,9 +9,6 @@ from typing import Annotated
 
 import torch
 import typer
-from recipes.synface.face_model import read_face_model
-from recipes.synface.facekit import write_face_model
-from recipes.synface.sets import FIRST_TRAINING_SEED, render_set, write_benchmark
 
 from g2s_cli.console import output
 from g2s_cli.errors import understood
@@ -21,8 +18,12 @@ from g2s_cli.resuming import claim
 from g2s_cli.zoo.importers import check_gan, read_part
 from g2s_cli.zoo.store import models_root, sha256_of
 from recipes.synface import quality
+from recipes.synface.face_model import read_face_model
+from recipes.synface.facekit import write_face_model
+from recipes.synface.networks import networks_command
 from recipes.synface.pictures import Pictures
 from recipes.synface.running import LEARNER, export, train
+from recipes.synface.sets import FIRST_TRAINING_SEED, render_set, write_benchmark
 from recipes.synface.training import Learner, Settings
 
 JUDGING_SEED = 12_000_000  # of pictures that no GAN has seen
@@ -101,7 +102,11 @@ def train_command(
 ) -> None:
     """Train a GAN on rendered pictures. Killed, the same command goes on; torchrun shares a step by processes."""
     _train(pictures, out, begin, steps, Settings(batch=batch, path=path, seed=seed), save_every, device)
-    output.put(out)
+    if Group.of_environment().leads:
+        output.put(out)
+
+
+app.command("networks")(networks_command)
 
 
 @app.command("export")

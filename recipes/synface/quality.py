@@ -66,15 +66,15 @@ def colours(images: Float[Tensor, "b 3 s s"]) -> Float[np.ndarray, "b 768"]:
 
 def faces() -> Features:
     """dlib's face descriptor, of whole pictures. Raises G2SError if dlib or its weights are not installed."""
-    missing = [name for name in ("dlib", FACES) if find_spec(name) is None]
-    if missing:
-        what = f"{' and '.join(missing)} cannot be imported."
-        raise G2SError(what, "pip install dlib-bin face_recognition_models, or go without: --features colours.")
+    weights = find_spec(FACES)
+    if find_spec("dlib") is None or weights is None or weights.origin is None:
+        what = f"dlib or its weights, {FACES}, cannot be imported."
+        raise G2SError(what, f"pip install dlib-bin {FACES}, or go without: --features colours.")
     import dlib  # noqa: PLC0415 - an optional package
 
-    # The package's own code needs an old setuptools; its weights do not.
-    folder = Path(str((find_spec(FACES) or missing).submodule_search_locations[0]))
-    network = dlib.face_recognition_model_v1(str(folder / "models/dlib_face_recognition_resnet_model_v1.dat"))
+    # The weights' own package needs an old setuptools to be imported; they do not.
+    place = Path(weights.origin).parent / "models" / "dlib_face_recognition_resnet_model_v1.dat"
+    network = dlib.face_recognition_model_v1(str(place))
 
     def describe(images: Float[Tensor, "b 3 s s"]) -> Float[np.ndarray, "b 128"]:
         chips = interpolate(images, CHIP, mode="bilinear", antialias=True, align_corners=False).clamp(-1, 1)

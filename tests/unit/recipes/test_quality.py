@@ -36,6 +36,6 @@ def test_more_unlike_pictures_are_further_apart() -> None:
 
 def test_without_dlib_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quality, "find_spec", lambda _: None)
-    with pytest.raises(G2SError, match="dlib and face_recognition_models") as caught:
+    with pytest.raises(G2SError, match="dlib or its weights") as caught:
         quality.faces()
     assert "pip install dlib-bin face_recognition_models" in str(caught.value)
