@@ -168,7 +168,10 @@ def _up_block(level: int, before: int, after: int, random: torch.Generator) -> S
     state = _styled(f"convs.{2 * level}", before, after, random)
     state |= _styled(f"convs.{2 * level + 1}", after, after, random)
     state |= _colours(f"to_rgbs.{level}", after, random)
-    return state | {f"convs.{2 * level}.conv.blur.kernel": _kernel(4), f"to_rgbs.{level}.upsample.kernel": _kernel(4)}
+    return state | {
+        f"convs.{2 * level}.conv.blur.kernel": _kernel(4.0),
+        f"to_rgbs.{level}.upsample.kernel": _kernel(4.0),
+    }
 
 
 def _down_block(level: int, before: int, after: int, random: torch.Generator) -> State:
@@ -176,10 +179,10 @@ def _down_block(level: int, before: int, after: int, random: torch.Generator) ->
     return {
         f"{prefix}.conv1.0.weight": torch.randn(before, before, 3, 3, generator=random),
         f"{prefix}.conv1.1.bias": torch.zeros(before),
-        f"{prefix}.conv2.0.kernel": _kernel(1),
+        f"{prefix}.conv2.0.kernel": _kernel(1.0),
         f"{prefix}.conv2.1.weight": torch.randn(after, before, 3, 3, generator=random),
         f"{prefix}.conv2.2.bias": torch.zeros(after),
-        f"{prefix}.skip.0.kernel": _kernel(1),
+        f"{prefix}.skip.0.kernel": _kernel(1.0),
         f"{prefix}.skip.1.weight": torch.randn(after, before, 1, 1, generator=random),
     }
 
