@@ -63,7 +63,7 @@ def test_more_steps_go_on_from_there_by_two_processes(made: Path) -> None:
 
 def test_g2s_takes_what_was_made(made: Path, g2s: Run, tmp_path: Path) -> None:
     done = g2s("reconstruct", ROOT / "examples" / "face.png", "--gan", made / "gan.safetensors", "--preset",
-               "ellipsoid", "--iterations", 1, "--no-align", "-o", tmp_path / "out")  # fmt: skip
+               "fast", "--iterations", 1, "--no-align", "-o", tmp_path / "out")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "mesh.glb").exists()
 
