@@ -109,15 +109,22 @@ class Moves:
         views, lights = gallery.views(nets), gallery.lights(nets)
         return cls.found(gallery.latents, torch.cat((views[:, :2], lights[:, 2:]), dim=1))
 
+    def read(self, latents: Float[Tensor, "b d"]) -> Float[Tensor, "b 4"]:
+        """The numbers of faces, in standard deviations from the mean face's."""
+        return (latents - self.mean) @ self.reading
+
     def moved(self, latents: Float[Tensor, "b d"], wanted: Float[Tensor, "b v 4"]) -> Float[Tensor, "b v d"]:
         """Latents of the same faces with the wanted numbers, in standard deviations from the mean face's."""
-        own = (latents - self.mean) @ self.reading
-        return latents[:, None] + (wanted - own[:, None]) @ self.writing
+        return latents[:, None] + (wanted - self.read(latents)[:, None]) @ self.writing
 
     def some_views(self, latents: Float[Tensor, "b d"], count: int, rng: torch.Generator) -> Float[Tensor, "b v d"]:
-        """Latents of the same faces, each under `count` random views and lights."""
-        wanted = torch.randn(len(latents), count, len(FACTORS), generator=rng) * SPREAD
-        return self.moved(latents, wanted.clamp(-WIDEST, WIDEST).to(latents.device))
+        """Latents of the same faces, each from `count` random views.
+
+        Their light stays as it is: every move changes the person a little, and this one teaches less (docs/LOG.md).
+        """
+        view = (torch.randn(len(latents), count, 2, generator=rng) * SPREAD).clamp(-WIDEST, WIDEST)
+        light = self.read(latents)[:, None, 2:].expand(-1, count, -1)
+        return self.moved(latents, torch.cat((view.to(latents.device), light), dim=2))
 
     @property
     def directions(self) -> Float[Tensor, "4 d"]:

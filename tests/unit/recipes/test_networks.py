@@ -11,11 +11,13 @@ import pytest
 import torch
 import typer
 from safetensors.torch import load_file
+from torch.nn.functional import avg_pool2d
 from typer.testing import CliRunner
 
 from g2s_cli import reconstruct
 from g2s_cli.errors import UsageError
-from g2s_cli.loading import Machine
+from g2s_cli.loading import Machine, Weights, load_gan
+from g2s_cli.method.frame import Frame
 from g2s_cli.method.model import Canonical, see
 from g2s_cli.method.prior import light_from_code, view_from_code
 from g2s_cli.method.progress import Silent
@@ -27,7 +29,7 @@ from g2s_cli.zoo.importers import read_part, write_weights
 from g2s_cli.zoo.store import models_root, sha256_of
 from recipes.synface.explaining import explanation, lesson
 from recipes.synface.joint import LEARNER, LOG, SCHEDULE, schedule
-from recipes.synface.moving import Moves
+from recipes.synface.moving import SPREAD, WIDEST, Moves, Source
 from recipes.synface.networks import Made, make_networks, networks_command
 
 FACE = Path(__file__).parents[2] / "data" / "face.png"
@@ -84,6 +86,19 @@ def test_killed_in_every_run_it_ends_as_if_never_killed(gan: Path, tmp_path: Pat
     assert lines[2]["explained"].keys() == {"pitch", "yaw", "light_x", "light_y"}
 
 
+def test_faces_of_a_larger_gan_are_averaged_down(tmp_path: Path) -> None:
+    path = tmp_path / "gan.pt"
+    path.write_bytes(made_up.saved(made_up.gan(32)))
+    loaded = load_gan(Weights({}, path), CPU)
+    source = Source(loaded, Frame(1.0, 16))
+    latents = source.random(3, torch.Generator().manual_seed(0))
+    shown = source.show(latents)
+    image, features = loaded.generator.forward_features(latents)
+    torch.testing.assert_close(shown.image, avg_pool2d(image.clamp(-1, 1), 2))
+    torch.testing.assert_close(shown.mask, avg_pool2d(loaded.parser.mask(features)[:, None].float(), 2))
+    assert made(path, tmp_path / "run").tensors["base"].shape == (32, 32)  # the category's 64 px, or the GAN's if fewer
+
+
 def test_directions_are_the_planted_ones() -> None:
     """Latents are linear in twelve numbers, of which four are what the networks say."""
     rng = torch.Generator().manual_seed(0)
@@ -105,6 +120,11 @@ def test_directions_are_the_planted_ones() -> None:
     moved = (moves.moved(latents[:10], wanted) - 3) @ mixing.inverse()
     torch.testing.assert_close(moved[..., :4], wanted, rtol=0, atol=0.3)
     torch.testing.assert_close(moved[..., 4:], causes[:10, None, 4:].expand(-1, 2, -1), rtol=0, atol=0.3)
+
+    views = (moves.some_views(latents[:10], 400, rng) - 3) @ mixing.inverse()
+    torch.testing.assert_close(views[..., 2:], causes[:10, None, 2:].expand(-1, 400, -1), rtol=0, atol=0.3)
+    torch.testing.assert_close(views[..., :2].std(dim=1), torch.full((10, 2), SPREAD), rtol=0.15, atol=0)
+    assert views[..., :2].abs().max() < WIDEST + 0.3
 
 
 @pytest.fixture
