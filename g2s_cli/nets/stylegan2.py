@@ -1,10 +1,9 @@
 """StyleGAN2's generator (Karras et al. 2020), frozen and made fast, from checkpoints in the rosinality layout.
 
 What makes it fast: weights are shared by the batch, styles scale the activations before a convolution and
-demodulation scales them after it (instead of a grouped convolution with a kernel a sample), many pixels at a
-time (`nets.channels`); up-sampling is a transposed convolution and a depthwise blur (`nets.resample`);
-equalised-learning-rate gains and the √2 of the activation are folded into weights; memory is channels-last; the
-arithmetic can be bfloat16.
+demodulation scales them after it (instead of a grouped convolution with a kernel a sample); up-sampling is a
+transposed convolution and a depthwise blur (`nets.resample`); equalised-learning-rate gains and the √2 of the
+activation are folded into weights; memory is channels-last; the arithmetic can be bfloat16.
 
 A checkpoint's tensors ask for no gradients, so a backward pass costs only the way to the latent. Where they do
 (recipes/), folding is part of the graph, and the gradients arrive at the tensors the network was made of.
@@ -21,7 +20,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu, linear, pad
 
-from g2s_cli.nets.channels import scaled, shifted_
 from g2s_cli.nets.resample import blur, image_up, phases
 from g2s_cli.nets.rosinality import State, equalised, levels, take, take_blur
 
@@ -120,12 +118,13 @@ class StyledConv(nn.Module):
         """Scale, convolve, demodulate, add noise and bias, activate."""
         style = self.style(w)
         demodulation = (steady_linear(style.square(), self.energy) + EPSILON / GAIN**2).rsqrt()
-        maps = scaled(maps, style)
+        maps = maps * style.to(maps.dtype)[:, :, None, None]
         if self.blur_kernel is None:
             maps = conv2d(maps, self.weight, padding=1)
         else:
             maps = blur(conv_transpose2d(maps, self.weight, stride=2), self.blur_kernel, padding=1)
-        return leaky_relu(shifted_(scaled(maps, demodulation), self.offset), SLOPE, inplace=True)
+        maps = (maps * demodulation.to(maps.dtype)[:, :, None, None]).add_(self.offset)
+        return leaky_relu(maps, SLOPE, inplace=True)
 
 
 class ToRGB(nn.Module):
