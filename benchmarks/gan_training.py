@@ -23,7 +23,7 @@ import torch
 from torch.nn.functional import softplus
 
 from g2s_cli.method.parallel import Group
-from g2s_cli.zoo.store import load_tensors, models_root
+from g2s_cli.zoo.store import load_tensors, models_root, part_of
 from recipes.synface.pictures import Pictures
 from recipes.synface.states import LATENT, Pair, as_checkpoint, from_checkpoint, grown
 from recipes.synface.training import Learner, Settings
@@ -44,10 +44,7 @@ def our_step(pair: Pair, pictures: Pictures, batch: int, dtype: torch.dtype) -> 
 
 def textbook_step(pair: Pair, pictures: Pictures, batch: int) -> Step:
     saved = {name: tensor.float() for name, tensor in as_checkpoint(pair).items()}
-    generator, average = (
-        textbook.generator_of({name[6:]: value for name, value in saved.items() if name.startswith("g_ema.")})
-        for _ in range(2)
-    )
+    generator, average = (textbook.generator_of(part_of(saved, "g_ema")) for _ in range(2))
     discriminator = textbook.discriminator_of(pair.discriminator)
     settings = Settings(batch=batch)
     adams = {

@@ -77,7 +77,7 @@ class Group:
                 for tensor in tensors:
                     distributed.broadcast(tensor, src=0)
 
-    def add_up(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
+    def add_up(self, parameters: Iterable[Tensor], loss: Tensor) -> Tensor:
         """Sum gradients, in place, and a loss over all processes: in one message, for there are many small ones."""
         if self.size == 1:
             return loss

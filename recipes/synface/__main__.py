@@ -26,7 +26,6 @@ from recipes.synface.running import LEARNER, export, train
 from recipes.synface.sets import FIRST_TRAINING_SEED, render_set, write_benchmark
 from recipes.synface.training import Learner, Settings
 
-JUDGING_SEED = 12_000_000  # of pictures that no GAN has seen
 VERB = "recipes.synface"
 EMBEDDED = models_root() / "synface" / "gan.safetensors"
 

@@ -17,7 +17,7 @@ from g2s_cli.method.progress import Watch
 from g2s_cli.scene.mesh import to_bytes
 from g2s_cli.sheet import contact_sheet
 from g2s_cli.zoo.importers import check_gan, read_part, write_weights
-from g2s_cli.zoo.store import replacing
+from g2s_cli.zoo.store import part_of, replacing
 from recipes.synface.pictures import Pictures
 from recipes.synface.quality import made
 from recipes.synface.states import Pair, State, as_checkpoint, fresh, from_checkpoint, generator_of, grown
@@ -106,11 +106,7 @@ def export(pair: Pair, path: Path) -> None:
         return
     if path.suffix != ".pt":
         raise UsageError(f"{path} is neither *.safetensors nor *.pt.", "Name the file so.")
-    nested: dict[str, object] = {"latent_avg": tensors["latent_avg"]}
-    for part in ("g_ema", "d"):
-        nested[part] = {
-            name[len(part) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")
-        }
+    nested = {"g_ema": part_of(tensors, "g_ema"), "d": part_of(tensors, "d"), "latent_avg": tensors["latent_avg"]}
     with replacing(path) as temporary:
         torch.save(nested, temporary)
 

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from g2s_cli.method.latents import random_latents
 from g2s_cli.nets.discriminator import Discriminator
 from g2s_cli.nets.rosinality import levels
 from g2s_cli.nets.stylegan2 import MAPPING_RATE, Generator
+from g2s_cli.zoo.store import part_of
 
 State = dict[str, Tensor]
 TAPS = (1.0, 3.0, 3.0, 1.0)
@@ -111,18 +113,15 @@ def discriminator_of(state: State, dtype: torch.dtype) -> Discriminator:
 
 def from_checkpoint(tensors: Mapping[str, Tensor]) -> Pair:
     """The networks of a file of g2s or of the rosinality layout with `g_ema`, `d`, `latent_avg`; noise is dropped."""
-    generator = {name[6:]: tensor.float() for name, tensor in tensors.items() if name.startswith("g_ema.")}
-    generator = {name: tensor for name, tensor in generator.items() if "noise" not in name}
-    discriminator = {name[2:]: tensor.float() for name, tensor in tensors.items() if name.startswith("d.")}
+    generator = {name: tensor.float() for name, tensor in part_of(tensors, "g_ema").items() if "noise" not in name}
+    discriminator = {name: tensor.float() for name, tensor in part_of(tensors, "d").items()}
     return Pair(generator | {"latent_avg": tensors["latent_avg"].float().reshape(-1)}, discriminator)
 
 
 def as_checkpoint(pair: Pair, samples: int = 10_000) -> State:
     """What is saved, in half precision: g_ema and d in the rosinality layout, noise silent, and the mean latent."""
-    mapping = generator_of(pair.generator, torch.float32).mapping
-    with torch.no_grad():
-        z = torch.randn(samples, LATENT, generator=torch.Generator().manual_seed(0))
-        mean = mapping(z).mean(dim=0)
+    network = generator_of(pair.generator, torch.float32)
+    mean = random_latents(network, samples, torch.Generator().manual_seed(0)).mean(dim=0)
     generator = {name: tensor for name, tensor in pair.generator.items() if name != "latent_avg"}
     for index in range(2 * levels(generator, "to_rgbs") + 1):
         prefix = "conv1" if index == 0 else f"convs.{index - 1}"

@@ -6,14 +6,14 @@ discriminator learns on them first, and the generator then through the same pict
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, distributed
+from torch import Tensor
 
 from g2s_cli.errors import G2SError
 from g2s_cli.method.parallel import Group
@@ -151,17 +151,14 @@ class Learner:
         random = torch.Generator().manual_seed((self.settings.seed << 32) + self.step)
         z = torch.randn(batch, LATENT, generator=random)[mine]
         mirrored = torch.rand(batch, generator=random)[mine] < 0.5
-        places = torch.cat([self._order(epoch, len(pictures)) for epoch in self._epochs(start, batch, len(pictures))])
+        epochs = range(start // len(pictures), (start + batch - 1) // len(pictures) + 1)
+        places = torch.cat([self._order(epoch, len(pictures)) for epoch in epochs])
         real = pictures.take(places[start % len(pictures) :][:batch][mine], mirrored)
         return z.to(self.device), real.to(self.device)
 
     def _order(self, epoch: int, count: int) -> Tensor:
         random = torch.Generator().manual_seed((self.settings.seed << 32) + (1 << 62) + epoch)
         return torch.randperm(count, generator=random)
-
-    @staticmethod
-    def _epochs(start: int, batch: int, count: int) -> range:
-        return range(start // count, (start + batch - 1) // count + 1)
 
     def _path_spread(self, z: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
         """Mean squared difference of path lengths from their moving mean, in float32, on half the batch."""
@@ -178,14 +175,10 @@ class Learner:
         """One step of Adam on one of the two networks, on the mean gradient of all processes."""
         state = self.generator if name == "generator" else self.discriminator
         parameters, adam = weights(state), self.adams[name]
-        gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
-        if group.size > 1:
-            flat = torch.cat([gradient.flatten() for gradient in gradients])  # one message instead of a hundred
-            distributed.all_reduce(flat)
-            parts = (flat / group.size).split([gradient.numel() for gradient in gradients])
-            gradients = tuple(part.view_as(weight) for part, weight in zip(parts, parameters, strict=True))
+        gradients = torch.autograd.grad(loss / group.size, parameters, materialize_grads=True)
         for weight, gradient in zip(parameters, gradients, strict=True):
             weight.grad = gradient
+        group.add_up(parameters, loss.detach())
         for chosen in adam.param_groups:
             chosen["lr"] = self.settings.rate * min(1.0, (self.step + 1) / self.settings.warm_up)
         adam.step()
@@ -196,8 +189,6 @@ class Learner:
         yield "generator", self.generator, self.settings.path_every if self.settings.path else 0
         yield "discriminator", self.discriminator, self.settings.r1_every
 
-    def _adam(self, state: Mapping[str, Tensor], every: int) -> torch.optim.Adam:
+    def _adam(self, state: State, every: int) -> torch.optim.Adam:
         ratio = every / (every + 1) if every else 1.0
-        return torch.optim.Adam(
-            weights(dict(state)), lr=self.settings.rate * ratio, betas=(0.0, 0.99**ratio), fused=True
-        )
+        return torch.optim.Adam(weights(state), betas=(0.0, 0.99**ratio), fused=True)  # each step says its rate
