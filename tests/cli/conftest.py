@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from installed import Installed
 
 from g2s_cli.result import Reconstruction, write_result
 
@@ -35,16 +37,15 @@ def start(tmp_path: Path) -> Start:
     return start
 
 
+@pytest.fixture(scope="session")
+def installed() -> Installed:
+    return Installed(PLAIN)
+
+
 @pytest.fixture
-def g2s(start: Start) -> Run:
+def g2s(installed: Installed, tmp_path: Path) -> Run:
     """Run g2s in the test's folder; exit code, stdout and stderr."""
-
-    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        process = start(*arguments, **environment)
-        stdout, stderr = process.communicate(timeout=120)
-        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
-
-    return run
+    return partial(installed.run, tmp_path, timeout=120)
 
 
 @pytest.fixture
