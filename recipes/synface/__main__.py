@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from g2s_cli.console import output
 from g2s_cli.errors import understood
 from g2s_cli.loading import Machine
 from g2s_cli.method.parallel import Group
-from g2s_cli.resuming import claim
+from g2s_cli.resuming import alone_in, claim
 from g2s_cli.zoo.importers import check_gan, read_part
 from g2s_cli.zoo.store import models_root, sha256_of
 from recipes.synface import quality
@@ -43,6 +44,8 @@ Count = Annotated[int, typer.Option("--count", min=1, help="How many pictures.")
 Size = Annotated[int, typer.Option("--size", help="Width and height in pixels.")]
 FirstSeed = Annotated[int, typer.Option("--first-seed", min=0, help="The first picture's seed; the others follow.")]
 Processes = Annotated[int, typer.Option("--processes", min=1, help="Rendering side by side.")]
+R1Weight = Annotated[float, typer.Option("--r1", min=0, help="Weight of the discriminator's penalty.")]
+Rate = Annotated[float, typer.Option("--rate", min=0, help="Adam's, of both networks.")]
 PathWeight = Annotated[float, typer.Option("--path", min=0, help="Weight of path-length regularisation; 0: none.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same networks.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
@@ -94,13 +97,16 @@ def train_command(
     begin: Begin = None,
     steps: Steps = 20_000,
     batch: Batch = Settings.batch,
+    rate: Rate = Settings.rate,
+    r1: R1Weight = Settings.r1,
     path: PathWeight = Settings.path,
     seed: Seed = Settings.seed,
     save_every: SaveEvery = 300.0,
     device: Device = "auto",
 ) -> None:
     """Train a GAN on rendered pictures. Killed, the same command goes on; torchrun shares a step by processes."""
-    _train(pictures, out, begin, steps, Settings(batch=batch, path=path, seed=seed), save_every, device)
+    settings = Settings(batch=batch, rate=rate, r1=r1, path=path, seed=seed)
+    _train(pictures, out, begin, steps, settings, save_every, device)
     if Group.of_environment().leads:
         output.put(out)
 
@@ -169,10 +175,13 @@ def _train(
     output.set(quiet=not group.leads, verbose=False)
     machine = Machine.named(group.device(device))
     read = Pictures.of(pictures)
-    if group.leads:
-        facts = {"pictures": len(read), "size": read.size, "from": sha256_of(begin) if begin else ""}
-        claim(out, facts, VERB)
-    with group.joined(machine.device), output.watch(brief=True) as watch:
+    with ExitStack() as held:
+        if group.leads:
+            facts = {"pictures": len(read), "size": read.size, "from": sha256_of(begin) if begin else ""}
+            claim(out, facts, VERB)
+            held.enter_context(alone_in(out, VERB))
+        held.enter_context(group.joined(machine.device))
+        watch = held.enter_context(output.watch(brief=True))
         group.wait()
         train(out, read, begin, settings, steps, group, machine, watch, save_every=save_every)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from g2s_cli.errors import G2SError
 from g2s_cli.method.parallel import Group
+from g2s_cli.method.training import draws
 from g2s_cli.zoo.store import replacing
 from recipes.synface.objectives import discriminator_loss, generator_loss, path_lengths, r1_penalty
 from recipes.synface.pictures import Pictures
@@ -148,7 +149,7 @@ class Learner:
         batch, start = self.settings.batch, self.step * self.settings.batch
         share = batch // group.size
         mine = slice(group.rank * share, (group.rank + 1) * share)
-        random = torch.Generator().manual_seed((self.settings.seed << 32) + self.step)
+        random = draws(self.settings.seed, "step", self.step)
         z = torch.randn(batch, LATENT, generator=random)[mine]
         mirrored = torch.rand(batch, generator=random)[mine] < 0.5
         epochs = range(start // len(pictures), (start + batch - 1) // len(pictures) + 1)
@@ -157,14 +158,13 @@ class Learner:
         return z.to(self.device), real.to(self.device)
 
     def _order(self, epoch: int, count: int) -> Tensor:
-        random = torch.Generator().manual_seed((self.settings.seed << 32) + (1 << 62) + epoch)
-        return torch.randperm(count, generator=random)
+        return torch.randperm(count, generator=draws(self.settings.seed, "epoch", epoch))
 
     def _path_spread(self, z: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
         """Mean squared difference of path lengths from their moving mean, in float32, on half the batch."""
         generator = generator_of(self.generator, torch.float32)
         w = generator.mapping(z[: max(1, len(z) // 2)])
-        random = torch.Generator().manual_seed((self.settings.seed << 32) + (1 << 61) + self.step)
+        random = draws(self.settings.seed, "path", self.step)
         noise = torch.randn(len(w), 3, generator.size, generator.size, generator=random)
         lengths = path_lengths(generator, w, noise.to(self.device))
         mean = lengths.mean().item()

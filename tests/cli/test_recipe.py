@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -49,12 +50,22 @@ def test_make_leaves_pictures_a_log_and_both_formats(made: Path) -> None:
 
 
 def test_two_processes_train_one_network(made: Path) -> None:
-    words = ("--batch", 8, "--steps", 2, "--path", 2)
+    words = ("--batch", 8, "--rate", 1e-3, "--r1", 0.5, "--steps", 2, "--path", 2)
     done = recipe("train", made / "pictures.npy", "-o", made / "two", *words, processes=2)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [str(made / "two")]  # one of them speaks
     last = json.loads((made / "two" / "log.jsonl").read_text().splitlines()[-1])
     assert (last["step"], last["seen"]) == (2, 16)
+    settings = torch.load(made / "two" / "learner.pt", weights_only=True)["settings"]
+    assert (settings["batch"], settings["rate"], settings["r1"], settings["path"]) == (8, 1e-3, 0.5, 2.0)
+
+
+def test_a_folder_at_work_is_left_alone(made: Path) -> None:
+    with FileLock(made / "run" / ".lock"):
+        done = recipe("train", made / "pictures.npy", "-o", made / "run", "--batch", 4, "--steps", 3)
+    assert done.returncode == 2
+    assert f"at work in {made / 'run'}" in done.stderr
+    assert len((made / "run" / "log.jsonl").read_text().splitlines()) == 1
 
 
 def test_g2s_takes_what_was_made(made: Path, g2s: Run, tmp_path: Path) -> None:
