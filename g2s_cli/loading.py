@@ -71,6 +71,11 @@ class Gan:
         """What finds the object in generated images. Made when first asked for: it takes 64 images."""
         return parser_of(self.generator)
 
+    @cached_property
+    def inversion_distance(self) -> DiscriminatorDistance:
+        """What latents are found by: all blocks of the discriminator, down to 4 px (docs/LOG.md, "A GAN of 128 px")."""
+        return DiscriminatorDistance(self.discriminator, blocks=len(self.discriminator.blocks))
+
 
 @dataclass(frozen=True)
 class Weights:

@@ -136,7 +136,7 @@ def _inverted(photos: Sequence[Photo], loaded: Loaded, rng: torch.Generator, wat
     known = read_latent(plan.latent, generator.latent_size)[None] if plan.latent else None
     settings = InversionSettings(0 if plan.latent else plan.effort.invert, candidates=plan.effort.candidates)
     images = torch.stack([photo.image for photo in photos]).to(loaded.machine.device)
-    return invert(images, generator, loaded.guides.distance, settings, rng, watch, known)
+    return invert(images, generator, loaded.gan.inversion_distance, settings, rng, watch, known)
 
 
 def _explained(

@@ -226,7 +226,7 @@ def _inverted(order: Order, loaded: Loaded, group: Group, watch: Watch) -> tuple
             images = torch.stack(chunks[number]).to(device)
             settings = InversionSettings(effort.invert, candidates=effort.candidates)
             rng = torch.Generator().manual_seed(order.plan.seed)
-            found = invert(images, loaded.gan.generator, loaded.guides.distance, settings, rng, Silent())
+            found = invert(images, loaded.gan.generator, loaded.gan.inversion_distance, settings, rng, Silent())
             seen = [loaded.object_in(image, one.latent) for image, one in zip(frame(images), found, strict=True)]
             tensors = {
                 "latent": torch.stack([one.latent for one in found]),

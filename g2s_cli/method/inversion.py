@@ -47,7 +47,7 @@ class InversionSettings:
 class Inversion:
     """A latent, its image, and how near that is to the photo.
 
-    psnr_db over the whole crop; feature_distance: mean L1 of the discriminator's first blocks; strangeness:
+    psnr_db over the whole crop; feature_distance: mean L1 of the discriminator's blocks; strangeness:
     how far w lies from the mean latent, in units of what random latents do (1 is ordinary).
     """
 
