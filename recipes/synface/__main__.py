@@ -45,7 +45,8 @@ Size = Annotated[int, typer.Option("--size", help="Width and height in pixels.")
 FirstSeed = Annotated[int, typer.Option("--first-seed", min=0, help="The first picture's seed; the others follow.")]
 Processes = Annotated[int, typer.Option("--processes", min=1, help="Rendering side by side.")]
 R1Weight = Annotated[float, typer.Option("--r1", min=0, help="Weight of the discriminator's penalty.")]
-Rate = Annotated[float, typer.Option("--rate", min=0, help="Adam's, of both networks.")]
+Rate = Annotated[float, typer.Option("--rate", min=0, help="Adam's, of the discriminator.")]
+GeneratorRate = Annotated[float, typer.Option("--generator-rate", min=0, help="Adam's, of the generator.")]
 PathWeight = Annotated[float, typer.Option("--path", min=0, help="Weight of path-length regularisation; 0: none.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same networks.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
@@ -98,6 +99,7 @@ def train_command(
     steps: Steps = 20_000,
     batch: Batch = Settings.batch,
     rate: Rate = Settings.rate,
+    generator_rate: GeneratorRate = Settings.generator_rate,
     r1: R1Weight = Settings.r1,
     path: PathWeight = Settings.path,
     seed: Seed = Settings.seed,
@@ -105,7 +107,7 @@ def train_command(
     device: Device = "auto",
 ) -> None:
     """Train a GAN on rendered pictures. Killed, the same command goes on; torchrun shares a step by processes."""
-    settings = Settings(batch=batch, rate=rate, r1=r1, path=path, seed=seed)
+    settings = Settings(batch=batch, rate=rate, generator_rate=generator_rate, r1=r1, path=path, seed=seed)
     _train(pictures, out, begin, steps, settings, save_every, device)
     if Group.of_environment().leads:
         output.put(out)

@@ -28,14 +28,15 @@ from recipes.synface.states import LATENT, Pair, State, discriminator_of, frozen
 class Settings:
     """How a GAN is trained.
 
-    batch: pictures a step, over all processes; each has a multiple of four. rate: Adam's. warm_up: steps in which the
-    rate rises to it. r1: weight of the penalty, r1_every: steps between two. path: weight of the path lengths' spread,
-    0 to go without; path_every: steps between two, which take half a batch. half_life: pictures after which the average
-    network has forgotten half.
+    batch: pictures a step, over all processes; each has a multiple of four. rate: Adam's, of the discriminator;
+    generator_rate: of the generator. warm_up: steps in which the rates rise to these. r1: weight of the penalty,
+    r1_every: steps between two. path: weight of the path lengths' spread, 0 to go without; path_every: steps between
+    two, which take half a batch. half_life: pictures after which the average network has forgotten half.
     """
 
     batch: int = 32
     rate: float = 2e-3
+    generator_rate: float = 2e-3
     warm_up: int = 100
     r1: float = 0.1
     r1_every: int = 16
@@ -179,8 +180,9 @@ class Learner:
         for weight, gradient in zip(parameters, gradients, strict=True):
             weight.grad = gradient
         group.add_up(parameters, loss.detach())
+        rate = self.settings.generator_rate if name == "generator" else self.settings.rate
         for chosen in adam.param_groups:
-            chosen["lr"] = self.settings.rate * min(1.0, (self.step + 1) / self.settings.warm_up)
+            chosen["lr"] = rate * min(1.0, (self.step + 1) / self.settings.warm_up)
         adam.step()
         adam.zero_grad()
 
