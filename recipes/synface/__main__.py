@@ -48,6 +48,7 @@ R1Weight = Annotated[float, typer.Option("--r1", min=0, help="Weight of the disc
 Rate = Annotated[float, typer.Option("--rate", min=0, help="Adam's, of the discriminator.")]
 GeneratorRate = Annotated[float, typer.Option("--generator-rate", min=0, help="Adam's, of the generator.")]
 PathWeight = Annotated[float, typer.Option("--path", min=0, help="Weight of path-length regularisation; 0: none.")]
+Copies = Annotated[float, typer.Option("--copies", min=0, help="Weight of copying real pictures; 0: fooling alone.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same networks.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 SaveEvery = Annotated[float, typer.Option("--save-every", min=0, metavar="SECONDS", help="Between two savings.")]
@@ -102,12 +103,15 @@ def train_command(
     generator_rate: GeneratorRate = Settings.generator_rate,
     r1: R1Weight = Settings.r1,
     path: PathWeight = Settings.path,
+    copies: Copies = Settings.copies,
     seed: Seed = Settings.seed,
     save_every: SaveEvery = 300.0,
     device: Device = "auto",
 ) -> None:
     """Train a GAN on rendered pictures. Killed, the same command goes on; torchrun shares a step by processes."""
-    settings = Settings(batch=batch, rate=rate, generator_rate=generator_rate, r1=r1, path=path, seed=seed)
+    settings = Settings(
+        batch=batch, rate=rate, generator_rate=generator_rate, r1=r1, path=path, copies=copies, seed=seed
+    )
     _train(pictures, out, begin, steps, settings, save_every, device)
     if Group.of_environment().leads:
         output.put(out)

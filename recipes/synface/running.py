@@ -78,7 +78,7 @@ def train(
     since = learner.step
     while learner.step < steps:
         losses = learner.advance(pictures, group, machine.dtype)
-        watch.advance(learner.step, losses.generator)
+        watch.advance(learner.step, losses.of_the_generator)
         now = time.monotonic()
         last = learner.step == steps
         if group.leads and (learner.step % 50 == 0 or last):

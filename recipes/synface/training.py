@@ -1,12 +1,14 @@
 """Training StyleGAN2: one step at a time, the same for any number of processes, and after a kill.
 
 What a step draws depends on the seed, the step and the place in the batch alone. A step makes pictures once: the
-discriminator learns on them first, and the generator then through the same pictures, by the discriminator just taught.
+discriminator learns on them first, and the generator then through the same pictures, by the discriminator just taught,
+and through copies of real pictures, whose latents a third network reads off them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,9 +20,11 @@ from torch import Tensor
 from g2s_cli.errors import G2SError
 from g2s_cli.method.parallel import Group
 from g2s_cli.method.training import draws
+from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.zoo.store import replacing
 from recipes.synface.objectives import discriminator_loss, generator_loss, path_lengths, r1_penalty
 from recipes.synface.pictures import Pictures
+from recipes.synface.reading import Reader, misread, unlike
 from recipes.synface.states import LATENT, Pair, State, discriminator_of, frozen, generator_of, trainable, weights
 
 
@@ -31,7 +35,9 @@ class Settings:
     batch: pictures a step, over all processes; each has a multiple of four. rate: Adam's, of the discriminator;
     generator_rate: of the generator. warm_up: steps in which the rates rise to these. r1: weight of the penalty,
     r1_every: steps between two. path: weight of the path lengths' spread, 0 to go without; path_every: steps between
-    two, which take half a batch. half_life: pictures after which the average network has forgotten half.
+    two, which take half a batch. copies: weight of what copies of real pictures lack, 0 to go without; reader_alone:
+    first steps, in which only the network that reads latents learns; reader_rate: Adam's, of it. half_life: pictures
+    after which the average network has forgotten half.
     """
 
     batch: int = 32
@@ -42,6 +48,9 @@ class Settings:
     r1_every: int = 16
     path: float = 0.0
     path_every: int = 8
+    copies: float = 0.0
+    reader_alone: int = 300
+    reader_rate: float = 1e-3
     half_life: int = 10_000
     seed: int = 0
 
@@ -50,10 +59,24 @@ class Settings:
 class Losses:
     """What a step came to; nothing where it did not compute one."""
 
-    generator: float
-    discriminator: float
-    r1: float | None
-    path: float | None
+    generator: float | None = None
+    discriminator: float | None = None
+    r1: float | None = None
+    path: float | None = None
+    copies: float | None = None
+
+    @property
+    def of_the_generator(self) -> float:
+        """What a watcher is shown: how little it fools, or while it stays as it is, what copies lack."""
+        return next((value for value in (self.generator, self.copies) if value is not None), math.nan)
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """What the reader and, in copies of real pictures, the generator lack: the loss of both, and the copies' share."""
+
+    loss: Float[Tensor, ""]
+    copies: Float[Tensor, ""]
 
 
 @dataclass
@@ -61,6 +84,7 @@ class Learner:
     """A pair of networks in training: the only thing here that changes.
 
     average: the generator's moving average, which is what is kept in the end. length: moving mean of path lengths.
+    reader: what reads latents off pictures, where copies count.
     """
 
     generator: State
@@ -70,10 +94,12 @@ class Learner:
     device: torch.device
     step: int = 0
     length: float = 0.0
+    reader: Reader | None = field(init=False)
     adams: dict[str, torch.optim.Adam] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.adams = {name: self._adam(state, every) for name, state, every in self._taught()}
+        self.reader = self._fresh_reader() if self.settings.copies else None
+        self.adams = {name: self._adam(state, memory, every) for name, state, memory, every in self._taught()}
 
     @classmethod
     def of(cls, pair: Pair, settings: Settings, device: torch.device) -> Learner:
@@ -90,6 +116,8 @@ class Learner:
             generator, discriminator = trainable(kept["generator"]), trainable(kept["discriminator"])
             learner = cls(generator, discriminator, kept["average"], settings, device)
             learner.step, learner.length = kept["step"], kept["length"]
+            if learner.reader:
+                learner.reader.load_state_dict(kept["reader"])
             for name, adam in learner.adams.items():
                 adam.load_state_dict(kept["adams"][name])
         except (OSError, RuntimeError, LookupError, TypeError, ValueError, EOFError, UnpicklingError) as error:
@@ -105,6 +133,7 @@ class Learner:
             "generator": frozen(self.generator),
             "discriminator": frozen(self.discriminator),
             "average": self.average,
+            "reader": self.reader.state_dict() if self.reader else {},
             "adams": {name: adam.state_dict() for name, adam in self.adams.items()},
         }
         with replacing(path) as temporary:
@@ -121,29 +150,61 @@ class Learner:
         return Pair(self.average, frozen(self.discriminator))
 
     def advance(self, pictures: Pictures, group: Group, dtype: torch.dtype) -> Losses:
-        """One step: the discriminator's, the generator's, the average's."""
+        """One step: the discriminator's, the generator's, the average's; or the reader's, while that is alone."""
         z, real = self._draw(pictures, group)
+        if self.reader and self.step < self.settings.reader_alone:
+            generator = generator_of(frozen(self.generator), dtype)
+            w = generator.mapping(z)
+            lacking = self._lacking(self.reader, generator, w, generator(w), real)
+            self._learn(["reader"], lacking.loss, group)
+            losses = Losses(copies=lacking.copies.item())
+        else:
+            losses = self._compete(z, real, group, dtype)
+            kept = 0.5 ** (self.settings.batch / self.settings.half_life)
+            latest = frozen(self.generator)
+            self.average = {name: torch.lerp(latest[name], mean, kept) for name, mean in self.average.items()}
+        self.step += 1
+        return losses
+
+    def _compete(
+        self, z: Float[Tensor, "b d"], real: Float[Tensor, "b 3 s s"], group: Group, dtype: torch.dtype
+    ) -> Losses:
         generator = generator_of(self.generator, dtype)
-        made = generator(generator.mapping(z))
+        w = generator.mapping(z)
+        made = generator(w)
 
         critic = discriminator_of(self.discriminator, dtype)
         told = discriminator_loss(critic(made.detach()), critic(real))
         every = self.settings.r1_every
         slope = r1_penalty(critic, real) if self.step % every == 0 else None
-        self._learn("discriminator", told if slope is None else told + slope * (self.settings.r1 / 2 * every), group)
+        self._learn(["discriminator"], told if slope is None else told + slope * (self.settings.r1 / 2 * every), group)
 
         # The discriminator as it is now, and as a mere function: it does not learn from this.
         fooled = generator_loss(discriminator_of(frozen(self.discriminator), dtype)(made))
         spread = self._path_spread(z) if self.settings.path and self.step % self.settings.path_every == 0 else None
-        weight = self.settings.path * self.settings.path_every
-        self._learn("generator", fooled if spread is None else fooled + spread * weight, group)
+        loss, learning = fooled, ["generator"]
+        if spread is not None:
+            loss = loss + spread * (self.settings.path * self.settings.path_every)
+        lacking = self._lacking(self.reader, generator, w, made, real) if self.reader else None
+        if lacking:
+            loss, learning = loss + lacking.loss, ["generator", "reader"]
+        self._learn(learning, loss, group)
+        said = (slope, spread, lacking.copies if lacking else None)
+        return Losses(fooled.item(), told.item(), *(None if value is None else value.item() for value in said))
 
-        kept = 0.5 ** (self.settings.batch / self.settings.half_life)
-        latest = frozen(self.generator)
-        self.average = {name: torch.lerp(latest[name], mean, kept) for name, mean in self.average.items()}
-        self.step += 1
-        said = (None if value is None else value.item() for value in (slope, spread))
-        return Losses(fooled.item(), told.item(), *said)
+    def _lacking(
+        self,
+        reader: Reader,
+        generator: Generator,
+        w: Float[Tensor, "b d"],
+        made: Float[Tensor, "b 3 s s"],
+        real: Float[Tensor, "b 3 s s"],
+    ) -> Lacking:
+        """How badly latents are read off made pictures, and half of the real ones shown again."""
+        some = real[: max(1, len(real) // 2)]
+        copies = unlike(generator(reader(some, generator.compute_dtype)), some)
+        read = reader(made.detach(), generator.compute_dtype)
+        return Lacking(misread(read, w.detach()) + self.settings.copies * copies, copies)
 
     def _draw(self, pictures: Pictures, group: Group) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b 3 s s"]]:
         """This process's share of a step's latents and pictures."""
@@ -172,25 +233,35 @@ class Learner:
         self.length = self.length + 0.01 * (mean - self.length) if self.length else mean
         return (lengths - self.length).square().mean()
 
-    def _learn(self, name: str, loss: Float[Tensor, ""], group: Group) -> None:
-        """One step of Adam on one of the two networks, on the mean gradient of all processes."""
-        state = self.generator if name == "generator" else self.discriminator
-        parameters, adam = weights(state), self.adams[name]
+    def _learn(self, names: Sequence[str], loss: Float[Tensor, ""], group: Group) -> None:
+        """One step of Adam on some of the networks, on the mean gradient of all processes."""
+        rates = {"generator": self.settings.generator_rate, "reader": self.settings.reader_rate}
+        states = {name: state for name, state, *_ in self._taught()}
+        parameters = [weight for name in names for weight in weights(states[name])]
         gradients = torch.autograd.grad(loss / group.size, parameters, materialize_grads=True)
         for weight, gradient in zip(parameters, gradients, strict=True):
             weight.grad = gradient
         group.add_up(parameters, loss.detach())
-        rate = self.settings.generator_rate if name == "generator" else self.settings.rate
-        for chosen in adam.param_groups:
-            chosen["lr"] = rate * min(1.0, (self.step + 1) / self.settings.warm_up)
-        adam.step()
-        adam.zero_grad()
+        for name in names:
+            adam = self.adams[name]
+            for chosen in adam.param_groups:
+                rate = rates.get(name, self.settings.rate)
+                chosen["lr"] = rate * min(1.0, (self.step + 1) / self.settings.warm_up)
+            adam.step()
+            adam.zero_grad()
 
-    def _taught(self) -> Iterator[tuple[str, State, int]]:
-        """The two networks, and how often each is regularised: Adam remembers as if such a step were one more."""
-        yield "generator", self.generator, self.settings.path_every if self.settings.path else 0
-        yield "discriminator", self.discriminator, self.settings.r1_every
+    def _taught(self) -> Iterator[tuple[str, State, float, int]]:
+        """The networks, Adam's memory of directions, and how often each is regularised."""
+        yield "generator", self.generator, 0.0, self.settings.path_every if self.settings.path else 0
+        yield "discriminator", self.discriminator, 0.0, self.settings.r1_every
+        if self.reader:
+            yield "reader", dict(self.reader.named_parameters()), 0.9, 0
 
-    def _adam(self, state: State, every: int) -> torch.optim.Adam:
-        ratio = every / (every + 1) if every else 1.0
-        return torch.optim.Adam(weights(state), betas=(0.0, 0.99**ratio), fused=True)  # each step says its rate
+    def _adam(self, state: State, memory: float, every: int) -> torch.optim.Adam:
+        ratio = every / (every + 1) if every else 1.0  # Adam remembers as if a regularised step were one more
+        return torch.optim.Adam(weights(state), betas=(memory, 0.99**ratio), fused=True)  # each step says its rate
+
+    def _fresh_reader(self) -> Reader:
+        with torch.random.fork_rng():
+            torch.manual_seed(self.settings.seed)
+            return Reader(generator_of(self.average, torch.float32).size).to(self.device)

@@ -1,5 +1,6 @@
 """The training of the recipe's GAN: what a step draws, what it changes, and that a kill changes nothing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from recipes.synface.training import Learner, Settings
 
 CPU = torch.device("cpu")
 SETTINGS = Settings(batch=8, r1_every=2, path=1.0, path_every=3)
+COPYING = replace(SETTINGS, copies=10.0, reader_alone=2)
 
 
 @pytest.fixture
@@ -35,10 +37,13 @@ def steps(learner: Learner, pictures: Pictures, count: int) -> Learner:
     return learner
 
 
-def test_written_and_read_again_it_ends_as_if_never_stopped(pictures: Pictures, tmp_path: Path) -> None:
-    whole = steps(a_learner(), pictures, 5)
-    steps(a_learner(), pictures, 2).write(tmp_path / LEARNER)
-    resumed = steps(Learner.read(tmp_path / LEARNER, CPU), pictures, 3)
+@pytest.mark.parametrize("settings", [SETTINGS, COPYING])
+def test_written_and_read_again_it_ends_as_if_never_stopped(
+    settings: Settings, pictures: Pictures, tmp_path: Path
+) -> None:
+    whole = steps(a_learner(settings), pictures, 5)
+    steps(a_learner(settings), pictures, 3).write(tmp_path / LEARNER)
+    resumed = steps(Learner.read(tmp_path / LEARNER, CPU), pictures, 2)
     assert resumed.step == whole.step == 5
     assert resumed.length == whole.length
     for name in ("generator", "discriminator", "average"):
@@ -79,6 +84,26 @@ def test_every_picture_is_seen_once_an_epoch() -> None:
         seen += ((real[:, 0, 0, 0] + 1) * 127.5).round().int().tolist()
     assert sorted(seen[:12]) == sorted(seen[12:]) == list(range(12))
     assert seen[:12] != seen[12:]
+
+
+def test_the_reader_is_alone_at_first(pictures: Pictures) -> None:
+    learner = a_learner(COPYING)
+    begun = [tensor.clone() for tensor in learner.generator.values()]
+    alone = [learner.advance(pictures, Group(), torch.float32) for _ in range(2)]
+    assert all(losses.generator is None and losses.copies is not None for losses in alone)
+    assert all(map(torch.equal, begun, learner.generator.values()))
+    together = learner.advance(pictures, Group(), torch.float32)
+    assert together.generator is not None and together.copies is not None
+    assert not all(map(torch.equal, begun, learner.generator.values()))
+
+
+def test_it_learns_to_copy(pictures: Pictures) -> None:
+    """Two faces of a coin, and nothing that fools: after 150 steps copies must be much nearer."""
+    two = Pictures(np.stack([np.full((16, 16, 3), shade, dtype=np.uint8) for shade in (40, 220)] * 4))
+    settings = Settings(batch=8, r1_every=100, copies=10.0, reader_alone=50, warm_up=10)
+    learner = a_learner(settings)
+    lacking = [learner.advance(two, Group(), torch.float32).copies for _ in range(150)]
+    assert lacking[-1] < lacking[0] / 4
 
 
 def test_it_learns_a_colour() -> None:
