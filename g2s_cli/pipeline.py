@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli import __version__
-from g2s_cli.errors import UsageError, attempt
+from g2s_cli.errors import UsageError, WeightsError, attempt
 from g2s_cli.loading import Background, Loaded, Machine, Plan, Weights, first_nets, fitted, load, load_gan, projector_of
 from g2s_cli.meshes import Detail
 from g2s_cli.method.cycles import fit
@@ -257,6 +257,7 @@ def _projected(
     own_gan = Path(made.report["gan_file"]) if made.report.get("gan_file") else None
     weights = Weights(obtain(kind, needed, Sources.of_environment()), own_gan)
     gan = load_gan(weights, machine)
+    _check_gan(made, weights)
     kind = fitted(kind, gan.generator)
     frame = Frame(kind.frame_share, kind.working_size)
     projector = projector_of(made, kind, gan, weights, machine)
@@ -269,6 +270,17 @@ def _projected(
         own = _asked([made.factors], shown, own_mask[None], machine)
         asked = _asked(variants, pseudo, masks, machine)
         return list(frame(gan.generator(latent + projector.offset(asked, own)).clamp(-1, 1)).cpu())
+
+
+def _check_gan(made: Reconstruction, weights: Weights) -> None:
+    """Raise WeightsError for another GAN than the result's: its latent is no picture of the photo there."""
+    stated = made.report.get("weights", {}).get("gan")
+    if stated and weights.hashes()["gan"] != stated:
+        path = weights.gan_file or weights.files["gan"]
+        raise WeightsError(
+            f"The result was made with another GAN than {path}: the one whose SHA-256 begins with {stated[:12]}.",
+            "Reconstruct the photo again, or use --by mesh.",
+        )
 
 
 def _asked(

@@ -488,6 +488,9 @@ def test_a_gan_of_ones_own_needs_no_category(g2s: Callable, home: Path, tmp_path
     assert report["gan_file"] == str(tmp_path / "my.pt")
     assert list(report["weights"]) == ["gan"]
     assert g2s("relight", "out", "--light", "0.5,0", "--by", "gan", HF_HOME=str(home)).returncode == 0
+    (tmp_path / "my.pt").write_bytes(made_up.saved(made_up.gan(32, seed=7)))
+    said = g2s("relight", "out", "--light", "0.5,0", "--by", "gan", HF_HOME=str(home))
+    assert f"was made with another GAN than {tmp_path / 'my.pt'}" in one_sentence(said, 4)
     (tmp_path / "my.pt").unlink()
     said = g2s("relight", "out", "--light", "0.5,0", "--by", "gan", HF_HOME=str(home))
     assert "There is no file" in one_sentence(said, 4)
