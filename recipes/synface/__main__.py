@@ -49,6 +49,7 @@ Rate = Annotated[float, typer.Option("--rate", min=0, help="Adam's, of the discr
 GeneratorRate = Annotated[float, typer.Option("--generator-rate", min=0, help="Adam's, of the generator.")]
 PathWeight = Annotated[float, typer.Option("--path", min=0, help="Weight of path-length regularisation; 0: none.")]
 Copies = Annotated[float, typer.Option("--copies", min=0, help="Weight of copying real pictures; 0: fooling alone.")]
+HalfLife = Annotated[int, typer.Option("--half-life", min=1, help="Pictures after which the average forgot half.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same networks.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 SaveEvery = Annotated[float, typer.Option("--save-every", min=0, metavar="SECONDS", help="Between two savings.")]
@@ -104,13 +105,21 @@ def train_command(
     r1: R1Weight = Settings.r1,
     path: PathWeight = Settings.path,
     copies: Copies = Settings.copies,
+    half_life: HalfLife = Settings.half_life,
     seed: Seed = Settings.seed,
     save_every: SaveEvery = 300.0,
     device: Device = "auto",
 ) -> None:
     """Train a GAN on rendered pictures. Killed, the same command goes on; torchrun shares a step by processes."""
     settings = Settings(
-        batch=batch, rate=rate, generator_rate=generator_rate, r1=r1, path=path, copies=copies, seed=seed
+        batch=batch,
+        rate=rate,
+        generator_rate=generator_rate,
+        r1=r1,
+        path=path,
+        copies=copies,
+        half_life=half_life,
+        seed=seed,
     )
     _train(pictures, out, begin, steps, settings, save_every, device)
     if Group.of_environment().leads:

@@ -51,14 +51,22 @@ def test_make_leaves_pictures_a_log_and_both_formats(made: Path) -> None:
 
 def test_two_processes_train_one_network(made: Path) -> None:
     words = ("--batch", 8, "--rate", 1e-3, "--generator-rate", 5e-4, "--r1", 0.5, "--steps", 2, "--path", 2,
-             "--copies", 10)  # fmt: skip
+             "--copies", 10, "--half-life", 400)  # fmt: skip
     done = recipe("train", made / "pictures.npy", "-o", made / "two", *words, processes=2)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [str(made / "two")]  # one of them speaks
     last = json.loads((made / "two" / "log.jsonl").read_text().splitlines()[-1])
     assert (last["step"], last["seen"]) == (2, 16)
     settings = torch.load(made / "two" / "learner.pt", weights_only=True)["settings"]
-    stated = {"batch": 8, "rate": 1e-3, "generator_rate": 5e-4, "r1": 0.5, "path": 2.0, "copies": 10.0}
+    stated = {
+        "batch": 8,
+        "rate": 1e-3,
+        "generator_rate": 5e-4,
+        "r1": 0.5,
+        "path": 2.0,
+        "copies": 10.0,
+        "half_life": 400,
+    }
     assert settings.items() >= stated.items()
 
 
