@@ -39,7 +39,7 @@ from g2s_cli.method.training import Rhythm, Trained
 from g2s_cli.nets.offset import OffsetEncoder
 from g2s_cli.opening.placing import Wanted
 from g2s_cli.photo import open_photo
-from g2s_cli.resuming import alone_in, claim
+from g2s_cli.resuming import at_work_in
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.render import render
 from g2s_cli.truth import Pair, pairs_in, read_truth
@@ -170,8 +170,7 @@ def run(order: Order, machine: Machine, group: Group, watch: Watch, save_every_s
     """
     with ExitStack() as held:
         if group.leads:
-            claim(order.folder, order.settings(), VERB)
-            held.enter_context(alone_in(order.folder, VERB))
+            held.enter_context(at_work_in(order.folder, order.settings(), VERB))
         group.wait()
         return _run(order, machine, group, watch, save_every_s)
 

@@ -53,3 +53,11 @@ def alone_in(folder: Path, verb: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def at_work_in(folder: Path, settings: Mapping[str, object], verb: str) -> Iterator[None]:
+    """`claim` a folder, and be `alone_in` it."""
+    claim(folder, settings, verb)
+    with alone_in(folder, verb):
+        yield

@@ -15,7 +15,7 @@ from g2s_cli.console import output
 from g2s_cli.errors import understood
 from g2s_cli.loading import Machine
 from g2s_cli.method.parallel import Group
-from g2s_cli.resuming import alone_in, claim
+from g2s_cli.resuming import at_work_in
 from g2s_cli.zoo.importers import check_gan, read_part
 from g2s_cli.zoo.store import models_root, sha256_of
 from recipes.synface import quality
@@ -193,8 +193,7 @@ def _train(
     with ExitStack() as held:
         if group.leads:
             facts = {"pictures": len(read), "size": read.size, "from": sha256_of(begin) if begin else ""}
-            claim(out, facts, VERB)
-            held.enter_context(alone_in(out, VERB))
+            held.enter_context(at_work_in(out, facts, VERB))
         held.enter_context(group.joined(machine.device))
         watch = held.enter_context(output.watch(brief=True))
         group.wait()

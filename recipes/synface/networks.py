@@ -18,7 +18,7 @@ from g2s_cli.method.frame import Frame
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.training import draws
-from g2s_cli.resuming import alone_in, claim
+from g2s_cli.resuming import at_work_in
 from g2s_cli.zoo.catalog import Category, load_category
 from g2s_cli.zoo.importers import read_part, sha256_as_kept, write_weights
 from g2s_cli.zoo.store import sha256_of
@@ -113,8 +113,7 @@ def networks_command(
     _, tensors = read_part(gan)
     trained_with = sha256_as_kept(gan, tensors)
     facts = {"gan": trained_with, "from": sha256_of(begin) if begin else "", "updates": updates, "seed": seed}
-    claim(folder, facts, VERB)
-    with alone_in(folder, VERB), output.watch() as watch:
+    with at_work_in(folder, facts, VERB), output.watch() as watch:
         machine = Machine.named(device)
         made = make_networks(gan, begin, updates, folder, machine, watch, seed=seed, save_every=save_every)
     write_weights(made.tensors, out, trained_with)
