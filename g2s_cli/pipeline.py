@@ -275,8 +275,8 @@ def _projected(
 def _check_gan(made: Reconstruction, weights: Weights) -> None:
     """Raise WeightsError for another GAN than the result's: its latent is no picture of the photo there."""
     stated = made.report.get("weights", {}).get("gan")
-    if stated and weights.hashes()["gan"] != stated:
-        path = weights.gan_file or weights.files["gan"]
+    path = weights.gan_file or weights.files["gan"]
+    if stated and sha256_of(path) != stated:
         raise WeightsError(
             f"The result was made with another GAN than {path}: the one whose SHA-256 begins with {stated[:12]}.",
             "Reconstruct the photo again, or use --by mesh.",

@@ -201,7 +201,7 @@ class Learner:
         real: Float[Tensor, "b 3 s s"],
     ) -> Lacking:
         """How badly latents are read off made pictures, and half of the real ones shown again."""
-        some = real[: max(1, len(real) // 2)]
+        some = real[: len(real) // 2]
         copies = unlike(generator(reader(some, generator.compute_dtype)), some)
         read = reader(made.detach(), generator.compute_dtype)
         return Lacking(misread(read, w.detach()) + self.settings.copies * copies, copies)
