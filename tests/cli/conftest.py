@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
-from installed import Installed
+from installed import SCRIPT, Installed
 
 from g2s_cli.result import Reconstruction, write_result
 
@@ -29,7 +28,7 @@ def start(tmp_path: Path) -> Start:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-        command = [Path(sys.executable).with_name("g2s"), *map(str, arguments)]
+        command = [SCRIPT, *map(str, arguments)]
         return subprocess.Popen(
             command, cwd=tmp_path, env=PLAIN | environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
+from installed import SCRIPT
 from PIL import Image
 
 DATA = Path(__file__).parent.parent / "data"
@@ -91,7 +91,7 @@ def test_a_crop_and_a_mask_of_the_users_own(g2s: Callable, tmp_path: Path) -> No
 
 
 def test_a_photo_from_stdin(tmp_path: Path) -> None:
-    command = [Path(sys.executable).with_name("g2s"), "reconstruct", "-", "--iterations", "0", "-o", "made"]
+    command = [SCRIPT, "reconstruct", "-", "--iterations", "0", "-o", "made"]
     with PORTRAIT.open("rb") as photo:
         answer = subprocess.run(command, stdin=photo, cwd=tmp_path, capture_output=True, timeout=120, check=False)
     assert answer.returncode == 0, answer.stderr

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from installed import SCRIPT
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +30,7 @@ def test_every_command_of_the_pages_is_one_that_g2s_knows(page: str) -> None:
     assert len(commands) >= 4
     for command in commands:
         verb = command[1 : 3 if command[1] == "weights" else 2]
-        asked = [Path(sys.executable).with_name("g2s"), *verb, "--help"]
+        asked = [SCRIPT, *verb, "--help"]
         help_text = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
         options = [word.split("=")[0] for word in command if word.startswith("--")]
         assert not [option for option in options if option not in help_text]

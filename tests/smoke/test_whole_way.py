@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
+from installed import SCRIPT
 from PIL import Image, ImageFilter
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 
 
 def g2s(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [Path(sys.executable).with_name("g2s"), *map(str, arguments)]
+    command = [SCRIPT, *map(str, arguments)]
     # One thread: tests run side by side, and two threads each would wait for one another at every layer.
     plain = os.environ | {"NO_COLOR": "1", "TERM": "dumb", "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=plain, capture_output=True, text=True, timeout=600, check=True)
