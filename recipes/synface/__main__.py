@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,7 @@ from recipes.synface.networks import networks_command
 from recipes.synface.pictures import Pictures
 from recipes.synface.running import LEARNER, export, train
 from recipes.synface.sets import FIRST_TRAINING_SEED, render_set, write_benchmark
+from recipes.synface.states import averaged
 from recipes.synface.training import Learner, Settings
 
 VERB = "recipes.synface"
@@ -131,11 +133,14 @@ app.command("networks")(networks_command)
 
 @app.command("export")
 def export_command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder of `train`.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="A folder of `train`, or several.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="*.safetensors, or *.pt in the rosinality layout.")],
 ) -> None:
-    """Save what a run has learnt, in half precision; prints the file and its sha256."""
-    _export(run, out)
+    """Save what a run has learnt, in half precision; prints the file and its sha256.
+
+    Of several runs from one checkpoint: the mean of their generators, and the first one's discriminator.
+    """
+    _export(runs, out)
 
 
 @app.command()
@@ -155,7 +160,7 @@ def make(
     _render(face_model, pictures, renders, size, FIRST_TRAINING_SEED, CPUS)
     _train(pictures, out / "run", None if fresh else begin, steps, Settings(batch=batch), 300.0, device)
     for suffix in (".pt", ".safetensors"):
-        _export(out / "run", out / f"gan{suffix}")
+        _export([out / "run"], out / f"gan{suffix}")
 
 
 @app.command()
@@ -200,8 +205,8 @@ def _train(
         train(out, read, begin, settings, steps, group, machine, watch, save_every=save_every)
 
 
-def _export(run: Path, out: Path) -> None:
-    export(Learner.read(run / LEARNER, torch.device("cpu")).kept, out)
+def _export(runs: Sequence[Path], out: Path) -> None:
+    export(averaged([Learner.read(run / LEARNER, torch.device("cpu")).kept for run in runs]), out)
     output.put_json({"file": str(out), "sha256": sha256_of(out)})
 
 

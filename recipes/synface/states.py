@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from g2s_cli.errors import UsageError
 from g2s_cli.method.latents import random_latents
 from g2s_cli.nets.discriminator import Discriminator
 from g2s_cli.nets.rosinality import levels
@@ -116,6 +117,20 @@ def from_checkpoint(tensors: Mapping[str, Tensor]) -> Pair:
     generator = {name: tensor.float() for name, tensor in part_of(tensors, "g_ema").items() if "noise" not in name}
     discriminator = {name: tensor.float() for name, tensor in part_of(tensors, "d").items()}
     return Pair(generator | {"latent_avg": tensors["latent_avg"].float().reshape(-1)}, discriminator)
+
+
+def averaged(pairs: Sequence[Pair]) -> Pair:
+    """The mean of some generators, weight by weight, beside the first one's discriminator.
+
+    For runs that went different ways from one checkpoint: between them lies one that has of both (Wortsman et al. 2022,
+    "Model soups"). Raises UsageError if their weights differ in names or shapes.
+    """
+    first = pairs[0]
+    shapes = [{name: tensor.shape for name, tensor in pair.generator.items()} for pair in pairs]
+    if any(one != shapes[0] for one in shapes):
+        raise UsageError("These runs train generators of different sizes.", "Name runs that began with one checkpoint.")
+    mean = {name: torch.stack([pair.generator[name] for pair in pairs]).mean(dim=0) for name in first.generator}
+    return Pair(mean, first.discriminator)
 
 
 def as_checkpoint(pair: Pair, samples: int = 10_000) -> State:

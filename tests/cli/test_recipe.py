@@ -78,6 +78,14 @@ def test_a_folder_at_work_is_left_alone(made: Path) -> None:
     assert len((made / "run" / "log.jsonl").read_text().splitlines()) == 1
 
 
+def test_the_mean_of_a_run_with_itself_is_the_run(made: Path, tmp_path: Path) -> None:
+    done = recipe("export", made / "run", made / "run", "-o", tmp_path / "mean.pt")
+    assert done.returncode == 0, done.stderr
+    mean, one = (torch.load(path, weights_only=True) for path in (tmp_path / "mean.pt", made / "gan.pt"))
+    for name, tensor in one["g_ema"].items():
+        torch.testing.assert_close(mean["g_ema"][name], tensor, msg=name)
+
+
 def test_g2s_takes_what_was_made(made: Path, g2s: Run, tmp_path: Path) -> None:
     done = g2s("reconstruct", ROOT / "examples" / "face.png", "--gan", made / "gan.safetensors", "--preset",
                "fast", "--iterations", 1, "--no-align", "-o", tmp_path / "out")  # fmt: skip

@@ -7,12 +7,14 @@ import torch
 from made_up.checkpoints import textbook
 from torch.nn.functional import avg_pool2d
 
+from g2s_cli.errors import UsageError
 from g2s_cli.zoo.importers import check_gan, read_part
 from recipes.synface.running import export
 from recipes.synface.states import (
     LATENT,
     Pair,
     as_checkpoint,
+    averaged,
     discriminator_of,
     fresh,
     from_checkpoint,
@@ -110,3 +112,16 @@ def test_what_is_saved_is_what_was_trained(pair: Pair, z: torch.Tensor, tmp_path
     again = from_checkpoint(tensors)
     assert again.generator.keys() == pair.generator.keys()
     assert again.discriminator.keys() == pair.discriminator.keys()
+
+
+def test_the_mean_of_generators_lies_between_them(pair: Pair) -> None:
+    other = fresh(WIDTHS, seed=1)
+    mean = averaged([pair, other, other])
+    for name, tensor in mean.generator.items():
+        torch.testing.assert_close(3 * tensor, pair.generator[name] + 2 * other.generator[name])
+    assert mean.discriminator is pair.discriminator
+
+
+def test_generators_of_different_sizes_have_no_mean(pair: Pair) -> None:
+    with pytest.raises(UsageError, match="different sizes"):
+        averaged([pair, fresh((*WIDTHS, 4), seed=0)])
