@@ -1,9 +1,9 @@
 """Where the object is, by what the GAN itself knows: clusters of the generator's own features.
 
-The features the last ToRGB reads fall into a few directions; the one that dominates the picture's rim is
-the background. It needs no labels and no parsing network: the centroids are found in random images of the
-category, and the mask of a photo is the mask of its inversion. (Collins et al. 2020 found parts of
-faces this way; for the figures here see docs/LOG.md.)
+The features that a late ToRGB reads, that of 64 pixels, fall into a few directions; the one that dominates the rim of
+pictures is the background. It needs no labels and no parsing network: the centroids are found in random images of the
+category, and the mask of a photo is the mask of its inversion. (Collins et al. 2020 found parts of faces this way; for
+the figures here see docs/LOG.md.)
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torch.nn.functional import max_pool2d, normalize
 from g2s_cli.nets.stylegan2 import Generator
 
 CLUSTERS = 4
-COARSE = 64  # pixels a side that clusters are found on; a 512 px picture's features are gigabytes
 ROUNDS = 30
 
 
@@ -44,10 +43,8 @@ def parser_of(generator: Generator, images: int = 64) -> Parser:
     rng = torch.Generator().manual_seed(0)
     device = generator.latent_avg.device
     latents = generator.mapping(torch.randn(images, generator.latent_size, generator=rng).to(device))
-    chunk, stride = min(16, generator.at_once), max(1, generator.size // COARSE)
-    features = torch.cat(
-        [generator.forward_features(some)[1][..., ::stride, ::stride].float() for some in torch.split(latents, chunk)]
-    )
+    chunk = min(16, generator.at_once)
+    features = torch.cat([generator.forward_features(some)[1].float() for some in torch.split(latents, chunk)])
     pixels = normalize(features.permute(0, 2, 3, 1).flatten(0, 2), dim=1)
     centroids = pixels[torch.randint(len(pixels), (CLUSTERS,), generator=rng).to(device)]
     for _ in range(ROUNDS):

@@ -25,6 +25,7 @@ from g2s_cli.nets.rosinality import State, equalised, levels, take, take_blur
 
 SLOPE = 0.2
 GAIN = math.sqrt(2.0)  # of the activation; leaky_relu(x) √2 = leaky_relu(√2 x), so it moves into weights
+FEATURE_SIDE = 64  # pixels: layers finer than that know edges and grain, and less of what is what (docs/LOG.md)
 MAPPING_RATE = 0.01  # learning-rate multiplier of the mapping network, the same in every released model
 LEAST_ROWS = 16  # of a matrix product that styles are made with
 MOST_PIXELS = 1 << 20  # of pictures made at once: 64 of 128 px, 4 of 512
@@ -206,14 +207,15 @@ class Generator(nn.Module):
         """Images for latents, one for all layers (b d) or one a layer (b n d)."""
         return self.forward_features(w)[0]
 
-    def forward_features(self, w: Float[Tensor, "b *n d"]) -> tuple[Float[Tensor, "b 3 s s"], Float[Tensor, "b c s s"]]:
-        """Images, and the features that the last colour layer reads."""
+    def forward_features(self, w: Float[Tensor, "b *n d"]) -> tuple[Float[Tensor, "b 3 s s"], Float[Tensor, "b c t t"]]:
+        """Images, and the features that the last colour layer of at most `FEATURE_SIDE` pixels reads."""
         layers = w.unbind(1) if w.ndim == 3 else [w] * (len(self.convs) + 2)
         maps = self.constant.to(self.compute_dtype).expand(len(w), -1, -1, -1)
         maps = self.first(maps.contiguous(memory_format=torch.channels_last), layers[0])
-        image = self.first_rgb(maps, layers[1], None)
+        image, features = self.first_rgb(maps, layers[1], None), maps
         for block, rgb in enumerate(self.rgbs):
             maps = self.convs[2 * block](maps, layers[2 * block + 1])
             maps = self.convs[2 * block + 1](maps, layers[2 * block + 2])
             image = rgb(maps, layers[2 * block + 3], image)
-        return image, maps
+            features = maps if maps.shape[-1] <= FEATURE_SIDE else features
+        return image, features

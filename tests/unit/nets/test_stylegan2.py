@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from g2s_cli.errors import WeightsError
+from g2s_cli.nets import stylegan2
 from g2s_cli.nets.stylegan2 import LEAST_ROWS, Generator, steady_linear
 
 State = dict[str, Tensor]
@@ -48,6 +49,22 @@ def test_one_latent_a_layer(generator_state: State, latents: Tensor) -> None:
         changed = stacked.clone()
         changed[:, layer] += 1
         assert not torch.allclose(net(changed), net(latents)), f"layer {layer} is not read"
+
+
+def test_features_are_no_finer_than_asked(
+    monkeypatch: pytest.MonkeyPatch, generator_state: State, latents: Tensor
+) -> None:
+    net = Generator(generator_state)
+    stacked = latents.unsqueeze(1).repeat(1, 6, 1)
+    image, finest = net.forward_features(stacked)
+    torch.testing.assert_close(image, net(latents))
+    assert finest.shape == (3, 3, 16, 16)
+    monkeypatch.setattr(stylegan2, "FEATURE_SIDE", 8)
+    same, coarser = net.forward_features(stacked)
+    torch.testing.assert_close(same, image)
+    assert coarser.shape == (3, 5, 8, 8)
+    stacked[:, 4:] += 1  # what only layers of 16 px read
+    assert torch.equal(net.forward_features(stacked)[1], coarser)
 
 
 def test_bfloat16_makes_float32_images_near_those_of_float32(generator_state: State, latents: Tensor) -> None:
