@@ -72,7 +72,8 @@ def test_the_same_seed_finds_the_same(generator: Generator, distance: Discrimina
 
 
 def test_what_no_face_looks_like_is_found_badly(generator: Generator, distance: DiscriminatorDistance) -> None:
-    checks = (torch.arange(64)[:, None] // 4 + torch.arange(64) // 4) % 2 * 2.0 - 1
+    along = torch.arange(generator.size) // 4
+    checks = (along[:, None] + along) % 2 * 2.0 - 1
     settings = InversionSettings(iterations=3, candidates=4)
     [found] = invert(checks.expand(1, 3, -1, -1), generator, distance, settings, seeded(0), Silent())
     assert found.psnr_db < 15
@@ -86,8 +87,9 @@ def test_a_photo_has_the_same_latent_in_any_company(
     latents: Tensor,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(inversion, "PIXELS_AT_ONCE", at_once * 64**2)
-    photos = torch.cat((generator(latents).clamp(-1, 1), torch.zeros(1, 3, 64, 64)))
+    monkeypatch.setattr(inversion, "PIXELS_AT_ONCE", at_once * generator.size**2)
+    faces = generator(latents).clamp(-1, 1)
+    photos = torch.cat((faces, torch.zeros_like(faces[:1])))
     settings = InversionSettings(iterations=5, candidates=20)
     together = invert(photos, generator, distance, settings, seeded(2), Silent())
     for photo, found in zip(photos, together, strict=True):

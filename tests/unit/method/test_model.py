@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from g2s_cli.method.cycles import Means, camera_of, fresh_nets, trained_nets
+from g2s_cli.method.frame import Frame
 from g2s_cli.method.model import FactorNets, see
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.render import render
@@ -105,7 +106,7 @@ def test_the_embedded_networks_see_a_face(generator: torch.nn.Module, latents: T
     nobody = Means(torch.full((6,), torch.nan), torch.full((4,), torch.nan))  # ours say everything themselves
     trained = trained_nets(load_tensors(models_root() / "synface" / "networks.safetensors"), category, nobody)
     assert trained.camera == camera_of(category)
-    faces = generator(latents).clamp(-1, 1)
+    faces = Frame(category.frame_share, category.working_size)(generator(latents).clamp(-1, 1))
     depth = replace(trained, symmetric=True).canonical(faces).depth
     middle, rim = depth[:, 28:44, 26:38].mean(), depth[:, :10, 4:14].mean()
     assert middle < rim - 0.03  # a nose before a temple
