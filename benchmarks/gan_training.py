@@ -5,13 +5,12 @@
 A round times a plain step and one with the R1 penalty of every contender, one after the other; ratios are taken within
 rounds, and fifteen plain steps go with one of the other kind, as in training. The textbook (`textbook_stylegan2`,
 float32) makes its pictures anew for each of the two networks, as its public trainers do; path lengths nobody keeps.
-Random pictures: their content costs no time.
+Untrained networks of the recipe's widths and random pictures: their content costs no time.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from collections.abc import Callable
 from statistics import median
@@ -23,9 +22,10 @@ import torch
 from torch.nn.functional import softplus
 
 from g2s_cli.method.parallel import Group
-from g2s_cli.zoo.store import load_tensors, models_root, part_of
+from g2s_cli.zoo.store import part_of
 from recipes.synface.pictures import Pictures
-from recipes.synface.states import LATENT, Pair, as_checkpoint, from_checkpoint, grown
+from recipes.synface.running import first_pair
+from recipes.synface.states import LATENT, Pair, as_checkpoint
 from recipes.synface.training import Learner, Settings
 
 CPU = torch.device("cpu")
@@ -97,10 +97,7 @@ def main() -> None:
     print(machine.describe(CPU))
     every = Settings.r1_every
     for size in asked.sizes:
-        pair = from_checkpoint(load_tensors(models_root() / "synface" / "gan.safetensors"))
-        begun = 4 << len([name for name in pair.generator if name.endswith("upsample.kernel")])
-        for level in range(round(math.log2(size / begun))):
-            pair = grown(pair, level)
+        pair = first_pair(None, size, seed=0)
         random = np.random.default_rng(0)
         pictures = Pictures(random.integers(0, 256, (2 * asked.batch, size, size, 3), dtype=np.uint8))
         contenders = {

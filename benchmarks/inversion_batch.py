@@ -2,8 +2,8 @@
 
     python benchmarks/inversion_batch.py --size 256
 
-G and the discriminator's first blocks forward, backward to the latents, as `g2s_cli.method.inversion` has it. 64
-pixels are the embedded GAN; other sizes are random weights in the widths of the released models. With one thread the
+G and the discriminator forward, backward to the latents, as `g2s_cli.method.inversion` has it. Weights
+are random, for 64 pixels in the recipe's widths, for other sizes in those of the released models. With one thread the
 processor's own time is measured, which other programs on the machine change little; with more, the clock.
 """
 
@@ -19,11 +19,12 @@ import torch
 from machine import describe
 from torch import nn
 
+from g2s_cli.loading import Gan
 from g2s_cli.method.losses import DiscriminatorDistance
 from g2s_cli.nets.discriminator import Discriminator
 from g2s_cli.nets.rosinality import State
 from g2s_cli.nets.stylegan2 import Generator
-from g2s_cli.zoo.store import load_tensors, models_root, part_of
+from recipes.synface.running import first_pair
 
 LATENT = 512
 WIDTHS = [512, 512, 512, 512, 256, 128, 64, 32, 16]  # at 4, 8, ... 1024 pixels: config e; f has twice from 64 on
@@ -31,8 +32,8 @@ WIDTHS = [512, 512, 512, 512, 256, 128, 64, 32, 16]  # at 4, 8, ... 1024 pixels:
 
 def states(size: int) -> tuple[State, State]:
     if size == 64:
-        tensors = load_tensors(models_root() / "synface" / "gan.safetensors")
-        return part_of(tensors, "g_ema"), part_of(tensors, "d")
+        pair = first_pair(None, size, seed=0)
+        return pair.generator, pair.discriminator
     widths = WIDTHS[: size.bit_length() - 2]
     return drawn(textbook.Generator(widths, LATENT)), drawn(textbook.Discriminator(widths))
 
@@ -69,7 +70,7 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     generator_state, discriminator_state = states(asked.size)
     generator = Generator(generator_state).with_dtype(torch.bfloat16)
-    distance = DiscriminatorDistance(Discriminator(discriminator_state).with_dtype(torch.bfloat16))
+    distance = Gan(generator, Discriminator(discriminator_state).with_dtype(torch.bfloat16)).inversion_distance
     clock = time.process_time if asked.threads == 1 else time.perf_counter
     counts = [2**power for power in range(asked.most.bit_length())]
     updates = {count: update_of(generator, distance, count) for count in counts}
@@ -81,7 +82,7 @@ def main() -> None:
             if turn:  # the first warms up
                 times[count].append(1000 * (clock() - start) / count)
     print(describe(torch.device("cpu")))
-    print(f"{asked.size} px, photos at once {'ms a photo':>12} {'times as fast':>14} {'least':>6} {'most':>6}")
+    print(f"{generator.size} px, photos at once {'ms a photo':>12} {'times as fast':>14} {'least':>6} {'most':>6}")
     for count, spent in times.items():
         ratios = [one / each for one, each in zip(times[1], spent, strict=True)]
         print(f"{count:22} {median(spent):12.1f} {median(ratios):14.2f} {min(ratios):6.2f} {max(ratios):6.2f}")

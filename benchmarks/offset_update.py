@@ -82,9 +82,9 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     state = load_tensors(models_root() / "synface" / "gan.safetensors")
     rng = torch.Generator().manual_seed(0)
-    mapping = Generator(part_of(state, "g_ema")).mapping
-    w = mapping(torch.randn(asked.batch, mapping.latent_size, generator=rng)).to(asked.device)
-    wanted = torch.rand(asked.batch, 3, 64, 64, generator=rng).to(asked.device) * 2 - 1
+    generator = Generator(part_of(state, "g_ema"))
+    w = generator.mapping(torch.randn(asked.batch, generator.latent_size, generator=rng)).to(asked.device)
+    wanted = torch.rand(asked.batch, 3, generator.size, generator.size, generator=rng).to(asked.device) * 2 - 1
     contenders = {
         "textbook, float32": textbook_update(state, w, wanted),
         "ours, float32": our_update(state, w, wanted, torch.float32),

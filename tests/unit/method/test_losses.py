@@ -7,15 +7,15 @@ import sys
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
+from g2s_cli.method.frame import Frame
 from g2s_cli.method.losses import DiscriminatorDistance, l1, masked_mean, perceptual_distance
 from g2s_cli.nets.stylegan2 import Generator
 
 
 @pytest.fixture(scope="module")
 def faces(generator: Generator, latents: Tensor) -> Tensor:
-    return avg_pool2d(generator(latents), generator.size // 64)
+    return Frame(1.0, 64)(generator(latents))
 
 
 LEFT = torch.cat((torch.ones(1, 1, 64, 32), torch.zeros(1, 1, 64, 32)), dim=-1)

@@ -1,0 +1,29 @@
+"""The benchmarks of speed run with what g2s embeds, and print a line a contender."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SHORTEST = {
+    "offset_update.py": (["--rounds", "1", "--batch", "1"], ["textbook, float32", "ours, float32", "ours, bfloat16"]),
+    "gan_training.py": (
+        ["--rounds", "1", "--batch", "4", "--sizes", "64"],
+        ["64 px  textbook", "64 px  ours, bfloat16"],
+    ),
+    "inversion_batch.py": (["--rounds", "1", "--most", "1", "--size", "64"], ["64 px, photos at once"]),
+}
+
+
+@pytest.mark.parametrize("name", SHORTEST)
+def test_it_runs(name: str) -> None:
+    options, lines = SHORTEST[name]
+    command = [sys.executable, ROOT / "benchmarks" / name, "--threads", "1", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for line in lines:
+        assert line in done.stdout
