@@ -79,13 +79,24 @@ def lesson(
 
     view, mask: of the faces that they were seen in. What is object there, or in the other half's place, is object here.
     """
-    asked_view, asked_light = _random_codes(len(view), lights, rng, view.device)
-    new_view, new_light = view_from_code(asked_view), light_from_code(asked_light)
-    diffuse = diffuse_shading(normals(canonical.depth, camera), new_light)
+    asked_view, asked_light = random_codes(len(view), lights, rng, view.device)
     own = sample(mask, forward_grid(canonical.depth, view, camera))
-    texture = torch.cat((shade(canonical.albedo, diffuse, new_light), torch.maximum(own, mirrored(own))), dim=1)
-    seen, _ = warp(texture, canonical.depth, new_view, camera)
-    return Lesson(seen[:, :3].clamp(-1, 1) * (seen[:, 3:] > 0.5), asked_view, asked_light)
+    image = photographed(canonical, torch.maximum(own, mirrored(own)), asked_view, asked_light, camera)
+    return Lesson(image, asked_view, asked_light)
+
+
+def photographed(
+    canonical: Canonical,
+    mask: Float[Tensor, "b 1 h w"],
+    view: Float[Tensor, "b 6"],
+    light: Float[Tensor, "b 4"],
+    camera: Camera,
+) -> Float[Tensor, "b 3 h w"]:
+    """Pictures of canonical objects, 0 where there are none. mask: of the objects. view, light: in network units."""
+    lit = light_from_code(light)
+    texture = shade(canonical.albedo, diffuse_shading(normals(canonical.depth, camera), lit), lit)
+    seen, _ = warp(torch.cat((texture, mask), dim=1), canonical.depth, view_from_code(view), camera)
+    return seen[:, :3].clamp(-1, 1) * (seen[:, 3:] > 0.5)
 
 
 def misreading(nets: FactorNets, asked: Lesson) -> Terms:
@@ -95,9 +106,10 @@ def misreading(nets: FactorNets, asked: Lesson) -> Terms:
     return {"view": VIEW_WEIGHT * view, "light": LIGHT_WEIGHT * light}
 
 
-def _random_codes(
+def random_codes(
     count: int, lights: LightRanges, rng: torch.Generator, device: torch.device
 ) -> tuple[Float[Tensor, "b 6"], Float[Tensor, "b 4"]]:
+    """Views and lights of lessons, in network units."""
     view = torch.randn(count, 6, generator=rng) * torch.tensor(LESSON_VIEWS)
     low, high = torch.tensor([LESSON_AMBIENT, LESSON_DIFFUSE, lights.x, lights.y]).unbind(dim=1)
     light = low + (high - low) * torch.rand(count, 4, generator=rng)

@@ -1,10 +1,11 @@
-"""Training D, A, V, L and a mean shape on a GAN's random faces: three runs in a row, and what survives a kill.
+"""Training D, A, V, L and a mean shape on a GAN's random faces: four runs in a row, and what survives a kill.
 
 What an update draws depends on the seed, the run and the update alone.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
@@ -30,6 +31,7 @@ from g2s_cli.zoo.catalog import Category
 from g2s_cli.zoo.store import replacing
 from recipes.synface.explaining import Terms, explanation, lesson, misreading
 from recipes.synface.moving import FACTORS, Gallery, Moves, Source
+from recipes.synface.reshaping import misshaping, shape_lesson
 
 BATCH = 16  # images an update
 RATE, BASE_RATE, LEAST_RATE = 3e-4, 2e-3, 0.03  # of the networks and of the mean shape; the last is a share of both
@@ -49,7 +51,8 @@ class Run:
 
     taught: whether V and L also learn from our own renderings; as those have no background, faces then have none.
     views: of each face, made by moving its w, which one canonical object must explain; 1 leaves faces as they are.
-    coarse: a weight of `explanation`.
+    coarse: a weight of `explanation`. reshaped: whether D and A learn from our own renderings, too, in which faces are
+    reshaped as the networks were at the beginning of the run, with the mean shape recentred.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Run:
     taught: bool
     views: int
     coarse: float
+    reshaped: bool = False
 
 
 # Alone, a face that hardly turns with deep relief and one that turns far with a flat one explain a picture alike. Our
@@ -65,6 +69,7 @@ SCHEDULE = (
     Run("alone", 3100, taught=False, views=1, coarse=0.0),
     Run("taught", 2600, taught=True, views=1, coarse=0.0),
     Run("moved", 6000, taught=True, views=4, coarse=0.5),
+    Run("reshaped", 2000, taught=True, views=4, coarse=0.5, reshaped=True),
 )
 
 
@@ -106,6 +111,7 @@ class Learner:
         self.run = self.update = 0  # what comes next
         self.adam = self._fresh_adam()
         self.moves: Moves | None = None
+        self.teacher: FactorNets | None = None  # of the lessons in shape: the networks as they were
 
     @property
     def nets(self) -> FactorNets:
@@ -115,7 +121,8 @@ class Learner:
     @property
     def tensors(self) -> dict[str, Tensor]:
         """What is kept of the networks in the end, in half precision, and the mean shape."""
-        named = {f"{name}.{key}": tensor for name, net in self._modules() for key, tensor in net.state_dict().items()}
+        modules = _modules(self.untied)
+        named = {f"{name}.{key}": tensor for name, net in modules for key, tensor in net.state_dict().items()}
         return {name: tensor.half().cpu() for name, tensor in named.items()} | {
             "base": symmetrised(self.base.detach()).cpu()
         }
@@ -124,29 +131,35 @@ class Learner:
         """Go back to where a run was written. Raises G2SError for a damaged file."""
         try:
             kept = torch.load(path, map_location=self.base.device, weights_only=True)
-            for name, net in self._modules():
+            for name, net in _modules(self.untied):
                 net.load_state_dict(kept[name])
             self.base.data.copy_(kept["base"])
             self.adam.load_state_dict(kept["adam"])
             self.run, self.update = kept["run"], kept["update"]
             self.moves = Moves(**kept["moves"]) if kept["moves"] else None
+            self.teacher = self._as_it_was(kept["teacher"]) if kept["teacher"] else None
         except (OSError, RuntimeError, LookupError, TypeError, ValueError, EOFError, UnpicklingError) as error:
             raise G2SError(f"{path} is damaged: {error}.", "Delete it and begin again.") from error
 
     def write(self, path: Path) -> None:
         """Everything needed to go on, whole or not at all."""
-        kept: dict[str, Any] = {name: net.state_dict() for name, net in self._modules()}
+        kept: dict[str, Any] = _states(self.untied)
         kept |= {"base": self.base.data, "adam": self.adam.state_dict(), "run": self.run, "update": self.update}
+        kept["moves"] = vars(self.moves) if self.moves else None
+        kept["teacher"] = _states(self.teacher) | {"base": self.teacher.base} if self.teacher else None
         with replacing(path) as temporary:
-            torch.save(kept | {"moves": vars(self.moves) if self.moves else None}, temporary)
+            torch.save(kept, temporary)
 
     def advance(self, run: Run, source: Source, gallery: Gallery, kind: Category, seed: int) -> Terms:
         """One update; the terms of its loss."""
         if run.views > 1 and self.update % REGRESS_EVERY == 0:
             self.moves = Moves.of(self.nets, gallery)
+        if run.reshaped and self.update == 0:
+            self.base.data.copy_(self.recentred(source, gallery))
+            self.teacher = self._as_it_was(_states(self.untied) | {"base": self.nets.base})
         rng = draws(seed, run.name, self.update)
         faces = self._faces(run, source, rng)
-        terms = losses(self.nets, faces, run, kind, rng)
+        terms = losses(self.nets, faces, run, kind, rng, self.teacher if run.reshaped else None)
         share = self._rate(run)
         for group in self.adam.param_groups:
             group["lr"] = group["full"] * share
@@ -159,6 +172,24 @@ class Learner:
     def next_run(self) -> None:
         """The run under way is over."""
         self.run, self.update, self.adam = self.run + 1, 0, self._fresh_adam()
+
+    @torch.no_grad()
+    def recentred(self, source: Source, gallery: Gallery) -> Tensor:
+        """The mean shape with which D's answers to the gallery have for their mean what it says of the mean face.
+
+        Seen from many views: a face that the GAN turns without changing the person. Answers to faces in general are
+        blurred where people differ, at the step from chin to neck above all (docs/LOG.md).
+        """
+        nets, camera = self.nets, self.untied.camera
+
+        def answer(images: Tensor) -> Tensor:
+            raw = [raw_from_depth(nets.depth_of(some), camera) for some in images.split(100)]
+            return symmetrised(torch.cat(raw).mean(dim=0))
+
+        shown = source.show(Moves.of(nets, gallery).mean_face())
+        apart = answer(shown.image * shown.mask) - answer(gallery.images)
+        base = self.base.data
+        return base + apart - apart.mean()
 
     def _faces(self, run: Run, source: Source, rng: torch.Generator) -> Samples:
         latents = source.random(BATCH // run.views, rng)
@@ -173,17 +204,33 @@ class Learner:
         return min(1.0, (self.update + 1) / WARM_UP) * (LEAST_RATE + (1 - LEAST_RATE) * half_cosine)
 
     def _fresh_adam(self) -> torch.optim.Adam:
-        weights = [parameter for _, net in self._modules() for parameter in net.parameters()]
+        weights = [parameter for _, net in _modules(self.untied) for parameter in net.parameters()]
         groups = [{"params": weights, "full": RATE}, {"params": [self.base], "full": BASE_RATE}]
         return torch.optim.Adam(groups, betas=BETAS, fused=True)
 
-    def _modules(self) -> Iterator[tuple[str, nn.Module]]:
-        nets = self.untied
-        yield from (("netD", nets.depth), ("netA", nets.albedo), ("netV", nets.view), ("netL", nets.light))
+    def _as_it_was(self, states: Mapping[str, Any]) -> FactorNets:
+        """Other networks of the same kind, from their states and their mean shape."""
+        nets = copy.deepcopy(self.untied)
+        for name, net in _modules(nets):
+            net.load_state_dict(states[name])
+        return replace(nets, base=states["base"].clone())
 
 
-def losses(nets: FactorNets, faces: Samples, run: Run, kind: Category, rng: torch.Generator) -> Terms:
-    """What an update of a run minimises. faces: `run.views` of each, one after the other."""
+def _modules(nets: FactorNets) -> Iterator[tuple[str, nn.Module]]:
+    yield from (("netD", nets.depth), ("netA", nets.albedo), ("netV", nets.view), ("netL", nets.light))
+
+
+def _states(nets: FactorNets) -> dict[str, Any]:
+    return {name: net.state_dict() for name, net in _modules(nets)}
+
+
+def losses(
+    nets: FactorNets, faces: Samples, run: Run, kind: Category, rng: torch.Generator, teacher: FactorNets | None = None
+) -> Terms:
+    """What an update of a run minimises.
+
+    faces: `run.views` of each, one after the other. teacher: whose faces lessons in shape are made of, if any.
+    """
     own = nets.canonical(faces.image[:: run.views])
     every = (maps.repeat_interleave(run.views, dim=0) for maps in (own.depth, own.albedo))
     canonical = Canonical(*every)
@@ -191,6 +238,8 @@ def losses(nets: FactorNets, faces: Samples, run: Run, kind: Category, rng: torc
     terms = explanation(canonical, view, light, faces, nets.camera, run.coarse)
     if not run.taught:
         return terms
+    if teacher is not None:
+        return terms | misshaping(nets, shape_lesson(teacher, faces, run.views, kind.lights, rng))
     return terms | misreading(nets, lesson(canonical, view, faces.mask, nets.camera, kind.lights, rng))
 
 

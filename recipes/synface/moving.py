@@ -24,6 +24,7 @@ FACTORS = ("pitch", "yaw", "light_x", "light_y")  # rotations about x and y, and
 RIDGE = 0.0125  # of the latents' mean variance: 3 000 faces say little of most of 512 numbers
 SPREAD, WIDEST = 1.1, 2.2  # of what moved faces are asked to be, in standard deviations of random ones
 GALLERY = 3000  # faces that directions are found on
+MEAN_PITCHES, MEAN_YAWS = (-2, -1, 0, 1, 2), (-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2)  # standard deviations
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,11 @@ class Moves:
         view = (torch.randn(len(latents), count, 2, generator=rng) * SPREAD).clamp(-WIDEST, WIDEST)
         light = self.read(latents)[:, None, 2:].expand(-1, count, -1)
         return self.moved(latents, torch.cat((view.to(latents.device), light), dim=2))
+
+    def mean_face(self) -> Float[Tensor, "n d"]:
+        """Latents of the mean face from views all around it: what faces of a view have in common, view by view."""
+        asked = [(pitch, yaw, 0.0, 0.0) for pitch in MEAN_PITCHES for yaw in MEAN_YAWS]
+        return self.mean + self.mean.new_tensor(asked) @ self.writing
 
     @property
     def directions(self) -> Float[Tensor, "4 d"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import made_up
@@ -11,25 +12,28 @@ import pytest
 import torch
 import typer
 from safetensors.torch import load_file
+from torch import Tensor
 from torch.nn.functional import avg_pool2d
 from typer.testing import CliRunner
 
 from g2s_cli import reconstruct
 from g2s_cli.errors import UsageError
-from g2s_cli.loading import Machine, Weights, load_gan
+from g2s_cli.loading import Machine, Weights, fitted, load_gan
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.model import Canonical, see
-from g2s_cli.method.prior import light_from_code, view_from_code
+from g2s_cli.method.prior import light_from_code, raw_from_depth, view_from_code
 from g2s_cli.method.progress import Silent
 from g2s_cli.method.stages import Samples
+from g2s_cli.method.training import draws
 from g2s_cli.opening.placing import Wanted
 from g2s_cli.scene.camera import Camera
+from g2s_cli.scene.warp import symmetrised
 from g2s_cli.zoo.catalog import load_category
 from g2s_cli.zoo.importers import read_part, write_weights
 from g2s_cli.zoo.store import models_root, sha256_of
 from recipes.synface.explaining import explanation, lesson
-from recipes.synface.joint import LEARNER, LOG, SCHEDULE, schedule
-from recipes.synface.moving import SPREAD, WIDEST, Moves, Source
+from recipes.synface.joint import LEARNER, LOG, SCHEDULE, Learner, first_networks, schedule
+from recipes.synface.moving import SPREAD, WIDEST, Gallery, Moves, Source
 from recipes.synface.networks import Made, make_networks, networks_command
 
 FACE = Path(__file__).parents[2] / "data" / "face.png"
@@ -72,7 +76,7 @@ def made(gan: Path, folder: Path, watch: Silent = BUSY, begin: Path | None = Non
 
 def test_killed_in_every_run_it_ends_as_if_never_killed(gan: Path, tmp_path: Path) -> None:
     whole = made(gan, tmp_path / "whole")
-    for run, after in (("alone", 2), ("taught", 1), ("moved", 2)):
+    for run, after in (("alone", 2), ("taught", 1), ("moved", 5), ("reshaped", 2)):
         with pytest.raises(Killed):
             made(gan, tmp_path / "killed", Killer(run, after))
     resumed = made(gan, tmp_path / "killed")
@@ -81,9 +85,10 @@ def test_killed_in_every_run_it_ends_as_if_never_killed(gan: Path, tmp_path: Pat
         assert torch.equal(tensor, resumed.tensors[name]), name
     assert (whole.view_mean, whole.explained) == (resumed.view_mean, resumed.explained)
     lines = [json.loads(line) for line in (tmp_path / "whole" / LOG).read_text().splitlines()]
-    assert [(line["run"], line["update"]) for line in lines] == [("alone", 2), ("taught", 1), ("moved", 3)]
-    assert lines[0]["terms"].keys() < lines[1]["terms"].keys()
-    assert lines[2]["explained"].keys() == {"pitch", "yaw", "light_x", "light_y"}
+    ended = [(line["run"], line["update"]) for line in lines]
+    assert ended == [("alone", 5), ("taught", 4), ("moved", 9), ("reshaped", 3)]
+    assert lines[0]["terms"].keys() < lines[1]["terms"].keys() == lines[2]["terms"].keys() < lines[3]["terms"].keys()
+    assert lines[3]["explained"].keys() == {"pitch", "yaw", "light_x", "light_y"}
 
 
 def test_faces_of_a_larger_gan_are_averaged_down(tmp_path: Path) -> None:
@@ -168,8 +173,8 @@ def test_a_lesson_shows_the_object_as_it_says(canonical: Canonical) -> None:
 
 def test_what_begins_from_networks_skips_the_runs_before_them(gan: Path, tmp_path: Path) -> None:
     assert schedule(None, begun=False) == SCHEDULE
-    assert [run.updates for run in schedule(600, begun=False)] == [310, 260, 600]
-    assert [(run.name, run.updates) for run in schedule(600, begun=True)] == [("moved", 600)]
+    assert [run.updates for run in schedule(200, begun=False)] == [310, 260, 600, 200]
+    assert [(run.name, run.updates) for run in schedule(200, begun=True)] == [("reshaped", 200)]
     first = made(gan, tmp_path / "first")
     file = tmp_path / "networks.safetensors"
     write_weights(first.tensors, file)
@@ -182,6 +187,28 @@ def test_what_begins_from_networks_skips_the_runs_before_them(gan: Path, tmp_pat
         made(gan, tmp_path / "other", begin=foreign)
     with pytest.raises(UsageError, match="are for 64 px; faces are learnt at 16 px"):
         made(gan, tmp_path / "other", begin=models_root() / "synface" / "networks.safetensors")
+
+
+def test_recentred_the_mean_answer_is_that_to_the_mean_face(gan: Path) -> None:
+    loaded = load_gan(Weights({}, gan), CPU)
+    kind = fitted(load_category("synface"), loaded.generator)
+    source = Source(loaded, Frame(kind.frame_share, kind.working_size))
+    gallery = Gallery.of(source, draws(0, "gallery"), 48)
+    learner = Learner(first_networks(kind, gallery, torch.float32, seed=1))
+    with torch.no_grad():
+        list(learner.untied.depth.parameters())[-1].mul_(10)
+    shown = source.show(Moves.of(learner.nets, gallery).mean_face())
+    faces = shown.image * shown.mask
+
+    def answer(base: Tensor, images: Tensor) -> Tensor:
+        depth = replace(learner.untied, base=symmetrised(base)).depth_of(images)
+        raw = raw_from_depth(depth, learner.untied.camera).mean(dim=0)
+        return (raw - raw.mean()).detach()
+
+    wanted = answer(learner.base.detach(), faces)
+    recentred = learner.recentred(source, gallery)
+    assert (answer(learner.base.detach(), gallery.images) - wanted).abs().max() > 0.01
+    torch.testing.assert_close(answer(recentred, gallery.images), wanted, rtol=0, atol=1e-3)
 
 
 def test_what_the_command_writes_is_what_g2s_takes(gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,167 @@
+"""Lessons in shape: faces as the networks have them, reshaped at random, and rendered with the pictures' own pixels.
+
+What explains pictures best on the whole is a mean head: the networks hardly tell people apart (docs/LOG.md). So D also
+learns to read off a picture what was done to the shape that it shows: wider, longer, larger, deeper, with a sharper
+step from chin to neck. Nothing here is known of true shapes; whatever is rendered is the networks' own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate, pad
+
+from g2s_cli.method.model import Canonical, FactorNets
+from g2s_cli.method.prior import BORDER_COLUMNS, depth_from_raw, raw_from_depth
+from g2s_cli.method.stages import Samples
+from g2s_cli.scene.camera import Camera, back_project, to_view
+from g2s_cli.scene.light import diffuse_shading, shade
+from g2s_cli.scene.surface import normals
+from g2s_cli.scene.visibility import visible_depth
+from g2s_cli.scene.warp import forward_grid, mirrored, sample, symmetrised
+from g2s_cli.zoo.catalog import LightRanges
+from recipes.synface.explaining import Lesson, Terms, misreading, photographed, random_codes
+
+# Standard deviations: of a shift in shares of half the frame, of the logarithms of size and relief, of raw depth.
+SHIFT, SIZE, RELIEF, ADDED = 0.05, 0.08, 0.15, 0.04
+CELLS = 4  # smooth fields are enlarged from so many random numbers a side
+SHARPEST = (-0.5, 1.5)  # how much of what a blur takes away is added again, least and most
+BLUR_SHARE = 20  # the blur reaches this share of the frame to each side, twice
+OWN_PIXELS = 0.7  # how often a face has the pixels of its picture; otherwise the albedo that A says
+HIDDEN = 0.006  # scene units behind what is seen
+CLEARLY = 0.3  # of what the other half shows of a point: from here on a half has its own pixels
+LITTLE = 0.03  # weight of what A says among pixels
+DARKEST = 0.15  # shading; darker pixels say nothing of albedo
+
+DEPTH_UNIT = 0.1  # scene units that count as one: half the range of the relief
+DEPTH_WEIGHT, SLOPE_WEIGHT, ALBEDO_WEIGHT = 1.0, 10.0, 0.3
+
+
+@dataclass(frozen=True)
+class ShapeLesson:
+    """A lesson, and the shape that it shows.
+
+    canonical: what was rendered. mask: where of it there is an object, 0 or 1.
+    """
+
+    lesson: Lesson
+    canonical: Canonical
+    mask: Float[Tensor, "b 1 h w"]
+
+
+@torch.no_grad()
+def shape_lesson(
+    teacher: FactorNets, faces: Samples, views: int, lights: LightRanges, rng: torch.Generator
+) -> ShapeLesson:
+    """The faces as the teacher has them, each reshaped by itself, under random views and lights.
+
+    faces: `views` of each, one after the other; the first says what the shape is.
+    """
+    camera = teacher.camera
+    own = teacher.canonical(faces.image[::views])
+    known = Canonical(*(maps.repeat_interleave(views, dim=0) for maps in (own.depth, own.albedo)))
+    view, light = teacher.view_of(faces.image), teacher.light_of(faces.image)
+    painted = Canonical(known.depth, own_pixels(known, faces, view, light, camera))
+    lot = (torch.rand(len(view), 1, 1, 1, generator=rng) < OWN_PIXELS).to(view.device)
+    shown = Canonical(known.depth, torch.where(lot, painted.albedo, known.albedo))
+    mask = sample(faces.mask, forward_grid(known.depth, view, camera))
+    canonical, mask = reshaped(shown, torch.maximum(mask, mirrored(mask)), camera, rng)
+    asked_view, asked_light = random_codes(len(view), lights, rng, view.device)
+    image = photographed(canonical, mask, asked_view, asked_light, camera)
+    return ShapeLesson(Lesson(image, asked_view, asked_light), canonical, mask)
+
+
+def misshaping(nets: FactorNets, asked: ShapeLesson) -> Terms:
+    """How far from the truth is what D, A, V and L say of a lesson in shape.
+
+    Depth without its mean over the object, which no picture tells, and its differences to the right and downwards.
+    """
+    mask = asked.mask[:, 0]
+    area = mask.sum().clamp(min=1)
+    apart = (nets.depth_of(asked.lesson.image) - asked.canonical.depth) / DEPTH_UNIT
+    mean = (apart * mask).sum(dim=(1, 2), keepdim=True) / mask.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+    apart = apart - mean
+    across = (apart.diff(dim=-1) * mask[..., 1:] * mask[..., :-1]).abs().sum()
+    down = (apart.diff(dim=-2) * mask[..., 1:, :] * mask[..., :-1, :]).abs().sum()
+    colours = ((nets.albedo_of(asked.lesson.image) - asked.canonical.albedo) * asked.mask).abs().mean(dim=1).sum()
+    return {
+        "shape": DEPTH_WEIGHT * (apart * mask).abs().sum() / area,
+        "shape's slopes": SLOPE_WEIGHT * (across + down) / area,
+        "own albedo": ALBEDO_WEIGHT * colours / area,
+    } | misreading(nets, asked.lesson)
+
+
+def reshaped(
+    canonical: Canonical, mask: Float[Tensor, "b 1 h w"], camera: Camera, rng: torch.Generator
+) -> tuple[Canonical, Float[Tensor, "b 1 h w"]]:
+    """Canonical objects, each changed at random alike in both halves; and what is object of them now, 0 or 1.
+
+    Relief, albedo and mask move together by a smooth shift and a change of size, which the relief follows in depth.
+    Relief alone is made sharper or smoother, deeper or flatter, and gets a smooth change of its own.
+    """
+    count, device = len(mask), mask.device
+
+    def drawn(spread: float) -> Float[Tensor, "b 1 1 1"]:
+        return (spread * torch.randn(count, 1, 1, 1, generator=rng)).to(device)
+
+    size = drawn(SIZE).exp()
+    across, down = (SHIFT * _smooth_field(count, camera.size, rng, device, sign) for sign in (-1, 1))
+    ticks = torch.linspace(-1, 1, camera.size, device=device)
+    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
+    grid = torch.cat((x / size + across, y / size + down), dim=1).permute(0, 2, 3, 1)
+
+    raw = raw_from_depth(canonical.depth, camera).unsqueeze(1)
+    raw = pad(raw[..., BORDER_COLUMNS:-BORDER_COLUMNS], (BORDER_COLUMNS, BORDER_COLUMNS, 0, 0), mode="replicate")
+    level = raw_from_depth(canonical.depth, camera).mean(dim=(1, 2), keepdim=True)
+    least, most = SHARPEST
+    sharper = (least + (most - least) * torch.rand(count, 1, 1, 1, generator=rng)).to(device)
+    raw = raw + sharper * (raw - _blurred(raw))
+    moved = sample(torch.cat((raw, canonical.albedo, mask), dim=1), grid, outside="border")
+    relief = moved[:, :1] - moved[:, :1].mean(dim=(2, 3), keepdim=True)
+    relief = relief * size * drawn(RELIEF).exp() + ADDED * _smooth_field(count, camera.size, rng, device, 1)
+    depth = torch.cat(
+        [depth_from_raw(one, at.expand_as(one[0]), camera) for one, at in zip(relief, level, strict=True)]
+    )
+    return Canonical(depth, moved[:, 1:4]), (moved[:, 4:] > 0.5).float()
+
+
+def own_pixels(
+    canonical: Canonical,
+    faces: Samples,
+    view: Float[Tensor, "b 6"],
+    light: Float[Tensor, "b 4"],
+    camera: Camera,
+) -> Float[Tensor, "b 3 h w"]:
+    """Albedo made of the faces' pixels, less their light: of the half that shows a point better; else what A says."""
+    grid = forward_grid(canonical.depth, view, camera)
+    found = sample(torch.cat((faces.image, faces.mask), dim=1), grid)
+    white = shade(torch.ones_like(canonical.albedo), diffuse_shading(normals(canonical.depth, camera), light), light)
+    bare = ((found[:, :3] + 1) / ((white + 1) / 2).clamp(min=DARKEST) - 1).clamp(-1, 1)
+    nearest = sample(visible_depth(canonical.depth, view, camera).unsqueeze(1), grid)[:, 0]
+    behind = to_view(back_project(canonical.depth, camera), view, camera)[..., 2] - nearest
+    width = pad(grid[..., 0].diff(dim=-1) * camera.centre, (0, 1)).clamp(0, 1)  # pixels of the picture a point has
+    shown = ((behind < HIDDEN) & (found[:, 3] > 0.99)).float() * width.square()
+    shown = shown.unsqueeze(1)
+    shown = avg_pool2d(shown, 3, 1, 1) * (shown > 0)
+    better = shown > CLEARLY * mirrored(shown)
+    own, other = torch.where(better, shown, 0.0), torch.where(better, 0.0, mirrored(shown))
+    return (own * bare + other * mirrored(bare) + LITTLE * canonical.albedo) / (own + other + LITTLE)
+
+
+def _smooth_field(
+    count: int, size: int, rng: torch.Generator, device: torch.device, sign: int
+) -> Float[Tensor, "b 1 h w"]:
+    """Random fields of standard deviation near one whose halves are alike (sign 1) or opposite (sign -1)."""
+    cells = torch.randn(count, 1, CELLS, CELLS, generator=rng).to(device)
+    field = interpolate(cells, (size, size), mode="bicubic", align_corners=True)
+    return (symmetrised(field) if sign > 0 else field - symmetrised(field)) * 2**0.5
+
+
+def _blurred(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    reach = maps.shape[-1] // BLUR_SHARE
+    for _ in range(2):
+        maps = avg_pool2d(pad(maps, (reach,) * 4, mode="replicate"), 2 * reach + 1, 1)
+    return maps
