@@ -157,6 +157,8 @@ class Learner:
         if run.reshaped and self.update == 0:
             self.base.data.copy_(self.recentred(source, gallery))
             self.teacher = self._as_it_was(_states(self.untied) | {"base": self.nets.base})
+        if run.reshaped and self.teacher is None:
+            raise ValueError("lessons in shape without a teacher")
         rng = draws(seed, run.name, self.update)
         faces = self._faces(run, source, rng)
         terms = losses(self.nets, faces, run, kind, rng, self.teacher if run.reshaped else None)
@@ -213,7 +215,8 @@ class Learner:
         nets = copy.deepcopy(self.untied)
         for name, net in _modules(nets):
             net.load_state_dict(states[name])
-        return replace(nets, base=states["base"].clone())
+            net.requires_grad_(requires_grad=False)
+        return replace(nets, base=states["base"].detach().clone())
 
 
 def _modules(nets: FactorNets) -> Iterator[tuple[str, nn.Module]]:

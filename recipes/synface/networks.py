@@ -114,7 +114,8 @@ def networks_command(
     folder = work or out.with_name(f"{out.stem}-run")
     _, tensors = read_part(gan)
     trained_with = sha256_as_kept(gan, tensors)
-    facts = {"gan": trained_with, "from": sha256_of(begin) if begin else "", "updates": updates, "seed": seed}
+    facts: dict[str, object] = {"gan": trained_with, "from": sha256_of(begin) if begin else "", "updates": updates}
+    facts |= {"seed": seed, "runs": [run.name for run in schedule(updates, begun=begin is not None)]}
     with at_work_in(folder, facts, VERB), output.watch() as watch:
         machine = Machine.named(device)
         made = make_networks(gan, begin, updates, folder, machine, watch, seed=seed, save_every=save_every)

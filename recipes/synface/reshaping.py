@@ -32,9 +32,9 @@ SHARPEST = (-0.5, 1.5)  # how much of what a blur takes away is added again, lea
 BLUR_SHARE = 20  # the blur reaches this share of the frame to each side, twice
 OWN_PIXELS = 0.7  # how often a face has the pixels of its picture; otherwise the albedo that A says
 HIDDEN = 0.006  # scene units behind what is seen
-CLEARLY = 0.3  # of what the other half shows of a point: from here on a half has its own pixels
+CLEARLY = 0.3  # of what the other half shows of a point: a half that shows less borrows the other's pixels
 LITTLE = 0.03  # weight of what A says among pixels
-DARKEST = 0.15  # shading; darker pixels say nothing of albedo
+DARKEST = 0.15  # shading that pixels are divided by, at the least
 
 DEPTH_UNIT = 0.1  # scene units that count as one: half the range of the relief
 DEPTH_WEIGHT, SLOPE_WEIGHT, ALBEDO_WEIGHT = 1.0, 10.0, 0.3
@@ -77,9 +77,10 @@ def shape_lesson(
 def misshaping(nets: FactorNets, asked: ShapeLesson) -> Terms:
     """How far from the truth is what D, A, V and L say of a lesson in shape.
 
-    Depth without its mean over the object, which no picture tells, and its differences to the right and downwards.
+    Depth without its mean over the object, which no picture tells, and its differences to the right and downwards. The
+    border columns, where every relief is a wall, are left out.
     """
-    mask = asked.mask[:, 0]
+    mask = pad(asked.mask[:, 0, :, BORDER_COLUMNS:-BORDER_COLUMNS], (BORDER_COLUMNS, BORDER_COLUMNS))
     area = mask.sum().clamp(min=1)
     apart = (nets.depth_of(asked.lesson.image) - asked.canonical.depth) / DEPTH_UNIT
     mean = (apart * mask).sum(dim=(1, 2), keepdim=True) / mask.sum(dim=(1, 2), keepdim=True).clamp(min=1)
@@ -90,7 +91,7 @@ def misshaping(nets: FactorNets, asked: ShapeLesson) -> Terms:
     return {
         "shape": DEPTH_WEIGHT * (apart * mask).abs().sum() / area,
         "shape's slopes": SLOPE_WEIGHT * (across + down) / area,
-        "own albedo": ALBEDO_WEIGHT * colours / area,
+        "own albedo": ALBEDO_WEIGHT * colours / asked.mask.sum().clamp(min=1),
     } | misreading(nets, asked.lesson)
 
 
@@ -135,7 +136,11 @@ def own_pixels(
     light: Float[Tensor, "b 4"],
     camera: Camera,
 ) -> Float[Tensor, "b 3 h w"]:
-    """Albedo made of the faces' pixels, less their light: of the half that shows a point better; else what A says."""
+    """Albedo made of the faces' pixels, less their light; what A says where no pixel shows it.
+
+    Each half has its own pixels, except where the other shows a point far better. So the two may differ, as they do in
+    pictures; A, which says equal halves, can be right about their middle alone.
+    """
     grid = forward_grid(canonical.depth, view, camera)
     found = sample(torch.cat((faces.image, faces.mask), dim=1), grid)
     white = shade(torch.ones_like(canonical.albedo), diffuse_shading(normals(canonical.depth, camera), light), light)

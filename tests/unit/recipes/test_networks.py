@@ -171,6 +171,18 @@ def test_a_lesson_shows_the_object_as_it_says(canonical: Canonical) -> None:
     assert asked.light[:, 2].abs().max() <= lights.x[1]
 
 
+def test_what_is_kept_is_recentred(gan: Path, tmp_path: Path) -> None:
+    kept = made(gan, tmp_path / "run").tensors["base"]
+    loaded = load_gan(Weights({}, gan), CPU)
+    kind = fitted(load_category("synface"), loaded.generator)
+    source = Source(loaded, Frame(kind.frame_share, kind.working_size))
+    gallery = Gallery.of(source, draws(5, "gallery"), 48)
+    learner = Learner(first_networks(kind, gallery, torch.float32, seed=5))
+    learner.read(tmp_path / "run" / LEARNER)
+    torch.testing.assert_close(kept, symmetrised(learner.recentred(source, gallery)))
+    assert (kept - symmetrised(learner.base.detach())).abs().max() > 1e-4
+
+
 def test_what_begins_from_networks_skips_the_runs_before_them(gan: Path, tmp_path: Path) -> None:
     assert schedule(None, begun=False) == SCHEDULE
     assert [run.updates for run in schedule(200, begun=False)] == [310, 260, 600, 200]
@@ -209,6 +221,15 @@ def test_recentred_the_mean_answer_is_that_to_the_mean_face(gan: Path) -> None:
     recentred = learner.recentred(source, gallery)
     assert (answer(learner.base.detach(), gallery.images) - wanted).abs().max() > 0.01
     torch.testing.assert_close(answer(recentred, gallery.images), wanted, rtol=0, atol=1e-3)
+
+    (run,) = schedule(3, begun=True)
+    learner.advance(run, source, gallery, kind, seed=1)
+    assert learner.teacher is not None
+    torch.testing.assert_close(learner.teacher.base, symmetrised(recentred))
+    assert not any(weight.requires_grad for weight in learner.teacher.parameters("depth", "albedo", "view", "light"))
+    learner.teacher = None
+    with pytest.raises(ValueError, match="without a teacher"):
+        learner.advance(run, source, gallery, kind, seed=1)
 
 
 def test_what_the_command_writes_is_what_g2s_takes(gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
