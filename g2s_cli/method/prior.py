@@ -33,11 +33,11 @@ def light_from_code(code: Float[Tensor, "b 4"]) -> Float[Tensor, "b 4"]:
 
 
 def depth_from_raw(
-    raw: Float[Tensor, "b h w"], base: Float[Tensor, "h w"] | None, camera: Camera
+    raw: Float[Tensor, "b h w"], base: Float[Tensor, "h w"] | Float[Tensor, "b h w"] | None, camera: Camera
 ) -> Float[Tensor, "b h w"]:
     """Canonical depth from what D says: its mean removed, squashed to (near, far), border columns set back.
 
-    base: the category's mean shape in the same raw units, added to D's residual; None is the authors' head.
+    base: a mean shape in the same raw units, one for all or one each, added to D's residual; None is the authors' head.
     """
     centred = raw - raw.mean(dim=(1, 2), keepdim=True)
     if base is not None:

@@ -33,9 +33,23 @@ def shade(
     albedo: Float[Tensor, "b 3 h w"], diffuse: Float[Tensor, "b h w"], light: Float[Tensor, "b 4"]
 ) -> Float[Tensor, "b 3 h w"]:
     """The lit texture (k_s + k_d max(0, n·l)) · a (A.2.1), all images in [-1, 1]."""
+    return lit(albedo, shading_of(diffuse, light))
+
+
+def shading_of(diffuse: Float[Tensor, "b h w"], light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 1 h w"]:
+    """k_s + k_d max(0, n·l): what reflectance is multiplied by."""
     ambient, strength = light[:, 0, None, None], light[:, 1, None, None]
-    shading = (ambient + strength * diffuse).unsqueeze(1)
+    return (ambient + strength * diffuse).unsqueeze(1)
+
+
+def lit(albedo: Float[Tensor, "*b 3 h w"], shading: Float[Tensor, "*c h w"]) -> Float[Tensor, "*b 3 h w"]:
+    """Albedo under a shading, both sides in [-1, 1] where the shading is at most 1."""
     return (albedo / 2 + 0.5) * shading * 2 - 1
+
+
+def delit(image: Float[Tensor, "*b 3 h w"], shading: Float[Tensor, "*c h w"]) -> Float[Tensor, "*b 3 h w"]:
+    """The albedo that a shading makes such an image of: the inverse of `lit`."""
+    return (image / 2 + 0.5) / shading * 2 - 1
 
 
 def light_from_user(x: float, y: float, ambient: float, diffuse: float, view: Float[Tensor, 6]) -> Float[Tensor, 4]:

@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d, max_pool2d, pad
 
 from g2s_cli.scene.camera import Camera, project, rotation
 from g2s_cli.scene.factors import Factors
-from g2s_cli.scene.light import diffuse_shading
+from g2s_cli.scene.light import delit, diffuse_shading, lit
 from g2s_cli.scene.mesh import Mesh, mesh_points
 from g2s_cli.scene.relief import Outline, Relief, object_mask, points_in_view, refine, widened
 from g2s_cli.scene.resample import continued, resampled, shrunk
@@ -61,7 +61,7 @@ def texture_of(
     grid = to_grid(project(points, seen_by), seen_by)
     shading = _shading(factors, camera, size)
     shown = sample(shrunk(photo, pixels)[None], grid, outside="border", between="bicubic")[0].clamp(-1, 1)
-    shown = _delit(shown, shading)
+    shown = delit(shown, shading.clamp(min=LEAST_SHADING))
     weight = _weight(shown_object, points, relief, factors, camera, mesh)
 
     # The networks paint the background, too.
@@ -70,20 +70,12 @@ def texture_of(
     if outline.symmetric:
         albedo = _over(albedo, mirrored(shown), mirrored(weight), wide.size)
     albedo = _over(albedo, shown, weight, wide.size).clamp(min=-1)
-    return Texture(_lit(albedo, shading.clamp(min=LEAST_SHADING)), albedo)
+    return Texture(lit(albedo, shading.clamp(min=LEAST_SHADING)).clamp(-1, 1), albedo)
 
 
 def lit_by(texture: Texture, factors: Factors, camera: Camera) -> Float[Tensor, "3 t t"]:
     """The texture's albedo under the factors' light, in [-1, 1]."""
-    return _lit(texture.albedo, _shading(factors, camera, texture.albedo.shape[-1]))
-
-
-def _lit(albedo: Float[Tensor, "3 t t"], shading: Float[Tensor, "t t"]) -> Float[Tensor, "3 t t"]:
-    return ((albedo / 2 + 0.5) * shading * 2 - 1).clamp(-1, 1)
-
-
-def _delit(lit: Float[Tensor, "3 t t"], shading: Float[Tensor, "t t"]) -> Float[Tensor, "3 t t"]:
-    return (lit / 2 + 0.5) / shading.clamp(min=LEAST_SHADING) * 2 - 1
+    return lit(texture.albedo, _shading(factors, camera, texture.albedo.shape[-1])).clamp(-1, 1)
 
 
 def _over(

@@ -47,14 +47,28 @@ def explanation(
     seen = see(canonical, view, light, camera)
     mask = faces.mask * seen.valid.unsqueeze(1)
     apart = seen.image - faces.image
-    across = (apart.diff(dim=-1) * mask[..., 1:] * mask[..., :-1]).abs().mean()
-    down = (apart.diff(dim=-2) * mask[..., 1:, :] * mask[..., :-1, :]).abs().mean()
+    across, down = slopes(apart, mask)
     return {
         "pixels": l1(seen.image, faces.image, mask),
-        "slopes": across + down,
+        "slopes": across.mean() + down.mean(),
         "coarse": coarse * avg_pool2d(apart * mask, COARSE_PX).abs().mean(),
         "smoothness": SMOOTHNESS_WEIGHT * (roughness(canonical.depth) + roughness(seen.diffuse)),
     }
+
+
+def slopes(
+    apart: Float[Tensor, "*b h w"], mask: Float[Tensor, "*c h w"]
+) -> tuple[Float[Tensor, "*b h w-1"], Float[Tensor, "*b h-1 w"]]:
+    """Absolute differences of neighbours to the right and downwards, 0 where not both are in the mask."""
+    across = (apart.diff(dim=-1) * mask[..., 1:] * mask[..., :-1]).abs()
+    down = (apart.diff(dim=-2) * mask[..., 1:, :] * mask[..., :-1, :]).abs()
+    return across, down
+
+
+def canonical_of(nets: FactorNets, faces: Samples, views: int) -> Canonical:
+    """What the networks say of each face by its first view, for every view. faces: `views` of each in a row."""
+    own = nets.canonical(faces.image[::views])
+    return Canonical(*(maps.repeat_interleave(views, dim=0) for maps in (own.depth, own.albedo)))
 
 
 @dataclass(frozen=True)
@@ -77,12 +91,25 @@ def lesson(
 ) -> Lesson:
     """The faces as the networks now see them, under random views and lights.
 
-    view, mask: of the faces that they were seen in. What is object there, or in the other half's place, is object here.
+    view, mask: of the faces that they were seen in (see `canonical_mask`).
     """
-    asked_view, asked_light = random_codes(len(view), lights, rng, view.device)
+    return lesson_of(canonical, canonical_mask(canonical, view, mask, camera), camera, lights, rng)
+
+
+def canonical_mask(
+    canonical: Canonical, view: Float[Tensor, "b 6"], mask: Float[Tensor, "b 1 h w"], camera: Camera
+) -> Float[Tensor, "b 1 h w"]:
+    """What of canonical objects lies in the masks of pictures of them, or in the other half's place."""
     own = sample(mask, forward_grid(canonical.depth, view, camera))
-    image = photographed(canonical, torch.maximum(own, mirrored(own)), asked_view, asked_light, camera)
-    return Lesson(image, asked_view, asked_light)
+    return torch.maximum(own, mirrored(own))
+
+
+def lesson_of(
+    canonical: Canonical, mask: Float[Tensor, "b 1 h w"], camera: Camera, lights: LightRanges, rng: torch.Generator
+) -> Lesson:
+    """Canonical objects under random views and lights. mask: of the objects."""
+    view, light = _random_codes(len(mask), lights, rng, mask.device)
+    return Lesson(photographed(canonical, mask, view, light, camera), view, light)
 
 
 def photographed(
@@ -106,10 +133,9 @@ def misreading(nets: FactorNets, asked: Lesson) -> Terms:
     return {"view": VIEW_WEIGHT * view, "light": LIGHT_WEIGHT * light}
 
 
-def random_codes(
+def _random_codes(
     count: int, lights: LightRanges, rng: torch.Generator, device: torch.device
 ) -> tuple[Float[Tensor, "b 6"], Float[Tensor, "b 4"]]:
-    """Views and lights of lessons, in network units."""
     view = torch.randn(count, 6, generator=rng) * torch.tensor(LESSON_VIEWS)
     low, high = torch.tensor([LESSON_AMBIENT, LESSON_DIFFUSE, lights.x, lights.y]).unbind(dim=1)
     light = low + (high - low) * torch.rand(count, 4, generator=rng)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from g2s_cli.errors import G2SError
 from g2s_cli.method.cycles import camera_of
-from g2s_cli.method.model import Canonical, FactorNets
+from g2s_cli.method.model import FactorNets
 from g2s_cli.method.prior import ellipsoid, raw_from_depth
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.stages import Samples
@@ -29,7 +29,7 @@ from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.scene.warp import symmetrised
 from g2s_cli.zoo.catalog import Category
 from g2s_cli.zoo.store import replacing
-from recipes.synface.explaining import Terms, explanation, lesson, misreading
+from recipes.synface.explaining import Terms, canonical_of, explanation, lesson, misreading
 from recipes.synface.moving import FACTORS, Gallery, Moves, Source
 from recipes.synface.reshaping import misshaping, shape_lesson
 
@@ -154,8 +154,8 @@ class Learner:
         """One update; the terms of its loss."""
         if run.views > 1 and self.update % REGRESS_EVERY == 0:
             self.moves = Moves.of(self.nets, gallery)
-        if run.reshaped and self.update == 0:
-            self.base.data.copy_(self.recentred(source, gallery))
+        if run.reshaped and self.update == 0 and self.moves is not None:
+            self.base.data.copy_(self.recentred(self.moves, source, gallery))
             self.teacher = self._as_it_was(_states(self.untied) | {"base": self.nets.base})
         if run.reshaped and self.teacher is None:
             raise ValueError("lessons in shape without a teacher")
@@ -176,11 +176,11 @@ class Learner:
         self.run, self.update, self.adam = self.run + 1, 0, self._fresh_adam()
 
     @torch.no_grad()
-    def recentred(self, source: Source, gallery: Gallery) -> Tensor:
+    def recentred(self, moves: Moves, source: Source, gallery: Gallery) -> Tensor:
         """The mean shape with which D's answers to the gallery have for their mean what it says of the mean face.
 
         Seen from many views: a face that the GAN turns without changing the person. Answers to faces in general are
-        blurred where people differ, at the step from chin to neck above all (docs/LOG.md).
+        blurred where people differ, at the step from chin to neck above all (docs/LOG.md). moves: of the gallery.
         """
         nets, camera = self.nets, self.untied.camera
 
@@ -188,10 +188,9 @@ class Learner:
             raw = [raw_from_depth(nets.depth_of(some), camera) for some in images.split(100)]
             return symmetrised(torch.cat(raw).mean(dim=0))
 
-        shown = source.show(Moves.of(nets, gallery).mean_face())
+        shown = source.show(moves.mean_face())
         apart = answer(shown.image * shown.mask) - answer(gallery.images)
-        base = self.base.data
-        return base + apart - apart.mean()
+        return symmetrised(self.base.data) + apart - apart.mean()
 
     def _faces(self, run: Run, source: Source, rng: torch.Generator) -> Samples:
         latents = source.random(BATCH // run.views, rng)
@@ -234,9 +233,7 @@ def losses(
 
     faces: `run.views` of each, one after the other. teacher: whose faces lessons in shape are made of, if any.
     """
-    own = nets.canonical(faces.image[:: run.views])
-    every = (maps.repeat_interleave(run.views, dim=0) for maps in (own.depth, own.albedo))
-    canonical = Canonical(*every)
+    canonical = canonical_of(nets, faces, run.views)
     view, light = nets.view_of(faces.image), nets.light_of(faces.image)
     terms = explanation(canonical, view, light, faces, nets.camera, run.coarse)
     if not run.taught:

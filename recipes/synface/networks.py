@@ -19,7 +19,6 @@ from g2s_cli.method.model import FactorNets
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.training import draws
 from g2s_cli.resuming import at_work_in
-from g2s_cli.scene.warp import symmetrised
 from g2s_cli.zoo.catalog import Category, load_category
 from g2s_cli.zoo.importers import read_part, sha256_as_kept, write_weights
 from g2s_cli.zoo.store import sha256_of
@@ -65,8 +64,8 @@ def make_networks(
     learner = Learner(nets)
     runs = schedule(updates, begun=begin is not None)
     train(learner, runs, source, gallery, kind, seed, folder, watch, save_every=save_every)
-    base = symmetrised(learner.recentred(source, gallery))
     moves, views = Moves.of(learner.nets, gallery), gallery.views(learner.nets).cpu()
+    base = learner.recentred(moves, source, gallery)
     return Made(
         tensors=learner.tensors | {"base": base.cpu(), "directions": moves.directions.cpu()},
         view_mean=_rounded(views.mean(dim=0)),

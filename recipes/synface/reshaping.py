@@ -18,12 +18,12 @@ from g2s_cli.method.model import Canonical, FactorNets
 from g2s_cli.method.prior import BORDER_COLUMNS, depth_from_raw, raw_from_depth
 from g2s_cli.method.stages import Samples
 from g2s_cli.scene.camera import Camera, back_project, to_view
-from g2s_cli.scene.light import diffuse_shading, shade
+from g2s_cli.scene.light import delit, diffuse_shading, shading_of
 from g2s_cli.scene.surface import normals
 from g2s_cli.scene.visibility import visible_depth
 from g2s_cli.scene.warp import forward_grid, mirrored, sample, symmetrised
 from g2s_cli.zoo.catalog import LightRanges
-from recipes.synface.explaining import Lesson, Terms, misreading, photographed, random_codes
+from recipes.synface.explaining import Lesson, Terms, canonical_mask, canonical_of, lesson_of, misreading, slopes
 
 # Standard deviations: of a shift in shares of half the frame, of the logarithms of size and relief, of raw depth.
 SHIFT, SIZE, RELIEF, ADDED = 0.05, 0.08, 0.15, 0.04
@@ -61,17 +61,13 @@ def shape_lesson(
     faces: `views` of each, one after the other; the first says what the shape is.
     """
     camera = teacher.camera
-    own = teacher.canonical(faces.image[::views])
-    known = Canonical(*(maps.repeat_interleave(views, dim=0) for maps in (own.depth, own.albedo)))
+    known = canonical_of(teacher, faces, views)
     view, light = teacher.view_of(faces.image), teacher.light_of(faces.image)
-    painted = Canonical(known.depth, own_pixels(known, faces, view, light, camera))
     lot = (torch.rand(len(view), 1, 1, 1, generator=rng) < OWN_PIXELS).to(view.device)
-    shown = Canonical(known.depth, torch.where(lot, painted.albedo, known.albedo))
-    mask = sample(faces.mask, forward_grid(known.depth, view, camera))
-    canonical, mask = reshaped(shown, torch.maximum(mask, mirrored(mask)), camera, rng)
-    asked_view, asked_light = random_codes(len(view), lights, rng, view.device)
-    image = photographed(canonical, mask, asked_view, asked_light, camera)
-    return ShapeLesson(Lesson(image, asked_view, asked_light), canonical, mask)
+    albedo = torch.where(lot, own_pixels(known, faces, view, light, camera), known.albedo)
+    mask = canonical_mask(known, view, faces.mask, camera)
+    canonical, mask = reshaped(Canonical(known.depth, albedo), mask, camera, rng)
+    return ShapeLesson(lesson_of(canonical, mask, camera, lights, rng), canonical, mask)
 
 
 def misshaping(nets: FactorNets, asked: ShapeLesson) -> Terms:
@@ -85,12 +81,11 @@ def misshaping(nets: FactorNets, asked: ShapeLesson) -> Terms:
     apart = (nets.depth_of(asked.lesson.image) - asked.canonical.depth) / DEPTH_UNIT
     mean = (apart * mask).sum(dim=(1, 2), keepdim=True) / mask.sum(dim=(1, 2), keepdim=True).clamp(min=1)
     apart = apart - mean
-    across = (apart.diff(dim=-1) * mask[..., 1:] * mask[..., :-1]).abs().sum()
-    down = (apart.diff(dim=-2) * mask[..., 1:, :] * mask[..., :-1, :]).abs().sum()
+    across, down = slopes(apart, mask)
     colours = ((nets.albedo_of(asked.lesson.image) - asked.canonical.albedo) * asked.mask).abs().mean(dim=1).sum()
     return {
         "shape": DEPTH_WEIGHT * (apart * mask).abs().sum() / area,
-        "shape's slopes": SLOPE_WEIGHT * (across + down) / area,
+        "shape's slopes": SLOPE_WEIGHT * (across.sum() + down.sum()) / area,
         "own albedo": ALBEDO_WEIGHT * colours / asked.mask.sum().clamp(min=1),
     } | misreading(nets, asked.lesson)
 
@@ -115,17 +110,15 @@ def reshaped(
     grid = torch.cat((x / size + across, y / size + down), dim=1).permute(0, 2, 3, 1)
 
     raw = raw_from_depth(canonical.depth, camera).unsqueeze(1)
+    level = raw.mean(dim=(2, 3))
     raw = pad(raw[..., BORDER_COLUMNS:-BORDER_COLUMNS], (BORDER_COLUMNS, BORDER_COLUMNS, 0, 0), mode="replicate")
-    level = raw_from_depth(canonical.depth, camera).mean(dim=(1, 2), keepdim=True)
     least, most = SHARPEST
     sharper = (least + (most - least) * torch.rand(count, 1, 1, 1, generator=rng)).to(device)
     raw = raw + sharper * (raw - _blurred(raw))
     moved = sample(torch.cat((raw, canonical.albedo, mask), dim=1), grid, outside="border")
     relief = moved[:, :1] - moved[:, :1].mean(dim=(2, 3), keepdim=True)
     relief = relief * size * drawn(RELIEF).exp() + ADDED * _smooth_field(count, camera.size, rng, device, 1)
-    depth = torch.cat(
-        [depth_from_raw(one, at.expand_as(one[0]), camera) for one, at in zip(relief, level, strict=True)]
-    )
+    depth = depth_from_raw(relief[:, 0], level[..., None].expand(-1, *canonical.depth.shape[1:]), camera)
     return Canonical(depth, moved[:, 1:4]), (moved[:, 4:] > 0.5).float()
 
 
@@ -143,8 +136,8 @@ def own_pixels(
     """
     grid = forward_grid(canonical.depth, view, camera)
     found = sample(torch.cat((faces.image, faces.mask), dim=1), grid)
-    white = shade(torch.ones_like(canonical.albedo), diffuse_shading(normals(canonical.depth, camera), light), light)
-    bare = ((found[:, :3] + 1) / ((white + 1) / 2).clamp(min=DARKEST) - 1).clamp(-1, 1)
+    shading = shading_of(diffuse_shading(normals(canonical.depth, camera), light), light)
+    bare = delit(found[:, :3], shading.clamp(min=DARKEST)).clamp(-1, 1)
     nearest = sample(visible_depth(canonical.depth, view, camera).unsqueeze(1), grid)[:, 0]
     behind = to_view(back_project(canonical.depth, camera), view, camera)[..., 2] - nearest
     width = pad(grid[..., 0].diff(dim=-1) * camera.centre, (0, 1)).clamp(0, 1)  # pixels of the picture a point has

@@ -12,6 +12,7 @@ import pytest
 import torch
 import typer
 from safetensors.torch import load_file
+from shapes import bumps
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 from typer.testing import CliRunner
@@ -28,7 +29,7 @@ from g2s_cli.method.training import draws
 from g2s_cli.opening.placing import Wanted
 from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.warp import symmetrised
-from g2s_cli.zoo.catalog import load_category
+from g2s_cli.zoo.catalog import Category, load_category
 from g2s_cli.zoo.importers import read_part, write_weights
 from g2s_cli.zoo.store import models_root, sha256_of
 from recipes.synface.explaining import explanation, lesson
@@ -72,6 +73,14 @@ def gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(gan: Path, folder: Path, watch: Silent = BUSY, begin: Path | None = None) -> Made:
     folder.mkdir(exist_ok=True)
     return make_networks(gan, begin, 3, folder, CPU, watch, seed=5, save_every=0.0, faces=48)
+
+
+def set_out(gan: Path, seed: int) -> tuple[Category, Source, Gallery]:
+    """What `made` begins with."""
+    loaded = load_gan(Weights({}, gan), CPU)
+    kind = fitted(load_category("synface"), loaded.generator)
+    source = Source(loaded, Frame(kind.frame_share, kind.working_size))
+    return kind, source, Gallery.of(source, draws(seed, "gallery"), 48)
 
 
 def test_killed_in_every_run_it_ends_as_if_never_killed(gan: Path, tmp_path: Path) -> None:
@@ -135,11 +144,7 @@ def test_directions_are_the_planted_ones() -> None:
 @pytest.fixture
 def canonical() -> Canonical:
     """A bump with a coloured ramp, twice."""
-    ticks = torch.linspace(-1, 1, CAMERA.size)
-    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
-    depth = 1.02 - 0.07 * (1 - (x / 0.8) ** 2 - (y / 0.9) ** 2).clamp(min=0).sqrt()
-    albedo = torch.stack((0.6 * x, -0.5 * y, 0.3 * (6 * x).sin()))
-    return Canonical(depth.expand(2, -1, -1), albedo.expand(2, -1, -1, -1))
+    return bumps(CAMERA, 2, wide=0.8, high=0.9, far=1.02, colours=lambda x, y: (0.6 * x, -0.5 * y, 0.3 * (6 * x).sin()))
 
 
 def test_the_truth_explains_a_picture_and_nothing_near_it_does_so_well(canonical: Canonical) -> None:
@@ -173,13 +178,10 @@ def test_a_lesson_shows_the_object_as_it_says(canonical: Canonical) -> None:
 
 def test_what_is_kept_is_recentred(gan: Path, tmp_path: Path) -> None:
     kept = made(gan, tmp_path / "run").tensors["base"]
-    loaded = load_gan(Weights({}, gan), CPU)
-    kind = fitted(load_category("synface"), loaded.generator)
-    source = Source(loaded, Frame(kind.frame_share, kind.working_size))
-    gallery = Gallery.of(source, draws(5, "gallery"), 48)
+    kind, source, gallery = set_out(gan, seed=5)
     learner = Learner(first_networks(kind, gallery, torch.float32, seed=5))
     learner.read(tmp_path / "run" / LEARNER)
-    torch.testing.assert_close(kept, symmetrised(learner.recentred(source, gallery)))
+    torch.testing.assert_close(kept, symmetrised(learner.recentred(Moves.of(learner.nets, gallery), source, gallery)))
     assert (kept - symmetrised(learner.base.detach())).abs().max() > 1e-4
 
 
@@ -202,10 +204,7 @@ def test_what_begins_from_networks_skips_the_runs_before_them(gan: Path, tmp_pat
 
 
 def test_recentred_the_mean_answer_is_that_to_the_mean_face(gan: Path) -> None:
-    loaded = load_gan(Weights({}, gan), CPU)
-    kind = fitted(load_category("synface"), loaded.generator)
-    source = Source(loaded, Frame(kind.frame_share, kind.working_size))
-    gallery = Gallery.of(source, draws(0, "gallery"), 48)
+    kind, source, gallery = set_out(gan, seed=0)
     learner = Learner(first_networks(kind, gallery, torch.float32, seed=1))
     with torch.no_grad():
         list(learner.untied.depth.parameters())[-1].mul_(10)
@@ -218,7 +217,7 @@ def test_recentred_the_mean_answer_is_that_to_the_mean_face(gan: Path) -> None:
         return (raw - raw.mean()).detach()
 
     wanted = answer(learner.base.detach(), faces)
-    recentred = learner.recentred(source, gallery)
+    recentred = learner.recentred(Moves.of(learner.nets, gallery), source, gallery)
     assert (answer(learner.base.detach(), gallery.images) - wanted).abs().max() > 0.01
     torch.testing.assert_close(answer(recentred, gallery.images), wanted, rtol=0, atol=1e-3)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from shapes import bumps
 from torch import Tensor
 
 from g2s_cli.method.model import Canonical, FactorNets, see
@@ -26,11 +27,7 @@ SPREADS = ("SHIFT", "SIZE", "RELIEF", "ADDED")
 @pytest.fixture
 def canonical() -> Canonical:
     """A bump with equal halves and coloured rows, thrice."""
-    ticks = torch.linspace(-1, 1, CAMERA.size)
-    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
-    depth = 1.03 - 0.07 * (1 - (x / 0.6) ** 2 - (y / 0.7) ** 2).clamp(min=0).sqrt()
-    albedo = torch.stack((0.6 * y, -0.5 * y, 0.3 * (4 * x).cos()))
-    return Canonical(depth.expand(3, -1, -1), albedo.expand(3, -1, -1, -1))
+    return bumps(CAMERA, 3, wide=0.6, high=0.7, far=1.03, colours=lambda x, y: (0.6 * y, -0.5 * y, 0.3 * (4 * x).cos()))
 
 
 @pytest.fixture
