@@ -23,9 +23,11 @@ from g2s_cli.method.stages import (
     Target,
     as_it_is,
     collect,
+    draw_back,
     fit_albedo,
     fit_offset,
     fit_shape,
+    fit_view,
     minimise,
     pseudo_sampler,
 )
@@ -137,6 +139,8 @@ def fit(
         # Our jointly trained networks are averaged with their mirror image; others are pulled towards it.
         averaged = nets.base is not None
         nets = replace(nets, symmetric=symmetric and averaged)
+        if number == 0 and preset.place:
+            fit_view(nets, target, guides.perceptual, Fit(preset.place, preset.rate, preset.decay), watch)
         albedo, project, relief = (
             Fit(count, preset.rate, preset.decay) for count in (stage.albedo, stage.project, stage.shape)
         )
@@ -150,7 +154,9 @@ def fit(
             samples = collect(projector, generator, pseudo, own, target, preset.samples, guides.parser)
         if relief.iterations:
             flips = symmetric and not averaged
+            before = [weight.detach().clone() for weight in nets.parameters("depth")]
             fit_shape(nets, target, samples, guides.perceptual, relief, preset.batch, rng, watch, symmetric=flips)
+            draw_back(nets.parameters("depth"), before, preset.keep)
     with torch.no_grad():
         image = target.image[None]
         canonical = nets.canonical(image)

@@ -171,6 +171,25 @@ def albedo_loss(
     return _photo_loss(canonical, held.view, held.light, target, perceptual, nets, symmetric=symmetric)
 
 
+def fit_view(
+    nets: FactorNets, target: Target, perceptual: Perceptual, settings: Fit, watch: Watch
+) -> None:
+    """Before step 1, and not in the paper: change V and L until what D and A say lies where the photo has it.
+
+    Otherwise step 1 paints the photo beside its place, and step 3 has no reason to move it there.
+    """
+    with torch.no_grad():
+        canonical = nets.canonical(target.image[None])
+
+    def loss() -> Iterator[Tensor]:
+        image = target.image[None]
+        yield _photo_loss(
+            canonical, nets.view_of(image), nets.light_of(image), target, perceptual, nets, symmetric=False
+        )
+
+    minimise(loss, nets.parameters("view", "light"), settings, "view", watch)
+
+
 def fit_offset(
     projector: EncoderProjector,
     generator: Generator,
@@ -300,6 +319,16 @@ def fit_shape(
         yield shape_loss(nets, target, some, perceptual, symmetric=symmetric)
 
     minimise(loss, nets.parameters("depth", "albedo", "view", "light"), settings, "shape", watch)
+
+
+@torch.no_grad()
+def draw_back(parameters: Iterable[nn.Parameter], before: Iterable[Tensor], share: float) -> None:
+    """Move weights a share of the way back to what they were: robust fine-tuning (Wortsman et al. 2022).
+
+    One photo says where D errs, and misleads it, too. Far on and part of the way back is better than stopping early.
+    """
+    for now, then in zip(parameters, before, strict=True):
+        now.lerp_(then, share)
 
 
 def shape_loss(

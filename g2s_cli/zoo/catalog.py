@@ -115,8 +115,9 @@ class Preset:
     the weak prior. follow: whether step 2 learns an "encoder" for the photo, as the paper does, or takes the
     category's "linear" directions. stages: one entry a cycle. samples: projected samples a cycle collects.
     prior: Adam steps that fit D to the ellipsoid. masked: whether losses see the object alone. candidates,
-    invert: random latents that the inversion looks at first, and its steps. offset_weight: what the encoder's latent
-    offsets cost while it learns (λ₁ of Eq. 2).
+    invert: random latents that the inversion looks at first, and its steps. place: updates of V and L alone before the
+    first cycle. keep: the share of its way that D goes back after every step 3. The paper has neither. offset_weight:
+    what the encoder's latent offsets cost while it learns (λ₁ of Eq. 2).
     """
 
     start: Literal["networks", "ellipsoid"]
@@ -131,6 +132,8 @@ class Preset:
     symmetry: Symmetry
     candidates: int
     invert: int
+    place: int = 0
+    keep: float = 0.0
     offset_weight: float = OFFSET_WEIGHT
 
     def at_most(self, iterations: int) -> Preset:
@@ -142,6 +145,7 @@ class Preset:
             batch=min(self.batch, QUICK_BATCH),
             samples=min(self.samples, iterations * QUICK_BATCH),
             prior=min(self.prior, iterations),
+            place=min(self.place, iterations),
             candidates=min(self.candidates, max(1, iterations) * 16),
             invert=min(self.invert, iterations),
         )
@@ -337,5 +341,7 @@ def _pretraining(entry: dict[str, Any]) -> Pretraining:
 def _preset(entry: dict[str, Any]) -> Preset:
     if entry["symmetry"] not in get_args(Symmetry):
         raise ValueError(f"symmetry {entry['symmetry']!r}")
+    if not 0 <= entry.get("keep", 0.0) <= 1:
+        raise ValueError(f"keep {entry['keep']!r}")
     stages = tuple(Stage(*counts) for counts in entry["stages"])
     return Preset(**(entry | {"stages": stages}))

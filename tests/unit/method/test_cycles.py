@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -60,7 +61,7 @@ def encoder(generator: Generator) -> EncoderProjector:
 
 
 def preset(category: Category, *stages: Stage, **changes: object) -> Preset:
-    return replace(category.preset("paper"), stages=stages, batch=2, samples=2, **changes)
+    return replace(category.preset("paper"), **({"stages": stages, "batch": 2, "samples": 2} | changes))
 
 
 def ran(
@@ -102,6 +103,27 @@ def test_linear_directions_need_no_second_step(
     linear = LinearProjector(torch.zeros(4, 512))
     begun, _ = ran(nets, linear, generator, target, category, preset(category, ONCE), guides)
     assert begun == ["albedo 1", "shape 1"]
+
+
+def test_the_object_is_placed_once_before_the_first_cycle(
+    nets: FactorNets, generator: Generator, target: Target, category: Category, guides: Guides
+) -> None:
+    schedule = preset(category, ONCE, ONCE, place=3, samples=0)
+    begun, _ = ran(nets, Unused(), generator, target, category, schedule, guides)
+    assert begun == ["view 3", "albedo 1", "shape 1", "albedo 1", "shape 1"]
+
+
+def test_what_is_kept_of_the_depth_network_is_kept_in_the_result(
+    nets: FactorNets, generator: Generator, target: Target, category: Category, guides: Guides
+) -> None:
+    def depth(keep: float, shape: int) -> Tensor:
+        schedule = preset(category, Stage(0, 0, shape), keep=keep, samples=0, rate=1e-3)
+        return ran(copy.deepcopy(nets), Unused(), generator, target, category, schedule, guides)[1].depth
+
+    before, after, between = depth(0.0, 0), depth(0.0, 4), depth(0.5, 4)
+    torch.testing.assert_close(depth(1.0, 4), before)
+    assert (between - before).abs().mean() < 0.9 * (after - before).abs().mean()
+    assert (between - after).abs().mean() < 0.9 * (after - before).abs().mean()
 
 
 class Unused:

@@ -26,9 +26,11 @@ from g2s_cli.method.stages import (
     Target,
     as_it_is,
     collect,
+    draw_back,
     fit_albedo,
     fit_offset,
     fit_shape,
+    fit_view,
     pseudo_sampler,
 )
 from g2s_cli.nets.offset import OffsetEncoder
@@ -153,6 +155,23 @@ def test_step_1_changes_the_albedo_alone(
     assert changed(nets, states) == {"albedo"}
     assert watch.steps == [("albedo", 8)]
     assert watch.values[-1] < 0.9 * watch.values[0]
+
+
+def test_placing_changes_view_and_light_alone(
+    nets: FactorNets, states: dict[str, Tensor], target: Target, distance: DiscriminatorDistance
+) -> None:
+    watch = Losses()
+    fit_view(nets, target, distance, Fit(8, rate=1e-3, decay=0.0), watch)
+    assert changed(nets, states) == {"view", "light"}
+    assert watch.steps == [("view", 8)]
+    assert watch.values[-1] < 0.98 * watch.values[0]
+
+
+@pytest.mark.parametrize(("share", "left"), [(0.0, 3.0), (0.25, 2.5), (1.0, 1.0)])
+def test_weights_are_drawn_back_a_share_of_their_way(share: float, left: float) -> None:
+    weights = [torch.nn.Parameter(torch.full((2, 2), 3.0)), torch.nn.Parameter(torch.tensor(3.0))]
+    draw_back(weights, [torch.ones(2, 2), torch.tensor(1.0)], share)
+    assert all((weight == left).all() for weight in weights)
 
 
 def test_a_symmetric_step_1_sees_the_mirrored_object_too(
