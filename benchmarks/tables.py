@@ -107,7 +107,8 @@ def shortened(effort: Preset, iterations: int | None, inversion: int | None) -> 
     """No more than so many iterations a step, with the samples that they can draw, and updates of the inversion."""
     if iterations is not None:
         samples = min(effort.samples, iterations * effort.batch)
-        effort = replace(effort, stages=effort.at_most(iterations).stages, samples=samples)
+        short = effort.at_most(iterations)
+        effort = replace(effort, stages=short.stages, place=short.place, samples=samples)
     if inversion is not None:
         short = effort.at_most(inversion)
         effort = replace(effort, invert=short.invert, candidates=short.candidates)
@@ -115,9 +116,11 @@ def shortened(effort: Preset, iterations: int | None, inversion: int | None) -> 
 
 
 def steps(effort: Preset) -> str:
-    """An effort's iterations: inversion, the fit to the starting shape, and steps 1/2/3 of each cycle."""
+    """An effort's iterations: inversion, fit to the starting shape, V and L alone, and steps 1/2/3 of each cycle."""
     cycles = ", ".join(f"{stage.albedo}/{stage.project}/{stage.shape}" for stage in effort.stages)
-    return f"inversion {effort.invert}, {f'start {effort.prior}, ' if effort.prior else ''}steps {cycles}"
+    before = {"inversion": effort.invert, "start": effort.prior, "place": effort.place}
+    said = [f"{name} {count}" for name, count in before.items() if count or name == "inversion"]
+    return ", ".join([*said, f"steps {cycles}"]) + (f", keep {effort.keep}" if effort.keep else "")
 
 
 def ablations(presets: Mapping[str, Preset]) -> dict[str, tuple[str, Variant]]:

@@ -171,9 +171,7 @@ def albedo_loss(
     return _photo_loss(canonical, held.view, held.light, target, perceptual, nets, symmetric=symmetric)
 
 
-def fit_view(
-    nets: FactorNets, target: Target, perceptual: Perceptual, settings: Fit, watch: Watch
-) -> None:
+def fit_view(nets: FactorNets, target: Target, perceptual: Perceptual, settings: Fit, watch: Watch) -> None:
     """Before step 1, and not in the paper: change V and L until what D and A say lies where the photo has it.
 
     Otherwise step 1 paints the photo beside its place, and step 3 has no reason to move it there.
