@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from g2s_cli.method.fitting import Fit, draw_back, minimise
 from g2s_cli.method.losses import DiscriminatorDistance, Perceptual
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.parsing import Parser
@@ -18,17 +19,14 @@ from g2s_cli.method.progress import Watch
 from g2s_cli.method.sampling import LightPrior, ViewPrior
 from g2s_cli.method.stages import (
     EncoderProjector,
-    Fit,
     Projector,
     Target,
     as_it_is,
     collect,
-    draw_back,
     fit_albedo,
     fit_offset,
     fit_shape,
     fit_view,
-    minimise,
     pseudo_sampler,
 )
 from g2s_cli.nets.factors import CodeNet, MapNet, default_width

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from g2s_cli.method.cycles import fit_prior
+from g2s_cli.method.fitting import Fit
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.losses import DiscriminatorDistance
 from g2s_cli.method.model import FactorNets
@@ -20,13 +21,11 @@ from g2s_cli.method.sampling import LightPrior, ViewPrior
 from g2s_cli.method.stages import (
     Asked,
     EncoderProjector,
-    Fit,
     LinearProjector,
     Samples,
     Target,
     as_it_is,
     collect,
-    draw_back,
     fit_albedo,
     fit_offset,
     fit_shape,
@@ -165,13 +164,6 @@ def test_placing_changes_view_and_light_alone(
     assert changed(nets, states) == {"view", "light"}
     assert watch.steps == [("view", 8)]
     assert watch.values[-1] < 0.98 * watch.values[0]
-
-
-@pytest.mark.parametrize(("share", "left"), [(0.0, 3.0), (0.25, 2.5), (1.0, 1.0)])
-def test_weights_are_drawn_back_a_share_of_their_way(share: float, left: float) -> None:
-    weights = [torch.nn.Parameter(torch.full((2, 2), 3.0)), torch.nn.Parameter(torch.tensor(3.0))]
-    draw_back(weights, [torch.ones(2, 2), torch.tensor(1.0)], share)
-    assert all((weight == left).all() for weight in weights)
 
 
 def test_a_symmetric_step_1_sees_the_mirrored_object_too(
