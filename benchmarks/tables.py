@@ -96,7 +96,7 @@ class Run:
     def line(self, name: str, plan: Plan, watch: Watch) -> Line:
         """The row of a plan: every photo reconstructed and scored, or read from an earlier run."""
         output.say(name)
-        settings = plan.facts | {"effort": asdict(plan.effort), "ellipsoid": asdict(plan.kind.ellipsoid)}
+        settings = plan.facts | {"ellipsoid": asdict(plan.kind.ellipsoid)}
         settings |= {"offset_depth": plan.kind.offset_depth}
         folder = self.out / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
         rows = evaluate(self.pairs, plan.kind, folder, lambda photos: self.made(plan, photos, watch), settings)

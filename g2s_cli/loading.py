@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -148,9 +148,11 @@ class Plan:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """What a result depends on beside its photo and the machine, for the report. Raises WeightsError."""
+        stages = [[stage.albedo, stage.project, stage.shape] for stage in self.effort.stages]
         return {
             "category": self.kind.name,
             "preset": self.preset,
+            "effort": asdict(self.effort) | {"stages": stages},
             "iterations_at_most": self.iterations,
             "symmetry": self.symmetry,
             "background": "remove" if self.effort.masked else "keep",

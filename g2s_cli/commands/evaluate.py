@@ -69,6 +69,7 @@ def evaluate(
     settings = {
         "category": kind.name,
         "preset": preset,
+        "effort": plan.facts["effort"],
         "iterations_at_most": iterations,
         "seed": seed,
         "weights": plan.weights.hashes(),

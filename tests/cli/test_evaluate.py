@@ -37,6 +37,7 @@ def test_a_folder_is_scored_and_scored_no_second_time(g2s: Callable, data: Path,
     again = g2s(*arguments, "--json")
     summary = json.loads(again.stdout)
     assert (summary["images"], summary["settings"]["seed"]) == (2, 0)
+    assert summary["settings"]["effort"]["stages"] == [[0, 0, 1], [1, 0, 0]]
     assert [one["name"] for one in summary["baselines"]] == ["flat depth", "mean depth of the others"]
     assert summary["baselines"][1]["side_e2"] < 1e-3  # both have the same truth
     assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,14 @@ def test_together_as_alone(together: list[Reconstruction | Exception], photos: l
     torch.testing.assert_close(one.factors.light, alone.factors.light, rtol=0, atol=0.02)
     assert one.report.keys() == alone.report.keys()
     assert one.report.items() >= facts_of(Plan.of(**QUICK)).items()
+
+
+def test_facts_say_what_a_preset_means_and_survive_a_file() -> None:
+    plan = Plan.of(preset="fast")
+    said = plan.facts
+    assert said["effort"].items() >= {"place": 15, "stages": [[0, 0, 30], [150, 0, 0]], "keep": 0.4}.items()
+    assert json.loads(json.dumps(said)) == said
+    assert replace(plan, effort=replace(plan.effort, keep=0.3)).facts != said
 
 
 def test_what_amplifies_rounding_is_done_one_by_one_and_the_same_to_the_bit(photos: list[Path]) -> None:
