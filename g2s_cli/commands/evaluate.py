@@ -66,14 +66,8 @@ def evaluate(
         wanted=Wanted(align=False),  # the true depth lies where the photo has it
     )
     machine = Machine.named(device)
-    settings = {
-        "category": kind.name,
-        "preset": preset,
-        "effort": plan.facts["effort"],
-        "iterations_at_most": iterations,
-        "seed": seed,
-        "weights": plan.weights.hashes(),
-    }
+    told = ("category", "preset", "effort", "iterations_at_most", "seed", "weights")
+    settings = {name: plan.facts[name] for name in told}
     rows = []
     try:
         with output.watch(brief=True) as watch:
