@@ -10,8 +10,9 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constr
 demo: $(VENV)/installed
 	$(BIN)/g2s reconstruct examples/face.png --category synface -o out/ --overwrite
 	$(BIN)/g2s rotate out/ --yaw -30:30 --frames 13 --quiet
+	$(BIN)/g2s view out/ --quiet
 	@echo
-	@echo "The mesh is out/mesh.glb (open it in any 3D viewer); a turntable is out/rotate/rotate.gif."
+	@echo "Open out/view.html in a browser to turn and light it. The mesh is out/mesh.glb, a turntable out/rotate/rotate.gif."
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -16,6 +16,7 @@ from g2s_cli.commands.reconstruct import reconstruct
 from g2s_cli.commands.relight import relight
 from g2s_cli.commands.rotate import rotate
 from g2s_cli.commands.sample import sample
+from g2s_cli.commands.view import view
 from g2s_cli.commands.weights import weights
 from g2s_cli.console import output
 from g2s_cli.errors import StoppedError, understood
@@ -28,6 +29,8 @@ EPILOG = """
   g2s relight out/ --light -0.8,0.3 --light 0.8,0.3 --frames 12
 
   g2s rotate out/ --yaw -20:20
+
+  g2s view out/ --open
 
   g2s mesh out/ --max-faces 20000 --solid
 
@@ -58,7 +61,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,
 )
-for verb in (reconstruct, relight, rotate, mesh, evaluate, pretrain):
+for verb in (reconstruct, relight, rotate, view, mesh, evaluate, pretrain):
     app.command(no_args_is_help=True)(verb)
 app.command()(sample)
 app.add_typer(weights, name="weights", help="Fetch, check, import and publish the weights of categories.")

@@ -21,7 +21,14 @@ from unittest import mock
 
 SCRIPT = Path(sys.executable).with_name("g2s")
 # What the command's own functions import when called. Nothing here reads HF_HOME and the like before a call sets them.
-NEEDED = ["g2s_cli.app", "g2s_cli.pipeline", "g2s_cli.pretraining", "g2s_cli.evaluation", "g2s_cli.samples"]
+NEEDED = [
+    "g2s_cli.app",
+    "g2s_cli.pipeline",
+    "g2s_cli.pretraining",
+    "g2s_cli.evaluation",
+    "g2s_cli.samples",
+    "g2s_cli.page",
+]
 
 
 class Installed:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, max_pool2d, pad
+from torch.nn.functional import avg_pool2d, grid_sample, max_pool2d, pad
 
 from g2s_cli.scene.camera import Camera, project, rotation
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.light import delit, diffuse_shading, lit
-from g2s_cli.scene.mesh import Mesh, mesh_points
+from g2s_cli.scene.mesh import FLIP, Mesh, mesh_points
 from g2s_cli.scene.relief import Outline, Relief, object_mask, points_in_view, refine, widened
 from g2s_cli.scene.resample import continued, resampled, shrunk
 from g2s_cli.scene.surface import normals
@@ -76,6 +77,19 @@ def texture_of(
 def lit_by(texture: Texture, factors: Factors, camera: Camera) -> Float[Tensor, "3 t t"]:
     """The texture's albedo under the factors' light, in [-1, 1]."""
     return lit(texture.albedo, _shading(factors, camera, texture.albedo.shape[-1])).clamp(-1, 1)
+
+
+def normals_at(mesh: Mesh, factors: Factors, camera: Camera) -> Float[ndarray, "v 3"]:
+    """What light falls on at each vertex: unit outward normals of the networks' relief, in the mesh's axes.
+
+    They are smooth, as the shading is that the photo's light was taken off by; the mesh's own are finer.
+    """
+    inner = normals(factors.depth[None], camera)[:, 1:-1, 1:-1].permute(0, 3, 1, 2)[0]  # see `_diffuse`
+    framed = resampled(_framed(inner, widened(camera)), mesh.camera.size)
+    place = torch.from_numpy(mesh.uv * (2, -2) + (-1, 1)).to(framed)[None, None]
+    found = grid_sample(framed[None], place, padding_mode="border", align_corners=False)[0, :, 0].T
+    outward = -found.double().cpu().numpy() * FLIP  # inner normals point away from the viewer
+    return outward / np.linalg.norm(outward, axis=1, keepdims=True).clip(min=1e-9)
 
 
 def _over(

@@ -1,0 +1,119 @@
+"""g2s view: a result as a page."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+SIZE = 512
+OPTIONS = [
+    "--headless",
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+    "--hide-scrollbars",
+    f"--window-size={SIZE},{SIZE}",
+    "--virtual-time-budget=4000",
+]
+
+
+def test_the_page_lies_in_the_folder_and_nothing_else_changes(g2s: Callable, out: Path) -> None:
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    answer = g2s("view", out)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.splitlines() == [str(out / "view.html")]
+    after = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert after.pop("view.html").startswith(b"<!doctype html>")
+    assert after == before
+    assert json.loads(g2s("view", out, "--json").stdout) == {"folder": str(out), "file": str(out / "view.html")}
+
+
+def test_a_coarser_mesh_makes_a_smaller_page(g2s: Callable, out: Path) -> None:
+    g2s("view", out)
+    whole = (out / "view.html").stat().st_size
+    assert g2s("view", out, "--mesh-size", "40", "--texture-size", "64").returncode == 0
+    assert (out / "view.html").stat().st_size < whole / 2
+
+
+def test_open_hands_the_page_to_the_browser(start: Callable, out: Path, tmp_path: Path) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/opened\n')
+    browser.chmod(0o755)
+    process = start("view", out, "--open", BROWSER=f"{browser} %s")
+    stdout, stderr = process.communicate(timeout=120)
+    assert (process.returncode, stdout, stderr) == (0, f"{out}/view.html\n", "")
+    assert (tmp_path / "opened").read_text().strip() == (out / "view.html").as_uri()
+
+
+def test_where_there_is_no_browser_it_says_so_and_the_page_is_there(start: Callable, out: Path) -> None:
+    process = start("view", out, "--open", BROWSER="false", PATH="")
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert stdout == f"{out}/view.html\n"
+    assert "no browser could be started" in stderr.lower()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "hint"),
+    [(["nowhere"], 2, "is not a g2s result folder"), (["out", "--mesh-size", "4"], 2, "--mesh-size")],
+)
+def test_what_cannot_be_meant(g2s: Callable, out: Path, arguments: list[str], code: int, hint: str) -> None:
+    answer = g2s("view", *arguments)
+    assert answer.returncode == code
+    assert answer.stdout == ""
+    assert hint in answer.stderr
+
+
+def test_a_place_that_cannot_be_written_is_named(g2s: Callable, out: Path) -> None:
+    (out / "view.html").mkdir()
+    answer = g2s("view", out)
+    assert answer.returncode == 1
+    assert "view.html cannot be written" in answer.stderr
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
+
+
+def in_browser(page: Path, asked: str, picture: Path) -> np.ndarray:
+    """What a browser without a screen shows of a page."""
+    address = f"{page.as_uri()}#{asked}&zoom=1&bare=1"
+    command = [str(BROWSER), *OPTIONS, f"--user-data-dir={picture.parent}/profile", f"--screenshot={picture}", address]
+    subprocess.run(command, check=True, timeout=100, capture_output=True)
+    with Image.open(picture) as shown:
+        return np.asarray(shown.convert("RGB"), dtype=float)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
+@pytest.mark.parametrize(
+    ("verb", "options", "asked"),
+    [
+        ("rotate", ["--yaw", "20", "--pitch", "-8"], "yaw=20&pitch=-8"),
+        ("relight", ["--light=-0.7,0.4"], "light=-0.7,0.4"),
+    ],
+)
+def test_a_browser_shows_what_rotate_and_relight_show(
+    g2s: Callable, out: Path, tmp_path: Path, verb: str, options: list[str], asked: str
+) -> None:
+    for command in (["view", out], [verb, out, *options, "--size", SIZE]):
+        assert g2s(*command).returncode == 0
+    with Image.open(out / verb / "000.png") as made:
+        right = np.asarray(made.convert("RGB"), dtype=float)
+    shown = in_browser(out / "view.html", asked, tmp_path / "shown.png")
+    assert shown.shape == right.shape
+    assert 10 * math.log10(255**2 / np.square(shown - right).mean()) > 28
+    # The other verb's picture is another one.
+    other = in_browser(out / "view.html", "yaw=-20&light=0.7,-0.4", tmp_path / "other.png")
+    assert 10 * math.log10(255**2 / np.square(other - right).mean()) < 24
