@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import made_up
 import pytest
+from caches import OUTSIDE, RELEASED, members
 from installed import SCRIPT, Installed
+from servers import FileServer, HubServer
 
 from g2s_cli.result import Reconstruction, write_result
 
@@ -52,3 +55,52 @@ def out(made: Reconstruction, tmp_path: Path) -> Path:
     """A made-up result folder."""
     write_result(made, tmp_path / "out")
     return tmp_path / "out"
+
+
+# --- where weights come from
+
+
+@pytest.fixture(scope="session")
+def archives() -> dict[str, dict[str, bytes]]:
+    return {name: made_up.release(members(name) | {"checkpoints/other.bin": bytes(9999)}) for name in RELEASED}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """HF_HOME, so g2s's cache too."""
+    return tmp_path / "hf"
+
+
+@pytest.fixture
+def release(archives: dict[str, dict[str, bytes]]) -> Iterator[FileServer]:
+    with FileServer(dict(archives["car"])) as server:
+        yield server
+
+
+@pytest.fixture
+def from_release(g2s: Callable, release: FileServer, home: Path) -> Callable:
+    return lambda *arguments: g2s(*arguments, HF_HOME=str(home), G2S_RELEASE_URL=release.url, **OUTSIDE)
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    with HubServer({}) as server:
+        yield server
+
+
+@pytest.fixture
+def on_hub(g2s: Callable, hub: HubServer, home: Path) -> Callable:
+    def run(*arguments: object, **environment: str) -> object:
+        base = {"HF_HOME": str(home), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"} | OUTSIDE
+        return g2s(*arguments, **base | environment)
+
+    return run
+
+
+@pytest.fixture
+def owls(on_hub: Callable, tmp_path: Path) -> Path:
+    """A category of one's own, imported."""
+    (tmp_path / "owls.pt").write_bytes(made_up.saved(made_up.gan(32)))
+    answer = on_hub("weights", "import", "owls.pt", "--category", "owls")
+    assert answer.returncode == 0, answer.stderr
+    return Path(answer.stdout.strip())

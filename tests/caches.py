@@ -1,0 +1,51 @@
+"""What tests of fetched weights share: a release in small, what a cache holds, and how an answer refuses."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import made_up
+from servers import TOKEN
+
+from g2s_cli.zoo.catalog import load_category
+
+FACE = Path(__file__).parent / "data" / "face.png"
+REPO = "somebody/shapes"
+RELEASED = ["celeba", "cat", "car", "church"]
+OUTSIDE = {"HTTP_PROXY": "", "HTTPS_PROXY": "", "NO_PROXY": "127.0.0.1"}
+ALL_OF_CAR = sorted(f"{part}.{suffix}" for part in load_category("car").weights for suffix in ("json", "safetensors"))
+
+
+def members(name: str) -> dict[str, bytes]:
+    """What the release has of a category, in small."""
+    category = load_category(name)
+    contents = {
+        # A file's own size counts; pictures of 512 px would take minutes here.
+        "gan": lambda: made_up.gan(category.image_size if category.frame_share < 1 else 128),
+        "networks": lambda: made_up.networks(category.working_size),
+        "views": lambda: made_up.statistics(6),
+        "lights": lambda: made_up.statistics(4),
+        "parsing": lambda: made_up.parsing(category.mask.parser, category.mask.classes[0][0]),
+    }
+    return {entry.member: made_up.saved(contents[part]()) for part, entry in category.weights.items()}
+
+
+def kept(home: Path, name: str) -> list[str]:
+    folder = home / "g2s" / name
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock")) if folder.exists() else []
+
+
+def one_sentence(answer: object, code: int) -> str:
+    assert answer.returncode == code, answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert answer.stdout == ""
+    return answer.stderr.splitlines()[-1]
+
+
+def published(on_hub: Callable, home: Path) -> None:
+    answer = on_hub("weights", "publish", "owls", "--repo", REPO, HF_TOKEN=TOKEN)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.strip().endswith(REPO)
+    shutil.rmtree(home)
