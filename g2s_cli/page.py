@@ -23,7 +23,7 @@ from g2s_cli.result import Reconstruction, surface
 from g2s_cli.scene.light import user_from_light
 from g2s_cli.scene.mesh import Mesh, camera_pose
 from g2s_cli.scene.relief import widened
-from g2s_cli.scene.texture import Texture, normals_at
+from g2s_cli.scene.texture import LEAST_SHADING, Texture, normals_at
 from g2s_cli.zoo.store import replacing
 
 PAGE = "view.html"
@@ -57,29 +57,30 @@ def scene_of(made: Reconstruction, mesh: Mesh, texture: Texture) -> dict[str, An
     """What the page shows, JSON-able; arrays are little-endian and in base 64.
 
     positions: float32, mesh axes. broad_normals: of the networks' relief, which light falls on; fine_normals: of the
-    mesh; both signed bytes, four a vertex of which the last says nothing. faces: uint32. reflectance: a picture in
-    shares of `brightest`; margin: the share of its side that lies beyond the photo's frame at each end. texture_camera:
-    whose picture it is: focal length, centre and size in pixels, pivot. pose: mesh to the photo's camera, 3 x 4.
-    magnification: half sides of the frame that x / -z is worth before that camera.
+    mesh; both signed bytes, four a vertex of which the last says nothing. faces: uint32. reflectance: a picture of
+    roots of shares of `brightest`, which leaves the dark its steps; margin: the share of its side that lies beyond the
+    networks' frame at each end. texture_camera: whose picture it is: focal length, centre and size in pixels, pivot.
+    pose: mesh to the photo's camera, 3 x 4. magnification: half sides of the photo's frame that x / -z is worth before
+    that camera. light's least: what the photo's shading counts as at the least, see `texture_of`.
     """
     camera, seen_by = made.camera, mesh.camera.resized(texture.albedo.shape[-1])
     x, y = user_from_light(made.factors.light, made.factors.view)
     ambient, diffuse = made.factors.light[:2].tolist()
     reflectance = (texture.albedo / 2 + 0.5).clamp(min=0).permute(1, 2, 0).numpy()
-    brightest = max(1.0, float(reflectance.max()))
+    brightest = max(1.0, float(reflectance.max()))  # a highlight's may be several times 1
     return {
         "title": str(made.report.get("photo", "")),
         "positions": _coded(mesh.vertices.astype("<f4")),
         "broad_normals": _coded(_as_bytes(normals_at(mesh, made.factors, camera))),
         "fine_normals": _coded(_as_bytes(mesh.normals)),
         "faces": _coded(mesh.faces.astype("<u4")),
-        "reflectance": _picture(reflectance / brightest),
+        "reflectance": _picture(np.sqrt(reflectance / brightest)),
         "brightest": brightest,
         "margin": (1 - camera.size / widened(camera).size) / 2,
         "texture_camera": [seen_by.focal, seen_by.centre, seen_by.size, seen_by.pivot],
         "pose": camera_pose(made.factors, camera)[:3].tolist(),
         "magnification": 2 * camera.focal / camera.size,
-        "light": {"x": x, "y": y, "ambient": ambient, "diffuse": diffuse},
+        "light": {"x": x, "y": y, "ambient": ambient, "diffuse": diffuse, "least": LEAST_SHADING},
     }
 
 

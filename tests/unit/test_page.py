@@ -100,7 +100,7 @@ def test_what_the_shader_computes_is_what_relight_computes(
     position = array(scene["positions"], "<f4", 3)
     place = (focal * position[:, :2] * (1, -1) / (pivot - position[:, 2:]) + centre + 0.5) / size
     with Image.open(io.BytesIO(base64.b64decode(scene["reflectance"].partition(",")[2]))) as picture:
-        reflectance = sampled(np.asarray(picture) / 255.0, place) * scene["brightest"]
+        reflectance = sampled(np.asarray(picture) / 255.0, place) ** 2 * scene["brightest"]
     colours = (reflectance * shading[:, None]).clip(0, 1)
 
     factors = sharp.factors if light is None else sharp.factors.lit(*light)
