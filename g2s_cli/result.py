@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import shutil
@@ -46,7 +47,9 @@ MOST_READ = 4096  # pixels a side that a folder's photo may have; g2s writes no 
 # What a mesh is made of unless said otherwise: points of its grid and pixels of its texture a side, at most.
 MESH_SIZE, TEXTURE_SIZE = 320, 2048
 PICTURE_SIZE = 512  # pixels a side of pictures, at most
-STEEPEST_SEEN_DEG = 84.0  # how steeply depth.npy may recede; found on the training images (docs/LOG.md)
+# How steeply depth.npy may recede seen from the front, and how much less a degree of yaw: behind the far cheek of a
+# turned head the relief goes on far away. Found on the training images (docs/LOG.md).
+STEEPEST_SEEN_DEG, LESS_A_DEGREE = 88.0, 1 / 3
 ENCODER = "offset_net."
 # depth.png holds (FARTHEST - depth) / DEPTH_SPAN of its range: the benchmark's convention.
 FARTHEST, DEPTH_SPAN = 1.1, 0.2
@@ -249,10 +252,16 @@ def _standing(place: Path) -> Path:
     return next(parent for parent in place.parents if parent.exists())
 
 
-def photo_depth(seen: Rendering, mask: Float[Tensor, "h w"], camera: Camera) -> Float[Tensor, "h w"]:
-    """The depth at every pixel of the photo's mask, in scene units; NaN outside it, and where no surface is near."""
+def photo_depth(
+    seen: Rendering, view: Float[Tensor, 6], mask: Float[Tensor, "h w"], camera: Camera
+) -> Float[Tensor, "h w"]:
+    """The depth at every pixel of the photo's mask, in scene units; NaN outside it, and where no surface is near.
+
+    view: from where it is seen; it says how far the slope of the surface is to be believed.
+    """
     inside = mask >= 0.5
-    held = held_to_slope(seen.depth, inside, camera, STEEPEST_SEEN_DEG)
+    steepest_deg = STEEPEST_SEEN_DEG - LESS_A_DEGREE * abs(math.degrees(view[1].item()))
+    held = held_to_slope(seen.depth, inside, camera, steepest_deg)
     return torch.where(inside & (held < VIEW_FAR), held, torch.nan)
 
 
@@ -318,7 +327,7 @@ def _write_files(made: Reconstruction, folder: Path) -> None:
     original_file(folder, made.report).write_bytes(made.original)
     save_image(folder / "inverted.png", made.inverted)
     Image.fromarray((made.mask * 255).round().byte().numpy()).save(folder / "mask.png")
-    _write_depth(folder, photo_depth(seen, made.mask, made.camera))
+    _write_depth(folder, photo_depth(seen, made.factors.view, made.mask, made.camera))
     # Outward and in OpenGL axes: the internal normal is minus the outward one, and y and z turn over.
     facing = seen.normal.permute(2, 0, 1) * seen.normal.new_tensor((-1.0, 1.0, 1.0))[:, None, None]
     save_image(folder / "normal.png", torch.where(shown, facing, -1.0))  # black says nothing is there
