@@ -21,12 +21,12 @@ from torch import Tensor
 
 from g2s_cli.errors import G2SError
 from g2s_cli.method.metrics import coverage, eroded, mad_deg, side
-from g2s_cli.result import Reconstruction, photo_depth, picture
+from g2s_cli.result import Reconstruction, picture
 from g2s_cli.resuming import claim
 from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.mesh import to_bytes
-from g2s_cli.scene.render import render
+from g2s_cli.scene.render import photo_depth, render
 from g2s_cli.scene.visibility import VIEW_FAR
 from g2s_cli.sheet import contact_sheet
 from g2s_cli.truth import Pair, Truth, read_truth

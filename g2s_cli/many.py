@@ -19,7 +19,7 @@ from g2s_cli.errors import G2SError, ImageError, UsageError, attempt, understood
 from g2s_cli.meshes import Detail
 from g2s_cli.opening.upright import FORMATS
 from g2s_cli.result import REPORT, STATE, Reconstruction, check_target, write_result
-from g2s_cli.zoo.store import replacing, sha256_of
+from g2s_cli.zoo.store import sha256_of, writing
 
 SUMMARY = "g2s-summary.json"
 HEIF = {".heic", ".heif"}  # Pillow knows them once it has been taught to
@@ -169,11 +169,8 @@ def summary_of(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 def write_summary(summary: Mapping[str, object], out: Path) -> None:
     """Write the summary into the folder of results, in one move. Raises G2SError if the disk refuses."""
-    try:
-        with replacing(out / SUMMARY) as temporary:
-            temporary.write_text(json.dumps(summary, indent=2) + "\n")
-    except OSError as error:
-        raise G2SError(f"{out / SUMMARY} cannot be written: {error.strerror or error}.", "Free space.") from error
+    with writing(out / SUMMARY, "Free space.") as temporary:
+        temporary.write_text(json.dumps(summary, indent=2) + "\n")
 
 
 def _facts_of(outcome: Outcome) -> dict[str, Any]:

@@ -17,14 +17,13 @@ from jaxtyping import Float
 from numpy import ndarray
 from PIL import Image
 
-from g2s_cli.errors import G2SError
 from g2s_cli.meshes import Detail
 from g2s_cli.result import Reconstruction, surface
-from g2s_cli.scene.light import user_from_light
+from g2s_cli.scene.light import LEAST_DEPTH, user_from_light
 from g2s_cli.scene.mesh import Mesh, camera_pose
 from g2s_cli.scene.relief import widened
 from g2s_cli.scene.texture import LEAST_SHADING, Texture, normals_at
-from g2s_cli.zoo.store import replacing
+from g2s_cli.zoo.store import writing
 
 PAGE = "view.html"
 PLACE = "{{scene}}"  # in page.html
@@ -35,13 +34,8 @@ MOST_BYTE = 127  # what WebGL reads as 1 in a signed byte
 def write_page(made: Reconstruction, folder: Path, detail: Detail | None = None) -> Path:
     """Write the page into a result folder, whole or not at all; its path. Raises G2SError if the disk refuses."""
     page = page_of(made, detail)
-    try:
-        with replacing(folder / PAGE) as temporary:
-            temporary.write_text(page, "utf-8")
-    except OSError as error:
-        raise G2SError(
-            f"{folder / PAGE} cannot be written: {error.strerror or error}.", "Free space, or make the folder writable."
-        ) from error
+    with writing(folder / PAGE, "Free space, or make the folder writable.") as temporary:
+        temporary.write_text(page, "utf-8")
     return folder / PAGE
 
 
@@ -61,7 +55,8 @@ def scene_of(made: Reconstruction, mesh: Mesh, texture: Texture) -> dict[str, An
     roots of shares of `brightest`, which leaves the dark its steps; margin: the share of its side that lies beyond the
     networks' frame at each end. texture_camera: whose picture it is: focal length, centre and size in pixels, pivot.
     pose: mesh to the photo's camera, 3 x 4. magnification: half sides of the photo's frame that x / -z is worth before
-    that camera. light's least: what the photo's shading counts as at the least, see `texture_of`.
+    that camera. light's least: what the photo's shading counts as at the least, see `texture_of`; its horizon: see
+    `light_from_user`.
     """
     camera, seen_by = made.camera, mesh.camera.resized(texture.albedo.shape[-1])
     x, y = user_from_light(made.factors.light, made.factors.view)
@@ -80,7 +75,14 @@ def scene_of(made: Reconstruction, mesh: Mesh, texture: Texture) -> dict[str, An
         "texture_camera": [seen_by.focal, seen_by.centre, seen_by.size, seen_by.pivot],
         "pose": camera_pose(made.factors, camera)[:3].tolist(),
         "magnification": 2 * camera.focal / camera.size,
-        "light": {"x": x, "y": y, "ambient": ambient, "diffuse": diffuse, "least": LEAST_SHADING},
+        "light": {
+            "x": x,
+            "y": y,
+            "ambient": ambient,
+            "diffuse": diffuse,
+            "least": LEAST_SHADING,
+            "horizon": LEAST_DEPTH,
+        },
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import secrets
 import shutil
@@ -32,12 +31,10 @@ from g2s_cli.scene.mesh import Mesh, camera_pose, relief_mesh, to_bytes
 from g2s_cli.scene.outline import outlined
 from g2s_cli.scene.placement import Placement
 from g2s_cli.scene.relief import Outline, refine, widened
-from g2s_cli.scene.render import Rendering, canonical_mask, on_white, render, warped_mask
+from g2s_cli.scene.render import canonical_mask, on_white, photo_depth, render, warped_mask
 from g2s_cli.scene.resample import middle
 from g2s_cli.scene.show import show
-from g2s_cli.scene.surface import held_to_slope
 from g2s_cli.scene.texture import Texture, as_image, texture_of
-from g2s_cli.scene.visibility import VIEW_FAR
 from g2s_cli.scene.warp import mirrored
 
 SCHEMA = 2
@@ -47,9 +44,6 @@ MOST_READ = 4096  # pixels a side that a folder's photo may have; g2s writes no 
 # What a mesh is made of unless said otherwise: points of its grid and pixels of its texture a side, at most.
 MESH_SIZE, TEXTURE_SIZE = 320, 2048
 PICTURE_SIZE = 512  # pixels a side of pictures, at most
-# How steeply depth.npy may recede seen from the front, and how much less a degree of yaw: behind the far cheek of a
-# turned head the relief goes on far away. Found on the training images (docs/LOG.md).
-STEEPEST_SEEN_DEG, LESS_A_DEGREE = 88.0, 1 / 3
 ENCODER = "offset_net."
 # depth.png holds (FARTHEST - depth) / DEPTH_SPAN of its range: the benchmark's convention.
 FARTHEST, DEPTH_SPAN = 1.1, 0.2
@@ -250,19 +244,6 @@ def original_file(folder: Path, report: dict[str, Any]) -> Path:
 def _standing(place: Path) -> Path:
     """The nearest parent that exists."""
     return next(parent for parent in place.parents if parent.exists())
-
-
-def photo_depth(
-    seen: Rendering, view: Float[Tensor, 6], mask: Float[Tensor, "h w"], camera: Camera
-) -> Float[Tensor, "h w"]:
-    """The depth at every pixel of the photo's mask, in scene units; NaN outside it, and where no surface is near.
-
-    view: from where it is seen; it says how far the slope of the surface is to be believed.
-    """
-    inside = mask >= 0.5
-    steepest_deg = STEEPEST_SEEN_DEG - LESS_A_DEGREE * abs(math.degrees(view[1].item()))
-    held = held_to_slope(seen.depth, inside, camera, steepest_deg)
-    return torch.where(inside & (held < VIEW_FAR), held, torch.nan)
 
 
 def surface(made: Reconstruction, detail: Detail, *, beyond: bool = False) -> tuple[Mesh, Texture]:

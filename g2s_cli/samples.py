@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from g2s_cli import __version__
-from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.errors import UsageError
 from g2s_cli.loading import Machine, Weights, load_gan
 from g2s_cli.method.latents import truncated_latents
 from g2s_cli.method.progress import Watch
@@ -29,7 +29,7 @@ from g2s_cli.result import built_beside, check_target
 from g2s_cli.scene.mesh import to_bytes
 from g2s_cli.sheet import contact_sheet
 from g2s_cli.zoo.catalog import Category
-from g2s_cli.zoo.store import replacing
+from g2s_cli.zoo.store import writing
 
 LATENTS, FACTS = "latents.safetensors", "samples.json"
 MOST_SHEET_PX = 4096  # a side; larger sheets show their pictures smaller
@@ -134,8 +134,5 @@ def _pictures(generator: Generator, latents: Float[Tensor, "n d"], watch: Watch)
 
 
 def _write(picture: Image.Image, path: Path) -> None:
-    try:
-        with replacing(path) as temporary:
-            picture.save(temporary, format="PNG")
-    except OSError as error:
-        raise G2SError(f"{path} cannot be written: {error.strerror or error}.", "Name another with -o.") from error
+    with writing(path, "Name another with -o.") as temporary:
+        picture.save(temporary, format="PNG")

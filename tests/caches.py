@@ -44,6 +44,18 @@ def one_sentence(answer: object, code: int) -> str:
     return answer.stderr.splitlines()[-1]
 
 
+def noticed(run: Callable, category: str, path: Path) -> str:
+    """Damage a file of a category; verify names it, exits with 4 and deletes it. Returns what was said."""
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    answer = run("weights", "verify", category)
+    assert answer.returncode == 4
+    assert str(path) in answer.stderr
+    assert not path.exists()
+    return answer.stderr
+
+
 def published(on_hub: Callable, home: Path) -> None:
     answer = on_hub("weights", "publish", "owls", "--repo", REPO, HF_TOKEN=TOKEN)
     assert answer.returncode == 0, answer.stderr

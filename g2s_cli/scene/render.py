@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -11,12 +12,15 @@ from torch import Tensor
 from g2s_cli.scene.camera import Camera, rotation
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.light import diffuse_shading, shade
-from g2s_cli.scene.surface import normals
+from g2s_cli.scene.surface import held_to_slope, normals
 from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
 from g2s_cli.scene.warp import forward_grid, inverse_grid, sample
 
 # A picture shows the relief going on beyond the canonical frame by this share of its size (one in ...).
 RIM_SHARE = 8
+# How steeply `photo_depth` may recede seen from the front, and how much less a degree of yaw: behind the far cheek of a
+# turned head the relief goes on far away. Found on the training images (docs/LOG.md).
+STEEPEST_SEEN_DEG, LESS_A_DEGREE = 88.0, 1 / 3
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,19 @@ def render(factors: Factors, camera: Camera) -> Rendering:
         shading=maps[6],
         valid=seen[0] < VIEW_FAR,
     )
+
+
+def photo_depth(
+    seen: Rendering, view: Float[Tensor, 6], mask: Float[Tensor, "h w"], camera: Camera
+) -> Float[Tensor, "h w"]:
+    """The depth at every pixel of the photo's mask, in scene units; NaN outside it, and where no surface is near.
+
+    view: from where it is seen; it says how far the slope of the surface is to be believed.
+    """
+    inside = mask >= 0.5
+    steepest_deg = STEEPEST_SEEN_DEG - LESS_A_DEGREE * abs(math.degrees(view[1].item()))
+    held = held_to_slope(seen.depth, inside, camera, steepest_deg)
+    return torch.where(inside & (held < VIEW_FAR), held, torch.nan)
 
 
 def canonical_mask(mask: Float[Tensor, "h w"], factors: Factors, camera: Camera) -> Float[Tensor, "h w"]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, grid_sample, max_pool2d, pad
+from torch.nn.functional import avg_pool2d, max_pool2d, pad
 
 from g2s_cli.scene.camera import Camera, project, rotation
 from g2s_cli.scene.factors import Factors
@@ -84,10 +84,11 @@ def normals_at(mesh: Mesh, factors: Factors, camera: Camera) -> Float[ndarray, "
 
     They are smooth, as the shading is that the photo's light was taken off by; the mesh's own are finer.
     """
-    inner = normals(factors.depth[None], camera)[:, 1:-1, 1:-1].permute(0, 3, 1, 2)[0]  # see `_diffuse`
-    framed = resampled(_framed(inner, widened(camera)), mesh.camera.size)
-    place = torch.from_numpy(mesh.uv * (2, -2) + (-1, 1)).to(framed)[None, None]
-    found = grid_sample(framed[None], place, padding_mode="border", align_corners=False)[0, :, 0].T
+    inner = _within_rim(normals(factors.depth[None], camera)[0].permute(2, 0, 1), camera)
+    framed = resampled(inner, mesh.camera.size)
+    points, _ = mesh_points(mesh, torch.zeros(6))
+    grid = to_grid(project(points[None], mesh.camera), mesh.camera).to(framed)  # a row of all vertices
+    found = sample(framed[None], grid, outside="border")[0, :, 0].T
     outward = -found.double().cpu().numpy() * FLIP  # inner normals point away from the viewer
     return outward / np.linalg.norm(outward, axis=1, keepdims=True).clip(min=1e-9)
 
@@ -136,8 +137,12 @@ def _shading(factors: Factors, camera: Camera, size: int) -> Float[Tensor, "t t"
 def _diffuse(factors: Factors, camera: Camera) -> Float[Tensor, "w w"]:
     """The diffuse shading of the networks' relief, in the widened frame."""
     diffuse = diffuse_shading(normals(factors.depth[None], camera), factors.light[None])
-    # The outermost normals are not the surface's.
-    return _framed(diffuse[:, 1:-1, 1:-1], widened(camera))[0]
+    return _within_rim(diffuse, camera)[0]
+
+
+def _within_rim(maps: Float[Tensor, "c h h"], camera: Camera) -> Float[Tensor, "c w w"]:
+    """Maps made of normals, in the widened frame: the outermost normals are not the surface's."""
+    return _framed(maps[:, 1:-1, 1:-1], widened(camera))
 
 
 def _framed(maps: Float[Tensor, "c h h"], wide: Camera) -> Float[Tensor, "c w w"]:

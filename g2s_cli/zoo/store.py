@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from g2s_cli.errors import WeightsError
+from g2s_cli.errors import G2SError, WeightsError
 
 PACKAGE = Path(__file__).resolve().parent.parent
 LOCK_SECONDS = 3600  # how long to wait for another process that fetches the same file
@@ -113,6 +113,16 @@ def replacing(place: Path) -> Iterator[Path]:
         temporary.replace(place)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(place: Path, remedy: str) -> Iterator[Path]:
+    """As `replacing`; raises G2SError with this remedy where the disk refuses."""
+    try:
+        with replacing(place) as temporary:
+            yield temporary
+    except OSError as error:
+        raise G2SError(f"{place} cannot be written: {error.strerror or error}.", remedy) from error
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,9 +20,7 @@ from safetensors.torch import save_file
 
 from g2s_cli import result
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.result import Reconstruction, built_beside, check_target, photo_depth, read_result, write_result
-from g2s_cli.scene.camera import Camera
-from g2s_cli.scene.render import Rendering
+from g2s_cli.result import Reconstruction, built_beside, check_target, read_result, write_result
 
 PICTURES = ["input", "original", "inverted", "mask", "depth", "normal", "albedo", "reconstruction", "aligned"]
 PICTURES += ["texture", "texture_albedo"]
@@ -133,26 +130,6 @@ def test_depth_is_unseen_outside_the_mask_and_16_bits_hold_it(folder: Path, made
     code = pixels(folder / "depth.png")
     assert np.array_equal(code == 0, np.isnan(depth))
     assert np.nanmax(np.abs(1.1 - 0.2 * code / 65535 - depth)) <= 0.2 / 65535
-
-
-@pytest.mark.parametrize(("yaw_deg", "steepest_deg"), [(0, 88.0), (15, 83.0), (-15, 83.0), (30, 78.0)])
-def test_the_further_a_head_is_turned_the_less_steep_a_depth_is_believed(yaw_deg: float, steepest_deg: float) -> None:
-    camera = Camera(16)
-    depth = torch.full((16, 16), 0.95)
-    depth[:, 8:] = 1.19  # a wall, as between a cheek and what lies behind it
-    nothing = torch.zeros(16, 16)
-    seen = Rendering(
-        torch.zeros(3, 16, 16), depth, torch.zeros(16, 16, 3), torch.zeros(3, 16, 16), nothing, nothing == 0
-    )
-    view = torch.tensor([0.3, math.radians(yaw_deg), 0.2, 0.0, 0.0, 0.0])
-    mask = torch.ones(16, 16)
-    mask[0] = 0
-    held = photo_depth(seen, view, mask, camera)
-    assert held[0].isnan().all()
-    assert torch.equal(held[1:, :8], depth[1:, :8])
-    pixel = depth[1:].mean() / camera.focal
-    step = min(0.24, math.tan(math.radians(steepest_deg)) * pixel.item())
-    torch.testing.assert_close(held[1:, 8] - 0.95, torch.full((15,), step))
 
 
 @given(depth=st.floats(0.9, 1.0999))

@@ -12,7 +12,7 @@ from torch import Tensor
 from g2s_cli.scene.camera import Camera, back_project, project, rotation, to_view, turn
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.light import light_from_user
-from g2s_cli.scene.render import canonical_mask, lit_texture, on_white, render, warped_mask
+from g2s_cli.scene.render import Rendering, canonical_mask, lit_texture, on_white, photo_depth, render, warped_mask
 from g2s_cli.scene.visibility import VIEW_FAR
 
 SIZE = 33
@@ -120,3 +120,23 @@ def test_an_object_the_frame_cuts_goes_on_above_and_below_but_not_beside() -> No
 def test_on_white() -> None:
     image, mask = torch.full((3, 1, 3), -0.5), torch.tensor([[0.0, 0.5, 1.0]])
     assert on_white(image, mask)[0].tolist() == [[1.0, 0.25, -0.5]]
+
+
+@pytest.mark.parametrize(("yaw_deg", "steepest_deg"), [(0, 88.0), (15, 83.0), (-15, 83.0), (30, 78.0)])
+def test_the_further_a_head_is_turned_the_less_steep_a_depth_is_believed(yaw_deg: float, steepest_deg: float) -> None:
+    camera = Camera(16)
+    depth = torch.full((16, 16), 0.95)
+    depth[:, 8:] = 1.19  # a wall, as between a cheek and what lies behind it
+    nothing = torch.zeros(16, 16)
+    seen = Rendering(
+        torch.zeros(3, 16, 16), depth, torch.zeros(16, 16, 3), torch.zeros(3, 16, 16), nothing, nothing == 0
+    )
+    view = torch.tensor([0.3, math.radians(yaw_deg), 0.2, 0.0, 0.0, 0.0])
+    mask = torch.ones(16, 16)
+    mask[0] = 0
+    held = photo_depth(seen, view, mask, camera)
+    assert held[0].isnan().all()
+    assert torch.equal(held[1:, :8], depth[1:, :8])
+    pixel = depth[1:].mean() / camera.focal
+    step = min(0.24, math.tan(math.radians(steepest_deg)) * pixel.item())
+    torch.testing.assert_close(held[1:, 8] - 0.95, torch.full((15,), step))

@@ -1,7 +1,7 @@
 """NVIDIA's pickles: read to the networks they hold, without running what they carry, and refused by name.
 
-The files are made by `made_up.nvidia`. What the networks should compute comes from the
-original code, run once with the same made-up weights.
+The files are made by `made_up.nvidia`. What the networks should compute comes from the original code, run once with
+the same made-up weights.
 """
 
 from __future__ import annotations
