@@ -30,6 +30,7 @@ from g2s_cli.commands.options import (
     read_detail,
 )
 from g2s_cli.console import output
+from g2s_cli.opening.upright import check_file
 
 # What most people came for; the folder holds more.
 KEY_FILES = ("mesh.glb", "mesh.obj", "reconstruction.png", "report.json")
@@ -105,6 +106,9 @@ def reconstruct(
     Example: g2s reconstruct face.png --category synface -o out/
     """
     output.set(quiet=quiet, verbose=verbose)
+    many = len(photos) > 1 or photos[0].is_dir()
+    if not many and str(photos[0]) != "-":
+        check_file(photos[0])  # before PyTorch is imported, which takes seconds
 
     from g2s_cli import pipeline
     from g2s_cli.loading import Machine, Plan
@@ -119,7 +123,6 @@ def reconstruct(
     kind = category_from(category or ("own" if gan else "synface"), sources)
     needed = kind.needs(kind.preset(preset), own_gan=gan is not None)
     wanted = Wanted(not no_align, face, read_crop(crop) if crop else None, mask).check()
-    many = len(photos) > 1 or photos[0].is_dir()
     command = shlex.join(("g2s", *sys.argv[1:]))
     if many:
         jobs = jobs_of(photos, out, latent, mask)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 import warnings
 from pathlib import Path
 
@@ -28,13 +29,9 @@ def read_upright(path: Path, notes: list[str], data: bytes | None = None) -> Ima
     sentence for each. data: the file's bytes, if they are at hand. Raises ImageError for whatever cannot be used;
     pictures larger than 8192 pixels a side are refused before they are decoded.
     """
+    if data is None:
+        check_file(path)
     try:
-        if path.is_dir():
-            raise ImageError(f"{path} is a folder, not a photo.", "Name one image file.")
-        if path.exists() and not path.is_file():
-            raise ImageError(f"{path} is not a regular file.", "Save the picture to a file and name that.")
-        if data is None and path.stat().st_size > MOST_BYTES:
-            raise _too_large(path, f", {path.stat().st_size >> 20} MiB")
         source = io.BytesIO(path.read_bytes() if data is None else data)
         formats = FORMATS if source.getvalue()[4:12] not in HEIC else (*FORMATS, _heif_format(path))
         with warnings.catch_warnings():
@@ -45,8 +42,6 @@ def read_upright(path: Path, notes: list[str], data: bytes | None = None) -> Ima
                 return _decode(path, picture, notes)
     except ImageError:
         raise
-    except FileNotFoundError as error:
-        raise ImageError(f"There is no file {path}.", "Check the path.") from error
     except PermissionError as error:
         raise ImageError(f"{path} may not be read.", f'Allow it: chmod u+r "{path}"') from error
     except UnidentifiedImageError as error:
@@ -57,6 +52,22 @@ def read_upright(path: Path, notes: list[str], data: bytes | None = None) -> Ima
         if isinstance(error, OSError) and error.strerror:
             raise ImageError(f"{path} cannot be opened: {error.strerror}.", "Check the path and the disk.") from error
         raise ImageError(f"{path} is damaged or incomplete.", "Copy or download it again.") from error
+
+
+def check_file(path: Path) -> None:
+    """Raises ImageError for what cannot be a photo, whatever is in it."""
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise ImageError(f"There is no file {path}.", "Check the path.") from error
+    except OSError as error:
+        raise ImageError(f"{path} cannot be opened: {error.strerror}.", "Check the path and the disk.") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(f"{path} is a folder, not a photo.", "Name one image file.")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"{path} is not a regular file.", "Save the picture to a file and name that.")
+    if status.st_size > MOST_BYTES:
+        raise _too_large(path, f", {status.st_size >> 20} MiB")
 
 
 def measures(picture: Image.Image) -> str:

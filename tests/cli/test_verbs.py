@@ -40,6 +40,20 @@ def test_help_does_not_wait_for_torch() -> None:
     subprocess.run([sys.executable, "-c", loaded], check=True)
 
 
+def test_a_wrong_path_does_not_wait_for_torch(tmp_path: Path) -> None:
+    tried = """if True:
+        import sys
+        from pathlib import Path
+        from g2s_cli.commands.reconstruct import reconstruct
+        from g2s_cli.errors import ImageError
+        try:
+            reconstruct([Path(sys.argv[1])])
+        except ImageError:
+            sys.exit("torch" in sys.modules)
+        sys.exit(2)"""
+    subprocess.run([sys.executable, "-c", tried, str(tmp_path / "nosuch.png")], check=True)
+
+
 def test_completion_is_offered(g2s: Callable) -> None:
     assert "--install-completion" in g2s("--help").stdout
 
