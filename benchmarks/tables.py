@@ -108,7 +108,7 @@ def shortened(effort: Preset, iterations: int | None, inversion: int | None) -> 
     if iterations is not None:
         samples = min(effort.samples, iterations * effort.batch)
         short = effort.at_most(iterations)
-        effort = replace(effort, stages=short.stages, place=short.place, samples=samples)
+        effort = replace(effort, stages=short.stages, register=short.register, place=short.place, samples=samples)
     if inversion is not None:
         short = effort.at_most(inversion)
         effort = replace(effort, invert=short.invert, candidates=short.candidates)
@@ -118,7 +118,7 @@ def shortened(effort: Preset, iterations: int | None, inversion: int | None) -> 
 def steps(effort: Preset) -> str:
     """An effort's iterations: inversion, fit to the starting shape, V and L alone, and steps 1/2/3 of each cycle."""
     cycles = ", ".join(f"{stage.albedo}/{stage.project}/{stage.shape}" for stage in effort.stages)
-    before = {"inversion": effort.invert, "start": effort.prior, "place": effort.place}
+    before = {"inversion": effort.invert, "start": effort.prior, "register": effort.register, "place": effort.place}
     said = [f"{name} {count}" for name, count in before.items() if count or name == "inversion"]
     return ", ".join([*said, f"steps {cycles}"]) + (f", keep {effort.keep}" if effort.keep else "")
 

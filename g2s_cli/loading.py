@@ -19,6 +19,7 @@ from g2s_cli.method.losses import DiscriminatorDistance, perceptual_distance
 from g2s_cli.method.masks import ObjectMask, find_object, mask_by_features
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.parsing import Parser, parser_of
+from g2s_cli.method.registration import MeanObject
 from g2s_cli.method.sampling import LightPrior, ViewPrior
 from g2s_cli.method.stages import EncoderProjector, LinearProjector, Projector
 from g2s_cli.nets.discriminator import Discriminator
@@ -207,9 +208,11 @@ def load(plan: Plan, machine: Machine) -> Loaded:
     views, lights, means = _priors(kind, plan.weights)
     distance = DiscriminatorDistance(gan.discriminator)
     perceptual = perceptual_distance(gan.discriminator, machine.device)
-    guides = Guides(distance, perceptual, views, lights, None)  # each photo's own mask says what parses its samples
-    frame = Frame(kind.frame_share, kind.working_size)
     networks = plan.weights.tensors("networks")
+    mean = _mean_object(networks, gan, kind, machine) if plan.effort.register and networks else None
+    # Each photo's own mask says what parses its samples.
+    guides = Guides(distance, perceptual, views, lights, None, mean)
+    frame = Frame(kind.frame_share, kind.working_size)
     parsing = load_parser(kind, plan.weights, machine)
     return Loaded(plan, machine, kind, gan, frame, guides, means, networks, parsing, time.perf_counter() - begun)
 
@@ -289,6 +292,15 @@ def encoder_projector(
     """The category's way of following views and lights with an encoder; weight: what long offsets cost."""
     mapping = gan.generator.mapping
     return EncoderProjector(mapping, encoder, kind.offset_depth, kind.offset_relative, machine.dtype, weight)
+
+
+def _mean_object(tensors: dict[str, Tensor], gan: Gan, kind: Category, machine: Machine) -> MeanObject:
+    """What the category's networks know of the GAN's mean object. Raises WeightsError if they know nothing."""
+    if "mean_depth" not in tensors:
+        what = f"The networks of {kind.name} do not know the mean object that this preset registers photos with."
+        raise WeightsError(what, f"Fetch newer ones (g2s weights pull {kind.name}), or use --preset paper.")
+    directions = _directions(tensors, gan).to(machine.device)
+    return MeanObject(tensors["mean_depth"].to(machine.device), gan.generator.latent_avg, directions)
 
 
 def _directions(tensors: dict[str, Tensor], gan: Gan) -> Float[Tensor, "4 d"]:

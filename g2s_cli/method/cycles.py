@@ -16,10 +16,12 @@ from g2s_cli.method.model import FactorNets
 from g2s_cli.method.parsing import Parser
 from g2s_cli.method.prior import ellipsoid
 from g2s_cli.method.progress import Watch
+from g2s_cli.method.registration import MeanObject, fit_registered, registered, shown_by
 from g2s_cli.method.sampling import LightPrior, ViewPrior
 from g2s_cli.method.stages import (
     EncoderProjector,
     Projector,
+    Samples,
     Target,
     as_it_is,
     collect,
@@ -39,13 +41,17 @@ from g2s_cli.zoo.store import part_of
 
 @dataclass(frozen=True)
 class Guides:
-    """What judges and varies: the two distances, the priors of views and lights, and the parser of masks."""
+    """What judges and varies: the two distances, the priors of views and lights, and the parser of masks.
+
+    mean: what photos are registered with, if the category knows it.
+    """
 
     distance: DiscriminatorDistance
     perceptual: Perceptual
     views: ViewPrior
     lights: LightPrior
     parser: Parser | None
+    mean: MeanObject | None = None
 
 
 def camera_of(category: Category) -> Camera:
@@ -137,6 +143,13 @@ def fit(
         # Our jointly trained networks are averaged with their mirror image; others are pulled towards it.
         averaged = nets.base is not None
         nets = replace(nets, symmetric=symmetric and averaged)
+        if number == 0 and preset.register and guides.mean:
+            show = shown_by(generator, target.frame, guides.parser)
+            photo, latent = Samples(target.image[None], target.mask[None, None]), target.latent[None]
+            watch.begin("match", 1)
+            asked = registered(photo, latent, guides.mean, nets, generator.layers, show)
+            watch.advance(1, asked.apart.mean().item())
+            fit_registered(nets, asked, Fit(preset.register, preset.rate, preset.decay), watch)
         if number == 0 and preset.place:
             fit_view(nets, target, guides.perceptual, Fit(preset.place, preset.rate, preset.decay), watch)
         albedo, project, relief = (

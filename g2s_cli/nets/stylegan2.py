@@ -192,6 +192,11 @@ class Generator(nn.Module):
         return self.mapping.latent_size
 
     @property
+    def layers(self) -> int:
+        """How many latents a picture can be made of, one a layer."""
+        return len(self.convs) + 2
+
+    @property
     def at_once(self) -> int:
         """How many pictures to make at a time, so that those of 512 px need no more memory than those of 64."""
         return max(1, MOST_PIXELS // self.size**2)
@@ -209,7 +214,7 @@ class Generator(nn.Module):
 
     def forward_features(self, w: Float[Tensor, "b *n d"]) -> tuple[Float[Tensor, "b 3 s s"], Float[Tensor, "b c t t"]]:
         """Images, and the features that the last colour layer of at most `FEATURE_SIDE` pixels reads."""
-        layers = w.unbind(1) if w.ndim == 3 else [w] * (len(self.convs) + 2)
+        layers = w.unbind(1) if w.ndim == 3 else [w] * self.layers
         maps = self.constant.to(self.compute_dtype).expand(len(w), -1, -1, -1)
         maps = self.first(maps.contiguous(memory_format=torch.channels_last), layers[0])
         image, features = self.first_rgb(maps, layers[1], None), maps

@@ -115,9 +115,10 @@ class Preset:
     the weak prior. follow: whether step 2 learns an "encoder" for the photo, as the paper does, or takes the
     category's "linear" directions. stages: one entry a cycle. samples: projected samples a cycle collects.
     prior: Adam steps that fit D to the ellipsoid. masked: whether losses see the object alone. candidates,
-    invert: random latents that the inversion looks at first, and its steps. place: updates of V and L alone before the
-    first cycle. keep: the share of its way that D goes back after every step 3. The paper has neither. offset_weight:
-    what the encoder's latent offsets cost while it learns (λ₁ of Eq. 2).
+    invert: random latents that the inversion looks at first, and its steps. register, place: updates before the first
+    cycle, of D alone towards the mean object's depth as the photo has it, of V and L alone. keep: the share of its way
+    that D goes back after every step 3. The paper has none of the three. offset_weight: what the encoder's latent
+    offsets cost while it learns (λ₁ of Eq. 2).
     """
 
     start: Literal["networks", "ellipsoid"]
@@ -132,6 +133,7 @@ class Preset:
     symmetry: Symmetry
     candidates: int
     invert: int
+    register: int = 0
     place: int = 0
     keep: float = 0.0
     offset_weight: float = OFFSET_WEIGHT
@@ -145,6 +147,7 @@ class Preset:
             batch=min(self.batch, QUICK_BATCH),
             samples=min(self.samples, iterations * QUICK_BATCH),
             prior=min(self.prior, iterations),
+            register=min(self.register, iterations),
             place=min(self.place, iterations),
             candidates=min(self.candidates, max(1, iterations) * 16),
             invert=min(self.invert, iterations),

@@ -1,4 +1,4 @@
-"""Training D, A, V, L and a mean shape on a GAN's random faces: four runs in a row, and what survives a kill.
+"""Training D, A, V, L and a mean shape on a GAN's random faces: five runs in a row, and what survives a kill.
 
 What an update draws depends on the seed, the run and the update alone.
 """
@@ -23,6 +23,7 @@ from g2s_cli.method.cycles import camera_of
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.prior import ellipsoid, raw_from_depth
 from g2s_cli.method.progress import Watch
+from g2s_cli.method.registration import Registered, misplacing
 from g2s_cli.method.stages import Samples
 from g2s_cli.method.training import draws
 from g2s_cli.nets.factors import CodeNet, MapNet
@@ -30,7 +31,8 @@ from g2s_cli.scene.warp import symmetrised
 from g2s_cli.zoo.catalog import Category
 from g2s_cli.zoo.store import replacing
 from recipes.synface.explaining import Terms, canonical_of, explanation, lesson, misreading
-from recipes.synface.moving import FACTORS, Gallery, Moves, Source
+from recipes.synface.moving import FACTORS, GALLERY, Gallery, Moves, Source
+from recipes.synface.registering import FACES, best, read_registered, registered_faces, some_of, write_registered
 from recipes.synface.reshaping import misshaping, shape_lesson
 
 BATCH = 16  # images an update
@@ -42,7 +44,7 @@ QUIET = 0.1  # D's last layer begins with so much of its weights: the mean shape
 FIRST_NEAR = 0.95  # the ellipsoid that the mean shape begins as, the best on faces of this kind (docs/LOG.md)
 REGRESS_EVERY = 500  # updates
 LOG_EVERY = 50
-LEARNER, LOG = "learner.pt", "log.jsonl"
+LEARNER, REGISTERED, LOG = "learner.pt", "registered.pt", "log.jsonl"
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,9 @@ class Run:
 
     taught: whether V and L also learn from our own renderings; as those have no background, faces then have none.
     views: of each face, made by moving its w, which one canonical object must explain; 1 leaves faces as they are.
-    coarse: a weight of `explanation`. reshaped: whether D and A learn from our own renderings, too, in which faces are
-    reshaped as the networks were at the beginning of the run, with the mean shape recentred.
+    coarse: a weight of `explanation`. recentred: whether the mean shape is recentred at the end. reshaped: whether D
+    and A learn from our own renderings, too, in which faces are reshaped as the networks were at the beginning of the
+    run. registered: whether D also learns from faces registered with the mean face, as the networks then were.
     """
 
     name: str
@@ -60,7 +63,9 @@ class Run:
     taught: bool
     views: int
     coarse: float
+    recentred: bool = False
     reshaped: bool = False
+    registered: bool = False
 
 
 # Alone, a face that hardly turns with deep relief and one that turns far with a flat one explain a picture alike. Our
@@ -68,8 +73,9 @@ class Run:
 SCHEDULE = (
     Run("alone", 3100, taught=False, views=1, coarse=0.0),
     Run("taught", 2600, taught=True, views=1, coarse=0.0),
-    Run("moved", 6000, taught=True, views=4, coarse=0.5),
-    Run("reshaped", 2000, taught=True, views=4, coarse=0.5, reshaped=True),
+    Run("moved", 6000, taught=True, views=4, coarse=0.5, recentred=True),
+    Run("reshaped", 2000, taught=True, views=4, coarse=0.5, recentred=True, reshaped=True),
+    Run("registered", 1200, taught=True, views=4, coarse=0.5, reshaped=True, registered=True),
 )
 
 
@@ -112,6 +118,7 @@ class Learner:
         self.adam = self._fresh_adam()
         self.moves: Moves | None = None
         self.teacher: FactorNets | None = None  # of the lessons in shape: the networks as they were
+        self.registered: Registered | None = None  # kept in a file of its own
 
     @property
     def nets(self) -> FactorNets:
@@ -154,14 +161,15 @@ class Learner:
         """One update; the terms of its loss."""
         if run.views > 1 and self.update % REGRESS_EVERY == 0:
             self.moves = Moves.of(self.nets, gallery)
-        if run.reshaped and self.update == 0 and self.moves is not None:
-            self.base.data.copy_(self.recentred(self.moves, source, gallery))
+        if run.reshaped and self.update == 0:
             self.teacher = self._as_it_was(_states(self.untied) | {"base": self.nets.base})
-        if run.reshaped and self.teacher is None:
-            raise ValueError("lessons in shape without a teacher")
+        if (run.reshaped and self.teacher is None) or (run.registered and self.registered is None):
+            raise ValueError("lessons in shape without a teacher or registered faces")
         rng = draws(seed, run.name, self.update)
         faces = self._faces(run, source, rng)
         terms = losses(self.nets, faces, run, kind, rng, self.teacher if run.reshaped else None)
+        if run.registered and self.registered is not None:
+            terms |= misplacing(self.nets, some_of(self.registered, rng))
         share = self._rate(run)
         for group in self.adam.param_groups:
             group["lr"] = group["full"] * share
@@ -171,16 +179,26 @@ class Learner:
         self.update += 1
         return terms
 
-    def next_run(self) -> None:
+    def next_run(self, run: Run, source: Source, gallery: Gallery) -> None:
         """The run under way is over."""
+        if run.recentred:
+            self.base.data.copy_(self.recentred(source, gallery))
         self.run, self.update, self.adam = self.run + 1, 0, self._fresh_adam()
 
+    def register(self, source: Source, gallery: Gallery, seed: int, path: Path, watch: Watch) -> None:
+        """Have faces registered with the mean face: a file's, or, where there is none, as the networks now are."""
+        if not path.exists():
+            moves = Moves.of(self.nets, gallery)
+            faces = registered_faces(self.nets, moves, source, seed, watch, len(gallery.latents) * FACES // GALLERY)
+            write_registered(faces, path)
+        self.registered = best(read_registered(path, self.base.device))
+
     @torch.no_grad()
-    def recentred(self, moves: Moves, source: Source, gallery: Gallery) -> Tensor:
+    def recentred(self, source: Source, gallery: Gallery) -> Tensor:
         """The mean shape with which D's answers to the gallery have for their mean what it says of the mean face.
 
         Seen from many views: a face that the GAN turns without changing the person. Answers to faces in general are
-        blurred where people differ, at the step from chin to neck above all (docs/LOG.md). moves: of the gallery.
+        blurred where people differ, at the step from chin to neck above all (docs/LOG.md).
         """
         nets, camera = self.nets, self.untied.camera
 
@@ -188,7 +206,7 @@ class Learner:
             raw = [raw_from_depth(nets.depth_of(some), camera) for some in images.split(100)]
             return symmetrised(torch.cat(raw).mean(dim=0))
 
-        shown = source.show(moves.mean_face())
+        shown = source.show(Moves.of(nets, gallery).mean_face())
         apart = answer(shown.image * shown.mask) - answer(gallery.images)
         return symmetrised(self.base.data) + apart - apart.mean()
 
@@ -257,8 +275,9 @@ def train(
 ) -> None:
     """Do all runs; go on where an earlier call with the same folder ended.
 
-    folder: for learner.pt and log.jsonl. save_every: seconds between two savings; a kill costs what came after the
-    last. Raises G2SError for a damaged folder, and where the loss is not finite any more.
+    folder: for learner.pt, registered.pt and log.jsonl. save_every: seconds between two savings; a kill costs what came
+    after the last, and faces being registered. Raises G2SError for a damaged folder, and where the loss is not finite
+    any more.
     """
     place = folder / LEARNER
     if place.exists():
@@ -266,6 +285,8 @@ def train(
     saved = time.monotonic()
     while learner.run < len(runs):
         run, log = runs[learner.run], _Log(folder / LOG)
+        if run.registered:
+            learner.register(source, gallery, seed, folder / REGISTERED, watch)
         watch.begin(run.name, run.updates)
         while learner.update < run.updates:
             loss = log.add(learner.advance(run, source, gallery, kind, seed))
@@ -279,7 +300,7 @@ def train(
             if learner.update < run.updates and time.monotonic() - saved > save_every:
                 learner.write(place)
                 saved = time.monotonic()
-        learner.next_run()
+        learner.next_run(run, source, gallery)
         learner.write(place)
 
 

@@ -35,8 +35,8 @@ class Source:
     frame: Frame
 
     @torch.no_grad()
-    def show(self, latents: Float[Tensor, "b d"]) -> Samples:
-        """The faces of some latents, with their background, and where they are."""
+    def show(self, latents: Float[Tensor, "b *n d"]) -> Samples:
+        """The faces of some latents (of one, or of one a layer), with their background, and where they are."""
         generator = self.gan.generator
         images, masks = [], []
         for some in latents.split(generator.at_once):

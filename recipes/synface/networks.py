@@ -24,6 +24,7 @@ from g2s_cli.zoo.importers import read_part, sha256_as_kept, write_weights
 from g2s_cli.zoo.store import sha256_of
 from recipes.synface.joint import Learner, first_networks, schedule, train
 from recipes.synface.moving import FACTORS, GALLERY, Gallery, Moves, Source
+from recipes.synface.registering import mean_face
 
 VERB = "recipes.synface networks"
 NO_MEANS = Means(torch.zeros(6), torch.zeros(4))  # our networks say views and lights as they are
@@ -65,9 +66,9 @@ def make_networks(
     runs = schedule(updates, begun=begin is not None)
     train(learner, runs, source, gallery, kind, seed, folder, watch, save_every=save_every)
     moves, views = Moves.of(learner.nets, gallery), gallery.views(learner.nets).cpu()
-    base = learner.recentred(moves, source, gallery)
     return Made(
-        tensors=learner.tensors | {"base": base.cpu(), "directions": moves.directions.cpu()},
+        tensors=learner.tensors
+        | {"directions": moves.directions.cpu(), "mean_depth": mean_face(learner.nets, moves, source).depth.cpu()},
         view_mean=_rounded(views.mean(dim=0)),
         view_covariance=[_rounded(row) for row in views.T.cov()],
         explained=dict(zip(FACTORS, _rounded(moves.explained.cpu()), strict=True)),

@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from g2s_cli.method import registration
 from g2s_cli.method.cycles import Guides, fit
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.losses import DiscriminatorDistance
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.parsing import Parser
 from g2s_cli.method.progress import Silent
+from g2s_cli.method.registration import MeanObject
 from g2s_cli.method.sampling import LightPrior, ViewPrior
 from g2s_cli.method.stages import EncoderProjector, LinearProjector, Projector, Target
 from g2s_cli.nets.offset import OffsetEncoder
@@ -111,6 +113,28 @@ def test_the_object_is_placed_once_before_the_first_cycle(
     schedule = preset(category, ONCE, ONCE, place=3, samples=0)
     begun, _ = ran(nets, Unused(), generator, target, category, schedule, guides)
     assert begun == ["view 3", "albedo 1", "shape 1", "albedo 1", "shape 1"]
+
+
+def test_a_photo_is_registered_once_before_it_is_placed(
+    nets: FactorNets,
+    generator: Generator,
+    target: Target,
+    category: Category,
+    guides: Guides,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registration, "UPDATES", 2)
+    mean = MeanObject(torch.full((SIZE, SIZE), 0.98), target.latent, torch.zeros(4, 512))
+    schedule = preset(category, ONCE, ONCE, register=2, place=3, samples=0)
+    before = nets.depth_of(target.image[None]).detach()
+    begun, _ = ran(nets, Unused(), generator, target, category, schedule, replace(guides, mean=mean))
+    assert begun == ["match 1", "register 2", "view 3", "albedo 1", "shape 1", "albedo 1", "shape 1"]
+
+    still = preset(category, Stage(0, 0, 0), register=2, rate=1e-3)
+    _, found = ran(nets, Unused(), generator, target, category, still, replace(guides, mean=mean))
+    assert (found.depth - before[0]).abs().max() > 1e-4
+    begun, _ = ran(nets, Unused(), generator, target, category, still, guides)  # where no mean object is known
+    assert begun == ["albedo 0"]
 
 
 def test_what_is_kept_of_the_depth_network_is_kept_in_the_result(

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from g2s_cli import reconstruct
 from g2s_cli.errors import UsageError
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
+from g2s_cli.method import registration
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.model import Canonical, see
 from g2s_cli.method.prior import light_from_code, raw_from_depth, view_from_code
@@ -32,8 +33,9 @@ from g2s_cli.scene.warp import symmetrised
 from g2s_cli.zoo.catalog import Category, load_category
 from g2s_cli.zoo.importers import read_part, write_weights
 from g2s_cli.zoo.store import models_root, sha256_of
+from recipes.synface import joint
 from recipes.synface.explaining import explanation, lesson
-from recipes.synface.joint import LEARNER, LOG, SCHEDULE, Learner, first_networks, schedule
+from recipes.synface.joint import LEARNER, LOG, REGISTERED, SCHEDULE, Learner, first_networks, schedule
 from recipes.synface.moving import SPREAD, WIDEST, Gallery, Moves, Source
 from recipes.synface.networks import Made, make_networks, networks_command
 
@@ -70,6 +72,13 @@ def gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few faces, registered badly."""
+    monkeypatch.setattr(joint, "FACES", 640)
+    monkeypatch.setattr(registration, "UPDATES", 4)
+
+
 def made(gan: Path, folder: Path, watch: Silent = BUSY, begin: Path | None = None) -> Made:
     folder.mkdir(exist_ok=True)
     return make_networks(gan, begin, 3, folder, CPU, watch, seed=5, save_every=0.0, faces=48)
@@ -85,7 +94,14 @@ def set_out(gan: Path, seed: int) -> tuple[Category, Source, Gallery]:
 
 def test_killed_in_every_run_it_ends_as_if_never_killed(gan: Path, tmp_path: Path) -> None:
     whole = made(gan, tmp_path / "whole")
-    for run, after in (("alone", 2), ("taught", 1), ("moved", 5), ("reshaped", 2)):
+    for run, after in (
+        ("alone", 2),
+        ("taught", 1),
+        ("moved", 12),
+        ("reshaped", 2),
+        ("register", 10),
+        ("registered", 1),
+    ):
         with pytest.raises(Killed):
             made(gan, tmp_path / "killed", Killer(run, after))
     resumed = made(gan, tmp_path / "killed")
@@ -95,9 +111,10 @@ def test_killed_in_every_run_it_ends_as_if_never_killed(gan: Path, tmp_path: Pat
     assert (whole.view_mean, whole.explained) == (resumed.view_mean, resumed.explained)
     lines = [json.loads(line) for line in (tmp_path / "whole" / LOG).read_text().splitlines()]
     ended = [(line["run"], line["update"]) for line in lines]
-    assert ended == [("alone", 5), ("taught", 4), ("moved", 9), ("reshaped", 3)]
-    assert lines[0]["terms"].keys() < lines[1]["terms"].keys() == lines[2]["terms"].keys() < lines[3]["terms"].keys()
-    assert lines[3]["explained"].keys() == {"pitch", "yaw", "light_x", "light_y"}
+    assert ended == [("alone", 8), ("taught", 6), ("moved", 15), ("reshaped", 5), ("registered", 3)]
+    terms = [line["terms"].keys() for line in lines]
+    assert terms[0] < terms[1] == terms[2] < terms[3] < terms[4]
+    assert lines[4]["explained"].keys() == {"pitch", "yaw", "light_x", "light_y"}
 
 
 def test_faces_of_a_larger_gan_are_averaged_down(tmp_path: Path) -> None:
@@ -176,19 +193,21 @@ def test_a_lesson_shows_the_object_as_it_says(canonical: Canonical) -> None:
     assert asked.light[:, 2].abs().max() <= lights.x[1]
 
 
-def test_what_is_kept_is_recentred(gan: Path, tmp_path: Path) -> None:
-    kept = made(gan, tmp_path / "run").tensors["base"]
+def test_a_run_ends_recentred_if_it_says_so(gan: Path) -> None:
     kind, source, gallery = set_out(gan, seed=5)
-    learner = Learner(first_networks(kind, gallery, torch.float32, seed=5))
-    learner.read(tmp_path / "run" / LEARNER)
-    torch.testing.assert_close(kept, symmetrised(learner.recentred(Moves.of(learner.nets, gallery), source, gallery)))
-    assert (kept - symmetrised(learner.base.detach())).abs().max() > 1e-4
+    for run in SCHEDULE:
+        learner = Learner(first_networks(kind, gallery, torch.float32, seed=5))
+        before, wanted = learner.base.detach().clone(), learner.recentred(source, gallery)
+        assert (before - wanted).abs().max() > 1e-4
+        learner.next_run(run, source, gallery)
+        assert torch.equal(learner.base.detach(), wanted if run.recentred else before)
+    assert [run.name for run in SCHEDULE if run.recentred] == ["moved", "reshaped"]
 
 
 def test_what_begins_from_networks_skips_the_runs_before_them(gan: Path, tmp_path: Path) -> None:
     assert schedule(None, begun=False) == SCHEDULE
-    assert [run.updates for run in schedule(200, begun=False)] == [310, 260, 600, 200]
-    assert [(run.name, run.updates) for run in schedule(200, begun=True)] == [("reshaped", 200)]
+    assert [run.updates for run in schedule(240, begun=False)] == [620, 520, 1200, 400, 240]
+    assert [(run.name, run.updates) for run in schedule(240, begun=True)] == [("registered", 240)]
     first = made(gan, tmp_path / "first")
     file = tmp_path / "networks.safetensors"
     write_weights(first.tensors, file)
@@ -217,17 +236,25 @@ def test_recentred_the_mean_answer_is_that_to_the_mean_face(gan: Path) -> None:
         return (raw - raw.mean()).detach()
 
     wanted = answer(learner.base.detach(), faces)
-    recentred = learner.recentred(Moves.of(learner.nets, gallery), source, gallery)
+    recentred = learner.recentred(source, gallery)
     assert (answer(learner.base.detach(), gallery.images) - wanted).abs().max() > 0.01
     torch.testing.assert_close(answer(recentred, gallery.images), wanted, rtol=0, atol=1e-3)
 
+
+def test_lessons_have_a_teacher_and_registered_faces(gan: Path, tmp_path: Path) -> None:
+    kind, source, gallery = set_out(gan, seed=0)
+    learner = Learner(first_networks(kind, gallery, torch.float32, seed=1))
     (run,) = schedule(3, begun=True)
+    with pytest.raises(ValueError, match="without a teacher or registered faces"):
+        learner.advance(run, source, gallery, kind, seed=1)
+    before = symmetrised(learner.base.detach()).clone()
+    learner.register(source, gallery, 1, tmp_path / REGISTERED, BUSY)
     learner.advance(run, source, gallery, kind, seed=1)
     assert learner.teacher is not None
-    torch.testing.assert_close(learner.teacher.base, symmetrised(recentred))
+    torch.testing.assert_close(learner.teacher.base, before)
     assert not any(weight.requires_grad for weight in learner.teacher.parameters("depth", "albedo", "view", "light"))
     learner.teacher = None
-    with pytest.raises(ValueError, match="without a teacher"):
+    with pytest.raises(ValueError, match="without a teacher or registered faces"):
         learner.advance(run, source, gallery, kind, seed=1)
 
 

@@ -256,3 +256,11 @@ def test_a_folder_is_a_category(elsewhere: Path) -> None:
     shutil.copytree(elsewhere.parent, elsewhere.parents[1] / "zebra")
     assert category_names() == ["synface", "zebra"]
     assert load_category("zebra").title == load_category("synface").title
+
+
+def test_a_quick_try_cuts_every_count() -> None:
+    quick = load_category("synface").preset("fast").at_most(3)
+    counts = [quick.register, quick.place, quick.invert, quick.prior]
+    counts += [count for stage in quick.stages for count in (stage.albedo, stage.project, stage.shape)]
+    assert max(counts) == 3
+    assert quick.register == quick.place == 3

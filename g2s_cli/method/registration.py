@@ -1,0 +1,227 @@
+"""Not in the paper: a photo registered with the GAN's mean object, whose shape the networks know best.
+
+Objects of a category differ more in where their parts lie in a picture than in how deep these are (docs/LOG.md). The
+GAN shows its mean object in any photo's view, light and colours: the first layers have its latents, the others the
+photo's. A smooth flow leads from that counterpart to the photo, and along it goes the mean object's depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
+
+from g2s_cli.method.fitting import Fit, draw_back, minimise
+from g2s_cli.method.frame import Frame
+from g2s_cli.method.model import FactorNets
+from g2s_cli.method.parsing import Parser
+from g2s_cli.method.progress import Watch
+from g2s_cli.method.stages import Samples
+from g2s_cli.nets.stylegan2 import Generator
+from g2s_cli.scene.resample import continued
+from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
+from g2s_cli.scene.warp import sample
+
+SHAPE_LAYERS = 3  # of the generator's, that have the mean object's latents
+ROUNDS = 3  # of turning and lighting the mean object like the photo's
+STEPS = (1.0, 1.0, 0.7, 0.7)  # how much of what rotations x and y, l_x and l_y lack is made up for in a round
+MOST = (0.3, 0.3, 0.5, 0.5)  # radians and slants a round
+
+CELLS = (4, 8)  # a flow is the sum of fields enlarged from so many numbers a side
+UPDATES, RATE, DECAY = 160, 0.02, 0.985
+BLURS_PX = (2, 1)  # of both pictures, in the first two quarters of the updates
+STIFFNESS = 0.7  # weight of the flow's squared differences from pixel to pixel
+WINDOWS_PX = ((15, 1.0), (7, 2.0))  # pixels are compared without their mean over such squares, with such weights
+BRIGHTEN = 0.53  # log(image / 2 + this) is near the logarithm of the light that a pixel stands for
+
+TRUSTED = 0.2  # distance in those features, means of 5 px, at which a pixel counts 1/e
+DEPTH_UNIT, DEPTH_WEIGHT, SLOPE_WEIGHT = 0.1, 4.0, 40.0
+BACK = 0.5  # the share of its way that D goes back after it was fitted to the depth of one photo
+
+# Objects that latents, one a layer, show: images, 0 outside the object, and masks.
+Show = Callable[[Float[Tensor, "b n d"]], Samples]
+
+
+@dataclass(frozen=True)
+class MeanObject:
+    """The GAN's mean object.
+
+    depth: what D says of it from all sides, in the mean, in scene units. latent: its w. directions: Δw for a change of
+    one in (rotation x, rotation y, l_x, l_y), in radians and slants.
+    """
+
+    depth: Float[Tensor, "h w"]
+    latent: Float[Tensor, d]
+    directions: Float[Tensor, "4 d"]
+
+
+@dataclass(frozen=True)
+class Registered:
+    """Pictures of which the depth that their camera sees is known, up to its mean.
+
+    images: 0 where there is no object. views: radians and scene units. relief: depth less one, in scene units,
+    continued beyond the object. apart: how far the moved counterpart is from the picture, pixel by pixel, in
+    `features`.
+    """
+
+    images: Float[Tensor, "n 3 h w"]
+    masks: Float[Tensor, "n 1 h w"]
+    views: Float[Tensor, "n 6"]
+    relief: Float[Tensor, "n h w"]
+    apart: Float[Tensor, "n h w"]
+
+
+def shown_by(generator: Generator, frame: Frame, parser: Parser | None) -> Show:
+    """What a GAN shows, at the working size; without a parser all of a picture is object."""
+
+    @torch.no_grad()
+    def show(latents: Float[Tensor, "b n d"]) -> Samples:
+        image, found = generator.forward_features(latents)
+        image = frame(image.clamp(-1, 1))
+        mask = torch.ones_like(image[:, :1]) if parser is None else frame(parser.mask(found).float().unsqueeze(1))
+        return Samples(image * mask, mask)
+
+    return show
+
+
+def registered(
+    objects: Samples, latents: Float[Tensor, "b d"], mean: MeanObject, nets: FactorNets, layers: int, show: Show
+) -> Registered:
+    """Objects, of which the latents are known, with the mean object's depth moved to where they have it.
+
+    objects: images are 0 outside the masks. layers: how many latents `show` takes.
+    """
+    others = counterparts(objects, latents, mean, nets, layers, show)
+    grid = flow(objects, others)
+    with torch.no_grad():
+        seen = visible_depth(mean.depth.expand(len(latents), -1, -1), nets.view_of(others.image), nets.camera)
+        known = (seen < VIEW_FAR).float()  # beyond the outline, too: the relief goes on there as it began
+        whole = torch.stack([continued(depth[None] - 1, weight) for depth, weight in zip(seen, known, strict=True)])
+        apart = (sample(features(others), grid) - features(objects)).abs().mean(dim=1, keepdim=True)
+        return Registered(
+            images=objects.image,
+            masks=objects.mask,
+            views=nets.view_of(objects.image),
+            relief=sample(whole, grid, outside="border")[:, 0] / magnified(grid, objects.mask)[:, None, None],
+            apart=_blurred(apart, 2)[:, 0],
+        )
+
+
+@torch.no_grad()
+def counterparts(
+    objects: Samples, latents: Float[Tensor, "b d"], mean: MeanObject, nets: FactorNets, layers: int, show: Show
+) -> Samples:
+    """The mean object in each one's colours, turned and lit until V and L say of it what they say of the object."""
+
+    def numbers(image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 4"]:
+        return torch.cat((nets.view_of(image)[:, :2], nets.light_of(image)[:, 2:]), dim=1)
+
+    asked = numbers(objects.image)
+    steps, most = asked.new_tensor(STEPS), asked.new_tensor(MOST)
+    change = torch.zeros_like(asked)
+    own = latents[:, None].expand(-1, layers - SHAPE_LAYERS, -1)
+
+    def changed() -> Samples:
+        shape = (mean.latent + change @ mean.directions)[:, None].expand(-1, SHAPE_LAYERS, -1)
+        return show(torch.cat((shape, own), dim=1))
+
+    for _ in range(ROUNDS):
+        lacking = (asked - numbers(changed().image)) * steps
+        change = change + lacking.clamp(-most, most)
+    return changed()
+
+
+def flow(objects: Samples, others: Samples) -> Float[Tensor, "b h w 2"]:
+    """Where in the other pictures the pixels of objects lie: grids for `sample`, smooth and near the identity."""
+    size, count, device = objects.image.shape[-1], len(objects.image), objects.image.device
+    still, wanted, found = _pixel_grid(size, device), features(objects), features(others)
+    inside = objects.mask / objects.mask.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+    parts = [torch.zeros(count, 2, cells, cells, device=device, requires_grad=True) for cells in CELLS]
+    adam = torch.optim.Adam(
+        [{"params": [part], "lr": RATE / (1 + level)} for level, part in enumerate(parts)], betas=(0.8, 0.98)
+    )
+    decay = torch.optim.lr_scheduler.ExponentialLR(adam, DECAY)
+    for update in range(UPDATES):
+        quarter = 4 * update // UPDATES
+        blur = BLURS_PX[quarter] if quarter < len(BLURS_PX) else 0
+        change = _enlarged(parts, size)
+        moved = sample(_blurred(found, blur), still + change.permute(0, 2, 3, 1))
+        apart = ((moved - _blurred(wanted, blur)).abs().mean(dim=1, keepdim=True) * inside).sum()
+        strain = sum((change.diff(dim=dim) * (size - 1) / 2).square().mean(dim=(1, 2, 3)).sum() for dim in (-1, -2))
+        adam.zero_grad()
+        (apart + STIFFNESS * strain).backward()
+        adam.step()
+        decay.step()
+    return still + _enlarged(parts, size).detach().permute(0, 2, 3, 1)
+
+
+def features(shown: Samples) -> Float[Tensor, "b c h w"]:
+    """What of pictures is compared: logarithms less their means around, which hardly know light, and the outline."""
+    light = (shown.image / 2 + BRIGHTEN).log() * shown.mask
+    found = []
+    for window, weight in WINDOWS_PX:
+        around, inside = _blurred(light, window // 2), _blurred(shown.mask, window // 2)
+        found.append(weight * (light - around / inside.clamp(min=1e-3)) * shown.mask)
+    return torch.cat((*found, shown.mask), dim=1)
+
+
+def magnified(grid: Float[Tensor, "b h w 2"], mask: Float[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
+    """How much larger the other picture has what lies in the mask. What is larger is deeper, too."""
+    pixels, inside = grid * (grid.shape[1] - 1) / 2, mask[:, 0, 1:, 1:]
+    wide, high = pixels[..., 0].diff(dim=2)[:, 1:], pixels[..., 1].diff(dim=1)[:, :, 1:]
+    area = inside.sum(dim=(1, 2)).clamp(min=1)
+    stretch = ((wide * inside).sum(dim=(1, 2)) / area) * ((high * inside).sum(dim=(1, 2)) / area)
+    return stretch.clamp(min=0.5).sqrt()
+
+
+def misplacing(nets: FactorNets, asked: Registered) -> dict[str, Float[Tensor, ""]]:
+    """How far what D says of registered pictures is from their depth, as their camera sees it; terms that add up."""
+    seen = visible_depth(nets.depth_of(asked.images), asked.views, nets.camera)
+    return misplaced(seen, asked)
+
+
+def misplaced(seen: Float[Tensor, "b h w"], asked: Registered) -> dict[str, Float[Tensor, ""]]:
+    """The distance of depths from those asked for, whose mean does not count, and of their slopes."""
+    there = asked.masks[:, 0] * (seen < VIEW_FAR)
+    there = (_blurred(there.unsqueeze(1), 1)[:, 0] > 0.99).to(seen.dtype)  # not the outermost ring
+    trust = there * (-asked.apart / TRUSTED).exp()
+    apart = (seen - 1 - asked.relief) / DEPTH_UNIT
+    apart = apart - (apart * trust).sum(dim=(1, 2), keepdim=True) / trust.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+    root = trust.sqrt()
+    across = apart.diff(dim=-1).abs() * root[..., 1:] * root[..., :-1]
+    down = apart.diff(dim=-2).abs() * root[..., 1:, :] * root[..., :-1, :]
+    area = trust.sum().clamp(min=1)
+    return {
+        "place": DEPTH_WEIGHT * (apart.abs() * trust).sum() / area,
+        "place's slopes": SLOPE_WEIGHT * (across.sum() + down.sum()) / area,
+    }
+
+
+def fit_registered(nets: FactorNets, asked: Registered, settings: Fit, watch: Watch) -> None:
+    """Change D until it says the depth that registering found, and go part of the way back."""
+    before = [weight.detach().clone() for weight in nets.parameters("depth")]
+
+    def loss() -> Iterator[Tensor]:
+        yield torch.stack(list(misplacing(nets, asked).values())).sum()
+
+    minimise(loss, nets.parameters("depth"), settings, "register", watch)
+    draw_back(nets.parameters("depth"), before, BACK)
+
+
+def _enlarged(parts: list[Float[Tensor, "b 2 _ _"]], size: int) -> Float[Tensor, "b 2 h w"]:
+    whole = [interpolate(part, (size, size), mode="bicubic", align_corners=True) for part in parts]
+    return torch.stack(whole).sum(dim=0)
+
+
+def _blurred(maps: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h w"]:
+    return avg_pool2d(maps, 2 * reach + 1, 1, reach) if reach else maps
+
+
+def _pixel_grid(size: int, device: torch.device) -> Float[Tensor, "1 h w 2"]:
+    ticks = torch.linspace(-1, 1, size, device=device)
+    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
+    return torch.stack((x, y), dim=-1).unsqueeze(0)

@@ -1,0 +1,102 @@
+"""Random faces registered with the mean face: lessons in which point of a head each pixel shows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from g2s_cli.errors import G2SError
+from g2s_cli.method.model import FactorNets
+from g2s_cli.method.progress import Watch
+from g2s_cli.method.registration import MeanObject, Registered, registered
+from g2s_cli.method.stages import Samples
+from g2s_cli.method.training import draws
+from g2s_cli.zoo.store import replacing
+from recipes.synface.moving import Moves, Source
+
+FACES, AT_ONCE = 6400, 50
+TURNS = (1.1, 1.5)  # of every other fifty faces, in standard deviations of pitch and yaw: the GAN's own turn less
+WIDEST_TURN = 2.6
+WORST_SHARE = 0.05  # of the faces, which are left out: those that their counterparts fit least
+BATCH = 16
+
+
+def registered_faces(
+    nets: FactorNets, moves: Moves, source: Source, seed: int, watch: Watch, count: int = FACES
+) -> Registered:
+    """Random faces, half of them turned farther than the GAN does by itself; pictures in half precision.
+
+    moves: of a gallery as `nets` see it.
+    """
+    mean, layers, parts = mean_face(nets, moves, source), source.gan.generator.layers, []
+    watch.begin("register", count)
+    for first in range(0, count, AT_ONCE):
+        some, rng = min(AT_ONCE, count - first), draws(seed, "register", first)
+        latents = source.random(some, rng)
+        if first // AT_ONCE % 2:
+            latents = _turned(latents, moves, rng)
+        found = registered(_bare(source, latents), latents, mean, nets, layers, lambda asked: _bare(source, asked))
+        parts.append(Registered(found.images.half(), found.masks.half(), found.views, found.relief, found.apart.half()))
+        watch.advance(first + some, found.apart.mean().item())
+    return Registered(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Registered)))
+
+
+@torch.no_grad()
+def mean_face(nets: FactorNets, moves: Moves, source: Source) -> MeanObject:
+    """The mean face, with the mean of what D says of it seen from all sides."""
+    shown = source.show(moves.mean_face())
+    depth = nets.depth_of(shown.image * shown.mask).mean(dim=0)
+    return MeanObject(depth, source.gan.generator.latent_avg, moves.directions)
+
+
+def best(faces: Registered) -> Registered:
+    """All but those that their counterparts fit worst."""
+    inside = faces.masks[:, 0].float()
+    far = (faces.apart.float() * inside).sum(dim=(1, 2)) / inside.sum(dim=(1, 2)).clamp(min=1)
+    kept = far.argsort()[: max(1, round(len(far) * (1 - WORST_SHARE)))]
+    return Registered(*(getattr(faces, field.name)[kept] for field in fields(Registered)))
+
+
+def some_of(faces: Registered, rng: torch.Generator, count: int = BATCH) -> Registered:
+    """Some of them, each as it is or its mirror image, in single precision."""
+    index = torch.randint(len(faces.views), (count,), generator=rng).to(faces.views.device)
+    flipped = torch.randint(2, (count,), generator=rng).bool().to(faces.views.device)
+
+    def drawn(maps: Tensor) -> Tensor:
+        maps = maps[index].float()
+        return torch.where(flipped.view(-1, *[1] * (maps.ndim - 1)), maps.flip(-1), maps)
+
+    signs = faces.views.new_tensor((1, -1, -1, -1, 1, 1))
+    views = torch.where(flipped[:, None], faces.views[index] * signs, faces.views[index])
+    return Registered(drawn(faces.images), drawn(faces.masks), views, drawn(faces.relief), drawn(faces.apart))
+
+
+def write_registered(faces: Registered, path: Path) -> None:
+    """Whole or not at all."""
+    with replacing(path) as temporary:
+        torch.save(asdict(faces), temporary)
+
+
+def read_registered(path: Path, device: torch.device) -> Registered:
+    """What `write_registered` wrote. Raises G2SError for a damaged file."""
+    try:
+        return Registered(**torch.load(path, map_location=device, weights_only=True))
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError, EOFError, UnpicklingError) as error:
+        raise G2SError(f"{path} is damaged: {error}.", "Delete it; the same command makes it again.") from error
+
+
+def _bare(source: Source, latents: Float[Tensor, "b *n d"]) -> Samples:
+    shown = source.show(latents)
+    return Samples(shown.image * shown.mask, shown.mask)
+
+
+def _turned(latents: Float[Tensor, "b d"], moves: Moves, rng: torch.Generator) -> Float[Tensor, "b d"]:
+    """The same faces from views spread wider than the GAN's own."""
+    view = torch.randn(len(latents), 2, generator=rng) * torch.tensor(TURNS)
+    view = view.clamp(-WIDEST_TURN, WIDEST_TURN).to(latents.device)
+    return moves.moved(latents, torch.cat((view, moves.read(latents)[:, 2:]), dim=1)[:, None])[:, 0]
