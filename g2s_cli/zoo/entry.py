@@ -25,14 +25,15 @@ def check_free(name: str, words: str) -> None:
 def add_category(kind: Category, name: str, files: Mapping[Part, Path], words: str, readme: str) -> Path:
     """Describe a category as `kind` is, but with these files alone, which are copied; its folder in the cache.
 
-    words: where they come from. readme: the model card. Its presets follow views and lights with the encoder, for
-    nobody has found directions in W for new networks; where none began from networks, now all do. The description
-    comes last. Raises WeightsError.
+    words: where they come from. readme: the model card. Its presets follow views and lights with the encoder and
+    register no photo, for nobody has found directions in W for new networks; where none began from networks, now all
+    do. The description comes last. Raises WeightsError.
     """
     folder = cache_root() / name
     card = without_tables((kind.folder / CARD).read_text(), ("release", "hub", "weights"))
     card = re.sub(r"(?m)^title = .*$", f'title = "{kind.title}; joint networks of your own"', card, count=1)
     card = re.sub(r'(?m)^follow = "linear"$', 'follow = "encoder"', card)
+    card = re.sub(r"(?m)^register = \d+\n", "", card)
     if not any(preset.trained for preset in kind.presets.values()):
         card = from_networks(card)
     with using_the_cache():
