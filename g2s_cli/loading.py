@@ -300,7 +300,7 @@ def _mean_object(tensors: dict[str, Tensor], gan: Gan, kind: Category, machine: 
         what = f"The networks of {kind.name} do not know the mean object that this preset registers photos with."
         raise WeightsError(what, f"Fetch newer ones (g2s weights pull {kind.name}), or use --preset paper.")
     directions = _directions(tensors, gan).to(machine.device)
-    return MeanObject(tensors["mean_depth"].to(machine.device), gan.generator.latent_avg, directions)
+    return MeanObject(tensors["mean_depth"].to(machine.device), gan.generator.latent_avg, directions, gan.parser)
 
 
 def _directions(tensors: dict[str, Tensor], gan: Gan) -> Float[Tensor, "4 d"]:

@@ -144,7 +144,8 @@ def fit(
         averaged = nets.base is not None
         nets = replace(nets, symmetric=symmetric and averaged)
         if number == 0 and preset.register and guides.mean:
-            show = shown_by(generator, target.frame, guides.parser)
+            # Its own parser, whatever found the object in the photo: a mask of the user's knows this photo alone.
+            show = shown_by(generator, target.frame, guides.mean.parser if preset.masked else None)
             photo, latent = Samples(target.image[None], target.mask[None, None]), target.latent[None]
             watch.begin("match", 1)
             asked = registered(photo, latent, guides.mean, nets, generator.layers, show)

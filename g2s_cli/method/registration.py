@@ -51,12 +51,13 @@ class MeanObject:
     """The GAN's mean object.
 
     depth: what D says of it from all sides, in the mean, in scene units. latent: its w. directions: Δw for a change of
-    one in (rotation x, rotation y, l_x, l_y), in radians and slants.
+    one in (rotation x, rotation y, l_x, l_y), in radians and slants. parser: what finds it in the GAN's pictures.
     """
 
     depth: Float[Tensor, "h w"]
     latent: Float[Tensor, d]
     directions: Float[Tensor, "4 d"]
+    parser: Parser
 
 
 @dataclass(frozen=True)

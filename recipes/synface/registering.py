@@ -51,7 +51,7 @@ def mean_face(nets: FactorNets, moves: Moves, source: Source) -> MeanObject:
     """The mean face, with the mean of what D says of it seen from all sides."""
     shown = source.show(moves.mean_face())
     depth = nets.depth_of(shown.image * shown.mask).mean(dim=0)
-    return MeanObject(depth, source.gan.generator.latent_avg, moves.directions)
+    return MeanObject(depth, source.gan.generator.latent_avg, moves.directions, source.gan.parser)
 
 
 def best(faces: Registered) -> Registered:

@@ -53,7 +53,9 @@ def test_without_the_library_reconstruct_and_mesh_say_so_at_once(start: Callable
     (tmp_path / "hidden" / "sitecustomize.py").write_text("import sys; sys.modules['fast_simplification'] = None")
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     paths = ":".join([str(tmp_path / "hidden"), *sys.path])
-    for verb in (["mesh", out], ["reconstruct", "nosuch.jpg"]):
+    unread = tmp_path / "unread.jpg"
+    unread.write_bytes(b"no picture")
+    for verb in (["mesh", out], ["reconstruct", unread]):
         process = start(*verb, "--max-faces", "500", PYTHONPATH=paths)
         _, stderr = process.communicate(timeout=120)
         assert process.returncode == 1

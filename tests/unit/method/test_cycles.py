@@ -121,10 +121,11 @@ def test_a_photo_is_registered_once_before_it_is_placed(
     target: Target,
     category: Category,
     guides: Guides,
+    parser: Parser,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(registration, "UPDATES", 2)
-    mean = MeanObject(torch.full((SIZE, SIZE), 0.98), target.latent, torch.zeros(4, 512))
+    mean = MeanObject(torch.full((SIZE, SIZE), 0.98), target.latent, torch.zeros(4, 512), parser)
     schedule = preset(category, ONCE, ONCE, register=2, place=3, samples=0)
     before = nets.depth_of(target.image[None]).detach()
     begun, _ = ran(nets, Unused(), generator, target, category, schedule, replace(guides, mean=mean))
@@ -135,6 +136,27 @@ def test_a_photo_is_registered_once_before_it_is_placed(
     assert (found.depth - before[0]).abs().max() > 1e-4
     begun, _ = ran(nets, Unused(), generator, target, category, still, guides)  # where no mean object is known
     assert begun == ["albedo 0"]
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_the_mean_object_is_shown_as_the_photo_is_whoever_masked_that(
+    nets: FactorNets,
+    generator: Generator,
+    target: Target,
+    category: Category,
+    guides: Guides,
+    parser: Parser,
+    masked: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A user's mask says nothing of other pictures, and leaves no parser among the guides."""
+    monkeypatch.setattr(registration, "UPDATES", 2)
+    asked, found = [], Parser.mask
+    monkeypatch.setattr(Parser, "mask", lambda self, features: asked.append(len(features)) or found(self, features))
+    mean = MeanObject(torch.full((SIZE, SIZE), 0.98), target.latent, torch.zeros(4, 512), parser)
+    schedule = preset(category, Stage(0, 0, 0), register=2, masked=masked)
+    ran(nets, Unused(), generator, target, category, schedule, replace(guides, mean=mean, parser=None))
+    assert asked == ([1] * (registration.ROUNDS + 1) if masked else [])
 
 
 def test_what_is_kept_of_the_depth_network_is_kept_in_the_result(

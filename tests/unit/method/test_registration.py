@@ -16,6 +16,7 @@ from g2s_cli.method import registration
 from g2s_cli.method.fitting import Fit
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.model import FactorNets
+from g2s_cli.method.parsing import Parser
 from g2s_cli.method.progress import Silent
 from g2s_cli.method.registration import (
     MeanObject,
@@ -96,7 +97,7 @@ def nets() -> FactorNets:
 @pytest.fixture
 def mean() -> MeanObject:
     """Four numbers that are the first four of six latents."""
-    return MeanObject(torch.full((SIZE, SIZE), 0.98), torch.full((6,), 0.1), torch.eye(4, 6))
+    return MeanObject(torch.full((SIZE, SIZE), 0.98), torch.full((6,), 0.1), torch.eye(4, 6), Parser(torch.eye(2), 0))
 
 
 class Shown:

@@ -13,6 +13,7 @@ from torch import Tensor
 from g2s_cli.errors import G2SError
 from g2s_cli.method import registration
 from g2s_cli.method.model import FactorNets
+from g2s_cli.method.parsing import Parser
 from g2s_cli.method.progress import Silent
 from g2s_cli.method.registration import Registered
 from g2s_cli.method.stages import Samples
@@ -34,7 +35,8 @@ class Shown(Source):
     """A source of flat pictures, coloured by the latents."""
 
     def __init__(self) -> None:
-        object.__setattr__(self, "gan", SimpleNamespace(generator=SimpleNamespace(layers=7, latent_avg=torch.ones(4))))
+        generator = SimpleNamespace(layers=7, latent_avg=torch.ones(4))
+        object.__setattr__(self, "gan", SimpleNamespace(generator=generator, parser=Parser(torch.eye(2), 0)))
 
     def show(self, latents: Tensor) -> Samples:
         each = latents if latents.ndim == 2 else latents[:, 0]
