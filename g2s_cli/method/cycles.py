@@ -10,18 +10,17 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from g2s_cli.method.fitting import Fit, draw_back, minimise
+from g2s_cli.method.fitting import Fit, going_back, minimise
 from g2s_cli.method.losses import DiscriminatorDistance, Perceptual
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.parsing import Parser
 from g2s_cli.method.prior import ellipsoid
 from g2s_cli.method.progress import Watch
-from g2s_cli.method.registration import MeanObject, fit_registered, registered, shown_by
+from g2s_cli.method.registration import MeanObject, register
 from g2s_cli.method.sampling import LightPrior, ViewPrior
 from g2s_cli.method.stages import (
     EncoderProjector,
     Projector,
-    Samples,
     Target,
     as_it_is,
     collect,
@@ -144,13 +143,8 @@ def fit(
         averaged = nets.base is not None
         nets = replace(nets, symmetric=symmetric and averaged)
         if number == 0 and preset.register and guides.mean:
-            # Its own parser, whatever found the object in the photo: a mask of the user's knows this photo alone.
-            show = shown_by(generator, target.frame, guides.mean.parser if preset.masked else None)
-            photo, latent = Samples(target.image[None], target.mask[None, None]), target.latent[None]
-            watch.begin("match", 1)
-            asked = registered(photo, latent, guides.mean, nets, generator.layers, show)
-            watch.advance(1, asked.apart.mean().item())
-            fit_registered(nets, asked, Fit(preset.register, preset.rate, preset.decay), watch)
+            settings = Fit(preset.register, preset.rate, preset.decay)
+            register(nets, generator, target, guides.mean, settings, watch, masked=preset.masked)
         if number == 0 and preset.place:
             fit_view(nets, target, guides.perceptual, Fit(preset.place, preset.rate, preset.decay), watch)
         albedo, project, relief = (
@@ -166,9 +160,8 @@ def fit(
             samples = collect(projector, generator, pseudo, own, target, preset.samples, guides.parser)
         if relief.iterations:
             flips = symmetric and not averaged
-            before = [weight.detach().clone() for weight in nets.parameters("depth")]
-            fit_shape(nets, target, samples, guides.perceptual, relief, preset.batch, rng, watch, symmetric=flips)
-            draw_back(nets.parameters("depth"), before, preset.keep)
+            with going_back(nets.parameters("depth"), preset.keep):
+                fit_shape(nets, target, samples, guides.perceptual, relief, preset.batch, rng, watch, symmetric=flips)
     with torch.no_grad():
         image = target.image[None]
         canonical = nets.canonical(image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -50,11 +51,16 @@ def minimise(
         watch.advance(done + 1, total)
 
 
-@torch.no_grad()
-def draw_back(parameters: Iterable[nn.Parameter], before: Iterable[Tensor], share: float) -> None:
-    """Move weights a share of the way back to what they were: robust fine-tuning (Wortsman et al. 2022).
+@contextmanager
+def going_back(parameters: Iterable[nn.Parameter], share: float) -> Iterator[None]:
+    """Undo a share of what the block does to weights: robust fine-tuning (Wortsman et al. 2022).
 
     One photo says where D errs, and misleads it, too. Far on and part of the way back is better than stopping early.
     """
-    for now, then in zip(parameters, before, strict=True):
-        now.lerp_(then, share)
+    weights = list(parameters)
+    before = [weight.detach().clone() for weight in weights] if share else []
+    yield
+    if share:
+        with torch.no_grad():
+            for now, then in zip(weights, before, strict=True):
+                now.lerp_(then, share)

@@ -12,6 +12,7 @@ from torch.nn.functional import adaptive_avg_pool2d, l1_loss
 
 from g2s_cli.nets.discriminator import Discriminator
 
+DEPTH_UNIT = 0.1  # scene units that count as one: half the range of the relief
 FEATURE_BLOCKS = 4  # the discriminator's first block outputs that make the distance
 
 
@@ -23,6 +24,29 @@ def masked_mean(values: Float[Tensor, "b c h w"], mask: Float[Tensor, "b 1 h w"]
 def l1(a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], mask: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
     """Mean absolute difference over the mask."""
     return masked_mean((a - b).abs(), mask)
+
+
+def slopes(
+    apart: Float[Tensor, "*b h w"], mask: Float[Tensor, "*c h w"]
+) -> tuple[Float[Tensor, "*b h w-1"], Float[Tensor, "*b h-1 w"]]:
+    """Absolute differences of neighbours to the right and downwards, 0 where not both are in the mask."""
+    across = (apart.diff(dim=-1) * mask[..., 1:] * mask[..., :-1]).abs()
+    down = (apart.diff(dim=-2) * mask[..., 1:, :] * mask[..., :-1, :]).abs()
+    return across, down
+
+
+def relief_apart(
+    apart: Float[Tensor, "b h w"], trust: Float[Tensor, "b h w"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """How large differences of depth are, less their mean, and those of their slopes; a mean over all that is trusted.
+
+    apart: scene units. trust: how much a pixel counts, from 0 to 1.
+    """
+    apart = apart / DEPTH_UNIT
+    apart = apart - (apart * trust).sum(dim=(1, 2), keepdim=True) / trust.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+    across, down = slopes(apart, trust.sqrt())
+    area = trust.sum().clamp(min=1)
+    return (apart * trust).abs().sum() / area, (across.sum() + down.sum()) / area
 
 
 @runtime_checkable

@@ -8,23 +8,23 @@ photo's. A smooth flow leads from that counterpart to the photo, and along it go
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from g2s_cli.method.fitting import Fit, draw_back, minimise
-from g2s_cli.method.frame import Frame
+from g2s_cli.method.fitting import Fit, going_back, minimise
+from g2s_cli.method.losses import relief_apart
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.parsing import Parser
 from g2s_cli.method.progress import Watch
-from g2s_cli.method.stages import Samples
+from g2s_cli.method.stages import Samples, Target, shown
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.scene.resample import continued
 from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
-from g2s_cli.scene.warp import sample
+from g2s_cli.scene.warp import identity_grid, sample
 
 SHAPE_LAYERS = 3  # of the generator's, that have the mean object's latents
 ROUNDS = 3  # of turning and lighting the mean object like the photo's
@@ -39,7 +39,7 @@ WINDOWS_PX = ((15, 1.0), (7, 2.0))  # pixels are compared without their mean ove
 BRIGHTEN = 0.53  # log(image / 2 + this) is near the logarithm of the light that a pixel stands for
 
 TRUSTED = 0.2  # distance in those features, means of 5 px, at which a pixel counts 1/e
-DEPTH_UNIT, DEPTH_WEIGHT, SLOPE_WEIGHT = 0.1, 4.0, 40.0
+DEPTH_WEIGHT, SLOPE_WEIGHT = 4.0, 40.0
 BACK = 0.5  # the share of its way that D goes back after it was fitted to the depth of one photo
 
 # Objects that latents, one a layer, show: images, 0 outside the object, and masks.
@@ -75,18 +75,9 @@ class Registered:
     relief: Float[Tensor, "n h w"]
     apart: Float[Tensor, "n h w"]
 
-
-def shown_by(generator: Generator, frame: Frame, parser: Parser | None) -> Show:
-    """What a GAN shows, at the working size; without a parser all of a picture is object."""
-
-    @torch.no_grad()
-    def show(latents: Float[Tensor, "b n d"]) -> Samples:
-        image, found = generator.forward_features(latents)
-        image = frame(image.clamp(-1, 1))
-        mask = torch.ones_like(image[:, :1]) if parser is None else frame(parser.mask(found).float().unsqueeze(1))
-        return Samples(image * mask, mask)
-
-    return show
+    def pick(self, index: Int[Tensor, b]) -> Registered:
+        """Some of them."""
+        return Registered(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
 def registered(
@@ -139,7 +130,7 @@ def counterparts(
 def flow(objects: Samples, others: Samples) -> Float[Tensor, "b h w 2"]:
     """Where in the other pictures the pixels of objects lie: grids for `sample`, smooth and near the identity."""
     size, count, device = objects.image.shape[-1], len(objects.image), objects.image.device
-    still, wanted, found = _pixel_grid(size, device), features(objects), features(others)
+    still, wanted, found = identity_grid(size, device), features(objects), features(others)
     inside = objects.mask / objects.mask.sum(dim=(2, 3), keepdim=True).clamp(min=1)
     parts = [torch.zeros(count, 2, cells, cells, device=device, requires_grad=True) for cells in CELLS]
     adam = torch.optim.Adam(
@@ -190,27 +181,40 @@ def misplaced(seen: Float[Tensor, "b h w"], asked: Registered) -> dict[str, Floa
     there = asked.masks[:, 0] * (seen < VIEW_FAR)
     there = (_blurred(there.unsqueeze(1), 1)[:, 0] > 0.99).to(seen.dtype)  # not the outermost ring
     trust = there * (-asked.apart / TRUSTED).exp()
-    apart = (seen - 1 - asked.relief) / DEPTH_UNIT
-    apart = apart - (apart * trust).sum(dim=(1, 2), keepdim=True) / trust.sum(dim=(1, 2), keepdim=True).clamp(min=1)
-    root = trust.sqrt()
-    across = apart.diff(dim=-1).abs() * root[..., 1:] * root[..., :-1]
-    down = apart.diff(dim=-2).abs() * root[..., 1:, :] * root[..., :-1, :]
-    area = trust.sum().clamp(min=1)
-    return {
-        "place": DEPTH_WEIGHT * (apart.abs() * trust).sum() / area,
-        "place's slopes": SLOPE_WEIGHT * (across.sum() + down.sum()) / area,
-    }
+    depth, slope = relief_apart(seen - 1 - asked.relief, trust)
+    return {"place": DEPTH_WEIGHT * depth, "place's slopes": SLOPE_WEIGHT * slope}
+
+
+def register(
+    nets: FactorNets,
+    generator: Generator,
+    target: Target,
+    mean: MeanObject,
+    settings: Fit,
+    watch: Watch,
+    *,
+    masked: bool,
+) -> None:
+    """Register the photo, and change D towards its depth. masked: whether the photo is 0 outside its object."""
+    # The mean object's parser, whatever found the photo's: a mask of the user's knows this photo alone.
+    parser = mean.parser if masked else None
+    photo, latent = Samples(target.image[None], target.mask[None, None]), target.latent[None]
+    watch.begin("match", 1)
+    asked = registered(
+        photo, latent, mean, nets, generator.layers, lambda some: shown(generator, some, target.frame, parser).bare
+    )
+    watch.advance(1, asked.apart.mean().item())
+    fit_registered(nets, asked, settings, watch)
 
 
 def fit_registered(nets: FactorNets, asked: Registered, settings: Fit, watch: Watch) -> None:
     """Change D until it says the depth that registering found, and go part of the way back."""
-    before = [weight.detach().clone() for weight in nets.parameters("depth")]
 
     def loss() -> Iterator[Tensor]:
         yield torch.stack(list(misplacing(nets, asked).values())).sum()
 
-    minimise(loss, nets.parameters("depth"), settings, "register", watch)
-    draw_back(nets.parameters("depth"), before, BACK)
+    with going_back(nets.parameters("depth"), BACK):
+        minimise(loss, nets.parameters("depth"), settings, "register", watch)
 
 
 def _enlarged(parts: list[Float[Tensor, "b 2 _ _"]], size: int) -> Float[Tensor, "b 2 h w"]:
@@ -220,9 +224,3 @@ def _enlarged(parts: list[Float[Tensor, "b 2 _ _"]], size: int) -> Float[Tensor,
 
 def _blurred(maps: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h w"]:
     return avg_pool2d(maps, 2 * reach + 1, 1, reach) if reach else maps
-
-
-def _pixel_grid(size: int, device: torch.device) -> Float[Tensor, "1 h w 2"]:
-    ticks = torch.linspace(-1, 1, size, device=device)
-    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
-    return torch.stack((x, y), dim=-1).unsqueeze(0)

@@ -53,6 +53,24 @@ class Samples:
         """Some of them."""
         return Samples(self.image[index], self.mask[index])
 
+    @property
+    def bare(self) -> Samples:
+        """The same, 0 where they do not count."""
+        return Samples(self.image * self.mask, self.mask)
+
+
+@torch.no_grad()
+def shown(generator: Generator, latents: Float[Tensor, "b *n d"], frame: Frame, parser: Parser | None) -> Samples:
+    """What a GAN shows, at the working size, with its background; without a parser all of a picture counts."""
+    images, masks = [], []
+    for some in latents.split(generator.at_once):
+        image, features = generator.forward_features(some)
+        images.append(frame(image.clamp(-1, 1)))
+        masks.append(
+            torch.ones_like(images[-1][:, :1]) if parser is None else frame(parser.mask(features).float().unsqueeze(1))
+        )
+    return Samples(torch.cat(images), torch.cat(masks))
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -238,9 +256,9 @@ def collect(
     masks: list[Tensor] = []
     while sum(len(batch) for batch in images) < count:
         for asked in pseudo().parts(generator.at_once):
-            image, features = generator.forward_features(target.latent + projector.offset(asked, own))
-            mask = asked.mask if parser is None else target.frame(parser.mask(features).float().unsqueeze(1))
-            images.append(target.frame(image.clamp(-1, 1)) * mask)
+            found = shown(generator, target.latent + projector.offset(asked, own), target.frame, parser)
+            mask = asked.mask if parser is None else found.mask
+            images.append(found.image * mask)
             masks.append(mask)
     return Samples(torch.cat(images), torch.cat(masks))
 

@@ -42,15 +42,13 @@ def read_upright(path: Path, notes: list[str], data: bytes | None = None) -> Ima
                 return _decode(path, picture, notes)
     except ImageError:
         raise
-    except PermissionError as error:
-        raise ImageError(f"{path} may not be read.", f'Allow it: chmod u+r "{path}"') from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{path} is not an image that g2s can read.", "Save it as JPEG or PNG.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(path, "") from error
     except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them run into
         if isinstance(error, OSError) and error.strerror:
-            raise ImageError(f"{path} cannot be opened: {error.strerror}.", "Check the path and the disk.") from error
+            raise _unopened(path, error) from error
         raise ImageError(f"{path} is damaged or incomplete.", "Copy or download it again.") from error
 
 
@@ -58,16 +56,23 @@ def check_file(path: Path) -> None:
     """Raises ImageError for what cannot be a photo, whatever is in it."""
     try:
         status = path.stat()
-    except FileNotFoundError as error:
-        raise ImageError(f"There is no file {path}.", "Check the path.") from error
     except OSError as error:
-        raise ImageError(f"{path} cannot be opened: {error.strerror}.", "Check the path and the disk.") from error
+        raise _unopened(path, error) from error
     if stat.S_ISDIR(status.st_mode):
         raise ImageError(f"{path} is a folder, not a photo.", "Name one image file.")
     if not stat.S_ISREG(status.st_mode):
         raise ImageError(f"{path} is not a regular file.", "Save the picture to a file and name that.")
     if status.st_size > MOST_BYTES:
         raise _too_large(path, f", {status.st_size >> 20} MiB")
+
+
+def _unopened(path: Path, error: OSError) -> ImageError:
+    """What to say where the system refuses."""
+    if isinstance(error, FileNotFoundError):
+        return ImageError(f"There is no file {path}.", "Check the path.")
+    if isinstance(error, PermissionError):
+        return ImageError(f"{path} may not be read.", f'Allow it: chmod u+r "{path}"')
+    return ImageError(f"{path} cannot be opened: {error.strerror}.", "Check the path and the disk.")
 
 
 def measures(picture: Image.Image) -> str:

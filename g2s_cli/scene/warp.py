@@ -22,6 +22,13 @@ def to_grid(pixels: Float[Tensor, "b h w 2"], camera: Camera) -> Float[Tensor, "
     return pixels / camera.centre - 1
 
 
+def identity_grid(size: int, device: torch.device) -> Float[Tensor, "1 h w 2"]:
+    """The grid that samples a square map as it is."""
+    ticks = torch.linspace(-1, 1, size, device=device)
+    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
+    return torch.stack((x, y), dim=-1).unsqueeze(0)
+
+
 def forward_grid(depth: Float[Tensor, "b h w"], view: Float[Tensor, "b 6"], camera: Camera) -> Float[Tensor, "b h w 2"]:
     """Where each canonical pixel lands in the view (Eq. 5): samples a photo's map into the canonical frame."""
     return to_grid(project(to_view(back_project(depth, camera), view, camera), camera), camera)

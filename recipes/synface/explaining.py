@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, smooth_l1_loss
 
-from g2s_cli.method.losses import l1
+from g2s_cli.method.losses import l1, slopes
 from g2s_cli.method.model import Canonical, FactorNets, see
 from g2s_cli.method.prior import light_from_code, view_from_code
 from g2s_cli.method.stages import SMOOTHNESS_WEIGHT, Samples
@@ -54,15 +54,6 @@ def explanation(
         "coarse": coarse * avg_pool2d(apart * mask, COARSE_PX).abs().mean(),
         "smoothness": SMOOTHNESS_WEIGHT * (roughness(canonical.depth) + roughness(seen.diffuse)),
     }
-
-
-def slopes(
-    apart: Float[Tensor, "*b h w"], mask: Float[Tensor, "*c h w"]
-) -> tuple[Float[Tensor, "*b h w-1"], Float[Tensor, "*b h-1 w"]]:
-    """Absolute differences of neighbours to the right and downwards, 0 where not both are in the mask."""
-    across = (apart.diff(dim=-1) * mask[..., 1:] * mask[..., :-1]).abs()
-    down = (apart.diff(dim=-2) * mask[..., 1:, :] * mask[..., :-1, :]).abs()
-    return across, down
 
 
 def canonical_of(nets: FactorNets, faces: Samples, views: int) -> Canonical:

@@ -187,11 +187,13 @@ class Learner:
 
     def register(self, source: Source, gallery: Gallery, seed: int, path: Path, watch: Watch) -> None:
         """Have faces registered with the mean face: a file's, or, where there is none, as the networks now are."""
-        if not path.exists():
+        if path.exists():
+            faces = read_registered(path, self.base.device)
+        else:
             moves = Moves.of(self.nets, gallery)
             faces = registered_faces(self.nets, moves, source, seed, watch, len(gallery.latents) * FACES // GALLERY)
             write_registered(faces, path)
-        self.registered = best(read_registered(path, self.base.device))
+        self.registered = best(faces)
 
     @torch.no_grad()
     def recentred(self, source: Source, gallery: Gallery) -> Tensor:
@@ -206,16 +208,16 @@ class Learner:
             raw = [raw_from_depth(nets.depth_of(some), camera) for some in images.split(100)]
             return symmetrised(torch.cat(raw).mean(dim=0))
 
-        shown = source.show(Moves.of(nets, gallery).mean_face())
-        apart = answer(shown.image * shown.mask) - answer(gallery.images)
+        mean_faces = source.show(Moves.of(nets, gallery).mean_face()).bare
+        apart = answer(mean_faces.image) - answer(gallery.images)
         return symmetrised(self.base.data) + apart - apart.mean()
 
     def _faces(self, run: Run, source: Source, rng: torch.Generator) -> Samples:
         latents = source.random(BATCH // run.views, rng)
         if run.views > 1 and self.moves is not None:
             latents = self.moves.some_views(latents, run.views, rng).flatten(0, 1)
-        shown = source.show(latents)
-        return Samples(shown.image * shown.mask, shown.mask) if run.taught else shown
+        faces = source.show(latents)
+        return faces.bare if run.taught else faces
 
     def _rate(self, run: Run) -> float:
         """Which share of its rate the optimiser has: rising at first, then half a cosine."""

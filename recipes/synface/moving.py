@@ -18,7 +18,7 @@ from g2s_cli.method.frame import Frame
 from g2s_cli.method.latents import random_latents
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.prior import MAX_TURN_RAD
-from g2s_cli.method.stages import Samples
+from g2s_cli.method.stages import Samples, shown
 
 FACTORS = ("pitch", "yaw", "light_x", "light_y")  # rotations about x and y, and l_x, l_y
 RIDGE = 0.0125  # of the latents' mean variance: 3 000 faces say little of most of 512 numbers
@@ -34,16 +34,9 @@ class Source:
     gan: Gan
     frame: Frame
 
-    @torch.no_grad()
     def show(self, latents: Float[Tensor, "b *n d"]) -> Samples:
         """The faces of some latents (of one, or of one a layer), with their background, and where they are."""
-        generator = self.gan.generator
-        images, masks = [], []
-        for some in latents.split(generator.at_once):
-            image, features = generator.forward_features(some)
-            images.append(self.frame(image.clamp(-1, 1)))
-            masks.append(self.frame(self.gan.parser.mask(features).float().unsqueeze(1)))
-        return Samples(torch.cat(images), torch.cat(masks))
+        return shown(self.gan.generator, latents, self.frame, self.gan.parser)
 
     def random(self, count: int, rng: torch.Generator) -> Float[Tensor, "b d"]:
         """Latents of random faces."""
@@ -62,8 +55,8 @@ class Gallery:
     def of(cls, source: Source, rng: torch.Generator, count: int = GALLERY) -> Gallery:
         """Random faces."""
         latents = source.random(count, rng)
-        shown = source.show(latents)
-        return cls(latents, shown.image * shown.mask, shown.mask)
+        faces = source.show(latents).bare
+        return cls(latents, faces.image, faces.mask)
 
     @torch.no_grad()
     def views(self, nets: FactorNets) -> Float[Tensor, "n 6"]:

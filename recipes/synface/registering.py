@@ -14,8 +14,8 @@ from g2s_cli.errors import G2SError
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.registration import MeanObject, Registered, registered
-from g2s_cli.method.stages import Samples
 from g2s_cli.method.training import draws
+from g2s_cli.scene.warp import mirrored
 from g2s_cli.zoo.store import replacing
 from recipes.synface.moving import Moves, Source
 
@@ -40,7 +40,9 @@ def registered_faces(
         latents = source.random(some, rng)
         if first // AT_ONCE % 2:
             latents = _turned(latents, moves, rng)
-        found = registered(_bare(source, latents), latents, mean, nets, layers, lambda asked: _bare(source, asked))
+        found = registered(
+            source.show(latents).bare, latents, mean, nets, layers, lambda asked: source.show(asked).bare
+        )
         parts.append(Registered(found.images.half(), found.masks.half(), found.views, found.relief, found.apart.half()))
         watch.advance(first + some, found.apart.mean().item())
     return Registered(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Registered)))
@@ -49,8 +51,7 @@ def registered_faces(
 @torch.no_grad()
 def mean_face(nets: FactorNets, moves: Moves, source: Source) -> MeanObject:
     """The mean face, with the mean of what D says of it seen from all sides."""
-    shown = source.show(moves.mean_face())
-    depth = nets.depth_of(shown.image * shown.mask).mean(dim=0)
+    depth = nets.depth_of(source.show(moves.mean_face()).bare.image).mean(dim=0)
     return MeanObject(depth, source.gan.generator.latent_avg, moves.directions, source.gan.parser)
 
 
@@ -59,7 +60,7 @@ def best(faces: Registered) -> Registered:
     inside = faces.masks[:, 0].float()
     far = (faces.apart.float() * inside).sum(dim=(1, 2)) / inside.sum(dim=(1, 2)).clamp(min=1)
     kept = far.argsort()[: max(1, round(len(far) * (1 - WORST_SHARE)))]
-    return Registered(*(getattr(faces, field.name)[kept] for field in fields(Registered)))
+    return faces.pick(kept)
 
 
 def some_of(faces: Registered, rng: torch.Generator, count: int = BATCH) -> Registered:
@@ -67,13 +68,15 @@ def some_of(faces: Registered, rng: torch.Generator, count: int = BATCH) -> Regi
     index = torch.randint(len(faces.views), (count,), generator=rng).to(faces.views.device)
     flipped = torch.randint(2, (count,), generator=rng).bool().to(faces.views.device)
 
-    def drawn(maps: Tensor) -> Tensor:
-        maps = maps[index].float()
-        return torch.where(flipped.view(-1, *[1] * (maps.ndim - 1)), maps.flip(-1), maps)
+    some = faces.pick(index)
 
-    signs = faces.views.new_tensor((1, -1, -1, -1, 1, 1))
-    views = torch.where(flipped[:, None], faces.views[index] * signs, faces.views[index])
-    return Registered(drawn(faces.images), drawn(faces.masks), views, drawn(faces.relief), drawn(faces.apart))
+    def drawn(maps: Tensor) -> Tensor:
+        maps = maps.float()
+        return torch.where(flipped.view(-1, *[1] * (maps.ndim - 1)), mirrored(maps), maps)
+
+    signs = some.views.new_tensor((1, -1, -1, -1, 1, 1))
+    views = torch.where(flipped[:, None], some.views * signs, some.views)
+    return Registered(drawn(some.images), drawn(some.masks), views, drawn(some.relief), drawn(some.apart))
 
 
 def write_registered(faces: Registered, path: Path) -> None:
@@ -88,11 +91,6 @@ def read_registered(path: Path, device: torch.device) -> Registered:
         return Registered(**torch.load(path, map_location=device, weights_only=True))
     except (OSError, RuntimeError, LookupError, TypeError, ValueError, EOFError, UnpicklingError) as error:
         raise G2SError(f"{path} is damaged: {error}.", "Delete it; the same command makes it again.") from error
-
-
-def _bare(source: Source, latents: Float[Tensor, "b *n d"]) -> Samples:
-    shown = source.show(latents)
-    return Samples(shown.image * shown.mask, shown.mask)
 
 
 def _turned(latents: Float[Tensor, "b d"], moves: Moves, rng: torch.Generator) -> Float[Tensor, "b d"]:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
+from g2s_cli.method.losses import relief_apart
 from g2s_cli.method.model import Canonical, FactorNets
 from g2s_cli.method.prior import BORDER_COLUMNS, depth_from_raw, raw_from_depth
 from g2s_cli.method.stages import Samples
@@ -21,9 +22,9 @@ from g2s_cli.scene.camera import Camera, back_project, to_view
 from g2s_cli.scene.light import delit, diffuse_shading, shading_of
 from g2s_cli.scene.surface import normals
 from g2s_cli.scene.visibility import visible_depth
-from g2s_cli.scene.warp import forward_grid, mirrored, sample, symmetrised
+from g2s_cli.scene.warp import forward_grid, identity_grid, mirrored, sample, symmetrised
 from g2s_cli.zoo.catalog import LightRanges
-from recipes.synface.explaining import Lesson, Terms, canonical_mask, canonical_of, lesson_of, misreading, slopes
+from recipes.synface.explaining import Lesson, Terms, canonical_mask, canonical_of, lesson_of, misreading
 
 # Standard deviations: of a shift in shares of half the frame, of the logarithms of size and relief, of raw depth.
 SHIFT, SIZE, RELIEF, ADDED = 0.05, 0.08, 0.15, 0.04
@@ -36,7 +37,6 @@ CLEARLY = 0.3  # of what the other half shows of a point: a half that shows less
 LITTLE = 0.03  # weight of what A says among pixels
 DARKEST = 0.15  # shading that pixels are divided by, at the least
 
-DEPTH_UNIT = 0.1  # scene units that count as one: half the range of the relief
 DEPTH_WEIGHT, SLOPE_WEIGHT, ALBEDO_WEIGHT = 1.0, 10.0, 0.3
 
 
@@ -77,15 +77,11 @@ def misshaping(nets: FactorNets, asked: ShapeLesson) -> Terms:
     border columns, where every relief is a wall, are left out.
     """
     mask = pad(asked.mask[:, 0, :, BORDER_COLUMNS:-BORDER_COLUMNS], (BORDER_COLUMNS, BORDER_COLUMNS))
-    area = mask.sum().clamp(min=1)
-    apart = (nets.depth_of(asked.lesson.image) - asked.canonical.depth) / DEPTH_UNIT
-    mean = (apart * mask).sum(dim=(1, 2), keepdim=True) / mask.sum(dim=(1, 2), keepdim=True).clamp(min=1)
-    apart = apart - mean
-    across, down = slopes(apart, mask)
+    shape, steps = relief_apart(nets.depth_of(asked.lesson.image) - asked.canonical.depth, mask)
     colours = ((nets.albedo_of(asked.lesson.image) - asked.canonical.albedo) * asked.mask).abs().mean(dim=1).sum()
     return {
-        "shape": DEPTH_WEIGHT * (apart * mask).abs().sum() / area,
-        "shape's slopes": SLOPE_WEIGHT * (across.sum() + down.sum()) / area,
+        "shape": DEPTH_WEIGHT * shape,
+        "shape's slopes": SLOPE_WEIGHT * steps,
         "own albedo": ALBEDO_WEIGHT * colours / asked.mask.sum().clamp(min=1),
     } | misreading(nets, asked.lesson)
 
@@ -105,8 +101,7 @@ def reshaped(
 
     size = drawn(SIZE).exp()
     across, down = (SHIFT * _smooth_field(count, camera.size, rng, device, sign) for sign in (-1, 1))
-    ticks = torch.linspace(-1, 1, camera.size, device=device)
-    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
+    x, y = identity_grid(camera.size, device)[0].unbind(dim=-1)
     grid = torch.cat((x / size + across, y / size + down), dim=1).permute(0, 2, 3, 1)
 
     raw = raw_from_depth(canonical.depth, camera).unsqueeze(1)

@@ -185,9 +185,11 @@ def test_unusable_files_are_refused_in_one_sentence(tmp_path: Path, name: str) -
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_files_that_may_not_be_read(tmp_path: Path) -> None:
     quarters().save(tmp_path / "a.png")
-    (tmp_path / "a.png").chmod(0)
-    with pytest.raises(ImageError, match="may not be read"):
-        open_photo(tmp_path / "a.png", 32)
+    for locked in (tmp_path / "a.png", tmp_path):
+        locked.chmod(0)
+        with pytest.raises(ImageError, match="may not be read"):
+            open_photo(tmp_path / "a.png", 32)
+        locked.chmod(0o755)
 
 
 def test_a_stereo_jpeg_is_its_first_picture(tmp_path: Path) -> None:

@@ -115,17 +115,21 @@ def test_the_object_is_placed_once_before_the_first_cycle(
     assert begun == ["view 3", "albedo 1", "shape 1", "albedo 1", "shape 1"]
 
 
+@pytest.fixture
+def mean(target: Target, parser: Parser, monkeypatch: pytest.MonkeyPatch) -> MeanObject:
+    """A flat one, with which photos are registered in little time."""
+    monkeypatch.setattr(registration, "UPDATES", 2)
+    return MeanObject(torch.full((SIZE, SIZE), 0.98), target.latent, torch.zeros(4, 512), parser)
+
+
 def test_a_photo_is_registered_once_before_it_is_placed(
     nets: FactorNets,
     generator: Generator,
     target: Target,
     category: Category,
     guides: Guides,
-    parser: Parser,
-    monkeypatch: pytest.MonkeyPatch,
+    mean: MeanObject,
 ) -> None:
-    monkeypatch.setattr(registration, "UPDATES", 2)
-    mean = MeanObject(torch.full((SIZE, SIZE), 0.98), target.latent, torch.zeros(4, 512), parser)
     schedule = preset(category, ONCE, ONCE, register=2, place=3, samples=0)
     before = nets.depth_of(target.image[None]).detach()
     begun, _ = ran(nets, Unused(), generator, target, category, schedule, replace(guides, mean=mean))
@@ -145,15 +149,13 @@ def test_the_mean_object_is_shown_as_the_photo_is_whoever_masked_that(
     target: Target,
     category: Category,
     guides: Guides,
-    parser: Parser,
+    mean: MeanObject,
     masked: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A user's mask says nothing of other pictures, and leaves no parser among the guides."""
-    monkeypatch.setattr(registration, "UPDATES", 2)
     asked, found = [], Parser.mask
     monkeypatch.setattr(Parser, "mask", lambda self, features: asked.append(len(features)) or found(self, features))
-    mean = MeanObject(torch.full((SIZE, SIZE), 0.98), target.latent, torch.zeros(4, 512), parser)
     schedule = preset(category, Stage(0, 0, 0), register=2, masked=masked)
     ran(nets, Unused(), generator, target, category, schedule, replace(guides, mean=mean, parser=None))
     assert asked == ([1] * (registration.ROUNDS + 1) if masked else [])

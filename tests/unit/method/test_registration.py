@@ -12,7 +12,7 @@ from shapes import bumps
 from torch import Tensor
 
 from g2s_cli.loading import Machine, Weights, load_gan
-from g2s_cli.method import registration
+from g2s_cli.method import registration, stages
 from g2s_cli.method.fitting import Fit
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.model import FactorNets
@@ -29,7 +29,6 @@ from g2s_cli.method.registration import (
     misplaced,
     misplacing,
     registered,
-    shown_by,
 )
 from g2s_cli.method.stages import Samples
 from g2s_cli.nets.factors import CodeNet, MapNet
@@ -264,9 +263,9 @@ def test_without_a_parser_all_of_a_picture_is_object(tmp_path: Path) -> None:
     path.write_bytes(made_up.saved(made_up.gan(16)))
     gan = load_gan(Weights({}, path), Machine(torch.device("cpu"), torch.float32))
     latents = torch.randn(2, gan.generator.layers, gan.generator.latent_size, generator=rng())
-    whole = shown_by(gan.generator, Frame(1.0, 8), None)(latents)
+    whole = stages.shown(gan.generator, latents, Frame(1.0, 8), None)
     assert whole.image.shape == (2, 3, 8, 8)
     assert whole.mask.min() == 1
-    part = shown_by(gan.generator, Frame(1.0, 8), gan.parser)(latents)
+    part = stages.shown(gan.generator, latents, Frame(1.0, 8), gan.parser).bare
     assert part.mask.shape == (2, 1, 8, 8)
     assert torch.equal(part.image, whole.image * part.mask)
