@@ -22,7 +22,7 @@ from torch import Tensor
 from g2s_cli.errors import G2SError
 from g2s_cli.method.metrics import coverage, eroded, mad_deg, side
 from g2s_cli.result import Reconstruction, picture
-from g2s_cli.resuming import claim
+from g2s_cli.resuming import at_work_in
 from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.mesh import to_bytes
@@ -32,6 +32,7 @@ from g2s_cli.sheet import contact_sheet
 from g2s_cli.truth import Pair, Truth, read_truth
 from g2s_cli.zoo.catalog import Category
 
+VERB = "g2s evaluate"
 ROWS, TABLE, SUMMARY, WORST = "rows.jsonl", "images.csv", "summary.json", "worst.png"
 FIGURES = ("side_e2", "mad_deg", "coverage", "inversion_psnr_db", "seconds")
 WORST_COUNT = 8
@@ -90,26 +91,33 @@ def evaluate(
     """Score photos one after the other. Those that `folder` has a row of already are not run again.
 
     run: makes the reconstructions of photos, in their order; the first that is none is raised. settings: what a row
-    depends on; a folder that was begun with other ones is refused with a UsageError. A sheet's worth of pictures is
-    kept of every photo, so that the worst can be shown at the end.
+    depends on; a folder that was begun with other ones, or that another process is at work in, is refused with a
+    UsageError. A sheet's worth of pictures is kept of every photo, so that the worst can be shown at the end.
     """
-    done = _resumed(folder, settings)
-    results = run([pair.photo for pair in pairs if pair.photo.name not in done])
-    for pair in pairs:
-        row = done.get(pair.photo.name)
-        if row is None:
-            truth = read_truth(pair.depth, category.frame_share, category.working_size)
-            made = next(results)
-            if isinstance(made, Exception):
-                raise made
-            facts = {"inversion_psnr_db": made.report["inversion_psnr_db"], "seconds": made.report["seconds"]["total"]}
-            depth, figures = scored(made.factors, made.mask, made.camera, truth)
-            row = Row(pair.photo.name, **figures, **facts)
-            (folder / "pictures").mkdir(exist_ok=True)
-            _strip(made, depth, truth).save(folder / "pictures" / f"{pair.photo.stem}.png")
-            with (folder / ROWS).open("a") as file:
-                file.write(json.dumps(asdict(row)) + "\n")
-        yield row
+    with at_work_in(folder, settings, VERB):
+        done = _resumed(folder)
+        results = run([pair.photo for pair in pairs if pair.photo.name not in done])
+        for pair in pairs:
+            row = done.get(pair.photo.name)
+            if row is None:
+                made = next(results)
+                if isinstance(made, Exception):
+                    raise made
+                row = _kept(made, pair, category, folder)
+            yield row
+
+
+def _kept(made: Reconstruction, pair: Pair, category: Category, folder: Path) -> Row:
+    """A photo's row, written to the folder with its pictures."""
+    truth = read_truth(pair.depth, category.frame_share, category.working_size)
+    facts = {"inversion_psnr_db": made.report["inversion_psnr_db"], "seconds": made.report["seconds"]["total"]}
+    depth, figures = scored(made.factors, made.mask, made.camera, truth)
+    row = Row(pair.photo.name, **figures, **facts)
+    (folder / "pictures").mkdir(exist_ok=True)
+    _strip(made, depth, truth).save(folder / "pictures" / f"{pair.photo.stem}.png")
+    with (folder / ROWS).open("a") as file:
+        file.write(json.dumps(asdict(row)) + "\n")
+    return row
 
 
 def baselines(pairs: Sequence[Pair], category: Category) -> list[Baseline]:
@@ -171,9 +179,8 @@ def _worst(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: -row.side_e2)[:WORST_COUNT]
 
 
-def _resumed(folder: Path, settings: Mapping[str, object]) -> dict[str, Row]:
-    """Rows of an earlier run with the same settings."""
-    claim(folder, settings, "g2s evaluate")
+def _resumed(folder: Path) -> dict[str, Row]:
+    """Rows of an earlier run."""
     try:
         lines = (folder / ROWS).read_text().splitlines() if (folder / ROWS).exists() else []
         rows = [Row(**json.loads(line)) for line in lines]

@@ -48,7 +48,7 @@ def alone_in(folder: Path, verb: str) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         what = f"Another {verb} is at work in {folder}."
-        raise UsageError(what, "Wait for it, or end it: the workers of a killed torchrun may live on.") from error
+        raise UsageError(what, "Wait for it, or end it: the workers of a killed run may live on.") from error
     try:
         yield
     finally:

@@ -96,6 +96,16 @@ def test_folders_of_something_else_are_refused(data: list[Pair], run: Run, tmp_p
         list(evaluate(data, category, tmp_path / "data", run, SETTINGS))
 
 
+def test_two_do_not_evaluate_into_one_folder(data: list[Pair], run: Run, tmp_path: Path) -> None:
+    category, out = load_category("synface"), tmp_path / "out"
+    first = evaluate(data, category, out, run, SETTINGS)
+    next(first)
+    with pytest.raises(UsageError, match="Another g2s evaluate is at work in"):
+        next(evaluate(data, category, out, run, SETTINGS))
+    assert len([*first, *evaluate(data, category, out, run, SETTINGS)]) == 2 + 3
+    assert len((out / "rows.jsonl").read_text().splitlines()) == 3
+
+
 def test_the_report(data: list[Pair], run: Run, tmp_path: Path) -> None:
     category, out = load_category("synface"), tmp_path / "out"
     rows = list(evaluate(data, category, out, run, SETTINGS))
