@@ -38,6 +38,7 @@ STIFFNESS = 0.7  # weight of the flow's squared differences from pixel to pixel
 WINDOWS_PX = ((15, 1.0), (7, 2.0))  # pixels are compared without their mean over such squares, with such weights
 BRIGHTEN = 0.53  # log(image / 2 + this) is near the logarithm of the light that a pixel stands for
 
+DEEPER = 1.03  # times the moved relief: what is a mean is flatter than what it is a mean of
 TRUSTED = 0.2  # distance in those features, means of 5 px, at which a pixel counts 1/e
 DEPTH_WEIGHT, SLOPE_WEIGHT = 4.0, 40.0
 BACK = 0.5  # the share of its way that D goes back after it was fitted to the depth of one photo
@@ -98,7 +99,8 @@ def registered(
             images=objects.image,
             masks=objects.mask,
             views=nets.view_of(objects.image),
-            relief=sample(whole, grid, outside="border")[:, 0] / magnified(grid, objects.mask)[:, None, None],
+            relief=sample(whole, grid, outside="border")[:, 0]
+            * (DEEPER / magnified(grid, objects.mask))[:, None, None],
             apart=_blurred(apart, 2)[:, 0],
         )
 

@@ -32,7 +32,15 @@ from g2s_cli.zoo.catalog import Category
 from g2s_cli.zoo.store import replacing
 from recipes.synface.explaining import Terms, canonical_of, explanation, lesson, misreading
 from recipes.synface.moving import FACTORS, GALLERY, Gallery, Moves, Source
-from recipes.synface.registering import FACES, best, read_registered, registered_faces, some_of, write_registered
+from recipes.synface.registering import (
+    FACES,
+    best,
+    joined,
+    read_registered,
+    registered_faces,
+    some_of,
+    write_registered,
+)
 from recipes.synface.reshaping import misshaping, shape_lesson
 
 BATCH = 16  # images an update
@@ -185,15 +193,22 @@ class Learner:
             self.base.data.copy_(self.recentred(source, gallery))
         self.run, self.update, self.adam = self.run + 1, 0, self._fresh_adam()
 
-    def register(self, source: Source, gallery: Gallery, seed: int, path: Path, watch: Watch) -> None:
-        """Have faces registered with the mean face: a file's, or, where there is none, as the networks now are."""
-        if path.exists():
-            faces = read_registered(path, self.base.device)
-        else:
-            moves = Moves.of(self.nets, gallery)
-            faces = registered_faces(self.nets, moves, source, seed, watch, len(gallery.latents) * FACES // GALLERY)
-            write_registered(faces, path)
-        self.registered = best(faces)
+    def register(
+        self, source: Source, gallery: Gallery, seed: int, path: Path, watch: Watch, save_every: float = 300.0
+    ) -> None:
+        """Have faces registered with the mean face: a file's, and those that it lacks as the networks now are."""
+        count = len(gallery.latents) * FACES // GALLERY
+        parts = [read_registered(path, self.base.device)] if path.exists() else []
+        done = sum(len(part.views) for part in parts)
+        if done < count:
+            moves, saved = Moves.of(self.nets, gallery), time.monotonic()
+            for part in registered_faces(self.nets, moves, source, seed, watch, count, done):
+                parts.append(part)
+                if time.monotonic() - saved > save_every:
+                    write_registered(joined(parts), path)
+                    saved = time.monotonic()
+            write_registered(joined(parts), path)
+        self.registered = best(joined(parts))
 
     @torch.no_grad()
     def recentred(self, source: Source, gallery: Gallery) -> Tensor:
@@ -278,7 +293,7 @@ def train(
     """Do all runs; go on where an earlier call with the same folder ended.
 
     folder: for learner.pt, registered.pt and log.jsonl. save_every: seconds between two savings; a kill costs what came
-    after the last, and faces being registered. Raises G2SError for a damaged folder, and where the loss is not finite
+    after the last. Raises G2SError for a damaged folder, and where the loss is not finite
     any more.
     """
     place = folder / LEARNER
@@ -288,7 +303,7 @@ def train(
     while learner.run < len(runs):
         run, log = runs[learner.run], _Log(folder / LOG)
         if run.registered:
-            learner.register(source, gallery, seed, folder / REGISTERED, watch)
+            learner.register(source, gallery, seed, folder / REGISTERED, watch, save_every)
         watch.begin(run.name, run.updates)
         while learner.update < run.updates:
             loss = log.add(learner.advance(run, source, gallery, kind, seed))

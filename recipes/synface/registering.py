@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from pickle import UnpicklingError
@@ -9,6 +10,7 @@ from pickle import UnpicklingError
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
 
 from g2s_cli.errors import G2SError
 from g2s_cli.method.model import FactorNets
@@ -19,23 +21,24 @@ from g2s_cli.scene.warp import mirrored
 from g2s_cli.zoo.store import replacing
 from recipes.synface.moving import Moves, Source
 
-FACES, AT_ONCE = 6400, 50
+FACES, AT_ONCE = 9600, 50
 TURNS = (1.1, 1.5)  # of every other fifty faces, in standard deviations of pitch and yaw: the GAN's own turn less
 WIDEST_TURN = 2.6
 WORST_SHARE = 0.05  # of the faces, which are left out: those that their counterparts fit least
 BATCH = 16
+SHARPENED = 0.5  # how much of what a blur takes from the mean of D's answers, which is one itself, is put back on top
 
 
 def registered_faces(
-    nets: FactorNets, moves: Moves, source: Source, seed: int, watch: Watch, count: int = FACES
-) -> Registered:
+    nets: FactorNets, moves: Moves, source: Source, seed: int, watch: Watch, count: int = FACES, done: int = 0
+) -> Iterator[Registered]:
     """Random faces, half of them turned farther than the GAN does by itself; pictures in half precision.
 
-    moves: of a gallery as `nets` see it.
+    moves: of a gallery as `nets` see it. done: how many of `count` there are already; `AT_ONCE` others come at a time.
     """
-    mean, layers, parts = mean_face(nets, moves, source), source.gan.generator.layers, []
+    mean, layers = mean_face(nets, moves, source), source.gan.generator.layers
     watch.begin("register", count)
-    for first in range(0, count, AT_ONCE):
+    for first in range(done, count, AT_ONCE):
         some, rng = min(AT_ONCE, count - first), draws(seed, "register", first)
         latents = source.random(some, rng)
         if first // AT_ONCE % 2:
@@ -43,16 +46,28 @@ def registered_faces(
         found = registered(
             source.show(latents).bare, latents, mean, nets, layers, lambda asked: source.show(asked).bare
         )
-        parts.append(Registered(found.images.half(), found.masks.half(), found.views, found.relief, found.apart.half()))
         watch.advance(first + some, found.apart.mean().item())
+        yield Registered(found.images.half(), found.masks.half(), found.views, found.relief, found.apart.half())
+
+
+def joined(parts: Sequence[Registered]) -> Registered:
+    """All of them in a row."""
     return Registered(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Registered)))
 
 
 @torch.no_grad()
 def mean_face(nets: FactorNets, moves: Moves, source: Source) -> MeanObject:
-    """The mean face, with the mean of what D says of it seen from all sides."""
+    """The mean face, with the mean of what D says of it seen from all sides, sharpened."""
     depth = nets.depth_of(source.show(moves.mean_face()).bare.image).mean(dim=0)
-    return MeanObject(depth, source.gan.generator.latent_avg, moves.directions, source.gan.parser)
+    return MeanObject(sharpened(depth), source.gan.generator.latent_avg, moves.directions, source.gan.parser)
+
+
+def sharpened(depth: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
+    """An unsharp mask; the blur is two means over 3 x 3 pixels."""
+    blurred = pad(depth[None, None], (2,) * 4, mode="replicate")
+    for _ in range(2):
+        blurred = avg_pool2d(blurred, 3, stride=1)
+    return depth + SHARPENED * (depth - blurred[0, 0])
 
 
 def best(faces: Registered) -> Registered:

@@ -33,7 +33,7 @@ from g2s_cli.scene.warp import symmetrised
 from g2s_cli.zoo.catalog import Category, load_category
 from g2s_cli.zoo.importers import read_part, write_weights
 from g2s_cli.zoo.store import models_root, sha256_of
-from recipes.synface import joint
+from recipes.synface import joint, registering
 from recipes.synface.explaining import explanation, lesson
 from recipes.synface.joint import LEARNER, LOG, REGISTERED, SCHEDULE, Learner, first_networks, schedule
 from recipes.synface.moving import SPREAD, WIDEST, Gallery, Moves, Source
@@ -74,8 +74,9 @@ def gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few faces, registered badly."""
+    """Few faces, registered badly, four at a time."""
     monkeypatch.setattr(joint, "FACES", 640)
+    monkeypatch.setattr(registering, "AT_ONCE", 4)
     monkeypatch.setattr(registration, "UPDATES", 4)
 
 
@@ -99,7 +100,7 @@ def test_killed_in_every_run_it_ends_as_if_never_killed(gan: Path, tmp_path: Pat
         ("taught", 1),
         ("moved", 12),
         ("reshaped", 2),
-        ("register", 10),
+        ("register", 8),
         ("registered", 1),
     ):
         with pytest.raises(Killed):

@@ -21,7 +21,16 @@ from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.scene.camera import Camera
 from recipes.synface import registering
 from recipes.synface.moving import Moves, Source
-from recipes.synface.registering import best, mean_face, read_registered, registered_faces, some_of, write_registered
+from recipes.synface.registering import (
+    best,
+    joined,
+    mean_face,
+    read_registered,
+    registered_faces,
+    sharpened,
+    some_of,
+    write_registered,
+)
 
 CAMERA = Camera(32)
 SIZE = CAMERA.size
@@ -66,32 +75,46 @@ def test_what_is_registered_depends_on_the_seed_alone(
 ) -> None:
     monkeypatch.setattr(registering, "AT_ONCE", 4)
     monkeypatch.setattr(registration, "UPDATES", 8)
-    one, two, other = (registered_faces(nets, moves, Shown(), seed, Silent(), 10) for seed in (1, 1, 2))
+    one, two, other = (joined(list(registered_faces(nets, moves, Shown(), seed, Silent(), 10))) for seed in (1, 1, 2))
     assert one.images.shape == (10, 3, SIZE, SIZE)
     for name, maps in vars(one).items():
         assert torch.equal(maps, getattr(two, name)), name
     assert not torch.equal(one.images, other.images)
     assert one.images[..., 0, 0].abs().max() == 0  # outside the mask
 
+    rest = list(registered_faces(nets, moves, Shown(), 1, Silent(), 10, done=4))
+    assert [len(part.views) for part in rest] == [4, 2]
+    assert torch.equal(joined(rest).relief, one.relief[4:])
+
 
 def test_every_other_lot_is_turned_farther(nets: FactorNets, moves: Moves, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second latent is the yaw, and the second colour."""
     monkeypatch.setattr(registering, "AT_ONCE", 100)
     monkeypatch.setattr(registration, "UPDATES", 1)
-    faces = registered_faces(nets, moves, Shown(), 1, Silent(), 200)
+    faces = joined(list(registered_faces(nets, moves, Shown(), 1, Silent(), 200)))
     yaw = (faces.images[:, 1, 16, 16].float() * 2).clamp(-0.999, 0.999).atanh()
     assert 0.8 < yaw[:100].std() < 1.2
     assert 1.2 < yaw[100:].std() < 1.8
     assert yaw[100:].abs().max() < registering.WIDEST_TURN + 0.2
 
 
-def test_the_mean_face_is_the_networks_mean_answer(nets: FactorNets, moves: Moves) -> None:
+def test_the_mean_face_is_the_networks_mean_answer_sharpened(nets: FactorNets, moves: Moves) -> None:
     mean = mean_face(nets, moves, Shown())
     assert torch.equal(mean.latent, torch.ones(4))
     torch.testing.assert_close(mean.directions, moves.directions)
     shown = Shown().show(moves.mean_face())
     with torch.no_grad():
-        torch.testing.assert_close(mean.depth, nets.depth_of(shown.image * shown.mask).mean(dim=0))
+        answer = nets.depth_of(shown.image * shown.mask).mean(dim=0)
+    torch.testing.assert_close(mean.depth, sharpened(answer))
+
+
+def test_sharpening_steepens_steps_and_leaves_planes() -> None:
+    ramp = torch.linspace(0.9, 1.1, SIZE).expand(SIZE, SIZE)
+    torch.testing.assert_close(sharpened(ramp)[4:-4, 4:-4], ramp[4:-4, 4:-4])
+    step = torch.full((SIZE, SIZE), 0.98)
+    step[:, SIZE // 2 :] = 1.0
+    below, above = sharpened(step)[8, SIZE // 2 - 1 : SIZE // 2 + 1].tolist()
+    assert above - below == pytest.approx(0.02 * (1 + registering.SHARPENED * (1 - 1 / 3)), abs=1e-6)
 
 
 @pytest.fixture
