@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -40,6 +41,10 @@ EPILOG = """
 
   0 done · 1 failure · 2 usage · 3 unusable image · 4 weights missing or damaged · 5 out of memory · 130 Ctrl-C
 """
+
+# How often a thread that waits for the others looks before it sleeps. By itself libgomp looks ten times as often, and
+# beside other work, which takes those others their cores, that takes minutes (docs/LOG.md, "Time").
+SPINS = "30000"
 
 
 class Verbs(TyperGroup):
@@ -85,6 +90,8 @@ def root(
 
 def main() -> None:
     """Run the command line; never returns."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
     try:
         app(prog_name="g2s")
     except Exception as error:

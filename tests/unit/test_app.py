@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
@@ -53,3 +54,15 @@ def test_verbose_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: py
     stderr = capsys.readouterr().err
     assert "Traceback" in stderr
     assert "with -v" not in stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "spins"),
+    [({}, app.SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, said: dict[str, str], spins: str | None
+) -> None:
+    monkeypatch.setattr(os, "environ", dict(said))
+    raised(monkeypatch, MemoryError())
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
