@@ -41,6 +41,7 @@ def test_a_folder_is_scored_and_scored_no_second_time(g2s: Callable, data: Path,
     assert [one["name"] for one in summary["baselines"]] == ["flat depth", "mean depth of the others"]
     assert summary["baselines"][1]["side_e2"] < 1e-3  # both have the same truth
     assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == [
+        ".lock",
         "images.csv",
         "pictures",
         "rows.jsonl",
