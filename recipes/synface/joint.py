@@ -204,11 +204,12 @@ class Learner:
             moves, saved = Moves.of(self.nets, gallery), time.monotonic()
             for part in registered_faces(self.nets, moves, source, seed, watch, count, done):
                 parts.append(part)
-                if time.monotonic() - saved > save_every:
-                    write_registered(joined(parts), path)
+                done += len(part.views)
+                if done == count or time.monotonic() - saved > save_every:
+                    parts = [joined(parts)]
+                    write_registered(parts[0], path)
                     saved = time.monotonic()
-            write_registered(joined(parts), path)
-        self.registered = best(joined(parts))
+        self.registered = best(parts[0])
 
     @torch.no_grad()
     def recentred(self, source: Source, gallery: Gallery) -> Tensor:
@@ -293,8 +294,7 @@ def train(
     """Do all runs; go on where an earlier call with the same folder ended.
 
     folder: for learner.pt, registered.pt and log.jsonl. save_every: seconds between two savings; a kill costs what came
-    after the last. Raises G2SError for a damaged folder, and where the loss is not finite
-    any more.
+    after the last. Raises G2SError for a damaged folder, and where the loss is not finite any more.
     """
     place = folder / LEARNER
     if place.exists():

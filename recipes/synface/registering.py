@@ -82,7 +82,6 @@ def some_of(faces: Registered, rng: torch.Generator, count: int = BATCH) -> Regi
     """Some of them, each as it is or its mirror image, in single precision."""
     index = torch.randint(len(faces.views), (count,), generator=rng).to(faces.views.device)
     flipped = torch.randint(2, (count,), generator=rng).bool().to(faces.views.device)
-
     some = faces.pick(index)
 
     def drawn(maps: Tensor) -> Tensor:

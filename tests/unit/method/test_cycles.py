@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -28,6 +30,7 @@ from g2s_cli.zoo.catalog import Category, Preset, Stage, load_category
 SIZE = 16
 FRAME = Frame(1.0, SIZE)
 ONCE = Stage(1, 1, 1)
+Ran = Callable[[Preset, Guides], tuple[list[str], Factors]]
 
 
 class Steps(Silent):
@@ -122,42 +125,36 @@ def mean(target: Target, parser: Parser, monkeypatch: pytest.MonkeyPatch) -> Mea
     return MeanObject(torch.full((SIZE, SIZE), 0.98), target.latent, torch.zeros(4, 512), parser)
 
 
+@pytest.fixture
+def unmoved(nets: FactorNets, generator: Generator, target: Target, category: Category) -> Ran:
+    """A fit by a preset and guides that asks for no other views."""
+    return partial(ran, nets, Unused(), generator, target, category)
+
+
 def test_a_photo_is_registered_once_before_it_is_placed(
-    nets: FactorNets,
-    generator: Generator,
-    target: Target,
-    category: Category,
-    guides: Guides,
-    mean: MeanObject,
+    unmoved: Ran, nets: FactorNets, target: Target, category: Category, guides: Guides, mean: MeanObject
 ) -> None:
     schedule = preset(category, ONCE, ONCE, register=2, place=3, samples=0)
     before = nets.depth_of(target.image[None]).detach()
-    begun, _ = ran(nets, Unused(), generator, target, category, schedule, replace(guides, mean=mean))
+    begun, _ = unmoved(schedule, replace(guides, mean=mean))
     assert begun == ["match 1", "register 2", "view 3", "albedo 1", "shape 1", "albedo 1", "shape 1"]
 
     still = preset(category, Stage(0, 0, 0), register=2, rate=1e-3)
-    _, found = ran(nets, Unused(), generator, target, category, still, replace(guides, mean=mean))
+    _, found = unmoved(still, replace(guides, mean=mean))
     assert (found.depth - before[0]).abs().max() > 1e-4
-    begun, _ = ran(nets, Unused(), generator, target, category, still, guides)  # where no mean object is known
+    begun, _ = unmoved(still, guides)  # where no mean object is known
     assert begun == ["albedo 0"]
 
 
 @pytest.mark.parametrize("masked", [True, False])
 def test_the_mean_object_is_shown_as_the_photo_is_whoever_masked_that(
-    nets: FactorNets,
-    generator: Generator,
-    target: Target,
-    category: Category,
-    guides: Guides,
-    mean: MeanObject,
-    masked: bool,
-    monkeypatch: pytest.MonkeyPatch,
+    unmoved: Ran, category: Category, guides: Guides, mean: MeanObject, masked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A user's mask says nothing of other pictures, and leaves no parser among the guides."""
     asked, found = [], Parser.mask
     monkeypatch.setattr(Parser, "mask", lambda self, features: asked.append(len(features)) or found(self, features))
     schedule = preset(category, Stage(0, 0, 0), register=2, masked=masked)
-    ran(nets, Unused(), generator, target, category, schedule, replace(guides, mean=mean, parser=None))
+    unmoved(schedule, replace(guides, mean=mean, parser=None))
     assert asked == ([1] * (registration.ROUNDS + 1) if masked else [])
 
 

@@ -34,7 +34,7 @@ from g2s_cli.method.stages import Samples
 from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.visibility import visible_depth
-from g2s_cli.scene.warp import sample, warp
+from g2s_cli.scene.warp import identity_grid, sample, warp
 
 CAMERA = Camera(32)
 SIZE, LAYERS = CAMERA.size, 7
@@ -42,9 +42,7 @@ NETS = ("depth", "albedo", "view", "light")
 
 
 def grid() -> Tensor:
-    ticks = torch.linspace(-1, 1, SIZE)
-    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
-    return torch.stack((x, y), dim=-1)[None]
+    return identity_grid(SIZE, torch.device("cpu"))
 
 
 def rng(seed: int = 3) -> torch.Generator:
