@@ -12,7 +12,7 @@ from torch import Tensor
 from g2s_cli.scene.camera import Camera, rotation
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.light import diffuse_shading, shade
-from g2s_cli.scene.surface import held_to_slope, normals
+from g2s_cli.scene.surface import held_to_slope, normals, turned_away
 from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
 from g2s_cli.scene.warp import forward_grid, inverse_grid, sample
 
@@ -73,12 +73,13 @@ def photo_depth(
 ) -> Float[Tensor, "h w"]:
     """The depth at every pixel of the photo's mask, in scene units; NaN outside it, and where no surface is near.
 
-    view: from where it is seen; it says how far the slope of the surface is to be believed.
+    The surface turns away at the mask's outline. view: from where it is seen; it says how far the slope of the surface
+    is to be believed.
     """
     inside = mask >= 0.5
     steepest_deg = STEEPEST_SEEN_DEG - LESS_A_DEGREE * abs(math.degrees(view[1].item()))
     held = held_to_slope(seen.depth, inside, camera, steepest_deg)
-    return torch.where(inside & (held < VIEW_FAR), held, torch.nan)
+    return torch.where(inside & (held < VIEW_FAR), held + turned_away(inside), torch.nan)
 
 
 def canonical_mask(mask: Float[Tensor, "h w"], factors: Factors, camera: Camera) -> Float[Tensor, "h w"]:

@@ -7,13 +7,16 @@ import math
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import avg_pool2d, max_pool2d
 
 from g2s_cli.scene.camera import Camera, back_project
 
 # Added to the length before dividing, as the authors do. It shortens the normals of a 64 px map by about
 # 0.3 %; their networks learnt with it, so their light means the same here only if we keep it.
 LENGTH_FLOOR = 1e-7
+# Solid things turn away from the camera where they end: by so much, in scene units, where half of what is around is
+# surroundings, felt over windows of so many shares of the picture's side. Found on the training images (docs/LOG.md).
+TURNED_AWAY, FELT = 0.007, 3 / 64
 
 
 def normals(
@@ -61,3 +64,15 @@ def held_to_slope(
     for _ in range(rounds):
         held = torch.minimum(held, -max_pool2d(-held[None, None], 3, 1, 1)[0, 0] + step)
     return torch.where(mask, held, depth)
+
+
+def turned_away(mask: Bool[Tensor, "h w"]) -> Float[Tensor, "h w"]:
+    """How much farther a solid object lies near its outline than a relief learnt from pictures has it, in scene units.
+
+    Of the slant of their last pixels pictures say little. The picture's edge is no outline.
+    """
+    reach = max(1, round(FELT * mask.shape[-1]))
+    around = 1 - mask.float()[None, None]
+    for _ in range(2):
+        around = avg_pool2d(around, 2 * reach + 1, 1, reach, count_include_pad=False)
+    return 2 * TURNED_AWAY * around[0, 0]

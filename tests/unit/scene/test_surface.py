@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from g2s_cli.scene.camera import Camera, back_project
-from g2s_cli.scene.surface import held_to_slope, normals, roughness
+from g2s_cli.scene.surface import TURNED_AWAY, held_to_slope, normals, roughness, turned_away
 
 ONE = torch.zeros(1, dtype=torch.float64)
 
@@ -83,3 +84,44 @@ def test_holding_reaches_four_pixels_and_needs_a_mask() -> None:
     assert (held[:, 4:8].diff(dim=1) > 0).all()
     assert (held[:, 8:] == 1.2).all()
     assert torch.equal(held_to_slope(depth, torch.zeros(16, 16, dtype=torch.bool), camera, 60.0), depth)
+
+
+@pytest.fixture
+def right_half() -> Tensor:
+    """A mask with one straight outline, from the picture's top to its bottom."""
+    return (torch.arange(64) >= 32).expand(64, 64)
+
+
+def test_a_straight_outline_falls_off_alike_all_along_it(right_half: Tensor) -> None:
+    farther = turned_away(right_half)
+    row = farther[32]
+    torch.testing.assert_close(farther, row.expand(64, -1))  # the picture's edge is no outline
+    torch.testing.assert_close((row[31] + row[32]) / 2, torch.tensor(TURNED_AWAY))
+    assert (row[31:39].diff() < 0).all()
+    assert row[38:].abs().max() < 1e-7
+
+
+def test_what_fills_the_picture_has_no_outline() -> None:
+    assert turned_away(torch.ones(16, 16, dtype=torch.bool)).abs().max() < 1e-9
+
+
+def test_the_fall_is_as_wide_in_shares_of_a_larger_picture(right_half: Tensor) -> None:
+    large = turned_away(right_half.repeat_interleave(2, dim=0).repeat_interleave(2, dim=1))
+    assert (large[::2, ::2] - turned_away(right_half)).abs().max() < 0.12 * TURNED_AWAY
+
+
+def test_a_ball_learnt_too_flat_comes_nearer_to_itself() -> None:
+    """A ball whose depth has been blurred, as pictures teach it, inside its outline."""
+    ticks = torch.linspace(-1, 1, 64)
+    ball = 1 - 0.05 * (0.7 - ticks[:, None] ** 2 - ticks**2).clamp(min=0).sqrt()
+    mask = ticks[:, None] ** 2 + ticks**2 < 0.66
+    blurred = ball.clone()
+    for _ in range(3):
+        around = torch.nn.functional.unfold(blurred[None, None], 5, padding=2)[0].view(25, 64, 64)
+        here = torch.nn.functional.unfold(mask.float()[None, None], 5, padding=2)[0].view(25, 64, 64)
+        blurred = (around * here).sum(0) / here.sum(0).clamp(min=1)
+
+    def wrong(depth: Tensor) -> float:
+        return (depth - ball)[mask].std().item()
+
+    assert wrong(blurred + turned_away(mask)) < 0.75 * wrong(blurred)
