@@ -15,7 +15,7 @@ from PIL import Image
 from g2s_cli.errors import G2SError, ImageError, UsageError
 from g2s_cli.evaluation import Row, baselines, evaluate, score, summarised, write_report
 from g2s_cli.result import Reconstruction, depth_code
-from g2s_cli.scene.render import render
+from g2s_cli.scene.render import photo_depth, render
 from g2s_cli.truth import Pair, Truth, pairs_in
 from g2s_cli.zoo.catalog import load_category
 
@@ -29,13 +29,12 @@ def data(make: Make, tmp_path: Path) -> list[Pair]:
     """Three photos whose true depth is what a made-up reconstruction says, the last one's 0.01 steeper to one side."""
     for number in range(3):
         made = make(64, number)
-        depth = render(made.factors, made.camera).depth
-        slope = torch.linspace(0, 0.02, 64).expand(64, 64) if number == 2 else 0.0
-        shown = torch.where(made.mask >= 0.5, depth + slope, torch.nan).numpy()
+        depth = photo_depth(render(made.factors, made.camera), made.factors.view, made.mask, made.camera)
+        slope = torch.linspace(0, 0.02, 64).expand(64, 64) if number == 2 else torch.zeros(64, 64)
         for kind in ("image", "depth"):
             (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (64, 64)).save(tmp_path / "data" / "image" / f"{number}_image.png")
-        Image.fromarray(depth_code(shown)).save(tmp_path / "data" / "depth" / f"{number}_depth.png")
+        Image.fromarray(depth_code((depth + slope).numpy())).save(tmp_path / "data" / "depth" / f"{number}_depth.png")
     return pairs_in(tmp_path / "data")
 
 
