@@ -46,18 +46,18 @@ def _affine(
 ) -> tuple[Float[Tensor, "3 m m"], Float[Tensor, "m m"]]:
     """Slopes and offset of the affine functions, averaged over the windows that each pixel lies in."""
     products = torch.cat((mask[None], guide, mask * guide, (guide[:, None] * guide).flatten(0, 1)))
-    means = _averaged(products, radius)
+    means = averaged(products, radius)
     of_mask, of_guide = means[0], means[1:4]
     with_mask = means[4:7] - of_mask * of_guide
     with_guide = means[7:].unflatten(0, (3, 3)) - of_guide[:, None] * of_guide
     ridge = CONTRAST * torch.eye(3, dtype=guide.dtype, device=guide.device)
     slope = torch.linalg.solve(with_guide.permute(2, 3, 0, 1) + ridge, with_mask.permute(1, 2, 0)).permute(2, 0, 1)
     offset = of_mask - (slope * of_guide).sum(dim=0)
-    smooth = _averaged(torch.cat((slope, offset[None])), radius)
+    smooth = averaged(torch.cat((slope, offset[None])), radius)
     return smooth[:3], smooth[3]
 
 
-def _averaged(maps: Float[Tensor, "c m m"], radius: int) -> Float[Tensor, "c m m"]:
+def averaged(maps: Float[Tensor, "c m m"], radius: int) -> Float[Tensor, "c m m"]:
     """Means over square windows; at the picture's rim over what of them lies inside."""
     side = 2 * radius + 1
     rows = avg_pool2d(maps[None], (side, 1), 1, (radius, 0), count_include_pad=False)

@@ -7,9 +7,10 @@ import math
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, max_pool2d
+from torch.nn.functional import max_pool2d
 
 from g2s_cli.scene.camera import Camera, back_project
+from g2s_cli.scene.outline import averaged
 
 # Added to the length before dividing, as the authors do. It shortens the normals of a 64 px map by about
 # 0.3 %; their networks learnt with it, so their light means the same here only if we keep it.
@@ -72,7 +73,5 @@ def turned_away(mask: Bool[Tensor, "h w"]) -> Float[Tensor, "h w"]:
     Of the slant of their last pixels pictures say little. The picture's edge is no outline.
     """
     reach = max(1, round(FELT * mask.shape[-1]))
-    around = 1 - mask.float()[None, None]
-    for _ in range(2):
-        around = avg_pool2d(around, 2 * reach + 1, 1, reach, count_include_pad=False)
-    return 2 * TURNED_AWAY * around[0, 0]
+    around = averaged(averaged(1 - mask.float()[None], reach), reach)[0]
+    return 2 * TURNED_AWAY * around
