@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import interpolate
+
+from g2s_cli.scene.resample import averaged
 
 # In pixels of the mask: how far off an outline may be and still be found.
 RADIUS_PX = 3
@@ -55,13 +57,6 @@ def _affine(
     offset = of_mask - (slope * of_guide).sum(dim=0)
     smooth = averaged(torch.cat((slope, offset[None])), radius)
     return smooth[:3], smooth[3]
-
-
-def averaged(maps: Float[Tensor, "c m m"], radius: int) -> Float[Tensor, "c m m"]:
-    """Means over square windows; at the picture's rim over what of them lies inside."""
-    side = 2 * radius + 1
-    rows = avg_pool2d(maps[None], (side, 1), 1, (radius, 0), count_include_pad=False)
-    return avg_pool2d(rows, (1, side), 1, (0, radius), count_include_pad=False)[0]
 
 
 def _enlarged(maps: Float[Tensor, "c m m"], size: int) -> Float[Tensor, "c size size"]:

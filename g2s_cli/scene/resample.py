@@ -1,4 +1,4 @@
-"""Maps at another resolution: smooth between their pixels, and continued to where they say nothing."""
+"""Maps at another resolution: smooth between their pixels, averaged, and continued to where they say nothing."""
 
 from __future__ import annotations
 
@@ -60,6 +60,13 @@ def continued(maps: Float[Tensor, "c h h"], weight: Float[Tensor, "h h"]) -> Flo
 def shrunk(maps: Float[Tensor, "c h h"], size: int) -> Float[Tensor, "c size size"]:
     """Square maps averaged over areas."""
     return interpolate(maps[None], size=(size, size), mode="area")[0]
+
+
+def averaged(maps: Float[Tensor, "c m m"], radius: int) -> Float[Tensor, "c m m"]:
+    """Means over square windows; at the picture's rim over what of them lies inside."""
+    side = 2 * radius + 1
+    rows = avg_pool2d(maps[None], (side, 1), 1, (radius, 0), count_include_pad=False)
+    return avg_pool2d(rows, (1, side), 1, (0, radius), count_include_pad=False)[0]
 
 
 def middle(whole: int, share: float) -> slice:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from g2s_cli.scene.camera import Camera, back_project
-from g2s_cli.scene.outline import averaged
+from g2s_cli.scene.resample import averaged
 
 # Added to the length before dividing, as the authors do. It shortens the normals of a 64 px map by about
 # 0.3 %; their networks learnt with it, so their light means the same here only if we keep it.

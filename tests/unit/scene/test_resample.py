@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from g2s_cli.scene.resample import continued, middle, resampled, shrunk
+from g2s_cli.scene.resample import averaged, continued, middle, resampled, shrunk
 
 
 def centres(size: int) -> torch.Tensor:
@@ -65,3 +65,11 @@ def test_shrinking_averages() -> None:
 )
 def test_the_middle(whole: int, share: float, kept: tuple[int, int]) -> None:
     assert middle(whole, share) == slice(*kept)
+
+
+def test_window_means_leave_out_what_lies_beyond_the_picture() -> None:
+    maps = torch.rand(2, 9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    means = averaged(maps, 2)
+    for row, column in ((0, 0), (4, 4), (8, 3)):
+        window = maps[:, max(0, row - 2) : row + 3, max(0, column - 2) : column + 3]
+        torch.testing.assert_close(means[:, row, column], window.mean(dim=(1, 2)))
