@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from g2s_cli.scene.camera import Camera, back_project
+from g2s_cli.scene.resample import averaged
 from g2s_cli.scene.surface import TURNED_AWAY, held_to_slope, normals, roughness, turned_away
 
 ONE = torch.zeros(1, dtype=torch.float64)
@@ -115,11 +116,10 @@ def test_a_ball_learnt_too_flat_comes_nearer_to_itself() -> None:
     ticks = torch.linspace(-1, 1, 64)
     ball = 1 - 0.05 * (0.7 - ticks[:, None] ** 2 - ticks**2).clamp(min=0).sqrt()
     mask = ticks[:, None] ** 2 + ticks**2 < 0.66
-    blurred = ball.clone()
+    blurred = ball
     for _ in range(3):
-        around = torch.nn.functional.unfold(blurred[None, None], 5, padding=2)[0].view(25, 64, 64)
-        here = torch.nn.functional.unfold(mask.float()[None, None], 5, padding=2)[0].view(25, 64, 64)
-        blurred = (around * here).sum(0) / here.sum(0).clamp(min=1)
+        sums, share = averaged(torch.stack((blurred * mask, mask.float())), 2)
+        blurred = sums / share.clamp(min=1 / 25)
 
     def wrong(depth: Tensor) -> float:
         return (depth - ball)[mask].std().item()
