@@ -26,6 +26,7 @@ from machine import describe
 from rich.table import Table
 from supervised import BATCH, marks, read_lessons, taught, width_of_depth_net
 
+from g2s_cli import __version__
 from g2s_cli.console import output
 from g2s_cli.errors import G2SError
 from g2s_cli.evaluation import evaluate, trivial_scores
@@ -96,7 +97,7 @@ class Run:
     def line(self, name: str, plan: Plan, watch: Watch) -> Line:
         """The row of a plan: every photo reconstructed and scored, or read from an earlier run."""
         output.say(name)
-        settings = plan.facts | {"ellipsoid": asdict(plan.kind.ellipsoid)}
+        settings = {"g2s_version": __version__} | plan.facts | {"ellipsoid": asdict(plan.kind.ellipsoid)}
         settings |= {"offset_depth": plan.kind.offset_depth}
         folder = self.out / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
         rows = evaluate(self.pairs, plan.kind, folder, lambda photos: self.made(plan, photos, watch), settings)

@@ -7,6 +7,7 @@ eroded by one pixel.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from g2s_cli.errors import G2SError
+from g2s_cli.errors import G2SError, ImageError
 from g2s_cli.method.metrics import coverage, eroded, mad_deg, side
 from g2s_cli.result import Reconstruction, picture
 from g2s_cli.resuming import at_work_in
@@ -31,6 +32,7 @@ from g2s_cli.scene.visibility import VIEW_FAR
 from g2s_cli.sheet import contact_sheet
 from g2s_cli.truth import Pair, Truth, read_truth
 from g2s_cli.zoo.catalog import Category
+from g2s_cli.zoo.store import sha256_of
 
 VERB = "g2s evaluate"
 ROWS, TABLE, SUMMARY, WORST = "rows.jsonl", "images.csv", "summary.json", "worst.png"
@@ -43,7 +45,11 @@ ERROR_SPAN = 0.02  # scene units of depth error that the sheet paints in full co
 
 @dataclass(frozen=True)
 class Row:
-    """One photo's score. side_e2: SIDE in hundredths. mad_deg: degrees. coverage: the share of the true mask seen."""
+    """One photo's score.
+
+    side_e2: SIDE in hundredths. mad_deg: degrees. coverage: the share of the true mask seen. inputs_sha256: of photo
+    and depth image, whose names alone do not tell two data sets apart.
+    """
 
     image: str
     side_e2: float
@@ -51,6 +57,7 @@ class Row:
     coverage: float
     inversion_psnr_db: float
     seconds: float
+    inputs_sha256: str
 
 
 @dataclass(frozen=True)
@@ -91,28 +98,44 @@ def evaluate(
     """Score photos one after the other. Those that `folder` has a row of already are not run again.
 
     run: makes the reconstructions of photos, in their order; the first that is none is raised. settings: what a row
-    depends on; a folder that was begun with other ones, or that another process is at work in, is refused with a
-    UsageError. A sheet's worth of pictures is kept of every photo, so that the worst can be shown at the end.
+    depends on beside its photo and depth, g2s's version too; a folder that was begun with other ones, or that another
+    process is at work in, is refused with a UsageError. A sheet's worth of pictures is kept of every photo, so that the
+    worst can be shown at the end. Raises ImageError for a file that cannot be read.
     """
     with at_work_in(folder, settings, VERB):
-        done = _resumed(folder)
-        results = run([pair.photo for pair in pairs if pair.photo.name not in done])
+        digests = {pair: _sha256_of_both(pair) for pair in pairs}
+        rows = _resumed(folder)
+        done = {
+            pair: row for pair in pairs if (row := rows.get(pair.photo.name)) and row.inputs_sha256 == digests[pair]
+        }
+        results = run([pair.photo for pair in pairs if pair not in done])
         for pair in pairs:
-            row = done.get(pair.photo.name)
+            row = done.get(pair)
             if row is None:
                 made = next(results)
                 if isinstance(made, Exception):
                     raise made
-                row = _kept(made, pair, category, folder)
+                row = _kept(made, pair, digests[pair], category, folder)
             yield row
 
 
-def _kept(made: Reconstruction, pair: Pair, category: Category, folder: Path) -> Row:
+def _sha256_of_both(pair: Pair) -> str:
+    """One SHA-256 of a photo and its depth image."""
+    digest = hashlib.sha256()
+    for path in (pair.photo, pair.depth):
+        try:
+            digest.update(bytes.fromhex(sha256_of(path)))
+        except OSError as error:
+            raise ImageError(f"{path} cannot be read: {error.strerror or error}.", "Check the path.") from error
+    return digest.hexdigest()
+
+
+def _kept(made: Reconstruction, pair: Pair, digest: str, category: Category, folder: Path) -> Row:
     """A photo's row, written to the folder with its pictures."""
     truth = read_truth(pair.depth, category.frame_share, category.working_size)
     facts = {"inversion_psnr_db": made.report["inversion_psnr_db"], "seconds": made.report["seconds"]["total"]}
     depth, figures = scored(made.factors, made.mask, made.camera, truth)
-    row = Row(pair.photo.name, **figures, **facts)
+    row = Row(pair.photo.name, **figures, **facts, inputs_sha256=digest)
     (folder / "pictures").mkdir(exist_ok=True)
     _strip(made, depth, truth).save(folder / "pictures" / f"{pair.photo.stem}.png")
     with (folder / ROWS).open("a") as file:
@@ -180,7 +203,7 @@ def _worst(rows: Sequence[Row]) -> list[Row]:
 
 
 def _resumed(folder: Path) -> dict[str, Row]:
-    """Rows of an earlier run."""
+    """Rows of an earlier run, by the photo's name; the last one of each, for it may have been made anew."""
     try:
         lines = (folder / ROWS).read_text().splitlines() if (folder / ROWS).exists() else []
         rows = [Row(**json.loads(line)) for line in lines]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from g2s_cli import __version__
 from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Verbose
 from g2s_cli.console import output
 from g2s_cli.errors import StoppedError
@@ -34,8 +35,9 @@ def evaluate(
 ) -> None:
     """Score reconstructions against known depth: SIDE, MAD, mask coverage, inversion PSNR.
 
-    FOLDER gets images.csv, summary.json and worst.png. Run again, it goes on where it stopped. Beside the figures stand
-    those of answers that do not look at the photo: a flat depth, and the mean true depth of all the other photos.
+    FOLDER gets images.csv, summary.json and worst.png. Run again, it goes on where it stopped, and scores photos
+    anew whose files are other ones. Beside the figures stand those of answers that do not look at the photo: a flat
+    depth, and the mean true depth of all the other photos.
 
     Example: g2s evaluate synface/test --limit 20 -o scores/
     """
@@ -67,7 +69,8 @@ def evaluate(
     )
     machine = Machine.named(device)
     told = ("category", "preset", "effort", "iterations_at_most", "seed", "weights")
-    settings = {name: plan.facts[name] for name in told}
+    # Figures of two versions are not to be averaged.
+    settings = {"g2s_version": __version__} | {name: plan.facts[name] for name in told}
     rows = []
     try:
         with output.watch(brief=True) as watch:

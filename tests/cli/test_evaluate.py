@@ -51,6 +51,15 @@ def test_a_folder_is_scored_and_scored_no_second_time(g2s: Callable, data: Path,
     ]
     assert g2s(*arguments, "--seed", 1).returncode == 2
 
+    settings = json.loads((tmp_path / "scores" / "settings.json").read_text())
+    assert settings == summary["settings"]
+    for version in ({}, {"g2s_version": "0.0.1"}):  # versions before this one stated none
+        begun = {name: value for name, value in settings.items() if name != "g2s_version"} | version
+        (tmp_path / "scores" / "settings.json").write_text(json.dumps(begun))
+        other = g2s(*arguments)
+        assert other.returncode == 2
+        assert "scores was begun with other settings: g2s version. Name another folder" in other.stderr
+
 
 def test_what_is_no_data_is_refused(g2s: Callable, data: Path, tmp_path: Path) -> None:
     (data / "depth" / "b_depth.png").unlink()

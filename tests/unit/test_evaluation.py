@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,42 @@ def test_a_stopped_evaluation_goes_on(data: list[Pair], run: Run, tmp_path: Path
     assert len(seen) == 4
 
 
+@pytest.mark.parametrize("kind", ["image", "depth"])
+def test_rows_of_other_data_under_the_same_names_are_made_anew(
+    data: list[Pair], run: Run, tmp_path: Path, kind: str
+) -> None:
+    seen: list[str] = []
+
+    def noted(photos: Sequence[Path]) -> Iterator[Reconstruction | Exception]:
+        seen.extend(photo.name for photo in photos)
+        return run(photos)
+
+    category, out = load_category("synface"), tmp_path / "out"
+    first = list(evaluate(data[:2], category, out, noted, SETTINGS))
+    other = tmp_path / "other"
+    shutil.copytree(tmp_path / "data", other)
+    if kind == "image":
+        Image.new("RGB", (64, 64), "white").save(other / "image" / "1_image.png")
+    else:
+        shutil.copy(other / "depth" / "2_depth.png", other / "depth" / "1_depth.png")
+    pairs = pairs_in(other)
+    second = list(evaluate(pairs, category, out, noted, SETTINGS))
+    assert seen == ["0_image.png", "1_image.png", "1_image.png", "2_image.png"]
+    assert second[0] == first[0]
+    assert second[1].inputs_sha256 != first[1].inputs_sha256
+    assert (second[1].side_e2 > 0.2) == (kind == "depth")
+    # The newest row is the one that counts, and a run of fewer photos leaves the others' alone.
+    assert list(evaluate(pairs[:2], category, out, noted, SETTINGS)) == second[:2]
+    assert list(evaluate(pairs, category, out, noted, SETTINGS)) == second
+    assert len(seen) == 4
+
+
+def test_what_cannot_be_read_is_named(data: list[Pair], run: Run, tmp_path: Path) -> None:
+    data[1].photo.unlink()
+    with pytest.raises(ImageError, match=r"1_image.png cannot be read: No such file"):
+        list(evaluate(data, load_category("synface"), tmp_path / "out", run, SETTINGS))
+
+
 def test_folders_of_something_else_are_refused(data: list[Pair], run: Run, tmp_path: Path) -> None:
     category, out = load_category("synface"), tmp_path / "out"
     list(evaluate(data[:1], category, out, run, SETTINGS))
@@ -120,7 +157,8 @@ def test_the_report(data: list[Pair], run: Run, tmp_path: Path) -> None:
 
 def test_mean_deviation_and_error() -> None:
     rows = [
-        Row(str(k), side_e2=k, mad_deg=10.0, coverage=1.0, inversion_psnr_db=30.0, seconds=1.0) for k in (1.0, 2.0, 6.0)
+        Row(str(k), side_e2=k, mad_deg=10.0, coverage=1.0, inversion_psnr_db=30.0, seconds=1.0, inputs_sha256="")
+        for k in (1.0, 2.0, 6.0)
     ]
     found = summarised(rows)["side_e2"]
     assert found["mean"] == 3
