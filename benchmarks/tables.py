@@ -10,6 +10,7 @@ DATA has image/NAME_image.png beside depth/NAME_depth.png. Every row that recons
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import statistics
 import sys
@@ -61,8 +62,11 @@ class Line:
 
     @classmethod
     def of(cls, name: str, scores: Sequence[Mapping[str, float]], note: str = "") -> Line:
-        """From each photo's figures."""
-        return cls(name, {key: [one[key] for one in scores] for key in scores[0]}, note)
+        """From each photo's figures; NaN is left out, and the photos that have it are counted in the note."""
+        values = {key: [one[key] for one in scores if not math.isnan(one[key])] for key in scores[0]}
+        missed = sum(any(map(math.isnan, one.values())) for one in scores)
+        told = [note, f"{missed} of {len(scores)} photos missed"] if missed else [note]
+        return cls(name, values, "; ".join(filter(None, told)))
 
 
 @dataclass(frozen=True)
@@ -236,7 +240,7 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 def document(lines: Sequence[Line], title: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     """A table as data."""
     rows = [
-        {"name": line.name, "note": line.note} | {key: summary(values) for key, values in line.values.items()}
+        {"name": line.name, "note": line.note} | {key: summary(values) for key, values in line.values.items() if values}
         for line in lines
     ]
     return {"title": title} | facts | {"rows": rows}

@@ -114,6 +114,11 @@ class Output:
             yield live
 
 
+def figure(value: float | None, digits: int = 3) -> str:
+    """A figure of a table; a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
 def _wide(*, stderr: bool) -> Console:
     """A console for tables: as wide as they need where nobody looks at a terminal."""
     console = Console(stderr=stderr, highlight=False, markup=False)

@@ -1,7 +1,8 @@
 """How good the shapes are on data with known depth (paper 4.1): photo by photo, resumable, beside trivial answers.
 
 The truth is used for scoring alone. Prediction and truth are compared at the working size inside both masks, each
-eroded by one pixel.
+eroded by one pixel. A photo whose masks have no pixel in common was missed: its errors are NaN, null in files, and
+it is counted apart.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,18 +61,23 @@ class Row:
     seconds: float
     inputs_sha256: str
 
+    @property
+    def missed(self) -> bool:
+        """Whether no pixel of the object was found, so that there is nothing to score."""
+        return math.isnan(self.side_e2)
+
 
 @dataclass(frozen=True)
 class Baseline:
-    """What an answer that does not look at the photo scores, on average."""
+    """What an answer that does not look at the photo scores, on average; None where no truth is large enough."""
 
     name: str
-    side_e2: float
-    mad_deg: float
+    side_e2: float | None
+    mad_deg: float | None
 
 
 def score(depth: Tensor, mask: Tensor, truth: Truth) -> dict[str, float]:
-    """SIDE, MAD and coverage of a depth map (h w) and its mask."""
+    """SIDE, MAD and coverage of a depth map (h w) and its mask; SIDE and MAD are NaN where no pixel counts."""
     camera = Camera(depth.shape[-1])
     both = eroded(mask[None]) & eroded(truth.mask[None])
     return {
@@ -139,13 +146,24 @@ def _kept(made: Reconstruction, pair: Pair, digest: str, category: Category, fol
     (folder / "pictures").mkdir(exist_ok=True)
     _strip(made, depth, truth).save(folder / "pictures" / f"{pair.photo.stem}.png")
     with (folder / ROWS).open("a") as file:
-        file.write(json.dumps(asdict(row)) + "\n")
+        file.write(json.dumps(without_nan(asdict(row))) + "\n")
     return row
+
+
+def without_nan(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with None for NaN, which JSON does not know."""
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in figures.items()}
+
+
+def mean_of(values: Iterable[float]) -> float | None:
+    """The mean of those that are not NaN; None if all are."""
+    seen = [value for value in values if not math.isnan(value)]
+    return statistics.mean(seen) if seen else None
 
 
 def baselines(pairs: Sequence[Pair], category: Category) -> list[Baseline]:
     """What the answers of `trivial_scores` score on average."""
-    return [Baseline(name, *(statistics.mean(s[key] for s in scores) for key in ("side_e2", "mad_deg")))
+    return [Baseline(name, *(mean_of(one[key] for one in scores) for key in ("side_e2", "mad_deg")))
             for name, scores in trivial_scores(pairs, category).items()]  # fmt: skip
 
 
@@ -164,16 +182,16 @@ def trivial_scores(pairs: Sequence[Pair], category: Category) -> dict[str, list[
     return {"flat depth": flat} | ({"mean depth of the others": mean} if len(truths) > 1 else {})
 
 
-def summarised(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """Mean, standard deviation and standard error of every figure."""
+def summarised(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
+    """Mean, standard deviation and standard error of every figure, of the rows that have it; None if none has."""
     found = {}
     for name in FIGURES:
-        values = [getattr(row, name) for row in rows]
+        values = [value for row in rows if not math.isnan(value := getattr(row, name))]
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
         found[name] = {
-            "mean": statistics.mean(values),
-            "deviation": spread,
-            "standard_error": spread / len(values) ** 0.5,
+            "mean": mean_of(values),
+            "deviation": spread if values else None,
+            "standard_error": spread / len(values) ** 0.5 if values else None,
         }
     return found
 
@@ -189,6 +207,7 @@ def write_report(
     summary = {
         "settings": settings,
         "images": len(rows),
+        "missed": [row.image for row in rows if row.missed],
         "figures": summarised(rows),
         "baselines": [asdict(one) for one in trivial],
         "worst": [row.image for row in _worst(rows)],
@@ -199,17 +218,24 @@ def write_report(
 
 
 def _worst(rows: Sequence[Row]) -> list[Row]:
-    return sorted(rows, key=lambda row: -row.side_e2)[:WORST_COUNT]
+    """The missed ones first, then those of the largest SIDE."""
+    return sorted(rows, key=lambda row: -math.inf if row.missed else -row.side_e2)[:WORST_COUNT]
 
 
 def _resumed(folder: Path) -> dict[str, Row]:
     """Rows of an earlier run, by the photo's name; the last one of each, for it may have been made anew."""
     try:
         lines = (folder / ROWS).read_text().splitlines() if (folder / ROWS).exists() else []
-        rows = [Row(**json.loads(line)) for line in lines]
+        rows = [_row_of(json.loads(line)) for line in lines]
     except (ValueError, TypeError) as error:
         raise G2SError(f"{folder} is damaged: {error}.", "Delete it and evaluate again.") from error
     return {row.image: row for row in rows}
+
+
+def _row_of(facts: dict[str, Any]) -> Row:
+    """A row as it was written. Raises TypeError if it is none."""
+    figures: dict[str, Any] = {name: math.nan if value is None else value for name, value in facts.items()}
+    return Row(**figures)
 
 
 def _strip(made: Reconstruction, depth: Tensor, truth: Truth) -> Image.Image:
@@ -230,6 +256,7 @@ def _sheet(rows: Sequence[Row], folder: Path) -> Image.Image:
     for row in rows:
         with Image.open(folder / "pictures" / f"{Path(row.image).stem}.png") as picture_file:
             strip = picture_file.convert("RGB")
-        ImageDraw.Draw(strip).text((4, 4), f"{row.image}  SIDE {row.side_e2:.2f}  MAD {row.mad_deg:.1f}", "black")
+        said = "missed" if row.missed else f"SIDE {row.side_e2:.2f}  MAD {row.mad_deg:.1f}"
+        ImageDraw.Draw(strip).text((4, 4), f"{row.image}  {said}", "black")
         strips.append(strip)
     return contact_sheet(strips, columns=1)

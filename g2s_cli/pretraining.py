@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from g2s_cli import __version__
 from g2s_cli.errors import ImageError, UsageError
-from g2s_cli.evaluation import baselines, scored
+from g2s_cli.evaluation import baselines, mean_of, scored, without_nan
 from g2s_cli.loading import Loaded, Machine, Plan, Weights, encoder_projector, load
 from g2s_cli.many import photos_named
 from g2s_cli.method.cycles import fresh_nets
@@ -291,7 +292,7 @@ def _report(
             truth = read_truth(pairs[index].depth, kind.frame_share, kind.working_size)
             row |= scored(factors.to("cpu"), mask.cpu(), nets.camera, truth)[1]
         rows.append(row)
-    figures = {name: statistics.mean(row[name] for row in rows) for name in rows[0] if name != "photo"}
+    figures = {name: mean_of(row[name] for row in rows) for name in rows[0] if name != "photo"}
     return {
         "g2s": __version__,
         "torch": torch.__version__,
@@ -303,7 +304,8 @@ def _report(
         "phases": [_phase_facts(name, trained) for name in trained.seconds],
         "figures": figures,
         "baselines": [asdict(one) for one in baselines(pairs, kind)] if pairs else [],
-        "photos": rows,
+        "missed": [row["photo"] for row in rows if math.isnan(row.get("side_e2", 0.0))],
+        "photos": [without_nan(row) for row in rows],
     }
 
 
@@ -360,9 +362,13 @@ def _statistics(codes: Float[Tensor, "n c"]) -> dict[str, Tensor]:
 
 def _card(order: Order, report: dict[str, Any]) -> str:
     """The new category's README.md."""
-    figures = "\n".join(f"| {name.replace('_', ' ')} | {value:.3f} |" for name, value in report["figures"].items())
+    told = {name: "" if value is None else f"{value:.3f}" for name, value in report["figures"].items()}
+    figures = "\n".join(f"| {name.replace('_', ' ')} | {value} |" for name, value in told.items())
+    missed = (
+        f"\n{len(report['missed'])} of {len(report['photos'])} photos were missed, and have neither SIDE nor MAD.\n"
+    )
     return (
         f"# {order.name}\n\nNetworks trained jointly by g2s {__version__} pretrain on {len(report['photos'])} photos "
         f"with the GAN of {order.plan.kind.name}.\n\nThe networks alone, on the photos they were trained on:\n\n"
-        f"| | mean |\n|---|---|\n{figures}\n"
+        f"| | mean |\n|---|---|\n{figures}\n{missed if report['missed'] else ''}"
     )

@@ -10,11 +10,13 @@ import typer
 
 from g2s_cli import __version__
 from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Verbose
-from g2s_cli.console import output
+from g2s_cli.console import figure, output
 from g2s_cli.errors import StoppedError
 
 if TYPE_CHECKING:
     from g2s_cli.result import Reconstruction
+
+NOTHING_COMMON = "missed: no pixel inside both masks"
 
 
 def evaluate(
@@ -37,7 +39,8 @@ def evaluate(
 
     FOLDER gets images.csv, summary.json and worst.png. Run again, it goes on where it stopped, and scores photos
     anew whose files are other ones. Beside the figures stand those of answers that do not look at the photo: a flat
-    depth, and the mean true depth of all the other photos.
+    depth, and the mean true depth of all the other photos. A photo whose object was missed has neither SIDE nor MAD; it
+    is counted apart, left out of their means, and the first of the worst.
 
     Example: g2s evaluate synface/test --limit 20 -o scores/
     """
@@ -80,8 +83,9 @@ def evaluate(
 
             for row in evaluate(pairs, kind, out, run, settings):
                 rows.append(row)
+                errors = f"SIDE {row.side_e2:.3f}e-2  MAD {row.mad_deg:.2f}°"
                 output.say(
-                    f"{len(rows)}/{len(pairs)}  {row.image}  SIDE {row.side_e2:.3f}e-2  MAD {row.mad_deg:.2f}°  "
+                    f"{len(rows)}/{len(pairs)}  {row.image}  {NOTHING_COMMON if row.missed else errors}  "
                     f"coverage {row.coverage:.3f}  inversion {row.inversion_psnr_db:.1f} dB  {row.seconds:.0f} s"
                 )
     except KeyboardInterrupt:
@@ -90,13 +94,16 @@ def evaluate(
     if as_json:
         output.put_json(summary)
         return
-    table = Table("", "SIDE x 10⁻²", "MAD, degrees", "coverage", "inversion, dB", "seconds a photo", box=None)
+    columns = ("SIDE x 10⁻²", "MAD, degrees", "coverage", "inversion, dB", "seconds a photo", "missed")
+    table = Table("", *columns, box=None)
     for one in trivial:
-        table.add_row(one.name, f"{one.side_e2:.3f}", f"{one.mad_deg:.2f}")
-    table.add_row(f"{kind.name}, {preset}", *(_with_error(figure) for figure in summary["figures"].values()))
+        table.add_row(one.name, figure(one.side_e2), figure(one.mad_deg, 2))
+    figures = (_with_error(one) for one in summary["figures"].values())
+    table.add_row(f"{kind.name}, {preset}", *figures, f"{len(summary['missed'])} of {len(rows)}")
     output.put_table(table)
     output.put(out)
 
 
-def _with_error(figure: dict[str, float]) -> str:
-    return f"{figure['mean']:.3f} ± {figure['standard_error']:.3f}"
+def _with_error(found: dict[str, float | None]) -> str:
+    mean, error = found["mean"], found["standard_error"]
+    return figure(mean) if mean is None else f"{figure(mean)} ± {figure(error)}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Symmetry, Verbose
-from g2s_cli.console import output
+from g2s_cli.console import figure, output
 from g2s_cli.errors import StoppedError, UsageError
 
 if TYPE_CHECKING:
@@ -112,10 +112,16 @@ def _table(report: dict[str, Any]) -> Table:
     from rich.table import Table
 
     truths = bool(report["baselines"])
-    columns = ["", "rendering, dB", "inversion, dB", *(["SIDE x 10⁻²", "MAD, degrees", "coverage"] if truths else [])]
+    columns = [
+        "",
+        "rendering, dB",
+        "inversion, dB",
+        *(["SIDE x 10⁻²", "MAD, degrees", "coverage", "missed"] if truths else []),
+    ]
     table = Table(*columns, box=None)
     for one in report["baselines"]:
-        table.add_row(one["name"], "", "", f"{one['side_e2']:.3f}", f"{one['mad_deg']:.2f}")
+        table.add_row(one["name"], "", "", figure(one["side_e2"]), figure(one["mad_deg"], 2))
     names = ["reconstruction_psnr_db", "inversion_psnr_db", *(["side_e2", "mad_deg", "coverage"] if truths else [])]
-    table.add_row("the networks alone", *(f"{report['figures'][name]:.3f}" for name in names))
+    missed = [f"{len(report['missed'])} of {len(report['photos'])}"] if truths else []
+    table.add_row("the networks alone", *(figure(report["figures"][name]) for name in names), *missed)
     return table

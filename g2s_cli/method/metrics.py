@@ -22,9 +22,12 @@ def eroded(mask: Bool[Tensor, "b h w"]) -> Bool[Tensor, "b h w"]:
 def side(
     predicted: Float[Tensor, "b h w"], truth: Float[Tensor, "b h w"], mask: Bool[Tensor, "b h w"]
 ) -> Float[Tensor, b]:
-    """Scale-invariant depth error: the standard deviation over the mask of log-depth differences."""
+    """Scale-invariant depth error: the standard deviation over the mask of log-depth differences.
+
+    NaN where the mask is empty.
+    """
     difference = torch.where(mask, predicted.clamp(min=1e-9).log() - truth.clamp(min=1e-9).log(), 0.0)
-    count = mask.sum(dim=(1, 2)).clamp(min=1)
+    count = mask.sum(dim=(1, 2))
     mean = difference.sum(dim=(1, 2)) / count
     return (difference.square().sum(dim=(1, 2)) / count - mean.square()).clamp(min=0).sqrt()
 
@@ -35,14 +38,14 @@ def mad_deg(
     mask: Bool[Tensor, "b h w"],
     camera: Camera,
 ) -> Float[Tensor, b]:
-    """Mean angle between the normals of two depth maps over the mask, in degrees.
+    """Mean angle between the normals of two depth maps over the mask, in degrees; NaN where that is empty.
 
     As the benchmark has it, on the slightly short normals of `scene.surface`: two equal maps of 64 px score
     about 5.5°, not 0, and published figures carry the same bias.
     """
     cosine = (normals(predicted, camera) * normals(truth, camera)).sum(-1)
     angle = torch.rad2deg(torch.acos(cosine.clamp(-ALMOST_ONE, ALMOST_ONE)))
-    return torch.where(mask, angle, 0.0).sum(dim=(1, 2)) / mask.sum(dim=(1, 2)).clamp(min=1)
+    return torch.where(mask, angle, 0.0).sum(dim=(1, 2)) / mask.sum(dim=(1, 2))
 
 
 def coverage(predicted: Bool[Tensor, "b h w"], truth: Bool[Tensor, "b h w"]) -> Float[Tensor, b]:

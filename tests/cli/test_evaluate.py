@@ -61,6 +61,20 @@ def test_a_folder_is_scored_and_scored_no_second_time(g2s: Callable, data: Path,
         assert "scores was begun with other settings: g2s version. Name another folder" in other.stderr
 
 
+def test_a_photo_that_was_missed_is_counted_apart(g2s: Callable, data: Path, tmp_path: Path) -> None:
+    strip = np.zeros((64, 64), dtype=np.uint16)
+    strip[:, 31:33] = 30000  # erosion leaves nothing of it
+    Image.fromarray(strip).save(data / "depth" / "a_depth.png")
+    answer = g2s("evaluate", "data", "--preset", "instant", "--iterations", 0, "--limit", 1, "-o", "scores")
+    assert answer.returncode == 0, answer.stderr
+    assert "1/1  a_image.png  missed: no pixel inside both masks  coverage" in answer.stderr
+    head, flat, ours = (line.split() for line in answer.stdout.splitlines()[:3])
+    assert head[-1] == "missed"
+    assert flat == ["flat", "depth", "–", "–"]
+    assert ours[:4] == ["synface,", "instant", "–", "–"]
+    assert ours[-3:] == ["1", "of", "1"]
+
+
 def test_what_is_no_data_is_refused(g2s: Callable, data: Path, tmp_path: Path) -> None:
     (data / "depth" / "b_depth.png").unlink()
     for folder, says in ((data, "b_image.png has no depth"), (tmp_path / "none", "has no photos")):

@@ -167,15 +167,28 @@ def test_depth_beside_the_photos_is_scored(zoo: Path, cache: dict[str, str], g2s
     bump = np.where(x**2 + y**2 < 0.8, 0.3 + 0.4 * np.sqrt(np.clip(0.81 - x**2 - y**2, 0, None)), 0)
     for folder in ("image", "depth"):
         (tmp_path / "data" / folder).mkdir(parents=True)
-    for name in ("a", "b"):
+    strip = np.where(np.abs(x) < 0.1, bump, 0)  # nothing of it is left when its rim is not counted
+    for name, shape in (("a", bump), ("b", bump), ("c", strip)):
         Image.open(zoo / "photos" / f"{name}.png").save(tmp_path / "data" / "image" / f"{name}_image.png")
-        Image.fromarray((bump * 65535).astype(np.uint16)).save(tmp_path / "data" / "depth" / f"{name}_depth.png")
-    answer = g2s("pretrain", "data", "-c", "tiny", "--iterations", 1, "--cycles", 1, "-o", "scored", "--json", **cache)
+        Image.fromarray((shape * 65535).astype(np.uint16)).save(tmp_path / "data" / "depth" / f"{name}_depth.png")
+    command = ("pretrain", "data", "-c", "tiny", "--iterations", 1, "--cycles", 1, "-o", "scored")
+    answer = g2s(*command, "--json", **cache)
     assert answer.returncode == 0, answer.stderr
+    assert "NaN" not in answer.stdout
     report = json.loads(answer.stdout)
     assert {"side_e2", "mad_deg", "coverage"} < set(report["figures"])
     assert [one["name"] for one in report["baselines"]] == ["flat depth", "mean depth of the others"]
     assert len(losses(tmp_path / "scored")) == 4
+
+    assert report["missed"] == ["c_image.png"]
+    a, b, c = report["photos"]
+    assert (c["side_e2"], c["mad_deg"]) == (None, None)
+    assert report["figures"]["side_e2"] == pytest.approx((a["side_e2"] + b["side_e2"]) / 2)
+    assert report["figures"]["coverage"] == pytest.approx((a["coverage"] + b["coverage"] + c["coverage"]) / 3)
+    table = [line.split() for line in g2s(*command, **cache).stderr.splitlines()]
+    assert table[[line[:1] for line in table].index(["the"])][-3:] == ["1", "of", "3"]
+    card = (zoo / "cache" / "scored" / "README.md").read_text()
+    assert "1 of 3 photos were missed" in card
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,16 @@ def test_a_tiny_run_and_one_that_takes_it_up(
     assert f"{ours['seconds']['mean']:.3f}" in again  # those of the run before
 
 
+def test_photos_that_were_missed_are_counted_and_left_out(tables: ModuleType) -> None:
+    seen, missed = {"side_e2": 2.0, "coverage": 1.0}, {"side_e2": float("nan"), "coverage": 0.0}
+    lines = [tables.Line.of("some", [seen, missed], "steps"), tables.Line.of("all", [missed])]
+    some, none = tables.document(lines, "", {})["rows"]
+    assert (some["side_e2"]["mean"], some["coverage"]["mean"]) == (2, 0.5)
+    assert some["note"] == "steps; 1 of 2 photos missed"
+    assert "side_e2" not in none
+    assert none["note"] == "1 of 1 photos missed"
+
+
 def test_data_of_another_layout_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "tables.py"), str(tmp_path)]
     alone = os.environ | {"OMP_NUM_THREADS": "1"}

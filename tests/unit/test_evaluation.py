@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -153,6 +156,58 @@ def test_the_report(data: list[Pair], run: Run, tmp_path: Path) -> None:
     assert [float(line["side_e2"]) for line in table] == [row.side_e2 for row in rows]
     with Image.open(out / "worst.png") as sheet:
         assert sheet.size == (6 * 128, 3 * 128)
+
+
+def strict(text: str) -> Any:
+    """JSON as everybody reads it, without NaN."""
+
+    def refuse(name: str) -> NoReturn:
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_a_photo_that_was_missed_is_no_good_one(data: list[Pair], run: Run, tmp_path: Path) -> None:
+    category, out = load_category("synface"), tmp_path / "out"
+    strip = np.zeros((64, 64), dtype=np.uint16)
+    strip[:, 31:33] = 30000  # erosion leaves nothing of it
+    Image.fromarray(strip).save(data[1].depth)
+    rows = list(evaluate(data, category, out, run, SETTINGS))
+    assert [row.missed for row in rows] == [False, True, False]
+    again = list(evaluate(data, category, out, run, SETTINGS))
+    assert math.isnan(again[1].side_e2)
+    assert math.isnan(again[1].mad_deg)
+    for line in (out / "rows.jsonl").read_text().splitlines():
+        strict(line)
+
+    summary = write_report(rows, baselines(data, category), out, SETTINGS)
+    assert strict((out / "summary.json").read_text()) == json.loads(json.dumps(summary))
+    assert (summary["images"], summary["missed"]) == (3, ["1_image.png"])
+    assert summary["worst"] == ["1_image.png", "2_image.png", "0_image.png"]
+    figures = summary["figures"]
+    assert figures["side_e2"]["mean"] == pytest.approx((rows[0].side_e2 + rows[2].side_e2) / 2)
+    assert figures["side_e2"]["standard_error"] == pytest.approx(abs(rows[0].side_e2 - rows[2].side_e2) / 2)
+    assert figures["coverage"]["mean"] == pytest.approx(sum(row.coverage for row in rows) / 3)
+    assert all(one["side_e2"] > 0 and one["mad_deg"] > 0 for one in summary["baselines"])
+    with (out / "images.csv").open() as file:
+        assert [math.isnan(float(line["side_e2"])) for line in csv.DictReader(file)] == [False, True, False]
+
+    alone = write_report(rows[1:2], baselines(data[1:2], category), out, SETTINGS)
+    assert strict((out / "summary.json").read_text()) == json.loads(json.dumps(alone))
+    assert alone["figures"]["mad_deg"] == {"mean": None, "deviation": None, "standard_error": None}
+    assert alone["baselines"] == [{"name": "flat depth", "side_e2": None, "mad_deg": None}]
+
+
+@pytest.mark.parametrize("columns", [slice(0), slice(30, 32), slice(48, 64)])
+def test_masks_without_a_pixel_in_common_have_no_score(columns: slice) -> None:
+    truth = Truth(torch.full((64, 64), 1.0), torch.zeros(64, 64, dtype=torch.bool))
+    truth.mask[:, 16:40] = True
+    mask = torch.zeros(64, 64, dtype=torch.bool)
+    mask[:, columns] = True
+    found = score(torch.full((64, 64), 1.0), mask, truth)
+    assert math.isnan(found["side_e2"])
+    assert math.isnan(found["mad_deg"])
+    assert found["coverage"] < 0.1
 
 
 def test_mean_deviation_and_error() -> None:

@@ -32,7 +32,14 @@ def test_side_counts_the_mask_alone() -> None:
     mask[:, 3] = False
     spoilt = torch.where(mask, DEPTH, torch.full_like(DEPTH, torch.nan))
     torch.testing.assert_close(side(spoilt, DEPTH, mask), torch.zeros(2))
-    assert side(DEPTH.flip(1), DEPTH, torch.zeros_like(mask)).tolist() == [0, 0]
+
+
+def test_where_no_pixel_counts_there_is_no_error_to_speak_of() -> None:
+    mask = EVERYWHERE.clone()
+    mask[1] = False
+    assert side(DEPTH.flip(1), DEPTH, mask).isnan().tolist() == [False, True]
+    assert mad_deg(DEPTH.flip(1), DEPTH, mask, Camera(8)).isnan().tolist() == [False, True]
+    assert coverage(mask, EVERYWHERE).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("degrees", [5.0, 30.0, 60.0])
