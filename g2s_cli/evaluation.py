@@ -34,11 +34,12 @@ from g2s_cli.scene.visibility import VIEW_FAR
 from g2s_cli.sheet import contact_sheet
 from g2s_cli.truth import Pair, Truth, read_truth
 from g2s_cli.zoo.catalog import Category
-from g2s_cli.zoo.store import sha256_of
+from g2s_cli.zoo.store import naming, sha256_of, writing
 
 VERB = "g2s evaluate"
 ROWS, TABLE, SUMMARY, WORST = "rows.jsonl", "images.csv", "summary.json", "worst.png"
 FIGURES = ("side_e2", "mad_deg", "coverage", "inversion_psnr_db", "seconds")
+GO_ON = "Free space. The same command goes on."
 WORST_COUNT = 8
 TILE_PX = 128
 NEAR_SHOWN, FAR_SHOWN = 0.93, 1.07  # scene units
@@ -107,7 +108,7 @@ def evaluate(
     run: makes the reconstructions of photos, in their order; the first that is none is raised. settings: what a row
     depends on beside its photo and depth, g2s's version too; a folder that was begun with other ones, or that another
     process is at work in, is refused with a UsageError. A sheet's worth of pictures is kept of every photo, so that the
-    worst can be shown at the end. Raises ImageError for a file that cannot be read.
+    worst can be shown at the end. Raises ImageError for a file that cannot be read, G2SError if the disk refuses.
     """
     with at_work_in(folder, settings, VERB):
         digests = {pair: _sha256_of_both(pair) for pair in pairs}
@@ -143,11 +144,16 @@ def _kept(made: Reconstruction, pair: Pair, digest: str, category: Category, fol
     facts = {"inversion_psnr_db": made.report["inversion_psnr_db"], "seconds": made.report["seconds"]["total"]}
     depth, figures = scored(made.factors, made.mask, made.camera, truth)
     row = Row(pair.photo.name, **figures, **facts, inputs_sha256=digest)
-    (folder / "pictures").mkdir(exist_ok=True)
-    _strip(made, depth, truth).save(folder / "pictures" / f"{pair.photo.stem}.png")
-    with (folder / ROWS).open("a") as file:
-        file.write(json.dumps(without_nan(asdict(row))) + "\n")
+    strip = _strip(made, depth, truth)
+    with writing(folder / "pictures" / f"{pair.photo.stem}.png", GO_ON) as temporary:
+        strip.save(temporary, "PNG")
+    with naming(folder / ROWS, GO_ON), (folder / ROWS).open("a") as file:
+        file.write(_line_of(row))
     return row
+
+
+def _line_of(row: Row) -> str:
+    return json.dumps(without_nan(asdict(row))) + "\n"
 
 
 def without_nan(figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,8 +205,8 @@ def summarised(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
 def write_report(
     rows: Sequence[Row], trivial: Sequence[Baseline], folder: Path, settings: Mapping[str, object]
 ) -> dict[str, Any]:
-    """Write images.csv, summary.json and worst.png; the summary."""
-    with (folder / TABLE).open("w", newline="") as file:
+    """Write images.csv, summary.json and worst.png; the summary. Raises G2SError if the disk refuses."""
+    with writing(folder / TABLE, GO_ON) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(asdict(rows[0])))
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
@@ -212,8 +218,11 @@ def write_report(
         "baselines": [asdict(one) for one in trivial],
         "worst": [row.image for row in _worst(rows)],
     }
-    (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
-    _sheet(_worst(rows), folder).save(folder / WORST)
+    with writing(folder / SUMMARY, GO_ON) as temporary:
+        temporary.write_text(json.dumps(summary, indent=2) + "\n")
+    sheet = _sheet(_worst(rows), folder)
+    with writing(folder / WORST, GO_ON) as temporary:
+        sheet.save(temporary, "PNG")
     return summary
 
 
@@ -223,17 +232,31 @@ def _worst(rows: Sequence[Row]) -> list[Row]:
 
 
 def _resumed(folder: Path) -> dict[str, Row]:
-    """Rows of an earlier run, by the photo's name; the last one of each, for it may have been made anew."""
+    """Rows of an earlier run, by the photo's name; the last one of each, for it may have been made anew.
+
+    Raises G2SError if they cannot be read, or if the disk refuses.
+    """
+    place = folder / ROWS
+    rows = []
     try:
-        lines = (folder / ROWS).read_text().splitlines() if (folder / ROWS).exists() else []
-        rows = [_row_of(json.loads(line)) for line in lines]
-    except (ValueError, TypeError) as error:
+        lines = place.read_text().splitlines(keepends=True) if place.exists() else []
+        for number, line in enumerate(lines, start=1):
+            try:
+                rows.append(_row_of(json.loads(line)))
+            except ValueError:
+                # A kill or a full disk leaves half of the last line: that photo was not finished.
+                if number < len(lines):
+                    raise
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise G2SError(f"{folder} is damaged: {error}.", "Delete it and evaluate again.") from error
+    if (whole := "".join(map(_line_of, rows))) != "".join(lines):  # or the next line would go on in that one
+        with writing(place, GO_ON) as temporary:
+            temporary.write_text(whole)
     return {row.image: row for row in rows}
 
 
 def _row_of(facts: dict[str, Any]) -> Row:
-    """A row as it was written. Raises TypeError if it is none."""
+    """A row as it was written. Raises TypeError or AttributeError if it is none."""
     figures: dict[str, Any] = {name: math.nan if value is None else value for name, value in facts.items()}
     return Row(**figures)
 

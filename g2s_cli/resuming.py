@@ -42,13 +42,18 @@ def claim(folder: Path, settings: Mapping[str, object], verb: str) -> None:
 
 @contextmanager
 def alone_in(folder: Path, verb: str) -> Iterator[None]:
-    """Keep other processes from working in a claimed folder. Raises UsageError if one does; a killed one does not."""
+    """Keep other processes from working in a claimed folder. Raises UsageError if one does; a killed one does not.
+
+    A folder that cannot be written to raises it, too.
+    """
     lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
         what = f"Another {verb} is at work in {folder}."
         raise UsageError(what, "Wait for it, or end it: the workers of a killed run may live on.") from error
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be used: {error.strerror or error}.", "Name another with -o.") from error
     try:
         yield
     finally:

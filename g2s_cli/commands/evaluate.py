@@ -88,9 +88,9 @@ def evaluate(
                     f"{len(rows)}/{len(pairs)}  {row.image}  {NOTHING_COMMON if row.missed else errors}  "
                     f"coverage {row.coverage:.3f}  inversion {row.inversion_psnr_db:.1f} dB  {row.seconds:.0f} s"
                 )
+        summary = write_report(rows, trivial, out, settings)
     except KeyboardInterrupt:
         raise StoppedError(f"Stopped after {len(rows)} of {len(pairs)} photos. The same command goes on.") from None
-    summary = write_report(rows, trivial, out, settings)
     if as_json:
         output.put_json(summary)
         return

@@ -116,13 +116,19 @@ def replacing(place: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def writing(place: Path, remedy: str) -> Iterator[Path]:
-    """As `replacing`; raises G2SError with this remedy where the disk refuses."""
+def naming(place: Path, remedy: str) -> Iterator[None]:
+    """Turn what the system says of a file that cannot be written into a G2SError with this remedy."""
     try:
-        with replacing(place) as temporary:
-            yield temporary
+        yield
     except OSError as error:
         raise G2SError(f"{place} cannot be written: {error.strerror or error}.", remedy) from error
+
+
+@contextlib.contextmanager
+def writing(place: Path, remedy: str) -> Iterator[Path]:
+    """As `replacing`; raises G2SError with this remedy where the disk refuses."""
+    with naming(place, remedy), replacing(place) as temporary:
+        yield temporary
 
 
 @contextlib.contextmanager

@@ -9,14 +9,16 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from g2s_cli.errors import G2SError, ImageError, UsageError
+from g2s_cli import evaluation
+from g2s_cli.commands.evaluate import evaluate as command
+from g2s_cli.errors import G2SError, ImageError, StoppedError, UsageError
 from g2s_cli.evaluation import Row, baselines, evaluate, score, summarised, write_report
 from g2s_cli.result import Reconstruction, depth_code
 from g2s_cli.scene.render import photo_depth, render
@@ -128,11 +130,80 @@ def test_folders_of_something_else_are_refused(data: list[Pair], run: Run, tmp_p
     list(evaluate(data[:1], category, out, run, SETTINGS))
     with pytest.raises(UsageError, match="begun with other settings: seed"):
         list(evaluate(data, category, out, run, SETTINGS | {"seed": 1}))
-    (out / "rows.jsonl").write_text("{")
+    (out / "rows.jsonl").write_text("{\n" + (out / "rows.jsonl").read_text())
     with pytest.raises(G2SError, match="is damaged"):
         list(evaluate(data, category, out, run, SETTINGS))
     with pytest.raises(UsageError, match="is no folder of g2s evaluate"):
         list(evaluate(data, category, tmp_path / "data", run, SETTINGS))
+
+
+@pytest.mark.parametrize("cut", [1, 40, "all but"])
+def test_a_line_that_was_half_written_costs_its_photo_alone(
+    data: list[Pair], run: Run, tmp_path: Path, cut: int | str
+) -> None:
+    category, out = load_category("synface"), tmp_path / "out"
+    rows = list(evaluate(data, category, out, run, SETTINGS))
+    place = out / "rows.jsonl"
+    whole = place.read_text()
+    last = whole.splitlines()[-1]
+    place.write_text(whole[: -(len(last) if cut == "all but" else cut)])
+    seen: list[str] = []
+
+    def noted(photos: Sequence[Path]) -> Iterator[Reconstruction | Exception]:
+        seen.extend(photo.name for photo in photos)
+        return run(photos)
+
+    assert list(evaluate(data, category, out, noted, SETTINGS)) == rows
+    assert seen == ([] if cut == 1 else ["2_image.png"])  # a line that lacks its end alone is whole
+    assert place.read_text() == whole
+
+
+@pytest.mark.parametrize("name", ["pictures/0_image.png", "images.csv", "summary.json", "worst.png"])
+def test_what_the_disk_refuses_is_said_in_a_sentence(data: list[Pair], run: Run, tmp_path: Path, name: str) -> None:
+    category, out = load_category("synface"), tmp_path / "out"
+    list(evaluate([], category, out, run, SETTINGS))
+    (out / name).mkdir(parents=True)
+    with pytest.raises(
+        G2SError, match=rf"{name} cannot be written: .*\. Free space\. The same command goes on"
+    ) as said:
+        write_report(list(evaluate(data, category, out, run, SETTINGS)), [], out, SETTINGS)
+    assert said.value.exit_code == 1
+    (out / name).rmdir()
+    write_report(list(evaluate(data, category, out, run, SETTINGS)), [], out, SETTINGS)
+    assert (out / name).is_file()
+
+
+def test_a_full_disk_costs_no_row_that_is_there(
+    data: list[Pair], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    category, out = load_category("synface"), tmp_path / "out"
+    first = evaluate(data, category, out, run, SETTINGS)
+    next(first)
+
+    def full(path: Path, mode: str = "r", **how: object) -> IO[Any]:
+        if path.name == "rows.jsonl" and mode == "a":
+            raise OSError(28, "No space left on device")
+        return opened(path, mode, **how)
+
+    opened = Path.open
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        with pytest.raises(G2SError, match=r"rows\.jsonl cannot be written: No space left on device"):
+            next(first)
+    assert len(list(evaluate(data, category, out, run, SETTINGS))) == 3
+
+
+def test_ctrl_c_in_the_report_tells_the_truth(
+    data: list[Pair], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    rows = list(evaluate(data, load_category("synface"), tmp_path / "rows", run, SETTINGS))
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_: iter(rows))
+    monkeypatch.setattr(evaluation, "write_report", stop)
+    with pytest.raises(StoppedError, match=r"Stopped after 3 of 3 photos\. The same command goes on\."):
+        command(tmp_path / "data", out=tmp_path / "out", quiet=True)
 
 
 def test_two_do_not_evaluate_into_one_folder(data: list[Pair], run: Run, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.resuming import SETTINGS, alone_in, claim
+from g2s_cli.resuming import LOCK, SETTINGS, alone_in, claim
 
 
 def test_the_same_settings_go_on_and_others_do_not(tmp_path: Path) -> None:
@@ -41,4 +41,10 @@ def test_two_do_not_work_in_one_folder(tmp_path: Path) -> None:
     with first, pytest.raises(UsageError, match="Another g2s test is at work in"):
         second.__enter__()
     with third:
+        pass
+
+
+def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
+    (tmp_path / LOCK).mkdir()
+    with pytest.raises(UsageError, match=r"cannot be used: .* Name another with -o"), alone_in(tmp_path, "g2s test"):
         pass
