@@ -13,16 +13,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
-
 from g2s_cli.errors import G2SError, ImageError, UsageError, attempt, understood
 from g2s_cli.meshes import Detail
-from g2s_cli.opening.upright import FORMATS
+from g2s_cli.opening.upright import pictures_in
 from g2s_cli.result import REPORT, STATE, Reconstruction, check_target, write_result
 from g2s_cli.zoo.store import sha256_of, writing
 
 SUMMARY = "g2s-summary.json"
-HEIF = {".heic", ".heif"}  # Pillow knows them once it has been taught to
 FIGURES = ("inversion_psnr_db", "reconstruction_psnr_db", "warnings")
 
 Facts = Mapping[str, object]
@@ -53,21 +50,20 @@ def photos_named(arguments: Sequence[Path]) -> tuple[list[Path], list[str]]:
     A folder stands for the images in it, in natural order; hidden files and folders in it are passed over. Raises
     UsageError for a folder without any.
     """
-    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS} | HEIF
     photos: dict[Path, Path] = {}
     notes = []
     for argument in arguments:
         named = [argument]
         if argument.is_dir():
             try:
-                files = [path for path in argument.iterdir() if path.is_file() and not path.name.startswith(".")]
+                pictures, others = pictures_in(argument)
             except OSError as error:
                 raise UsageError(f"{argument} cannot be read: {error.strerror}.", "Allow it, or name files.") from error
-            named = sorted((path for path in files if path.suffix.lower() in suffixes), key=_natural)
+            named = sorted(pictures, key=_natural)
             if not named:
                 raise UsageError(f"{argument} has no images.", "Name a folder with JPEG or PNG files, or the files.")
-            if others := sorted(set(files) - set(named), key=_natural):
-                notes.append(f"Not taken for photos: {', '.join(str(path) for path in others)}.")
+            if others:
+                notes.append(f"Not taken for photos: {', '.join(str(path) for path in sorted(others, key=_natural))}.")
         for path in named:
             if photos.setdefault(path.resolve(), path) is not path:
                 notes.append(f"{path} is named more than once, and taken once.")

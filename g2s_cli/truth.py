@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from g2s_cli.errors import ImageError, UsageError
+from g2s_cli.opening.upright import pictures_in
 
 NEAR, FAR = 0.9, 1.1  # what the brightest and the darkest value of a depth image say
 WHOLE = 0.99  # a pixel is object when all that it averages is
@@ -35,8 +36,16 @@ class Truth:
 
 
 def pairs_in(folder: Path) -> list[Pair]:
-    """The pairs of a folder, by name. Raises UsageError if there are none, or if a photo has no depth."""
-    photos = sorted(path for path in (folder / "image").glob("*") if path.is_file())
+    """The pairs of a folder, by name. Raises UsageError if there are none, or if a photo has no depth.
+
+    What else lies in image/, .DS_Store and the like, is passed over.
+    """
+    try:
+        photos = sorted(pictures_in(folder / "image")[0])
+    except (FileNotFoundError, NotADirectoryError):
+        photos = []
+    except OSError as error:
+        raise UsageError(f"{folder / 'image'} cannot be read: {error.strerror}.", "Allow it.") from error
     if not photos:
         raise UsageError(
             f"{folder} has no photos.", "Name a folder with image/NAME_image.png and depth/NAME_depth.png."

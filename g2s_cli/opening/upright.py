@@ -21,6 +21,19 @@ FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 # What stands at bytes 4 to 12 of the pictures of iPhones (ISO 23008-12).
 HEIC = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")}
 
+HEIF = {".heic", ".heif"}  # Pillow knows them once it has been taught to
+
+
+def pictures_in(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The files of a folder that are called as pictures are, and its other ones; hidden ones and folders are neither.
+
+    Raises OSError.
+    """
+    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS} | HEIF
+    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    is_picture = {path: path.suffix.lower() in suffixes for path in files}
+    return [path for path in files if is_picture[path]], [path for path in files if not is_picture[path]]
+
 
 def read_upright(path: Path, notes: list[str], data: bytes | None = None) -> Image.Image:
     """A picture as upright, opaque 8-bit sRGB.

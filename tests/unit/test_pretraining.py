@@ -39,6 +39,7 @@ def test_photos_with_depth_beside_them(photos: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         shutil.copy(FACE, tmp_path / "data" / "image" / f"{name}_image.png")
         Image.new("I;16", (64, 64), 30000).save(tmp_path / "data" / "depth" / f"{name}_depth.png")
+    (tmp_path / "data" / "image" / ".DS_Store").touch()
     collection = Collection.of(tmp_path / "data", None)
     assert [path.name for path in collection.photos] == ["a_image.png", "b_image.png"]
     assert [pair.depth.name for pair in collection.pairs] == ["a_depth.png", "b_depth.png"]

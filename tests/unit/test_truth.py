@@ -61,6 +61,21 @@ def test_pairs_go_by_name(tmp_path: Path) -> None:
         pairs_in(tmp_path / "nothing")
 
 
+def test_stray_files_are_no_photos(tmp_path: Path) -> None:
+    for kind in ("image", "depth"):
+        written(tmp_path / kind / f"a_{kind}.png", np.ones((4, 4)), 8)
+    (tmp_path / "image" / "b_image.JPG").touch()
+    (tmp_path / "depth" / "b_depth.png").touch()
+    for name in (".DS_Store", "._a_image.png", "Thumbs.db", "notes.txt"):
+        (tmp_path / "image" / name).touch()
+    (tmp_path / "image" / "sub.png").mkdir()
+    assert [pair.photo.name for pair in pairs_in(tmp_path)] == ["a_image.png", "b_image.JPG"]
+    (tmp_path / "stray" / "image").mkdir(parents=True)
+    (tmp_path / "stray" / "image" / ".DS_Store").touch()
+    with pytest.raises(UsageError, match="has no photos"):
+        pairs_in(tmp_path / "stray")
+
+
 @pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\n broken"])
 def test_what_is_no_depth_image_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.png").write_bytes(content)
