@@ -16,7 +16,8 @@ from typing import Any, Literal
 from g2s_cli.errors import G2SError, ImageError, UsageError, attempt, understood
 from g2s_cli.meshes import Detail
 from g2s_cli.opening.upright import pictures_in
-from g2s_cli.result import REPORT, STATE, Reconstruction, check_target, write_result
+from g2s_cli.result import REPORT, STATE, Reconstruction, write_result
+from g2s_cli.target import check_target, folders_of
 from g2s_cli.zoo.store import sha256_of, writing
 
 SUMMARY = "g2s-summary.json"
@@ -125,21 +126,23 @@ def run_all(
     *,
     command: str,
     overwrite: bool,
+    gan: Path | None = None,
 ) -> Iterator[Outcome]:
     """Do jobs; what became of each as soon as it is known, first those that need no work.
 
     facts: what results depend on beside their photos. run: makes the reconstructions of photos, in their order; it is
     not called if none are left. detail: how fine their meshes are. overwrite: replace what was made of another photo or
-    asked for otherwise.
+    asked for otherwise, but no folder that a photo or the user's own GAN lies in.
     """
+    needed = folders_of([job.photo for job in jobs] + ([gan] if gan else []))
     facts, left = {**facts, "meshes": asdict(detail)}, []
     for job in jobs:
         before = attempt(kept, job, facts)
         if isinstance(before, Outcome):
             yield before
             continue
-        refused = None if overwrite else before
-        refused = refused or attempt(check_target, job.folder, overwrite=overwrite)
+        unfit = attempt(check_target, job.folder, STATE, overwrite=True, needed=needed)
+        refused = unfit or (None if overwrite else before or attempt(check_target, job.folder, STATE, overwrite=False))
         if refused:
             yield Outcome(job, "failed", {}, refused)
         else:

@@ -1,14 +1,9 @@
-"""The result folder: its names, its schema, atomic writing and careful reading back. Files only, no method."""
+"""The result folder: its names, its schema, writing and careful reading back. Files only, no method."""
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +31,7 @@ from g2s_cli.scene.resample import middle
 from g2s_cli.scene.show import show
 from g2s_cli.scene.texture import Texture, as_image, texture_of
 from g2s_cli.scene.warp import mirrored
+from g2s_cli.target import built_beside, check_target
 
 SCHEMA = 2
 CUT_PX = 5  # how wide the edge of a cut-out picture is blurred, canonical pixels
@@ -85,34 +81,12 @@ class Reconstruction:
         write_result(self, Path(folder), overwrite=overwrite, detail=detail)
 
 
-def check_target(folder: Path, *, overwrite: bool, mark: str = STATE) -> None:
-    """Refuse a folder that a result could not go to, before the work starts; mark: a file that only such have.
-
-    Raises UsageError.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file.", "Name a folder with -o.")
-    place = folder.resolve()
-    if place in (Path.cwd(), *Path.cwd().parents):
-        raise UsageError(f"{folder} is where you stand, and cannot be replaced.", "Name a new folder with -o.")
-    if folder.is_dir() and any(folder.iterdir()):
-        if not overwrite:
-            raise UsageError(f"{folder} exists and is not empty.", "Add --overwrite to replace it, or name another.")
-        if not (folder / mark).is_file():
-            raise UsageError(
-                f"{folder} holds no g2s result, so --overwrite will not delete it.", "Name another folder with -o."
-            )
-    parent = _standing(place)
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise UsageError(f"{parent} cannot be written to.", "Name another folder with -o.")
-
-
 def write_result(made: Reconstruction, folder: Path, *, overwrite: bool = False, detail: Detail | None = None) -> None:
     """Write the result folder in one move, its meshes as fine as asked.
 
-    Raises UsageError as `check_target`, G2SError if the disk refuses, or as `meshes.write_meshes`.
+    Raises UsageError as `target.check_target`, G2SError if the disk refuses, or as `meshes.write_meshes`.
     """
-    check_target(folder, overwrite=overwrite)
+    check_target(folder, STATE, overwrite=overwrite)
     with built_beside(folder) as building:
         _write_files(made, building)
         mesh, texture = surface(made, detail := detail or Detail())
@@ -134,33 +108,6 @@ def rewrite_meshes(made: Reconstruction, folder: Path, detail: Detail) -> list[P
         raise G2SError(
             f"{folder} cannot be written: {error.strerror or error}.", "Free space, or make it writable."
         ) from error
-
-
-@contextmanager
-def built_beside(folder: Path) -> Iterator[Path]:
-    """A new folder to fill. It takes `folder`'s place, whatever was there, when the block ends well.
-
-    On any failure, Ctrl-C too, nothing of it is left and what was there stays. Raises G2SError for the disk's.
-    """
-    place = folder.resolve()
-    building = _standing(place) / f".{place.name}-{secrets.token_hex(4)}"
-    retired = building.with_name(f"{building.name}-old")
-    try:
-        building.mkdir()
-        yield building
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if place.exists():
-            place.rename(retired)
-        building.rename(place)
-    except OSError as error:
-        raise G2SError(
-            f"{folder} cannot be written: {error.strerror or error}.", "Free space, or go elsewhere."
-        ) from error
-    finally:
-        if retired.exists() and not place.exists():
-            retired.rename(place)
-        shutil.rmtree(retired, ignore_errors=True)
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def read_result(folder: Path | str) -> Reconstruction:
@@ -239,11 +186,6 @@ def _check_shapes(tensors: dict[str, Tensor], size: int) -> None:
 def original_file(folder: Path, report: dict[str, Any]) -> Path:
     """Where a result keeps the photo it was made from, with the ending that the photo had."""
     return folder / f"original{Path(report.get('photo', '')).suffix.lower()}"
-
-
-def _standing(place: Path) -> Path:
-    """The nearest parent that exists."""
-    return next(parent for parent in place.parents if parent.exists())
 
 
 def surface(made: Reconstruction, detail: Detail, *, beyond: bool = False) -> tuple[Mesh, Texture]:

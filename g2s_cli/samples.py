@@ -25,9 +25,9 @@ from g2s_cli.loading import Machine, Weights, load_gan
 from g2s_cli.method.latents import truncated_latents
 from g2s_cli.method.progress import Watch
 from g2s_cli.nets.stylegan2 import Generator
-from g2s_cli.result import built_beside, check_target
 from g2s_cli.scene.mesh import to_bytes
 from g2s_cli.sheet import contact_sheet
+from g2s_cli.target import built_beside, check_target, folders_of
 from g2s_cli.zoo.catalog import Category
 from g2s_cli.zoo.store import writing
 
@@ -71,8 +71,11 @@ class Target:
     folder: Path | None
 
     @classmethod
-    def of(cls, sheet: Path, *, save: bool, overwrite: bool) -> Target:
-        """A sheet, and beside it the folder of its name if asked. Raises UsageError if they could not go there."""
+    def of(cls, sheet: Path, *, save: bool, overwrite: bool, gan: Path | None = None) -> Target:
+        """A sheet, and beside it the folder of its name if asked. Raises UsageError if they could not go there.
+
+        gan: the file that the pictures come from, if it is the user's own; it is not to be replaced by them.
+        """
         if sheet.suffix != ".png":
             raise UsageError(f"{sheet} is no name for a sheet.", "Name a .png file with -o.")
         if sheet.is_dir():
@@ -81,7 +84,7 @@ class Target:
             raise UsageError(f"{sheet} exists.", "Add --overwrite to replace it, or name another with -o.")
         target = cls(sheet, sheet.with_suffix("") if save else None)
         if target.folder:
-            check_target(target.folder, overwrite=overwrite, mark=FACTS)
+            check_target(target.folder, FACTS, overwrite=overwrite, needed=folders_of([gan] if gan else []))
         return target
 
 

@@ -24,8 +24,8 @@ def write_frames(
 
     photos: the whole photo for each image, or none; they become in_place_000.png, ... and in_place.gif.
     """
-    from g2s_cli.result import built_beside
     from g2s_cli.scene.mesh import to_bytes
+    from g2s_cli.target import built_beside
 
     folder = result / name
     with built_beside(folder) as building:

@@ -57,7 +57,10 @@ def reconstruct_many(
             def run(photos: Sequence[Path]) -> Iterator[Reconstruction | Exception]:
                 return reconstruct_each(photos, plan, machine, watch)
 
-            for outcome in run_all(jobs, facts_of(plan), run, detail, command=command, overwrite=overwrite):
+            found = run_all(
+                jobs, facts_of(plan), run, detail, command=command, overwrite=overwrite, gan=plan.weights.gan_file
+            )
+            for outcome in found:
                 outcomes[outcome.job] = outcome
                 _tell(outcome, f"{len(outcomes)}/{len(jobs)}")
     except KeyboardInterrupt:

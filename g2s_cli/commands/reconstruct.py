@@ -114,7 +114,8 @@ def reconstruct(
     from g2s_cli.loading import Machine, Plan
     from g2s_cli.opening.placing import Wanted
     from g2s_cli.photo import open_photo
-    from g2s_cli.result import check_target, write_result
+    from g2s_cli.result import STATE, write_result
+    from g2s_cli.target import check_target, folders_of
     from g2s_cli.zoo.sources import Sources, category_from, obtain
 
     # What cannot work is refused here, before weights are read: options, the folder, the photo.
@@ -141,7 +142,8 @@ def reconstruct(
         )
         reconstruct_many(jobs, out, plan, detail, Machine.named(device), command, overwrite=overwrite, as_json=as_json)
         return
-    check_target(out, overwrite=overwrite)
+    read = [file for file in (photos[0], mask, gan, latent) if file]
+    check_target(out, STATE, overwrite=overwrite, needed=folders_of(read))
     with named_file(photos[0]) as file:
         open_photo(file, kind.image_size, kind.align, wanted)
         with output.fetching() as fetching:

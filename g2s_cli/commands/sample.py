@@ -56,7 +56,7 @@ def sample(
     from g2s_cli.zoo.sources import Sources, category_from, obtain
 
     draw = samples.Draw(count, truncation, seed).check()
-    target = samples.Target.of(out, save=save, overwrite=overwrite)
+    target = samples.Target.of(out, save=save, overwrite=overwrite, gan=gan)
     sources = Sources.of_environment(hub_repo)
     kind = category_from(category or ("own" if gan else "synface"), sources)
     machine = Machine.named(device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copy
 
 import pytest
 from PIL import Image
@@ -51,7 +52,7 @@ BAD_USAGE = {
     "unknown category": (["reconstruct", FACE, "--category", "synfacs", "-o", "new"], "Did you mean synface?"),
     "unknown preset": (["reconstruct", FACE, "--preset", "magic", "-o", "new"], "fast"),
     "unknown device": (["reconstruct", FACE, "--device", "abacus", "-o", "new"], "abacus"),
-    "folder in the way": (["reconstruct", FACE, "-o", "full"], "--overwrite"),
+    "folder in the way": (["reconstruct", FACE, "-o", "full"], "Name another folder with -o"),
     "somebody's folder": (["reconstruct", FACE, "-o", "full", "--overwrite"], "will not delete it"),
     "not a result": (["rotate", "full", "--yaw", "5"], "is not a g2s result folder"),
     "no light": (["relight", "full"], "--light"),
@@ -80,6 +81,16 @@ def test_usage_that_cannot_be_meant(tmp_path: Path, g2s: Callable, case: str) ->
     assert hint in answer.stderr
     assert answer.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.rglob("*")] == ["full", "diary.txt"]
+
+
+@pytest.mark.parametrize("option", ["", "--mask", "--gan", "--latent"])
+def test_a_folder_that_holds_what_is_read_is_not_replaced(g2s: Callable, out: Path, option: str) -> None:
+    copy(FACE, out / "mine.png")
+    arguments = [FACE, option, "out/mine.png"] if option else ["out/mine.png"]
+    answer = g2s("reconstruct", *arguments, "-o", "out", "--overwrite")
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert "g2s: out/mine.png lies in out, which would be replaced. Move it out of there, or name" in answer.stderr
+    assert (out / "mine.png").exists()
 
 
 def test_options_that_do_not_exist_are_typers_to_refuse(g2s: Callable) -> None:

@@ -167,9 +167,29 @@ def test_folders_of_something_else_stay(photos: list[Path], tmp_path: Path) -> N
     jobs = jobs_for(photos[:1], tmp_path / "out")
     jobs[0].folder.mkdir(parents=True)
     (jobs[0].folder / "diary.txt").touch()
-    for overwrite, says in ((False, "is not empty"), (True, "will not delete it")):
-        assert says in str(outcomes(jobs, refuse, overwrite=overwrite)["one"].error)
+    for overwrite in (False, True):
+        said = str(outcomes(jobs, refuse, overwrite=overwrite)["one"].error)
+        assert "is not empty and holds no g2s result: g2s will not delete it. Name another folder" in said
     assert (jobs[0].folder / "diary.txt").exists()
+
+
+def test_folders_that_hold_a_photo_or_the_gan_are_not_replaced(
+    photos: list[Path], runner: Callable, tmp_path: Path
+) -> None:
+    jobs, facts = jobs_for(photos, tmp_path / "out"), FACTS | {"seed": 1}
+    outcomes(jobs, runner())
+    inside, gan = tmp_path / "out" / "one" / "own.png", tmp_path / "out" / "two" / "gan.pt"
+    photos[2].rename(inside)
+    gan.touch()
+    jobs = [jobs[0], jobs[1], Job(inside, jobs[2].folder)]
+    for overwrite in (False, True):
+        how = {"command": "g2s reconstruct", "overwrite": overwrite, "gan": gan}
+        found = {one.job.folder.name: one for one in run_all(jobs, facts, runner(facts), Detail(), **how)}
+        assert "own.png lies in" in str(found["one"].error)
+        assert "gan.pt lies in" in str(found["two"].error)
+    assert found["three"].state == "made"
+    assert inside.exists()
+    assert gan.exists()
 
 
 def test_damaged_results_and_missing_photos_are_told_apart(

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from g2s_cli import result
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.result import Reconstruction, built_beside, check_target, read_result, write_result
+from g2s_cli.result import Reconstruction, read_result, write_result
 
 PICTURES = ["input", "original", "inverted", "mask", "depth", "normal", "albedo", "reconstruction", "aligned"]
 PICTURES += ["texture", "texture_albedo"]
@@ -247,39 +247,6 @@ def test_a_link_to_a_folder_stays_a_link(made: Reconstruction, tmp_path: Path) -
     write_result(made, tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "mesh.glb").is_file()
-
-
-def test_targets_that_cannot_be_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").touch()
-    (tmp_path / "holiday").mkdir()
-    (tmp_path / "holiday" / "photo.jpg").touch()
-    with pytest.raises(UsageError, match="is a file"):
-        check_target(tmp_path / "file", overwrite=True)
-    with pytest.raises(UsageError, match="cannot be written to"):
-        check_target(tmp_path / "file" / "out", overwrite=False)
-    with pytest.raises(UsageError, match="holds no g2s result"):
-        check_target(tmp_path / "holiday", overwrite=True)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="where you stand"):
-        check_target(Path(), overwrite=True)
-
-
-@pytest.mark.parametrize("failure", [KeyboardInterrupt, RuntimeError])
-def test_nothing_is_left_of_a_run_that_failed(tmp_path: Path, failure: type[BaseException]) -> None:
-    kept = tmp_path / "kept"
-    kept.mkdir()
-    (kept / "precious").touch()
-    for target in (tmp_path / "deep" / "new", kept):
-        with pytest.raises(failure), built_beside(target) as building:
-            (building / "half").touch()
-            raise failure
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
-    assert [path.name for path in kept.iterdir()] == ["precious"]
-
-
-def test_a_full_disk_is_said_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(G2SError, match="No space left on device"), built_beside(tmp_path / "out"):
-        raise OSError(28, "No space left on device")
 
 
 def resave(folder: Path, **changes: object) -> None:

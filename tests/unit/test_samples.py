@@ -16,7 +16,7 @@ from g2s_cli import samples
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.loading import Machine, Weights, load_gan
 from g2s_cli.method.progress import Silent
-from g2s_cli.samples import Draw, Target, sample
+from g2s_cli.samples import FACTS, Draw, Target, sample
 from g2s_cli.scene.mesh import to_bytes
 from g2s_cli.zoo.catalog import load_category
 
@@ -121,6 +121,10 @@ def test_nothing_that_is_there_is_replaced_unasked(tmp_path: Path) -> None:
     (tmp_path / "s" / "diary.txt").touch()
     with pytest.raises(UsageError, match="will not delete it"):
         Target.of(sheet, save=True, overwrite=True)
+    for name in ("gan.pt", FACTS):
+        (tmp_path / "s" / name).touch()
+    with pytest.raises(UsageError, match=r"gan\.pt lies in .* which would be replaced"):
+        Target.of(sheet, save=True, overwrite=True, gan=tmp_path / "s" / "gan.pt")
     for bad, says in ((tmp_path / "s.jpg", "no name for a sheet"), (tmp_path / "f.png", "is a folder")):
         (tmp_path / "f.png").mkdir(exist_ok=True)
         with pytest.raises(UsageError, match=says):

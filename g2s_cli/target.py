@@ -1,0 +1,80 @@
+"""A folder that something goes to in one move: whether it may, and how it does."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from g2s_cli.errors import G2SError, UsageError
+
+
+def folders_of(inputs: Iterable[Path]) -> dict[Path, Path]:
+    """Every folder that one of these files lies in, at any depth, with that file. A link lies where it leads, too."""
+    return {
+        folder: path
+        for path in inputs
+        for place in (path.resolve(), path.parent.resolve() / path.name)
+        for folder in place.parents
+    }
+
+
+def check_target(folder: Path, mark: str, *, overwrite: bool, needed: Mapping[Path, Path] | None = None) -> None:
+    """Refuse a folder that something could not go to in one move, before the work starts.
+
+    mark: a file that only such folders have. needed: `folders_of` the files that the work reads. Raises UsageError.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file.", "Name a folder with -o.")
+    place = folder.resolve()
+    if place in (Path.cwd(), *Path.cwd().parents):
+        raise UsageError(f"{folder} is where you stand, and cannot be replaced.", "Name a new folder with -o.")
+    if read := (needed or {}).get(place):
+        raise UsageError(
+            f"{read} lies in {folder}, which would be replaced.",
+            "Move it out of there, or name another folder with -o.",
+        )
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / mark).is_file():
+            what = f"{folder} is not empty and holds no g2s result: g2s will not delete it."
+            raise UsageError(what, "Name another folder with -o.")
+        if not overwrite:
+            raise UsageError(f"{folder} exists and is not empty.", "Add --overwrite to replace it, or name another.")
+    parent = _standing(place)
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{parent} cannot be written to.", "Name another folder with -o.")
+
+
+@contextmanager
+def built_beside(folder: Path) -> Iterator[Path]:
+    """A new folder to fill. It takes `folder`'s place, whatever was there, when the block ends well.
+
+    On any failure, Ctrl-C too, nothing of it is left and what was there stays. Raises G2SError for the disk's.
+    """
+    place = folder.resolve()
+    building = _standing(place) / f".{place.name}-{secrets.token_hex(4)}"
+    retired = building.with_name(f"{building.name}-old")
+    try:
+        building.mkdir()
+        yield building
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.exists():
+            place.rename(retired)
+        building.rename(place)
+    except OSError as error:
+        raise G2SError(
+            f"{folder} cannot be written: {error.strerror or error}.", "Free space, or go elsewhere."
+        ) from error
+    finally:
+        if retired.exists() and not place.exists():
+            retired.rename(place)
+        shutil.rmtree(retired, ignore_errors=True)
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _standing(place: Path) -> Path:
+    """The nearest parent that exists."""
+    return next(parent for parent in place.parents if parent.exists())
