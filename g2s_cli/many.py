@@ -16,7 +16,7 @@ from typing import Any, Literal
 from g2s_cli.errors import G2SError, ImageError, UsageError, attempt, understood
 from g2s_cli.meshes import Detail
 from g2s_cli.opening.upright import pictures_in
-from g2s_cli.result import REPORT, STATE, Reconstruction, write_result
+from g2s_cli.result import REPORT, STATE, Reconstruction, missing_files, write_result
 from g2s_cli.target import check_target, folders_of
 from g2s_cli.zoo.store import sha256_of, writing
 
@@ -96,7 +96,7 @@ def jobs_for(photos: Sequence[Path], out: Path) -> list[Job]:
 def kept(job: Job, facts: Facts) -> Outcome | None:
     """The outcome of a job that an earlier run finished: the same photo's bytes, asked for the same. None: no result.
 
-    Raises UsageError if its folder holds the result of something else, G2SError if that is damaged.
+    Raises UsageError if its folder holds the result of something else, G2SError if that is damaged or not whole.
     """
     if not (job.folder / STATE).is_file():
         return None
@@ -104,18 +104,33 @@ def kept(job: Job, facts: Facts) -> Outcome | None:
         photo = sha256_of(job.photo)
     except OSError as error:
         raise ImageError(f"{job.photo} cannot be read: {error.strerror or error}.", "Check the path.") from error
+    damaged = G2SError(f"{job.folder} is damaged: its {REPORT} cannot be read.", "Add --overwrite.")
     try:
         report = json.loads((job.folder / REPORT).read_text())
         said = {name: report.get(name) for name in ("photo_sha256", *facts)}
     except (OSError, ValueError, AttributeError) as error:
-        raise G2SError(f"{job.folder} is damaged: its {REPORT} cannot be read.", "Add --overwrite.") from error
+        raise damaged from error
     differing = [name for name, value in facts.items() if said[name] != value]
     if said["photo_sha256"] != photo:
         differing = ["photo"]
     if differing:
         what = f"{job.folder} was made with another {' and '.join(differing).replace('_', ' ')}."
         raise UsageError(what, "Add --overwrite to replace it, or name another folder with -o.")
+    if not _is_telling(report):
+        raise damaged
+    if missing := missing_files(job.folder, report):
+        what = f"{job.folder} is not whole: it lacks {', '.join(missing)}."
+        raise G2SError(what, "Add --overwrite to make it again.")
     return Outcome(job, "kept", report)
+
+
+def _is_telling(report: dict[str, Any]) -> bool:
+    """Whether a report has what tables and summaries tell of it."""
+    try:
+        numbers = (report["inversion_psnr_db"], report["reconstruction_psnr_db"], report["seconds"]["total"])
+        return all(isinstance(number, int | float) for number in numbers) and isinstance(report["warnings"], list)
+    except (KeyError, TypeError):
+        return False
 
 
 def run_all(

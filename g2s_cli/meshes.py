@@ -17,6 +17,8 @@ from g2s_cli.scene.mesh import Mesh, in_one_piece, mesh_of, texture_place, to_by
 from g2s_cli.scene.solid import closed
 from g2s_cli.scene.texture import Texture
 
+SURFACE_FILES = ("mesh.glb", "mesh.obj", "mesh.mtl", "texture.png", "texture_albedo.png")
+BODY_FILES = ("mesh.stl", "mesh.ply")
 SIMPLIFIER = "fast_simplification"
 LEAST_FACES = 20  # a front of fewer triangles is no relief any more
 
@@ -57,13 +59,13 @@ def write_meshes(folder: Path, mesh: Mesh, texture: Texture, detail: Detail) -> 
     lit = to_bytes(texture.lit)
     Image.fromarray(lit).save(folder / "texture.png")
     Image.fromarray(to_bytes(texture.albedo)).save(folder / "texture_albedo.png")
-    names = ["mesh.glb", "mesh.obj", "mesh.mtl", "texture.png", "texture_albedo.png"]
+    names = [*SURFACE_FILES]
     surface = simplified(mesh, detail.max_faces) if detail.max_faces else mesh
     _write_glb(folder / "mesh.glb", surface, lit)
     _write_obj(folder / "mesh.obj", surface)
     if detail.body:
         body = printable(mesh, lit, detail.body, detail.max_faces)
-        for name in ("mesh.stl", "mesh.ply"):
+        for name in BODY_FILES:
             body.export(folder / name)
             names.append(name)
     return [folder / name for name in names]

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.meshes import Detail, write_meshes
+from g2s_cli.meshes import BODY_FILES, SURFACE_FILES, Detail, write_meshes
 from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.light import user_from_light
@@ -36,6 +36,9 @@ from g2s_cli.target import built_beside, check_target
 SCHEMA = 2
 CUT_PX = 5  # how wide the edge of a cut-out picture is blurred, canonical pixels
 STATE, REPORT, ALIGNED = "state.safetensors", "report.json", "aligned.png"
+# What every result has beside its meshes and the photo's own file.
+MAPS = ("input.png", "inverted.png", "mask.png", "depth.npy", "depth.png", "normal.png", "albedo.png")
+ALWAYS = (*MAPS, "reconstruction.png", "camera.json", "light.json", STATE, REPORT, ALIGNED)
 MOST_READ = 4096  # pixels a side that a folder's photo may have; g2s writes no more than half of it
 # What a mesh is made of unless said otherwise: points of its grid and pixels of its texture a side, at most.
 MESH_SIZE, TEXTURE_SIZE = 320, 2048
@@ -98,12 +101,19 @@ def write_result(made: Reconstruction, folder: Path, *, overwrite: bool = False,
 def rewrite_meshes(made: Reconstruction, folder: Path, detail: Detail) -> list[Path]:
     """Make a result folder's meshes anew; returns their paths. Nothing is touched before all of them are there.
 
-    Raises G2SError if the disk refuses, or as `meshes.write_meshes`.
+    The report says what they are now, and a body for printing that they do not have goes. Raises G2SError if the disk
+    refuses, or as `meshes.write_meshes`.
     """
     try:
         with tempfile.TemporaryDirectory(prefix=".meshes-", dir=folder) as building:
             written = write_meshes(Path(building), *surface(made, detail), detail)
-            return [path.replace(folder / path.name) for path in written]
+            told = Path(building) / REPORT
+            _write_json(told, made.report | {"meshes": asdict(detail)})
+            told.replace(folder / REPORT)
+            placed = [path.replace(folder / path.name) for path in written]
+            for path in {folder / name for name in BODY_FILES} - set(placed):
+                path.unlink(missing_ok=True)
+            return placed
     except OSError as error:
         raise G2SError(
             f"{folder} cannot be written: {error.strerror or error}.", "Free space, or make it writable."
@@ -186,6 +196,13 @@ def _check_shapes(tensors: dict[str, Tensor], size: int) -> None:
 def original_file(folder: Path, report: dict[str, Any]) -> Path:
     """Where a result keeps the photo it was made from, with the ending that the photo had."""
     return folder / f"original{Path(report.get('photo', '')).suffix.lower()}"
+
+
+def missing_files(folder: Path, report: dict[str, Any]) -> list[str]:
+    """Which files of a result are gone. report: its own."""
+    meshes = report.get("meshes") or {}
+    names = [*ALWAYS, original_file(folder, report).name, *SURFACE_FILES, *(BODY_FILES if meshes.get("body") else ())]
+    return [name for name in names if not (folder / name).is_file()]
 
 
 def surface(made: Reconstruction, detail: Detail, *, beyond: bool = False) -> tuple[Mesh, Texture]:

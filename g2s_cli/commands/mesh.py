@@ -34,7 +34,9 @@ def mesh(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Write the meshes and textures of a result again, without reconstructing. Earlier ones are replaced.
+    """Write the meshes and textures of a result again, without reconstructing.
+
+    Earlier ones are replaced; without --solid an earlier body for printing is removed.
 
     Example: g2s mesh out/ --max-faces 20000 --solid
     """

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import trimesh
 from PIL import Image
+
+from g2s_cli.meshes import Body, Detail
 
 FILES = ["mesh.glb", "mesh.obj", "mesh.mtl", "texture.png", "texture_albedo.png"]
 
@@ -20,6 +23,8 @@ def faces(path: Path) -> int:
 
 
 def test_the_same_options_give_the_same_meshes_and_touch_nothing_else(g2s: Callable, out: Path) -> None:
+    said = json.loads((out / "report.json").read_text()) | {"meshes": asdict(Detail())}
+    (out / "report.json").write_text(json.dumps(said, indent=2) + "\n")
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     answer = g2s("mesh", out)
     assert answer.returncode == 0, answer.stderr
@@ -39,6 +44,15 @@ def test_sizes_and_a_body_for_printing(g2s: Callable, out: Path) -> None:
     assert body.is_watertight
     assert body.volume > 0
     assert body.extents[1] == pytest.approx(60, rel=0.05)
+    meshes = json.loads((out / "report.json").read_text())["meshes"]
+    assert meshes == asdict(Detail(40, 200, None, Body(height_mm=60.0)))
+
+
+def test_a_body_of_earlier_meshes_does_not_stay_beside_new_ones(g2s: Callable, out: Path) -> None:
+    assert g2s("mesh", out, "--solid").returncode == 0
+    before = {path.name for path in out.iterdir()}
+    assert g2s("mesh", out, "--mesh-size", "40").returncode == 0
+    assert before - {path.name for path in out.iterdir()} == {"mesh.stl", "mesh.ply"}
 
 
 @pytest.mark.skipif(find_spec("fast_simplification") is None, reason="fast-simplification is not installed")

@@ -12,8 +12,8 @@ from PIL import Image
 
 from g2s_cli.errors import G2SError, ImageError, UsageError
 from g2s_cli.many import SUMMARY, Job, Outcome, jobs_for, kept, photos_named, run_all, summary_of, write_summary
-from g2s_cli.meshes import Detail
-from g2s_cli.result import Reconstruction, read_result, write_result
+from g2s_cli.meshes import Body, Detail
+from g2s_cli.result import Reconstruction, read_result, rewrite_meshes, write_result
 from g2s_cli.zoo.store import sha256_of
 
 FACTS = {"seed": 0, "weights": {"gan": "abc"}}
@@ -136,6 +136,53 @@ def test_what_is_finished_is_kept(photos: list[Path], runner: Callable, tmp_path
     for overwrite in (False, True):
         assert set(states(outcomes(jobs, refuse, overwrite=overwrite)).values()) == {"kept"}
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", ["mesh.glb", "mesh.obj", "aligned.png", "original.png", "mesh.stl"])
+def test_what_is_not_whole_is_no_longer_finished(
+    photos: list[Path], runner: Callable, tmp_path: Path, name: str
+) -> None:
+    jobs, detail = jobs_for(photos[:1], tmp_path / "out"), Detail(body=Body())
+
+    def found(run: Callable, *, overwrite: bool) -> Outcome:
+        [one] = run_all(jobs, FACTS, run, detail, command="g2s reconstruct", overwrite=overwrite)
+        return one
+
+    assert found(runner(), overwrite=False).state == "made"
+    assert found(refuse, overwrite=False).state == "kept"
+    (jobs[0].folder / name).unlink()
+    said = f"{jobs[0].folder} is not whole: it lacks {name}. Add --overwrite to make it again."
+    assert str(found(refuse, overwrite=False).error) == said
+    assert found(runner(), overwrite=True).state == "made"
+    assert found(refuse, overwrite=False).state == "kept"
+
+
+def test_meshes_that_were_made_anew_are_not_those_that_were_asked_for(
+    photos: list[Path], runner: Callable, tmp_path: Path
+) -> None:
+    jobs = jobs_for(photos[:1], tmp_path / "out")
+    outcomes(jobs, runner())
+    for size, state in ((16, "failed"), (None, "kept")):
+        rewrite_meshes(read_result(jobs[0].folder), jobs[0].folder, Detail(mesh_size=size))
+        assert states(outcomes(jobs, refuse)) == {"one": state}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("warnings", None), ("warnings", 3), ("seconds", {}), ("inversion_psnr_db", "much")]
+)
+def test_a_report_that_lacks_something_fails_its_photo_alone(
+    photos: list[Path], runner: Callable, tmp_path: Path, name: str, value: object
+) -> None:
+    jobs = jobs_for(photos[:2], tmp_path / "out")
+    outcomes(jobs, runner())
+    place = jobs[0].folder / "report.json"
+    report = {key: said for key, said in json.loads(place.read_text()).items() if key != name}
+    place.write_text(json.dumps(report if value is None else report | {name: value}))
+    found = outcomes(jobs, refuse)
+    assert states(found) == {"one": "failed", "two": "kept"}
+    assert "is damaged: its report.json cannot be read. Add --overwrite." in str(found["one"].error)
+    summary_of(list(found.values()))
+    assert states(outcomes(jobs, runner(), overwrite=True)) == {"one": "made", "two": "kept"}
 
 
 def test_ctrl_c_leaves_what_is_finished(photos: list[Path], runner: Callable, tmp_path: Path) -> None:

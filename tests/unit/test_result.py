@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from g2s_cli import result
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.result import Reconstruction, read_result, write_result
+from g2s_cli.result import Reconstruction, missing_files, read_result, write_result
 
 PICTURES = ["input", "original", "inverted", "mask", "depth", "normal", "albedo", "reconstruction", "aligned"]
 PICTURES += ["texture", "texture_albedo"]
@@ -65,6 +65,8 @@ def drawn(vertices: np.ndarray, faces: np.ndarray, facts: dict) -> np.ndarray:
 
 def test_the_folder_holds_every_file_and_nothing_else(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == FILES
+    assert missing_files(folder, read_result(folder).report) == []
+    assert sorted(missing_files(folder / "none", {"photo": "made-up.png"})) == FILES
     assert [path.name for path in folder.parent.iterdir()] == ["out"]
 
 
