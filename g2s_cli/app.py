@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
+import signal
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
@@ -39,12 +44,15 @@ EPILOG = """
 
 [bold]Exit codes[/bold]
 
-  0 done · 1 failure · 2 usage · 3 unusable image · 4 weights missing or damaged · 5 out of memory · 130 Ctrl-C
+  0 done · 1 failure · 2 usage · 3 unusable image · 4 weights missing or damaged · 5 out of memory · 130 Ctrl-C \
+· 143 SIGTERM · 129 SIGHUP
 """
 
 # How often a thread that waits for the others looks before it sleeps. By itself libgomp looks ten times as often, and
 # beside other work, which takes those others their cores, that takes minutes (docs/LOG.md, "Time").
 SPINS = "30000"
+
+CLEAN_UP_S = 5.0  # for so long after a signal to end, others do not interrupt what is removed
 
 
 class Verbs(TyperGroup):
@@ -88,13 +96,44 @@ def root(
     """One photo in, a relightable 3D shape out."""
 
 
+@contextmanager
+def heeding() -> Iterator[list[int]]:
+    """Take SIGTERM and SIGHUP for Ctrl-C inside the block, so that nothing half written is left; which ones came.
+
+    Where they are ignored they stay so, for nohup means it. In a process of several that train together they are left
+    alone: one that waits for the others inside torch would not hear of them.
+    """
+    came: list[int] = []
+    heeded_s = -math.inf
+
+    def stop(number: int, _: object) -> None:
+        nonlocal heeded_s
+        came.append(number)
+        if time.monotonic() - heeded_s >= CLEAN_UP_S:
+            heeded_s = time.monotonic()
+            raise KeyboardInterrupt
+
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    taken = [number for number in known if alone and signal.getsignal(number) == signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, stop)
+    try:
+        yield came
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def main() -> None:
     """Run the command line; never returns."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
-    try:
-        app(prog_name="g2s")
-    except Exception as error:
-        failure = understood(error, traced=output.verbose)
-        output.fail(str(failure))
-        sys.exit(failure.exit_code)
+    with heeding() as came:
+        try:
+            app(prog_name="g2s")
+        except Exception as error:
+            failure = understood(error, traced=output.verbose)
+            with suppress(OSError):  # after a hang-up there is no terminal to speak to
+                output.fail(str(failure))
+            sys.exit(128 + came[0] if came else failure.exit_code)

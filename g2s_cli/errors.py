@@ -50,7 +50,7 @@ class MemoryShortageError(G2SError):
 
 
 class StoppedError(G2SError):
-    """The user pressed Ctrl-C."""
+    """The user pressed Ctrl-C, or the process was told to end; `g2s_cli.app` has that one's exit code."""
 
     exit_code = 130
 

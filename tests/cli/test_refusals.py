@@ -118,13 +118,16 @@ def test_verbose_shows_where_a_failure_comes_from(g2s: Callable) -> None:
     assert answer.stderr.splitlines()[-1].startswith("g2s: There is no file")
 
 
-def test_ctrl_c_halfway_leaves_nothing(tmp_path: Path, start: Callable) -> None:
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_stopped_halfway_it_leaves_nothing(tmp_path: Path, start: Callable, how: signal.Signals, code: int) -> None:
+    if how == signal.SIGHUP:
+        signal.signal(how, signal.SIG_DFL)  # under nohup it is ignored, and g2s would inherit that
     process = start("reconstruct", FACE, "-o", "result")
     line = process.stderr.readline()  # the first step is over, the next under way
     assert "iterations" in line
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert stdout == ""
     assert stderr.splitlines()[-1] == "g2s: Stopped; nothing was written."
     assert "Traceback" not in stderr

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -12,6 +16,7 @@ import torch
 from g2s_cli import app
 from g2s_cli.commands import rotate
 from g2s_cli.errors import WeightsError
+from g2s_cli.target import built_beside
 
 
 def raised(monkeypatch: pytest.MonkeyPatch, error: BaseException, *options: str) -> int:
@@ -47,6 +52,83 @@ def test_exit_codes(
     assert stdout == ""
     assert words in stderr
     assert stderr.count("\n") == 1
+
+
+@pytest.fixture(params=["SIGTERM", "SIGHUP"])
+def number(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
+    """A signal that ends a process, as a terminal's processes begin with it."""
+    number = signal.Signals[request.param]
+    before = signal.signal(number, signal.SIG_DFL)
+    yield number
+    signal.signal(number, before)
+
+
+def during(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> int:
+    """The exit code of a verb that does something and then fails."""
+
+    def fail(*_: str) -> NoReturn:
+        act()
+        raise WeightsError("No signal came.")
+
+    monkeypatch.setattr(rotate, "read_turn", fail)
+    monkeypatch.setattr(sys, "argv", ["g2s", "rotate", "out"])
+    with pytest.raises(SystemExit) as stop:
+        app.main()
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+def test_told_to_end_it_removes_what_is_half_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, number: signal.Signals
+) -> None:
+    def build() -> None:
+        with built_beside(tmp_path / "out") as building:
+            (building / "half").touch()
+            try:
+                os.kill(os.getpid(), number)
+                time.sleep(5)
+            finally:
+                os.kill(os.getpid(), number)  # systemd and terminals send two: the clean-up goes on
+                (building / "more").touch()
+
+    assert during(monkeypatch, build) == 128 + number
+    assert capsys.readouterr().err == "g2s: Stopped; nothing was written.\n"
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(number) == signal.SIG_DFL
+
+
+def test_a_clean_up_that_hangs_can_be_ended(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    def hang() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        finally:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+            raise AssertionError("The second one was not heeded.")
+
+    monkeypatch.setattr(app, "CLEAN_UP_S", 0.0)
+    assert during(monkeypatch, hang) == 128 + number
+
+
+def test_what_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    signal.signal(number, signal.SIG_IGN)  # as nohup does
+    assert during(monkeypatch, lambda: os.kill(os.getpid(), number)) == 4
+
+
+def test_of_several_processes_each_ends_at_once(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    found = []
+    during(monkeypatch, lambda: found.append(signal.getsignal(number)))
+    assert found == [signal.SIG_DFL]
+
+
+def test_after_a_hang_up_nobody_reads_what_is_said(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    def closed(*_: object) -> NoReturn:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(app.output, "fail", closed)
+    assert during(monkeypatch, lambda: os.kill(os.getpid(), number)) == 128 + number
 
 
 def test_verbose_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
