@@ -40,11 +40,13 @@ TINT_PX = 8  # at what size the colours of the GAN's picture are brought to the 
 def relight(
     made: Reconstruction, lights: Sequence[tuple[float, float]], *, by: pipeline.By = "mesh", device: str = "auto"
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """The photo with its object under other lights, each as `pipeline.relight` has it.
+    """The photo with its object under other lights, each (x, y) as the whole photo shows it, however the crop lies.
 
-    The photo's pixels are multiplied by how much brighter the shading becomes (mesh), or the GAN's picture (gan).
+    As for `pipeline.relight`, but to the right and up in the photo, not in the crop. The photo's pixels are multiplied
+    by how much brighter the shading becomes (mesh), or the GAN's picture (gan).
     """
     inside = Inside.of(made)
+    lights = [made.placement.as_in_crop(x, y) for x, y in lights]
     if by == "mesh":
         own = render(made.factors, made.camera).shading
         new = [render(made.factors.lit(x, y), made.camera).shading for x, y in lights]
@@ -61,11 +63,12 @@ def relight(
 def rotate(
     made: Reconstruction, turns: Sequence[tuple[float, float]], *, by: pipeline.By = "mesh", device: str = "auto"
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """The photo with its object turned, each turn as `pipeline.rotate` has it.
+    """The photo with its object turned, each turn as `pipeline.rotate` has it: about the crop's axes.
 
-    The photo's pixels move to where the shape carries them; what the photo did not show of the object has the
-    rendering's colours (mesh). Or the GAN's picture is pasted, in the photo's colours (gan). Background that the
-    object uncovers is painted smoothly from around it: its texture is not continued.
+    So a head that leans in the photo turns about its own neck. The photo's pixels move to where the shape carries them;
+    what the photo did not show of the object has the rendering's colours (mesh). Or the GAN's picture is pasted, in the
+    photo's colours (gan). Background that the object uncovers is painted smoothly from around it: its texture is not
+    continued.
     """
     inside = Inside.of(made)
     own = cut_out(made, made.factors)

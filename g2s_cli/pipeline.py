@@ -210,7 +210,7 @@ def relight(
     size: int | None = None,
     device: str = "auto",
 ) -> list[Float[Tensor, "3 h w"]]:
-    """The object under other lights, each (x, y) as seen in the photo: x to the right, y up, (0, 0) at the camera.
+    """The object under other lights, each (x, y) as the aligned crop shows it: x to the right, y up, 0,0 at the camera.
 
     by: rendered from the shape and the photo's own pixels, at `size` pixels a side, or projected through the GAN at
     its size. Raises UsageError for a size that goes with the GAN.
@@ -231,7 +231,7 @@ def rotate(
     size: int | None = None,
     device: str = "auto",
 ) -> list[Float[Tensor, "3 h w"]]:
-    """The object turned by (yaw, pitch) radians from the photo's view: yaw to the photo's right, pitch upwards.
+    """The object turned by (yaw, pitch) radians from the photo's view: yaw to the aligned crop's right, pitch upwards.
 
     by, size: as for `relight`.
     """

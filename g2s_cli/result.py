@@ -317,7 +317,8 @@ def _light_facts(factors: Factors) -> dict[str, Any]:
         "y": y,
         "ambient": factors.light[0].item(),
         "diffuse": factors.light[1].item(),
-        "convention": "Where the light stands as seen in the photo: x to the right, y up, 0,0 at the camera.",
+        "convention": "Where the light stands as seen in input.png, the aligned crop: x to the right, y up, 0,0 at the "
+        "camera. In the whole photo the crop lies turned clockwise by alignment.turn_deg of report.json.",
     }
 
 

@@ -79,7 +79,7 @@ def read_detail(
 
 
 def read_light(text: str) -> tuple[float, float]:
-    """ "X,Y" as two finite numbers: where a light stands, x to the right, y up, as seen in the photo."""
+    """ "X,Y" as two finite numbers: where a light stands, x to the right, y up, in the picture made."""
     x, y = _numbers(text, ",", "--light", "two numbers X,Y, such as 0.5,0.2")
     return x, y
 

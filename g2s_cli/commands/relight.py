@@ -20,7 +20,9 @@ def relight(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that g2s reconstruct made.")],
     light: Annotated[
         list[str] | None,
-        typer.Option("--light", metavar="X,Y", help="Where the light stands: right, up. Repeatable; 0,0 is frontal."),
+        typer.Option(
+            "--light", metavar="X,Y", help="Where it stands: right, up in the picture made. Repeatable; 0,0 is frontal."
+        ),
     ] = None,
     light_from: Annotated[
         list[Path] | None,
@@ -41,6 +43,10 @@ def relight(
 
     Pictures of an earlier relight are replaced.
 
+    Right and up are those of the picture that is made: of the aligned crop, which 000.png and so on show, and of the
+    whole photo in in_place_000.png and so on. Where a face leans in the photo the two differ. OTHER's light comes from
+    where it stands in OTHER's crop and in OTHER's whole photo.
+
     Example: g2s relight out/ --light -0.8,0.3 --light 0.8,0.3 --frames 12
     """
     output.set(quiet=quiet, verbose=verbose)
@@ -56,13 +62,13 @@ def relight(
     from g2s_cli.result import read_result
     from g2s_cli.scene.light import user_from_light
 
-    made = read_result(folder)
-    for other in light_from or ():
-        factors = read_result(other).factors
-        lights.append(user_from_light(factors.light, factors.view))
-    path = _path(lights, frames) if frames else lights
+    made, lights_in_place = read_result(folder), lights.copy()
+    for other in map(read_result, light_from or ()):
+        lights.append(user_from_light(other.factors.light, other.factors.view))
+        lights_in_place.append(other.placement.as_in_photo(*lights[-1]))
+    path, path_in_place = (_path(places, frames) if frames else places for places in (lights, lights_in_place))
     images = pipeline.relight(made, path, by=by, size=size, device=device)
-    photos = whole_photo.relight(made, path, by=by, device=device) if in_place else ()
+    photos = whole_photo.relight(made, path_in_place, by=by, device=device) if in_place else ()
     written = write_frames(images, photos, folder, "relight")
     if as_json:
         shown = [{"light": list(at), "file": file} for at, file in zip(path, written, strict=False)]

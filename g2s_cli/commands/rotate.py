@@ -17,7 +17,7 @@ def rotate(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that g2s reconstruct made.")],
     yaw: Annotated[
         str | None,
-        typer.Option("--yaw", metavar="A:B", help="Degrees; positive turns to the photo's right."),
+        typer.Option("--yaw", metavar="A:B", help="Degrees; positive turns to the crop's right."),
     ] = None,
     pitch: Annotated[str | None, typer.Option("--pitch", metavar="A:B", help="Degrees; positive turns up.")] = None,
     frames: Annotated[int, typer.Option("--frames", min=2, help="Pictures from A to B.")] = 9,
@@ -32,7 +32,8 @@ def rotate(
     """Turn the object from where the photo saw it: pictures in OUT/rotate, and a GIF if there are several.
 
     One angle, such as --yaw 20, is one picture; without --yaw and --pitch the yaw is -20:20. Pictures of an
-    earlier rotate are replaced.
+    earlier rotate are replaced. Right and up are those of the aligned crop, in the whole photo (--in-place), too:
+    a head that leans there turns about its own neck.
 
     Example: g2s rotate out/ --yaw -20:20 --frames 15
     """

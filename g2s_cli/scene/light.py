@@ -3,7 +3,8 @@
 A light is four numbers: ambient k_s, diffuse k_d, l_x, l_y, with direction l = (l_x, l_y, 1) / |.|. The
 authors' normals point away from the viewer (see `scene.surface`) and so does l: n·l is right, but l is the
 direction the light *travels*, so l_x > 0 is a light on the photo's left. People say it the other way round:
-(x, y) is where the light stands as seen in the photo, x to the right, y up, (0, 0) at the camera.
+(x, y) is where the light stands as seen in the photo, x to the right, y up, (0, 0) at the camera. Here the photo is the
+aligned crop; in a whole photo that the crop lies turned in, `scene.placement` turns (x, y) as well.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ its centre at ((i + 0.5) / n, (j + 0.5) / n).
 
 from __future__ import annotations
 
+import cmath
 import math
 from dataclasses import dataclass
 
@@ -67,6 +68,16 @@ class Placement:
         """Points of the photo as points of the crop."""
         moved = ((points[..., 0] - self.x) + 1j * (points[..., 1] - self.y)) / self._factor
         return np.stack((moved.real + 0.5, moved.imag + 0.5), axis=-1)
+
+    def as_in_photo(self, x: float, y: float) -> tuple[float, float]:
+        """A direction of the crop as the photo shows it; x to the right and y up, in both."""
+        turned = complex(x, y) * cmath.rect(1, -self.turn_rad)
+        return turned.real, turned.imag
+
+    def as_in_crop(self, x: float, y: float) -> tuple[float, float]:
+        """A direction of the photo as the crop shows it; x to the right and y up, in both."""
+        turned = complex(x, y) * cmath.rect(1, self.turn_rad)
+        return turned.real, turned.imag
 
     def matrix(self, size: int) -> Float[np.ndarray, "2 3"]:
         """The affine map from pixels of the crop at `size` pixels a side to pixels of the photo."""

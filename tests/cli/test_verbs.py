@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,8 @@ import pytest
 from PIL import Image
 
 from g2s_cli import __version__
+from g2s_cli.result import Reconstruction, write_result
+from g2s_cli.scene.placement import Placement
 
 LIGHTS = ["--light", "-1,0", "--light", "1,0"]
 
@@ -62,6 +67,34 @@ def differs_from_the_photo(out: Path, picture: Path) -> float:
     """Mean difference in grey levels where the photo shows the object."""
     object_there = pixels(out / "mask.png")[..., 0] == 255
     return np.abs(pixels(picture) - pixels(out / "input.png"))[object_there].mean()
+
+
+@pytest.fixture
+def leaning(made: Reconstruction, tmp_path: Path) -> Path:
+    """The made-up result of a camera that lay on its side: what is above in the crop is on the photo's right."""
+    file = io.BytesIO()
+    Image.fromarray(made.aligned).transpose(Image.Transpose.ROTATE_270).save(file, format="PNG")
+    lying = Placement(31.5, 31.5, 64.0, math.radians(90))
+    write_result(replace(made, placement=lying, original=file.getvalue()), tmp_path / "leaning")
+    return tmp_path / "leaning"
+
+
+def test_a_light_moves_as_pictures_show_it(g2s: Callable, out: Path, leaning: Path) -> None:
+    light = json.loads((out / "light.json").read_text())
+    x, y = light["x"], light["y"]
+
+    def lit(folder: Path, *arguments: str | Path) -> tuple[np.ndarray, np.ndarray]:
+        answer = g2s("relight", folder, *arguments, "--in-place")
+        assert answer.returncode == 0, answer.stderr
+        return pixels(folder / "relight" / "000.png"), pixels(folder / "relight" / "in_place_000.png")
+
+    upright, on_its_side = lit(out, "--light-from", leaning), lit(leaning, "--light-from", out)
+    # What is above in the leaning result's crop is on the right in its photo.
+    for taken, crop, photo in ((upright, (x, y), (y, -x)), (on_its_side, (x, y), (x, y))):
+        folder = out if taken is upright else leaning
+        assert np.abs(taken[0] - lit(folder, f"--light={crop[0]},{crop[1]}")[0]).max() <= 1
+        assert np.abs(taken[1] - lit(folder, f"--light={photo[0]},{photo[1]}")[1]).max() <= 1
+    assert np.abs(on_its_side[1] - pixels(leaning / "original.png")).max() > 10
 
 
 def test_rotating_by_nothing_is_the_photo(g2s: Callable, out: Path) -> None:

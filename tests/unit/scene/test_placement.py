@@ -28,6 +28,13 @@ def test_a_turn_is_clockwise_as_the_photo_is_seen() -> None:
     assert (x, y) == pytest.approx((40 + 15 * math.sin(math.radians(20)), 25 - 15 * math.cos(math.radians(20))))
 
 
+def test_directions_turn_with_the_crop() -> None:
+    # What points up in the crop leans to the right in the photo.
+    lean = math.radians(20)
+    assert TILTED.as_in_photo(0.0, 1.0) == pytest.approx((math.sin(lean), math.cos(lean)))
+    assert TILTED.as_in_crop(*TILTED.as_in_photo(0.3, -0.7)) == pytest.approx((0.3, -0.7))
+
+
 def test_there_and_back() -> None:
     shares = np.random.default_rng(0).random((3, 7, 2))
     assert np.allclose(TILTED.to_shares(TILTED.to_photo(shares)), shares)
