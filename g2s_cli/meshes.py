@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import trimesh
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.scene.mesh import Mesh, in_one_piece, mesh_of, texture_place, to_bytes
-from g2s_cli.scene.solid import closed
+from g2s_cli.scene.solid import closed, closed_count, scale_to_height
 from g2s_cli.scene.texture import Texture
 
 SURFACE_FILES = ("mesh.glb", "mesh.obj", "mesh.mtl", "texture.png", "texture_albedo.png")
@@ -25,7 +25,10 @@ LEAST_FACES = 20  # a front of fewer triangles is no relief any more
 
 @dataclass(frozen=True)
 class Body:
-    """A body for printing: how tall it is and how thick behind the surface's farthest point, in millimetres."""
+    """A body for printing: how tall all of it is, and how thick behind the surface's farthest point, in millimetres.
+
+    It is no thicker than tall: its back is drawn out along the camera's rays, and would outgrow its front.
+    """
 
     height_mm: float = 100.0
     thickness_mm: float = 3.0
@@ -45,7 +48,9 @@ class Detail:
     body: Body | None = None
 
     def check(self) -> None:
-        """Raise G2SError if this machine cannot make it."""
+        """Raise UsageError if it cannot be meant, G2SError if this machine cannot make it."""
+        if self.body and self.body.thickness_mm > self.body.height_mm:
+            raise _too_thick(self.body)
         if self.max_faces and importlib.util.find_spec(SIMPLIFIER) is None:
             raise G2SError(
                 "--max-faces needs fast-simplification, which is not installed.",
@@ -87,29 +92,38 @@ def simplified(mesh: Mesh, max_faces: int) -> Mesh:
     return mesh_of(vertices, faces, mesh.camera)
 
 
+def _too_thick(body: Body) -> UsageError:
+    return UsageError(
+        f"A body {body.height_mm:g} mm tall cannot be {body.thickness_mm:g} mm thick.",
+        "Choose a smaller --thickness-mm or a larger --height-mm.",
+    )
+
+
 def _too_few(max_faces: int) -> UsageError:
     return UsageError(f"The mesh cannot be had with {max_faces} triangles.", "Allow more with --max-faces.")
 
 
-def simple_body(mesh: Mesh, thickness: float, max_faces: int) -> tuple[Float[ndarray, "v 3"], Int[ndarray, "f 3"]]:
-    """A closed relief of no more than so many triangles. Raises UsageError if there is none.
+def simple_front(mesh: Mesh, max_faces: int) -> Mesh:
+    """A relief that closed has no more than so many triangles. Raises UsageError if there is none.
 
     The front is made simpler and then closed: collapsing the edges of the body itself folds its flat back over.
     """
-    front = max_faces // 2
-    while front >= LEAST_FACES:
-        vertices, faces = closed(simplified(mesh, front), thickness)
-        if len(faces) <= max_faces:
-            return vertices, faces
-        front = front * 9 // 10
+    count = max_faces // 2
+    while count >= LEAST_FACES:
+        front = simplified(mesh, count)
+        if closed_count(front) <= max_faces:
+            return front
+        count = count * 9 // 10
     raise _too_few(max_faces)
 
 
 def printable(mesh: Mesh, lit: UInt8[ndarray, "t t 3"], body: Body, max_faces: int | None) -> trimesh.Trimesh:
-    """The relief as a watertight body in millimetres, coloured at its vertices."""
-    scale = body.height_mm / np.ptp(mesh.vertices[:, 1])
-    thickness = body.thickness_mm / scale
-    vertices, faces = simple_body(mesh, thickness, max_faces) if max_faces else closed(mesh, thickness)
+    """The relief as a watertight body in millimetres, coloured at its vertices. Raises UsageError as `simple_front`."""
+    front = simple_front(mesh, max_faces) if max_faces else mesh
+    scale = scale_to_height(front, body.height_mm, body.thickness_mm)
+    if scale <= 0:  # of a camera with a very wide view
+        raise _too_thick(body)
+    vertices, faces = closed(front, body.thickness_mm / scale)
     column, row = (texture_place(vertices, mesh.camera) * (1, -1) + (0, 1)).T * len(lit)
     colours = lit[row.astype(int).clip(0, len(lit) - 1), column.astype(int).clip(0, len(lit) - 1)]
     return trimesh.Trimesh(vertices * scale, faces, vertex_colors=colours, process=False)

@@ -9,6 +9,27 @@ from numpy import ndarray
 from g2s_cli.scene.mesh import Mesh, edges, open_edges
 
 
+def closed_count(mesh: Mesh) -> int:
+    """How many triangles `closed` makes of a mesh."""
+    return 2 * (len(mesh.faces) + int(open_edges(mesh.faces).sum()))
+
+
+def scale_to_height(mesh: Mesh, height: float, thickness: float) -> float:
+    """The factor that makes the closed mesh so tall, its back lying so far behind; both in the unit it scales to.
+
+    The back is drawn out along the camera's rays: what lies above the camera's axis ends above the front there, what
+    lies below it below. So top and bottom are linear in the factor, and so is the height. Not above 0 if a body of that
+    thickness is taller at any factor.
+    """
+    depth = mesh.camera.pivot - mesh.vertices[:, 2]
+    height_y = mesh.vertices[:, 1]
+    slope, farthest = height_y / depth, depth.max()
+    # Each edge is growing * factor + fixed.
+    top = (slope.max() * farthest, slope.max() * thickness) if height_y.max() > 0 else (height_y.max(), 0.0)
+    bottom = (slope.min() * farthest, slope.min() * thickness) if height_y.min() < 0 else (height_y.min(), 0.0)
+    return float((height - (top[1] - bottom[1])) / (top[0] - bottom[0]))
+
+
 def closed(mesh: Mesh, thickness: float) -> tuple[Float[ndarray, "v 3"], Int[ndarray, "f 3"]]:
     """Vertices and outward triangles of a watertight body with the mesh as its front, in the mesh's own frame.
 

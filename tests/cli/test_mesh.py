@@ -43,7 +43,7 @@ def test_sizes_and_a_body_for_printing(g2s: Callable, out: Path) -> None:
     body = trimesh.load(out / "mesh.stl", force="mesh")
     assert body.is_watertight
     assert body.volume > 0
-    assert body.extents[1] == pytest.approx(60, rel=0.05)
+    assert body.extents[1] == pytest.approx(60, rel=1e-3)
     meshes = json.loads((out / "report.json").read_text())["meshes"]
     assert meshes == asdict(Detail(40, 200, None, Body(height_mm=60.0)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ from PIL import Image
 
 from g2s_cli import meshes
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.meshes import Body, Detail, simple_body, simplified, write_meshes
+from g2s_cli.meshes import Body, Detail, printable, simple_front, simplified, write_meshes
 from g2s_cli.result import Reconstruction, surface
-from g2s_cli.scene.mesh import Mesh
+from g2s_cli.scene.mesh import Mesh, to_bytes
 from g2s_cli.scene.texture import Texture
 
 
@@ -47,13 +48,44 @@ def test_a_body_for_printing_is_watertight_in_millimetres_and_coloured(
         body = read(tmp_path / name)
         assert body.is_watertight
         assert body.volume > 0
-        assert body.extents[1] == pytest.approx(80, rel=0.03)  # the back is a little wider than the front
-    surface_alone = read(tmp_path / "mesh.glb")
-    scale = 80 / surface_alone.extents[1]
-    assert body.extents[2] == pytest.approx(surface_alone.extents[2] * scale + 5, rel=1e-3)
+        assert body.extents[1] == pytest.approx(80, rel=1e-3)
+    assert thickness_of(body) == pytest.approx(5, rel=1e-3)
     nose = body.vertices[:, 2].argmax()
     red, green, blue, _ = body.visual.vertex_colors[nose]
     assert red > 1.5 * max(green, blue)
+
+
+def thickness_of(body: trimesh.Trimesh) -> float:
+    """How far the back lies behind the surface's farthest point. The back's vertices are the second half."""
+    front = body.vertices[: len(body.vertices) // 2]
+    return front[:, 2].min() - body.bounds[0, 2]
+
+
+@pytest.mark.parametrize(("height", "thickness"), [(100.0, 3.0), (80.0, 20.0), (30.0, 30.0)])
+@pytest.mark.parametrize("most", [None, 700])
+def test_a_body_is_as_tall_and_as_thick_as_asked(
+    textured: tuple[Mesh, Texture], height: float, thickness: float, most: int | None
+) -> None:
+    if most:
+        pytest.importorskip("fast_simplification")
+    mesh, texture = textured
+    body = printable(mesh, to_bytes(texture.lit), Body(height, thickness), most)
+    assert body.extents[1] == pytest.approx(height, rel=1e-3)
+    assert thickness_of(body) == pytest.approx(thickness, rel=1e-3)
+    assert body.is_watertight
+
+
+def test_a_body_below_the_cameras_axis_is_as_tall_as_asked(textured: tuple[Mesh, Texture]) -> None:
+    mesh, texture = textured
+    below = replace(mesh, vertices=mesh.vertices - (0, 0.3, 0))
+    body = printable(below, to_bytes(texture.lit), Body(60.0, 10.0), None)
+    assert body.extents[1] == pytest.approx(60, rel=1e-3)
+
+
+def test_a_body_thicker_than_tall_is_refused_before_any_work() -> None:
+    with pytest.raises(UsageError, match="10 mm tall cannot be 11 mm thick") as refusal:
+        Detail(body=Body(height_mm=10.0, thickness_mm=11.0)).check()
+    assert "--thickness-mm" in refusal.value.remedy
 
 
 @pytest.mark.parametrize("most", [5000, 700, 150])
@@ -85,7 +117,7 @@ def test_few_enough_triangles_are_left_alone(textured: tuple[Mesh, Texture]) -> 
 def test_a_mesh_that_cannot_be_that_simple_is_said(textured: tuple[Mesh, Texture]) -> None:
     pytest.importorskip("fast_simplification")
     with pytest.raises(UsageError, match="cannot be had with 30 triangles"):
-        simple_body(textured[0], 0.01, 30)
+        simple_front(textured[0], 30)
 
 
 def test_without_the_library_the_remedy_is_named_before_any_work(
