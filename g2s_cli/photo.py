@@ -20,7 +20,8 @@ from g2s_cli.scene.placement import Placement, Template
 
 LEAST_SIDE = 16
 MOST_ALIGNED = 2048  # pixels a side of the crop that textures are made from
-LEAST_MASKED = 0.01  # of the crop, that a mask must leave
+LEAST_MASKED = 0.01  # of the crop, that a mask must leave, and should leave out
+WHITE_IS = "White is the object, black is the rest."
 MUCH_FILLED = 0.05  # of the crop: more is worth a warning
 
 
@@ -70,22 +71,23 @@ def open_photo(path: Path, size: int, template: Template | None = None, wanted: 
     filled = share_outside(placed.placement, *picture.size)
     notes += _notes(picture, placed, size, filled)
     aligned = cut(picture, placed.placement, min(max(side, size), MOST_ALIGNED))
+    mask = _mask(wanted.mask, path, picture, placed.placement, size) if wanted.mask else None
     return Photo(
         name=path.name,
         image=torch.from_numpy(np.array(resized(aligned, size))).permute(2, 0, 1).float() / 127.5 - 1,
         aligned=np.array(aligned),
         placement=placed.placement,
-        mask=_mask(wanted.mask, path, picture, placed.placement, size) if wanted.mask else None,
+        mask=mask,
         original=path.read_bytes(),
         alignment=_facts(picture, placed, aligned.width, filled),
         notes=tuple(notes),
-        warnings=tuple(_warnings(path, placed, wanted, filled)),
+        warnings=tuple(_warnings(path, placed, wanted, filled, mask)),
     )
 
 
 def _mask(path: Path, photo: Path, picture: Image.Image, placement: Placement, size: int) -> Float[Tensor, "s s"]:
-    """The user's mask, cut out as the photo was. Raises ImageError."""
-    mask = read_upright(path, []).convert("L")
+    """The user's mask, cut out as the photo was; what is transparent in it is not the object. Raises ImageError."""
+    mask = read_upright(path, [], behind="black").convert("L")
     if mask.size != picture.size:
         raise ImageError(
             f"{path} is {measures(mask)} pixels, {photo} is {measures(picture)} upright.",
@@ -95,7 +97,7 @@ def _mask(path: Path, photo: Path, picture: Image.Image, placement: Placement, s
     finer = cut(mask, placement, min(max(round(placement.side), size), MOST_ALIGNED), beyond="black")
     cropped = torch.from_numpy(np.array(resized(finer, size))).float() / 255
     if cropped.mean() < LEAST_MASKED:
-        raise ImageError(f"{path} leaves nothing of the crop.", "White is the object, black is the rest.")
+        raise ImageError(f"{path} leaves nothing of the crop.", WHITE_IS)
     return cropped
 
 
@@ -118,9 +120,13 @@ def _notes(picture: Image.Image, placed: Placed, size: int, filled: float) -> li
     return notes
 
 
-def _warnings(path: Path, placed: Placed, wanted: Wanted, filled: float) -> list[str]:
+def _warnings(
+    path: Path, placed: Placed, wanted: Wanted, filled: float, mask: Float[Tensor, "s s"] | None
+) -> list[str]:
     """What the user should read."""
     said = []
+    if wanted.mask and mask is not None and mask.mean() > 1 - LEAST_MASKED:
+        said.append(f"{wanted.mask.name} leaves nothing of the crop out. {WHITE_IS}")
     if placed.how == "aligned" and len(placed.faces) > 1 and wanted.face is None:
         said.append(f"{path.name} shows {len(placed.faces)} faces; this is the largest. --face 2 takes the next one.")
     if placed.doubtful:

@@ -76,7 +76,10 @@ def reconstruct(
         typer.Option("--crop", metavar="X,Y,W,H", help="Where the object is, in pixels of the upright photo."),
     ] = None,
     mask: Annotated[
-        Path | None, typer.Option("--mask", metavar="FILE", help="A picture of the photo's size, white on the object.")
+        Path | None,
+        typer.Option(
+            "--mask", metavar="FILE", help="Of the photo's size, white on the object; else black or transparent."
+        ),
     ] = None,
     mesh_size: MeshSize = None,
     texture_size: TextureSize = None,

@@ -6,6 +6,7 @@ import io
 import stat
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
@@ -13,6 +14,8 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from g2s_cli.errors import ImageError
 
 MOST_SIDE, MOST_BYTES = 8192, 2**29  # 16 bits and three channels of that take three quarters of it
+
+Behind = Literal["white", "black"]
 
 # Still pictures that cameras and editors write. Pillow knows more, but opening a PostScript file would run
 # Ghostscript on it.
@@ -35,11 +38,11 @@ def pictures_in(folder: Path) -> tuple[list[Path], list[Path]]:
     return [path for path in files if is_picture[path]], [path for path in files if not is_picture[path]]
 
 
-def read_upright(path: Path, notes: list[str], data: bytes | None = None) -> Image.Image:
+def read_upright(path: Path, notes: list[str], data: bytes | None = None, behind: Behind = "white") -> Image.Image:
     """A picture as upright, opaque 8-bit sRGB.
 
-    EXIF orientation and colour profile are applied, transparency is laid on white. notes: gets a fragment of a
-    sentence for each. data: the file's bytes, if they are at hand. Raises ImageError for whatever cannot be used;
+    EXIF orientation and colour profile are applied, transparency is laid on what is behind it. notes: gets a fragment
+    of a sentence for each. data: the file's bytes, if they are at hand. Raises ImageError for whatever cannot be used;
     pictures larger than 8192 pixels a side are refused before they are decoded.
     """
     if data is None:
@@ -52,7 +55,7 @@ def read_upright(path: Path, notes: list[str], data: bytes | None = None) -> Ima
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(source, formats=formats) as picture:
-                return _decode(path, picture, notes)
+                return _decode(path, picture, notes, behind)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -105,7 +108,7 @@ def _heif_format(path: Path) -> str:
     return "HEIF"
 
 
-def _decode(path: Path, picture: Image.Image, notes: list[str]) -> Image.Image:
+def _decode(path: Path, picture: Image.Image, notes: list[str], behind: Behind) -> Image.Image:
     if max(picture.size) > MOST_SIDE:
         raise _too_large(path, f", {measures(picture)}")
     # An MPO is a JPEG with a second view or a preview behind it; its first picture is the photo.
@@ -117,7 +120,7 @@ def _decode(path: Path, picture: Image.Image, notes: list[str]) -> Image.Image:
     upright = ImageOps.exif_transpose(picture)
     if orientation != 1 and orientation in range(9):
         notes.append("turned by its EXIF orientation")
-    return _as_rgb(path, _as_srgb(upright, profile, notes) if profile else upright, notes)
+    return _as_rgb(path, _as_srgb(upright, profile, notes) if profile else upright, notes, behind)
 
 
 def _as_srgb(picture: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
@@ -143,7 +146,7 @@ def _as_srgb(picture: Image.Image, profile: bytes, notes: list[str]) -> Image.Im
     return converted
 
 
-def _as_rgb(path: Path, picture: Image.Image, notes: list[str]) -> Image.Image:
+def _as_rgb(path: Path, picture: Image.Image, notes: list[str], behind: Behind) -> Image.Image:
     """Any colour mode as 8-bit RGB."""
     if picture.mode == "F":
         raise ImageError(f"{path} holds floating-point values.", "Save it as 8-bit JPEG or PNG.")
@@ -154,8 +157,8 @@ def _as_rgb(path: Path, picture: Image.Image, notes: list[str]) -> Image.Image:
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         if layer.getchannel("A").getextrema() != (255, 255):
-            notes.append("laid on white where it is transparent")
-        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+            notes.append(f"laid on {behind} where it is transparent")
+        picture = Image.alpha_composite(Image.new("RGBA", layer.size, behind), layer)
     elif picture.mode != "RGB":
         notes.append(f"converted from {picture.mode} to RGB")
     return picture.convert("RGB")

@@ -248,6 +248,34 @@ def test_a_mask_beyond_the_edges_is_black(tmp_path: Path) -> None:
     assert (mask[:, 32:] == 1).all()
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_in_a_mask_is_no_object(tmp_path: Path, mode: str) -> None:
+    quarters(64).save(tmp_path / "a.png")
+    mask = Image.new("LA", (64, 64), (255, 0))
+    mask.paste((255, 255), (0, 0, 32, 64))
+    mask.paste((255, 128), (0, 0, 32, 32))
+    if mode == "P":
+        hard = Image.new("P", (64, 64), 1)
+        hard.putpalette([255, 255, 255] * 2)
+        hard.paste(0, (0, 0, 32, 64))
+        hard.save(tmp_path / "mask.png", transparency=1)
+    else:
+        mask.convert(mode).save(tmp_path / "mask.png")
+    photo = open_photo(tmp_path / "a.png", 64, wanted=Wanted(mask=tmp_path / "mask.png"))
+    assert photo.mask is not None
+    assert (photo.mask[32:, :32] == 1).all()
+    assert (photo.mask[:, 32:] == 0).all()
+    assert torch.allclose(photo.mask[:32, :32], torch.tensor(1.0 if mode == "P" else 128 / 255), atol=0.01)
+    assert photo.warnings == ()
+
+
+def test_a_mask_that_leaves_nothing_out_is_said(tmp_path: Path) -> None:
+    quarters(64).save(tmp_path / "a.png")
+    Image.new("L", (64, 64), 255).save(tmp_path / "mask.png")
+    photo = open_photo(tmp_path / "a.png", 32, wanted=Wanted(mask=tmp_path / "mask.png"))
+    assert photo.warnings == ("mask.png leaves nothing of the crop out. White is the object, black is the rest.",)
+
+
 @pytest.mark.parametrize(
     ("size", "white", "reason"), [((64, 32), 255, "is 64x32 pixels"), ((64, 64), 0, "leaves nothing of the crop")]
 )
