@@ -50,7 +50,7 @@ class Machine:
             name = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             device = torch.device(name)
-            torch.empty(1, device=device)
+            torch.zeros(1, device=device).item()  # "meta" has tensors, but nothing in them
         except (RuntimeError, AssertionError) as error:
             raise UsageError(f"There is no device {name!r} here.", "Use --device cpu.") from error
         if device.type == "cuda":

@@ -20,6 +20,7 @@ from g2s_cli.scene.texture import Texture
 SURFACE_FILES = ("mesh.glb", "mesh.obj", "mesh.mtl", "texture.png", "texture_albedo.png")
 BODY_FILES = ("mesh.stl", "mesh.ply")
 SIMPLIFIER = "fast_simplification"
+MOST_MM = 10_000.0  # of a body; no printer is larger
 LEAST_FACES = 20  # a front of fewer triangles is no relief any more
 
 
@@ -32,6 +33,16 @@ class Body:
 
     height_mm: float = 100.0
     thickness_mm: float = 3.0
+
+    def check(self) -> None:
+        """Raise UsageError if nobody could print it."""
+        for name, size, least in (("height", self.height_mm, 1.0), ("thickness", self.thickness_mm, 0.1)):
+            if not least <= size <= MOST_MM:  # nor is nan
+                raise UsageError(
+                    f"--{name}-mm {size:g} is out of range.", f"Give {least:g} to {MOST_MM:g} millimetres."
+                )
+        if self.thickness_mm > self.height_mm:
+            raise _too_thick(self)
 
 
 @dataclass(frozen=True)
@@ -49,8 +60,8 @@ class Detail:
 
     def check(self) -> None:
         """Raise UsageError if it cannot be meant, G2SError if this machine cannot make it."""
-        if self.body and self.body.thickness_mm > self.body.height_mm:
-            raise _too_thick(self.body)
+        if self.body:
+            self.body.check()
         if self.max_faces and importlib.util.find_spec(SIMPLIFIER) is None:
             raise G2SError(
                 "--max-faces needs fast-simplification, which is not installed.",

@@ -213,9 +213,10 @@ def relight(
     """The object under other lights, each (x, y) as the aligned crop shows it: x to the right, y up, 0,0 at the camera.
 
     by: rendered from the shape and the photo's own pixels, at `size` pixels a side, or projected through the GAN at
-    its size. Raises UsageError for a size that goes with the GAN.
+    its size. Raises UsageError for a size that goes with the GAN, and for a device that is not here, needed or not.
     """
     variants = [made.factors.lit(x, y) for x, y in lights]
+    _check_device(device)
     if by != "mesh":
         return _projected(made, variants, by, size, device)
     mesh, texture = surface(made, Detail(), beyond=True)
@@ -236,11 +237,18 @@ def rotate(
     by, size: as for `relight`.
     """
     variants = [made.factors.turned(yaw, pitch) for yaw, pitch in turns]
+    _check_device(device)
     if by != "mesh":
         return _projected(made, variants, by, size, device)
     mesh, texture = surface(made, Detail(), beyond=True)
     camera = made.camera.resized(size or picture_size(made))
     return [show(mesh, texture.lit, factors.view, camera).on_white for factors in variants]
+
+
+def _check_device(name: str) -> None:
+    """Raise UsageError for a device that is not here. What is always here is not woken up for it."""
+    if name != "auto":
+        Machine.named(name)
 
 
 def _projected(

@@ -141,6 +141,8 @@ def read_result(folder: Path | str) -> Reconstruction:
         camera = Camera(**json.loads(facts["camera"]))
         _check_shapes(tensors, camera.size)
         report = json.loads((folder / REPORT).read_text())
+        if not isinstance(report, dict):
+            raise TypeError(f"{REPORT} {type(report)}")
         return Reconstruction(
             category=facts["category"],
             photo=tensors["photo"],

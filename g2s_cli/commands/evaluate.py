@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from g2s_cli import __version__
-from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Verbose
+from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Seed, Verbose
 from g2s_cli.console import figure, output
 from g2s_cli.errors import StoppedError
 
@@ -29,7 +29,7 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="The first so many photos alone.")] = None,
     hub_repo: HubRepo = "",
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same result.", min=0)] = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,

@@ -52,10 +52,12 @@ MaxFaces = Annotated[
 Solid = Annotated[
     bool, typer.Option("--solid", help="Close the relief for 3D printing: mesh.stl, and mesh.ply with colours.")
 ]
-HeightMm = Annotated[float, typer.Option("--height-mm", min=1, help="How tall all of --solid is.")]
+HeightMm = Annotated[float, typer.Option("--height-mm", min=1, max=10_000, help="How tall all of --solid is.")]
 ThicknessMm = Annotated[
-    float, typer.Option("--thickness-mm", min=0.1, help="How thick it is at its thinnest: no more than tall.")
+    float,
+    typer.Option("--thickness-mm", min=0.1, max=10_000, help="How thick it is at its thinnest: no more than tall."),
 ]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**64 - 1, help="The same seed gives the same result.")]
 
 InPlace = Annotated[
     bool, typer.Option("--in-place", help="Show it in the whole photo as well: in_place_000.png and so on.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Symmetry, Verbose
+from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Seed, Symmetry, Verbose
 from g2s_cli.console import figure, output
 from g2s_cli.errors import StoppedError, UsageError
 
@@ -45,7 +45,7 @@ def pretrain(
         float, typer.Option("--save-every", min=0, metavar="SECONDS", help="How often to save; 0 is at every step.")
     ] = 300.0,
     hub_repo: HubRepo = "",
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same result.", min=0)] = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,

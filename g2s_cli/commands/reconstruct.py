@@ -20,6 +20,7 @@ from g2s_cli.commands.options import (
     MaxFaces,
     MeshSize,
     Quiet,
+    Seed,
     Solid,
     Symmetry,
     TextureSize,
@@ -88,7 +89,7 @@ def reconstruct(
     height_mm: HeightMm = 100.0,
     thickness_mm: ThicknessMm = 3.0,
     hub_repo: HubRepo = "",
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same result.", min=0)] = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a result folder; of many, those of other photos or options.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Verbose
+from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Seed, Verbose
 from g2s_cli.console import output
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def sample(
         Path | None, typer.Option("--gan", metavar="FILE", help="A StyleGAN2 checkpoint instead of the category's.")
     ] = None,
     hub_repo: HubRepo = "",
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same pictures.", min=0)] = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier sheet, and its folder.")] = False,
     as_json: Json = False,

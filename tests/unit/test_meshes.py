@@ -88,6 +88,13 @@ def test_a_body_thicker_than_tall_is_refused_before_any_work() -> None:
     assert "--thickness-mm" in refusal.value.remedy
 
 
+@pytest.mark.parametrize("size", [float("nan"), float("inf"), 0.0, -3.0, 1e9])
+@pytest.mark.parametrize("name", ["height_mm", "thickness_mm"])
+def test_a_body_of_no_size_is_refused_before_any_work(name: str, size: float) -> None:
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} .* is out of range"):
+        Detail(body=Body(**{name: size})).check()
+
+
 @pytest.mark.parametrize("most", [5000, 700, 150])
 def test_no_more_triangles_than_asked_and_the_texture_still_fits(
     textured: tuple[Mesh, Texture], tmp_path: Path, most: int

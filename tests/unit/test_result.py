@@ -285,6 +285,7 @@ DAMAGE = {
     "huge photo": (lambda folder: Image.new("L", (9000, 9000)).save(folder / "aligned.png"), "is damaged"),
     "no share": (lambda folder: resave(folder, frame_share="most"), "is damaged"),
     "impossible share": (lambda folder: resave(folder, frame_share="nan"), "is damaged"),
+    "report of another kind": (lambda folder: (folder / "report.json").write_text("[]"), "is damaged"),
     "broken report": (lambda folder: truncate(folder / "report.json"), "is damaged"),
     "no folder": (shutil.rmtree, "is not a g2s result folder"),
 }
