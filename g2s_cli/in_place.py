@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -47,12 +48,13 @@ def relight(
     """
     inside = Inside.of(made)
     lights = [made.placement.as_in_crop(x, y) for x, y in lights]
+    new: Iterator[Float[Tensor, "h w"]]
     if by == "mesh":
         own = render(made.factors, made.camera).shading
-        new = [render(made.factors.lit(x, y), made.camera).shading for x, y in lights]
+        new = (render(made.factors.lit(x, y), made.camera).shading for x, y in lights)
     else:
         own = _brightness(made.inverted)
-        new = [_brightness(image) for image in pipeline.relight(made, lights, by=by, device=device)]
+        new = map(_brightness, pipeline.relight_each(made, lights, by=by, device=device))
     mask = cut_out(made, made.factors)
     for shading in new:
         gain = shading.clamp(min=DARKEST) / own.clamp(min=DARKEST)
@@ -73,7 +75,7 @@ def rotate(
     inside = Inside.of(made)
     own = cut_out(made, made.factors)
     around = inside.around(own)
-    painted = pipeline.rotate(made, turns, by=by, device=device) if by == "gan" else [None] * len(turns)
+    painted = pipeline.rotate_each(made, turns, by=by, device=device) if by == "gan" else repeat(None, len(turns))
     for (yaw, pitch), picture in zip(turns, painted, strict=True):
         variant = made.factors.turned(yaw, pitch)
         shown = _moved(inside, made, variant) if picture is None else _tinted(inside, made, picture)

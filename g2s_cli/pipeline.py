@@ -210,18 +210,8 @@ def relight(
     size: int | None = None,
     device: str = "auto",
 ) -> list[Float[Tensor, "3 h w"]]:
-    """The object under other lights, each (x, y) as the aligned crop shows it: x to the right, y up, 0,0 at the camera.
-
-    by: rendered from the shape and the photo's own pixels, at `size` pixels a side, or projected through the GAN at
-    its size. Raises UsageError for a size that goes with the GAN, and for a device that is not here, needed or not.
-    """
-    variants = [made.factors.lit(x, y) for x, y in lights]
-    _check_device(device)
-    if by != "mesh":
-        return _projected(made, variants, by, size, device)
-    mesh, texture = surface(made, Detail(), beyond=True)
-    view, camera = made.factors.view, made.camera.resized(size or picture_size(made))
-    return [show(mesh, lit_by(texture, factors, made.camera), view, camera).on_white for factors in variants]
+    """All pictures of `relight_each` at once."""
+    return list(relight_each(made, lights, by=by, size=size, device=device))
 
 
 def rotate(
@@ -232,9 +222,44 @@ def rotate(
     size: int | None = None,
     device: str = "auto",
 ) -> list[Float[Tensor, "3 h w"]]:
+    """All pictures of `rotate_each` at once."""
+    return list(rotate_each(made, turns, by=by, size=size, device=device))
+
+
+def relight_each(
+    made: Reconstruction,
+    lights: Sequence[tuple[float, float]],
+    *,
+    by: By = "mesh",
+    size: int | None = None,
+    device: str = "auto",
+) -> Iterator[Float[Tensor, "3 h w"]]:
+    """The object under other lights, each (x, y) as the aligned crop shows it: x to the right, y up, 0,0 at the camera.
+
+    A picture is made when it is asked for. by: rendered from the shape and the photo's own pixels, at `size` pixels a
+    side, or projected through the GAN at its size. Raises UsageError at once for a size that goes with the GAN, and for
+    a device that is not here, needed or not.
+    """
+    variants = [made.factors.lit(x, y) for x, y in lights]
+    _check_device(device)
+    if by != "mesh":
+        return _projected(made, variants, by, size, device)
+    mesh, texture = surface(made, Detail(), beyond=True)
+    view, camera = made.factors.view, made.camera.resized(size or picture_size(made))
+    return (show(mesh, lit_by(texture, factors, made.camera), view, camera).on_white for factors in variants)
+
+
+def rotate_each(
+    made: Reconstruction,
+    turns: Sequence[tuple[float, float]],
+    *,
+    by: By = "mesh",
+    size: int | None = None,
+    device: str = "auto",
+) -> Iterator[Float[Tensor, "3 h w"]]:
     """The object turned by (yaw, pitch) radians from the photo's view: yaw to the aligned crop's right, pitch upwards.
 
-    by, size: as for `relight`.
+    by, size, errors: as for `relight_each`.
     """
     variants = [made.factors.turned(yaw, pitch) for yaw, pitch in turns]
     _check_device(device)
@@ -242,7 +267,7 @@ def rotate(
         return _projected(made, variants, by, size, device)
     mesh, texture = surface(made, Detail(), beyond=True)
     camera = made.camera.resized(size or picture_size(made))
-    return [show(mesh, texture.lit, factors.view, camera).on_white for factors in variants]
+    return (show(mesh, texture.lit, factors.view, camera).on_white for factors in variants)
 
 
 def _check_device(name: str) -> None:
@@ -253,8 +278,8 @@ def _check_device(name: str) -> None:
 
 def _projected(
     made: Reconstruction, variants: Sequence[Factors], by: By, size: int | None, device: str
-) -> list[Float[Tensor, "3 h w"]]:
-    """What the GAN makes of renderings of changed factors."""
+) -> Iterator[Float[Tensor, "3 h w"]]:
+    """What the GAN makes of renderings of changed factors, some at a time."""
     if by != "gan":
         raise UsageError(f"There is no way {by!r} to show a result.", "Use --by mesh or --by gan.")
     if size is not None:
@@ -269,15 +294,20 @@ def _projected(
     kind = fitted(kind, gan.generator)
     frame = Frame(kind.frame_share, kind.working_size)
     projector = projector_of(made, kind, gan, weights, machine)
-    mask = object_mask(made)
-    masks = torch.stack([warped_mask(mask, factors, made.camera) for factors in variants]).round()
-    pseudo = torch.stack([render(factors, made.camera).image for factors in variants]) * masks[:, None]
+    mask, latent, own_mask = object_mask(made), made.latent.to(machine.device), made.mask.to(machine.device)
     with torch.no_grad():
-        latent, own_mask = made.latent.to(machine.device), made.mask.to(machine.device)
         shown = frame(gan.generator(latent[None]).clamp(-1, 1)) * own_mask
-        own = _asked([made.factors], shown, own_mask[None], machine)
-        asked = _asked(variants, pseudo, masks, machine)
-        return list(frame(gan.generator(latent + projector.offset(asked, own)).clamp(-1, 1)).cpu())
+    own = _asked([made.factors], shown, own_mask[None], machine)
+
+    @torch.no_grad()
+    def painted(some: Sequence[Factors]) -> Float[Tensor, "b 3 h w"]:
+        masks = torch.stack([warped_mask(mask, factors, made.camera) for factors in some]).round()
+        pseudo = torch.stack([render(factors, made.camera).image for factors in some]) * masks[:, None]
+        offset = projector.offset(_asked(some, pseudo, masks, machine), own)
+        return frame(gan.generator(latent + offset).clamp(-1, 1)).cpu()
+
+    at_once = gan.generator.at_once
+    return (image for first in range(0, len(variants), at_once) for image in painted(variants[first : first + at_once]))
 
 
 def _check_gan(made: Reconstruction, weights: Weights) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,34 +15,65 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
     from torch import Tensor
 
+    from g2s_cli.method.progress import Watch
+
 FRAME_MS = 80
 MOST_GIF_PX = 800  # a side: a photo's GIF would take minutes
+# Of all pictures of a GIF together, which is put together in memory: from 105 pictures on they are smaller.
+MOST_GIF_PIXELS = 2**26
+
+
+@dataclass(frozen=True)
+class Written:
+    """The paths of a series, in the order of what the pictures show.
+
+    frames: a picture each. in_place: the whole photo for each, or none. files: all, GIFs too, as they were written.
+    """
+
+    frames: list[str]
+    in_place: list[str]
+    files: list[str]
 
 
 def write_frames(
-    images: list[Tensor], photos: Iterable[UInt8[np.ndarray, "h w 3"]], result: Path, name: str
-) -> list[str]:
-    """Replace RESULT/name by the images as 000.png, 001.png, ... and name.gif, which swings back. Returns paths.
+    images: Iterable[Tensor],
+    photos: Iterable[UInt8[np.ndarray, "h w 3"]] | None,
+    count: int,
+    result: Path,
+    name: str,
+    watch: Watch,
+) -> Written:
+    """Replace RESULT/name by the images as 000.png, 001.png, ... and name.gif, which swings back.
 
-    photos: the whole photo for each image, or none; they become in_place_000.png, ... and in_place.gif.
+    Each is written before the next is asked for. photos: the whole photo for each image; they become in_place_000.png,
+    ... and in_place.gif. count: how many of each there are; numbers have as many digits as that takes.
     """
     from g2s_cli.scene.mesh import to_bytes
     from g2s_cli.target import built_beside
 
     folder = result / name
     with built_beside(folder) as building:
-        _write_series(map(to_bytes, images), building, "", name)
-        _write_series(photos, building, "in_place_", "in_place")
-    return [str(path) for path in sorted(folder.iterdir())]
+        frames = _write_series(map(to_bytes, images), count, building, "", name, watch)
+        whole = [] if photos is None else _write_series(photos, count, building, "in_place_", "in_place", watch)
+    paths, in_place = ([str(folder / file) for file in written] for written in (frames, whole))
+    return Written(paths[:count], in_place[:count], paths + in_place)
 
 
-def _write_series(images: Iterable[UInt8[np.ndarray, "h w 3"]], folder: Path, prefix: str, name: str) -> None:
-    frames = []
-    for index, image in enumerate(images):
+def _write_series(
+    images: Iterable[UInt8[np.ndarray, "h w 3"]], count: int, folder: Path, prefix: str, name: str, watch: Watch
+) -> list[str]:
+    """Write numbered pictures, and their GIF if there are several; returns the names, that of the GIF last."""
+    digits, side = max(3, len(str(count - 1))), min(MOST_GIF_PX, math.isqrt(MOST_GIF_PIXELS // count))
+    names, small = [f"{prefix}{index:0{digits}d}.png" for index in range(count)], []
+    watch.begin(name, count)
+    for file, image in zip(names, images, strict=True):
         frame = Image.fromarray(image)
-        frame.save(folder / f"{prefix}{index:03d}.png")
-        frame.thumbnail((MOST_GIF_PX, MOST_GIF_PX))
-        frames.append(frame)
-    if len(frames) > 1:
-        swing = frames + frames[-2:0:-1]
-        swing[0].save(folder / f"{name}.gif", save_all=True, append_images=swing[1:], duration=FRAME_MS, loop=0)
+        frame.save(folder / file)
+        frame.thumbnail((side, side))
+        small.append(frame)
+        watch.advance(len(small), 0.0)
+    if count == 1:
+        return names
+    swing = small + small[-2:0:-1]
+    swing[0].save(folder / f"{name}.gif", save_all=True, append_images=swing[1:], duration=FRAME_MS, loop=0)
+    return [*names, f"{name}.gif"]

@@ -64,6 +64,7 @@ InPlace = Annotated[
 ]
 
 WIDEST_TURN_DEG = 90.0
+MOST_FRAMES = 1000  # of one series: over a minute of GIF, and up to an hour of rendering
 
 
 def read_detail(

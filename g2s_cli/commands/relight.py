@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from g2s_cli.commands.frames import write_frames
-from g2s_cli.commands.options import Device, InPlace, Json, PictureSize, Quiet, ShownBy, Verbose, read_light
+from g2s_cli.commands.options import (
+    MOST_FRAMES,
+    Device,
+    InPlace,
+    Json,
+    PictureSize,
+    Quiet,
+    ShownBy,
+    Verbose,
+    read_light,
+)
 from g2s_cli.console import output
 from g2s_cli.errors import UsageError
 
@@ -29,7 +39,8 @@ def relight(
         typer.Option("--light-from", metavar="OTHER", help="The light of another result folder. Repeatable."),
     ] = None,
     frames: Annotated[
-        int | None, typer.Option("--frames", min=2, help="Move through the lights in this many pictures.")
+        int | None,
+        typer.Option("--frames", min=2, max=MOST_FRAMES, help="Move through the lights in this many pictures."),
     ] = None,
     by: ShownBy = "mesh",
     in_place: InPlace = False,
@@ -67,14 +78,17 @@ def relight(
         lights.append(user_from_light(other.factors.light, other.factors.view))
         lights_in_place.append(other.placement.as_in_photo(*lights[-1]))
     path, path_in_place = (_path(places, frames) if frames else places for places in (lights, lights_in_place))
-    images = pipeline.relight(made, path, by=by, size=size, device=device)
-    photos = whole_photo.relight(made, path_in_place, by=by, device=device) if in_place else ()
-    written = write_frames(images, photos, folder, "relight")
+    images = pipeline.relight_each(made, path, by=by, size=size, device=device)
+    photos = whole_photo.relight(made, path_in_place, by=by, device=device) if in_place else None
+    with output.watch(brief=True) as watch:
+        written = write_frames(images, photos, len(path), folder, "relight", watch)
     if as_json:
-        shown = [{"light": list(at), "file": file} for at, file in zip(path, written, strict=False)]
-        output.put_json({"folder": str(folder / "relight"), "by": by, "frames": shown, "files": written})
+        shown = [{"light": list(at), "file": file} for at, file in zip(path, written.frames, strict=True)]
+        for frame, at, file in zip(shown, path_in_place, written.in_place, strict=True) if in_place else ():
+            frame |= {"light_in_place": list(at), "file_in_place": file}
+        output.put_json({"folder": str(folder / "relight"), "by": by, "frames": shown, "files": written.files})
         return
-    for file in written:
+    for file in written.files:
         output.put(file)
 
 

@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from g2s_cli.commands.frames import write_frames
-from g2s_cli.commands.options import Device, InPlace, Json, PictureSize, Quiet, ShownBy, Verbose, read_turn
+from g2s_cli.commands.options import (
+    MOST_FRAMES,
+    Device,
+    InPlace,
+    Json,
+    PictureSize,
+    Quiet,
+    ShownBy,
+    Verbose,
+    read_turn,
+)
 from g2s_cli.console import output
 
 
@@ -20,7 +30,7 @@ def rotate(
         typer.Option("--yaw", metavar="A:B", help="Degrees; positive turns to the crop's right."),
     ] = None,
     pitch: Annotated[str | None, typer.Option("--pitch", metavar="A:B", help="Degrees; positive turns up.")] = None,
-    frames: Annotated[int, typer.Option("--frames", min=2, help="Pictures from A to B.")] = 9,
+    frames: Annotated[int, typer.Option("--frames", min=2, max=MOST_FRAMES, help="Pictures from A to B.")] = 9,
     by: ShownBy = "mesh",
     in_place: InPlace = False,
     size: PictureSize = None,
@@ -49,17 +59,20 @@ def rotate(
     made = read_result(folder)
     shares = [frame / max(count - 1, 1) for frame in range(count)]
     turns = [(_between(yaws, share), _between(pitches, share)) for share in shares]
-    images = pipeline.rotate(made, turns, by=by, size=size, device=device)
-    photos = whole_photo.rotate(made, turns, by=by, device=device) if in_place else ()
-    written = write_frames(images, photos, folder, "rotate")
+    images = pipeline.rotate_each(made, turns, by=by, size=size, device=device)
+    photos = whole_photo.rotate(made, turns, by=by, device=device) if in_place else None
+    with output.watch(brief=True) as watch:
+        written = write_frames(images, photos, len(turns), folder, "rotate", watch)
     if as_json:
-        shown = [
+        shown: list[dict[str, float | str]] = [
             {"yaw_deg": math.degrees(turn[0]), "pitch_deg": math.degrees(turn[1]), "file": file}
-            for turn, file in zip(turns, written, strict=False)
+            for turn, file in zip(turns, written.frames, strict=True)
         ]
-        output.put_json({"folder": str(folder / "rotate"), "by": by, "frames": shown, "files": written})
+        for frame, file in zip(shown, written.in_place, strict=True) if in_place else ():
+            frame["file_in_place"] = file
+        output.put_json({"folder": str(folder / "rotate"), "by": by, "frames": shown, "files": written.files})
         return
-    for file in written:
+    for file in written.files:
         output.put(file)
 
 

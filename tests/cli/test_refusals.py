@@ -68,6 +68,8 @@ BAD_USAGE = {
     "no angle": (["rotate", "full", "--yaw", "left"], "-20:20"),
     "seed beyond torch's": (["reconstruct", FACE, "--seed", str(2**64), "-o", "new"], "--seed"),
     "no real device": (["reconstruct", FACE, "--device", "meta", "-o", "new"], "There is no device 'meta' here."),
+    "too many turns": (["rotate", "full", "--frames", "1001"], "--frames"),
+    "too many lights": (["relight", "full", "--light", "0,0", "--light", "1,0", "--frames", "1001"], "--frames"),
     "too far": (["rotate", "full", "--yaw", "-20:200"], "-90 and 90"),
 }
 

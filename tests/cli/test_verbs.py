@@ -195,10 +195,14 @@ def test_in_place_is_the_whole_photo_beside_the_cut_out_object(
     assert [Path(file).name for file in document["files"]] == [
         "000.png",
         "001.png",
-        "in_place.gif",
+        f"{verb}.gif",
         "in_place_000.png",
         "in_place_001.png",
-        f"{verb}.gif",
+        "in_place.gif",
+    ]
+    assert [Path(frame["file_in_place"]).name for frame in document["frames"]] == [
+        "in_place_000.png",
+        "in_place_001.png",
     ]
     photo, first, second = (pixels(path) for path in (out / "original.png", *sorted((out / verb).glob("in_*.png"))))
     assert first.shape == photo.shape

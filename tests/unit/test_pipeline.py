@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from g2s_cli import reconstruct
-from g2s_cli.errors import ImageError
+from g2s_cli import pipeline, reconstruct
+from g2s_cli.errors import ImageError, UsageError
 from g2s_cli.loading import Machine, Plan
 from g2s_cli.method.metrics import psnr
-from g2s_cli.pipeline import facts_of, reconstruct_each
+from g2s_cli.nets.stylegan2 import Generator
+from g2s_cli.pipeline import facts_of, reconstruct_each, relight_each, rotate, rotate_each
 from g2s_cli.result import Reconstruction
+from g2s_cli.scene.show import show
 from g2s_cli.zoo.store import sha256_of
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
@@ -57,6 +60,33 @@ def test_together_as_alone(together: list[Reconstruction | Exception], photos: l
     torch.testing.assert_close(one.factors.light, alone.factors.light, rtol=0, atol=0.02)
     assert one.report.keys() == alone.report.keys()
     assert one.report.items() >= facts_of(Plan.of(**QUICK)).items()
+
+
+@pytest.mark.parametrize(("each", "way"), [(relight_each, (0.5, 0.0)), (rotate_each, (0.1, 0.0))])
+def test_pictures_are_made_when_they_are_asked_for(
+    made: Reconstruction, each: Callable, way: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[object] = []
+    monkeypatch.setattr(pipeline, "show", lambda *given: shown.append(given) or show(*given))
+    pictures = each(made, [way] * 100, size=16)
+    assert next(pictures).shape == (3, 16, 16)
+    next(pictures)
+    assert len(shown) == 2
+    with pytest.raises(UsageError, match="no device 'bogus'"):
+        each(made, [way], device="bogus")
+    with pytest.raises(UsageError, match="Use --size with --by mesh"):
+        each(made, [way], size=16, by="gan")
+
+
+def test_what_the_gan_paints_does_not_depend_on_how_much_is_painted_at_once(
+    together: list[Reconstruction | Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = [(0.2, 0.0), (-0.2, 0.0), (0.0, 0.1)]
+    at_once = rotate(together[0], turns, by="gan", device="cpu")
+    monkeypatch.setattr(Generator, "at_once", 2)
+    in_parts = rotate(together[0], turns, by="gan", device="cpu")
+    assert len(in_parts) == 3
+    assert all((one - other).abs().max() < 0.02 for one, other in zip(at_once, in_parts, strict=True))
 
 
 def test_facts_say_what_a_preset_means_and_survive_a_file() -> None:
