@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -34,6 +34,7 @@ from g2s_cli.zoo.sources import Sources, obtain
 from g2s_cli.zoo.store import load_tensors, part_of, sha256_of
 
 Background = Literal["keep", "remove"]
+SEEDS = range(2**64)  # torch's
 
 
 @dataclass(frozen=True)
@@ -138,13 +139,20 @@ class Plan:
         wanted: Wanted | None = None,
     ) -> Plan:
         """A plan from what `pipeline.reconstruct` takes. Fetches the files that are not here. Raises G2SError."""
+        _check_one_of("symmetry", symmetry, get_args(Symmetry))
+        _check_one_of("background", background, get_args(Background))
+        if iterations is not None and iterations < 0:
+            raise UsageError(f"{iterations} iterations cannot be done.", "Give 0 or more.")
+        if seed not in SEEDS:
+            raise UsageError(f"There is no seed {seed}.", f"Give 0 to {SEEDS[-1]}.")
+        wanted = (wanted or Wanted()).check()
         kind = load_category(category or ("own" if gan else "synface"))
         effort = kind.preset(preset) if iterations is None else kind.preset(preset).at_most(iterations)
         effort = effort if background is None else replace(effort, masked=background == "remove")
         weights = Weights.of(kind, effort, sources or Sources.of_environment(), Path(gan).resolve() if gan else None)
         file = Path(latent) if latent else None
         chosen = symmetry or effort.symmetry
-        return cls(kind, preset, effort, iterations, chosen, file, seed, weights, (wanted or Wanted()).check())
+        return cls(kind, preset, effort, iterations, chosen, file, seed, weights, wanted)
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -167,6 +175,12 @@ class Plan:
             "latent_sha256": sha256_of(self.latent) if self.latent else None,
             "weights": self.weights.hashes(),
         }
+
+
+def _check_one_of(what: str, chosen: str | None, known: tuple[str, ...]) -> None:
+    """Raise UsageError, naming the known ones, for a choice that is none of them; None is no choice."""
+    if chosen is not None and chosen not in known:
+        raise UsageError(f"There is no {what} {chosen!r}.", f"Choose one of: {', '.join(known)}.")
 
 
 @dataclass(frozen=True)

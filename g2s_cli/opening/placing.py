@@ -39,7 +39,12 @@ class Wanted:
     mask: Path | None = None
 
     def check(self) -> Wanted:
-        """The same. Raises UsageError for wishes that exclude each other."""
+        """The same. Raises UsageError for what cannot be meant, and for wishes that exclude each other."""
+        if self.face is not None and self.face < 1:
+            raise UsageError(f"There is no --face {self.face}.", "1 is the largest.")
+        if self.crop is not None and not _is_box(self.crop):
+            numbers = ",".join(f"{number:g}" for number in self.crop)
+            raise UsageError(f"--crop {numbers} is no box.", "Give left, top, width and height in pixels.")
         given = [("--no-align", not self.align), ("--face", self.face is not None), ("--crop", self.crop is not None)]
         named = [name for name, there in given if there]
         if len(named) > 1:
@@ -87,6 +92,10 @@ def place(path: Path, picture: Image.Image, template: Template | None, wanted: W
     if face > len(faces):
         raise UsageError(f"{path} shows {_counted(len(faces))}; there is no --face {face}.", "1 is the largest.")
     return Placed(template.placement(faces[face - 1].points), "aligned", faces, face)
+
+
+def _is_box(crop: tuple[float, ...]) -> bool:
+    return len(crop) == 4 and all(map(math.isfinite, crop)) and min(crop[2:]) > 0
 
 
 def _counted(faces: int) -> str:

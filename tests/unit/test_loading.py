@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
+from typing import Any
 
 import made_up
 import pytest
 import torch
 
-from g2s_cli.errors import WeightsError
+from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.loading import Machine, Plan, Weights, load, load_gan
+from g2s_cli.opening.placing import Wanted
 
 CPU = Machine(torch.device("cpu"), torch.float32)
 
@@ -21,6 +24,27 @@ def test_latents_are_found_by_all_the_discriminator_sees(size: int, tmp_path: Pa
     seen = gan.inversion_distance.features(torch.zeros(1, 3, size, size))
     assert [maps.shape[2] for maps in seen] == [size // 2**block for block in range(1, len(seen) + 1)]
     assert seen[-1].shape[2] == 4
+
+
+@pytest.mark.parametrize(
+    ("wish", "says"),
+    [
+        ({"symmetry": "sideways"}, "There is no symmetry 'sideways'. Choose one of: on, off, first-stage."),
+        ({"background": "blur"}, "There is no background 'blur'. Choose one of: keep, remove."),
+        ({"iterations": -3}, "-3 iterations cannot be done. Give 0 or more."),
+        ({"seed": -1}, "There is no seed -1. Give 0 to 18446744073709551615."),
+        ({"seed": 2**64}, "There is no seed 18446744073709551616. Give 0 to 18446744073709551615."),
+        ({"preset": "magic"}, "synface has no preset 'magic'. Choose one of: instant, fast, paper, ellipsoid."),
+        ({"wanted": Wanted(face=0)}, "There is no --face 0. 1 is the largest."),
+        ({"wanted": Wanted(crop=(0.0, 0.0, 0.0, 9.0))}, "--crop 0,0,0,9 is no box."),
+        ({"wanted": Wanted(crop=(float("nan"), 0.0, 9.0, 9.0))}, "--crop nan,0,9,9 is no box."),
+    ],
+)
+def test_a_plan_of_what_cannot_be_meant_is_refused(wish: dict[str, Any], says: str) -> None:
+    unchecked = inspect.unwrap(Plan.of.__func__)  # users have no type checker in between, as these tests do
+    with pytest.raises(UsageError) as refusal:
+        unchecked(Plan, **wish)
+    assert str(refusal.value).startswith(says)
 
 
 def test_photos_are_registered_with_the_mean_face_that_the_networks_know(monkeypatch: pytest.MonkeyPatch) -> None:
