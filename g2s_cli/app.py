@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from g2s_cli import __version__
 from g2s_cli.commands.evaluate import evaluate
 from g2s_cli.commands.mesh import mesh
+from g2s_cli.commands.options import flowing
 from g2s_cli.commands.pretrain import pretrain
 from g2s_cli.commands.reconstruct import reconstruct
 from g2s_cli.commands.relight import relight
@@ -78,6 +79,8 @@ for verb in (reconstruct, relight, rotate, view, mesh, evaluate, pretrain):
     app.command(no_args_is_help=True)(verb)
 app.command()(sample)
 app.add_typer(weights, name="weights", help="Fetch, check, import and publish the weights of categories.")
+for command in (*app.registered_commands, *weights.registered_commands):
+    command.help = flowing(command.callback.__doc__ or "")
 
 
 def _version(asked: bool) -> bool:

@@ -24,6 +24,12 @@ class G2SError(Exception):
         self.what = what
         self.remedy = remedy
 
+    def speaking_of(self, name: str, said: str) -> G2SError:
+        """The same, with a name that the user does not know put as one that they do."""
+        self.what, self.remedy = self.what.replace(name, said), self.remedy.replace(name, said)
+        self.args = (f"{self.what} {self.remedy}".strip(),)
+        return self
+
 
 class UsageError(G2SError):
     """An option or argument that cannot be meant: unknown category, folder in the way, bad range."""

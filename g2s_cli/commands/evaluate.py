@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from g2s_cli import __version__
-from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Seed, Verbose
+from g2s_cli.commands.options import Device, HubRepo, Json, Preset, Quiet, Seed, Verbose
 from g2s_cli.console import figure, output
 from g2s_cli.errors import StoppedError
 
@@ -23,7 +23,7 @@ def evaluate(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="image/NAME_image.png and depth/NAME_depth.png.")],
     category: Annotated[str, typer.Option("--category", "-c", help="What the photos show.")] = "synface",
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the report goes.")] = Path("scores"),
-    preset: Annotated[str, typer.Option("--preset", help="How much work for each photo.")] = "fast",
+    preset: Preset = "fast",
     iterations: Annotated[
         int | None, typer.Option("--iterations", min=0, help="At most so many iterations a step: for a quick try.")
     ] = None,

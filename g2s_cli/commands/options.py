@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from g2s_cli.errors import UsageError
+from g2s_cli.errors import G2SError, UsageError
 
 if TYPE_CHECKING:
     from g2s_cli.meshes import Detail
@@ -63,8 +64,20 @@ InPlace = Annotated[
     bool, typer.Option("--in-place", help="Show it in the whole photo as well: in_place_000.png and so on.")
 ]
 
+Preset = Annotated[
+    str,
+    typer.Option(
+        "--preset", help="How much work: instant, fast, paper or ellipsoid; g2s weights list says who has which."
+    ),
+]
+
 WIDEST_TURN_DEG = 90.0
 MOST_FRAMES = 1000  # of one series: over a minute of GIF, and up to an hour of rendering
+
+
+def flowing(text: str) -> str:
+    """A docstring with a line a paragraph: Typer keeps a docstring's own breaks, and the terminal adds its own."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text).split("\n\n"))
 
 
 def read_detail(
@@ -120,7 +133,10 @@ def named_file(photo: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="g2s-") as folder:
         file = Path(folder) / "stdin"
         file.write_bytes(sys.stdin.buffer.read())
-        yield file
+        try:
+            yield file
+        except G2SError as error:
+            raise error.speaking_of(str(file), file.name) from None
 
 
 def _numbers(text: str, separator: str, option: str, form: str, count: int = 2) -> list[float]:

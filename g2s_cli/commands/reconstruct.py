@@ -19,6 +19,7 @@ from g2s_cli.commands.options import (
     Json,
     MaxFaces,
     MeshSize,
+    Preset,
     Quiet,
     Seed,
     Solid,
@@ -31,6 +32,7 @@ from g2s_cli.commands.options import (
     read_detail,
 )
 from g2s_cli.console import output
+from g2s_cli.errors import UsageError
 from g2s_cli.opening.upright import check_file
 
 # What most people came for; the folder holds more.
@@ -48,7 +50,7 @@ def reconstruct(
         str | None, typer.Option("--category", "-c", help="What the photo shows.", show_default="synface")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the result goes.")] = Path("out"),
-    preset: Annotated[str, typer.Option("--preset", help="How much work: fast, or the paper's schedule.")] = "fast",
+    preset: Preset = "fast",
     iterations: Annotated[
         int | None, typer.Option("--iterations", min=0, help="At most so many iterations a step: for a quick try.")
     ] = None,
@@ -111,6 +113,8 @@ def reconstruct(
     """
     output.set(quiet=quiet, verbose=verbose)
     many = len(photos) > 1 or photos[0].is_dir()
+    if many and Path("-") in photos:
+        raise UsageError(f"- reads one photo from stdin, and {len(photos)} are named.", "Let - stand alone.")
     if not many and str(photos[0]) != "-":
         check_file(photos[0])  # before PyTorch is imported, which takes seconds
 

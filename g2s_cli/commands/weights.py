@@ -36,11 +36,18 @@ def list_(as_json: Json = False) -> None:
         output.put_json({"categories": rows})
         return
     table = Table(
-        "category", "what it shows", "on this machine", "to be fetched", "to be imported", "licence", box=None
+        "category",
+        "what it shows",
+        "presets",
+        "on this machine",
+        "to be fetched",
+        "to be imported",
+        "licence",
+        box=None,
     )
     for row in rows:
-        files = (", ".join(row[where]) for where in ("here", "missing", "yours"))
-        table.add_row(row["name"], row["title"], *files, row["licence"])
+        lists = (", ".join(row[what]) for what in ("presets", "here", "missing", "yours"))
+        table.add_row(row["name"], row["title"], *lists, row["licence"])
     output.put_table(table)
 
 

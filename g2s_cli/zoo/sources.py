@@ -52,6 +52,11 @@ class Sources:
     release_url: str = ""
     offline: bool = False
 
+    def __post_init__(self) -> None:
+        """Raise UsageError for a Hub repository that is none, also where nothing is to be fetched."""
+        if self.hub_repo:
+            HubRepo.named(self.hub_repo)
+
     @classmethod
     def of_environment(cls, hub_repo: str = "") -> Sources:
         """G2S_HUB_REPO, G2S_RELEASE_URL and HF_HUB_OFFLINE; an option goes before its variable."""

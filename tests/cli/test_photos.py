@@ -99,4 +99,4 @@ def test_a_photo_from_stdin(tmp_path: Path) -> None:
     assert (tmp_path / "made" / "original").read_bytes() == PORTRAIT.read_bytes()
     rubbish = subprocess.run([*command[:-1], "no"], input=b"?", cwd=tmp_path, capture_output=True, check=False)
     assert rubbish.returncode == 3
-    assert b"stdin is not an image" in rubbish.stderr
+    assert rubbish.stderr == b"g2s: stdin is not an image that g2s can read. Save it as JPEG or PNG.\n"

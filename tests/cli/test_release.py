@@ -57,6 +57,8 @@ def test_pull_verify_path_and_list(from_release: Callable, home: Path, release: 
     assert [row["name"] for row in listed if row["yours"] == ["gan"]] == ["horse", "own"]
     table = from_release("weights", "list").stdout
     assert all(row["name"] in table for row in listed)
+    assert all(", ".join(row["presets"]) in table for row in listed)
+    assert "instant, fast, paper, ellipsoid" in table
     asked = len(release.log)
     assert from_release("weights", "pull", "car").returncode == 0
     assert len(release.log) == asked  # nothing is fetched twice

@@ -8,10 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import torch
+import typer
 
 from g2s_cli import app
 from g2s_cli.commands import rotate
@@ -136,6 +137,22 @@ def test_verbose_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: py
     stderr = capsys.readouterr().err
     assert "Traceback" in stderr
     assert "with -v" not in stderr
+
+
+def commands(group: Any) -> Iterator[Any]:
+    """Every verb, those of groups too."""
+    for command in group.commands.values():
+        yield from commands(command) if hasattr(command, "commands") else [command]
+
+
+def test_help_breaks_lines_where_the_terminal_does() -> None:
+    verbs = {command.name: command.help for command in commands(typer.main.get_command(app.app))}
+    assert {"reconstruct", "relight", "sample", "import", "publish"} <= verbs.keys()
+    for name, said in verbs.items():
+        first, *_, example = said.split("\n\n")
+        assert len(first) > 20
+        assert "\n" not in said.replace("\n\n", "")
+        assert example.startswith("Example: g2s"), name
 
 
 @pytest.mark.parametrize(
