@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -16,7 +17,7 @@ from g2s_cli.method.model import FactorNets
 from g2s_cli.method.parsing import Parser
 from g2s_cli.method.prior import ellipsoid
 from g2s_cli.method.progress import Watch
-from g2s_cli.method.registration import MeanObject, register
+from g2s_cli.method.registration import HALF_TURN, MeanObject, agreeing, fit_registered, match
 from g2s_cli.method.sampling import LightPrior, ViewPrior
 from g2s_cli.method.stages import (
     EncoderProjector,
@@ -137,14 +138,16 @@ def fit(
     if preset.prior:
         shape = ellipsoid(mask, category.ellipsoid)
         fit_prior(nets, target, shape, Fit(preset.prior, preset.rate, preset.decay), watch)
+    # Our jointly trained networks are averaged with their mirror image; others are pulled towards it.
+    averaged = nets.base is not None
+    second = None
     for number, stage in enumerate(preset.stages):
         symmetric = symmetry == "on" or (symmetry == "first-stage" and number == 0)
-        # Our jointly trained networks are averaged with their mirror image; others are pulled towards it.
-        averaged = nets.base is not None
         nets = replace(nets, symmetric=symmetric and averaged)
         if number == 0 and preset.register and guides.mean:
-            settings = Fit(preset.register, preset.rate, preset.decay)
-            register(nets, generator, target, guides.mean, settings, watch, masked=preset.masked)
+            looking = partial(match, nets, generator, target, guides.mean, watch, masked=preset.masked)
+            second = looking(turn=HALF_TURN) if preset.agree else None
+            fit_registered(nets, looking(), Fit(preset.register, preset.rate, preset.decay), watch)
         if number == 0 and preset.place:
             fit_view(nets, target, guides.perceptual, Fit(preset.place, preset.rate, preset.decay), watch)
         albedo, project, relief = (
@@ -162,6 +165,8 @@ def fit(
             flips = symmetric and not averaged
             with going_back(nets.parameters("depth"), preset.keep):
                 fit_shape(nets, target, samples, guides.perceptual, relief, preset.batch, rng, watch, symmetric=flips)
+        if number == 0 and second:
+            nets = agreeing(nets, second, preset.agree)
     with torch.no_grad():
         image = target.image[None]
         canonical = nets.canonical(image)

@@ -8,7 +8,7 @@ photo's. A smooth flow leads from that counterpart to the photo, and along it go
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -19,12 +19,14 @@ from g2s_cli.method.fitting import Fit, going_back, minimise
 from g2s_cli.method.losses import relief_apart
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.parsing import Parser
+from g2s_cli.method.prior import raw_from_depth
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.stages import Samples, Target, shown
 from g2s_cli.nets.stylegan2 import Generator
+from g2s_cli.scene.render import RIM_SHARE
 from g2s_cli.scene.resample import continued
 from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
-from g2s_cli.scene.warp import identity_grid, sample
+from g2s_cli.scene.warp import forward_grid, identity_grid, inverse_grid, sample
 
 SHAPE_LAYERS = 3  # of the generator's, that have the mean object's latents
 ROUNDS = 3  # of turning and lighting the mean object like the photo's
@@ -41,6 +43,10 @@ BRIGHTEN = 0.53  # log(image / 2 + this) is near the logarithm of the light that
 DEEPER = 1.03  # times the moved relief: what is a mean is flatter than what it is a mean of
 TRUSTED = 0.2  # distance in those features, means of 5 px, at which a pixel counts 1/e
 DEPTH_WEIGHT, SLOPE_WEIGHT = 4.0, 40.0
+# How much of a photo's turn the GAN does for a second opinion; the mean object's relief does the rest. Turned all the
+# way, the GAN's picture lies up to two pixels beside the relief; turned half of it, what is wrong is wrong otherwise.
+HALF_TURN = 0.5
+SMOOTHED = 16  # second opinions are means over squares of twice this share of the picture (one in ...), two times
 BACK = 0.5  # the share of its way that D goes back after it was fitted to the depth of one photo
 
 # Objects that latents, one a layer, show: images, 0 outside the object, and masks.
@@ -81,20 +87,37 @@ class Registered:
         return Registered(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
+@dataclass(frozen=True)
+class Posed:
+    """The mean object in pictures, and its depth in scene units as they show it."""
+
+    shown: Samples
+    depth: Float[Tensor, "b h w"]
+
+
 def registered(
-    objects: Samples, latents: Float[Tensor, "b d"], mean: MeanObject, nets: FactorNets, layers: int, show: Show
+    objects: Samples,
+    latents: Float[Tensor, "b d"],
+    mean: MeanObject,
+    nets: FactorNets,
+    layers: int,
+    show: Show,
+    turn: float = 1.0,
 ) -> Registered:
     """Objects, of which the latents are known, with the mean object's depth moved to where they have it.
 
-    objects: images are 0 outside the masks. layers: how many latents `show` takes.
+    objects: images are 0 outside the masks. layers: how many latents `show` takes. turn: how much of what objects are
+    turned by the GAN is asked for; if not for all, the mean object's relief turns on.
     """
-    others = counterparts(objects, latents, mean, nets, layers, show)
-    grid = flow(objects, others)
+    others = counterparts(objects, latents, mean, nets, layers, show, turn)
+    posed = as_shown(others, mean, nets) if turn == 1 else turned_on(others, objects, mean, nets)
+    grid = flow(objects, posed.shown)
     with torch.no_grad():
-        seen = visible_depth(mean.depth.expand(len(latents), -1, -1), nets.view_of(others.image), nets.camera)
-        known = (seen < VIEW_FAR).float()  # beyond the outline, too: the relief goes on there as it began
-        whole = torch.stack([continued(depth[None] - 1, weight) for depth, weight in zip(seen, known, strict=True)])
-        apart = (sample(features(others), grid) - features(objects)).abs().mean(dim=1, keepdim=True)
+        known = (posed.depth < VIEW_FAR).float()  # beyond the outline, too: the relief goes on there as it began
+        whole = torch.stack(
+            [continued(depth[None] - 1, weight) for depth, weight in zip(posed.depth, known, strict=True)]
+        )
+        apart = (sample(features(posed.shown), grid) - features(objects)).abs().mean(dim=1, keepdim=True)
         return Registered(
             images=objects.image,
             masks=objects.mask,
@@ -107,14 +130,20 @@ def registered(
 
 @torch.no_grad()
 def counterparts(
-    objects: Samples, latents: Float[Tensor, "b d"], mean: MeanObject, nets: FactorNets, layers: int, show: Show
+    objects: Samples,
+    latents: Float[Tensor, "b d"],
+    mean: MeanObject,
+    nets: FactorNets,
+    layers: int,
+    show: Show,
+    turn: float = 1.0,
 ) -> Samples:
     """The mean object in each one's colours, turned and lit until V and L say of it what they say of the object."""
 
     def numbers(image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 4"]:
         return torch.cat((nets.view_of(image)[:, :2], nets.light_of(image)[:, 2:]), dim=1)
 
-    asked = numbers(objects.image)
+    asked = numbers(objects.image) * objects.image.new_tensor((turn, turn, 1, 1))
     steps, most = asked.new_tensor(STEPS), asked.new_tensor(MOST)
     change = torch.zeros_like(asked)
     own = latents[:, None].expand(-1, layers - SHAPE_LAYERS, -1)
@@ -127,6 +156,33 @@ def counterparts(
         lacking = (asked - numbers(changed().image)) * steps
         change = change + lacking.clamp(-most, most)
     return changed()
+
+
+@torch.no_grad()
+def as_shown(others: Samples, mean: MeanObject, nets: FactorNets) -> Posed:
+    """The mean object as the GAN shows it, and its relief from where V says that is."""
+    depth = visible_depth(mean.depth.expand(len(others.image), -1, -1), nets.view_of(others.image), nets.camera)
+    return Posed(others, depth)
+
+
+@torch.no_grad()
+def turned_on(others: Samples, objects: Samples, mean: MeanObject, nets: FactorNets) -> Posed:
+    """The mean object's picture laid on its relief, and that seen from where V says of it what it says of the objects.
+
+    One correction: of such pictures V says too little, as of all.
+    """
+    camera, relief = nets.camera, mean.depth.expand(len(others.image), -1, -1)
+    maps = torch.cat((others.image, others.mask), dim=1)
+    laid = sample(maps, forward_grid(relief, nets.view_of(others.image), camera), outside="border")
+
+    def seen_from(views: Float[Tensor, "b 6"]) -> Posed:
+        depth = visible_depth(relief, views, camera, margin=camera.size // RIM_SHARE)
+        found = sample(laid, inverse_grid(depth, views, camera), outside="border")
+        mask = ((found[:, 3:] > 0.5) & (depth < VIEW_FAR).unsqueeze(1)).to(found.dtype)
+        return Posed(Samples(found[:, :3] * mask, mask), depth)
+
+    said = nets.view_of(objects.image)
+    return seen_from(2 * said - nets.view_of(seen_from(said).shown.image))
 
 
 def flow(objects: Samples, others: Samples) -> Float[Tensor, "b h w 2"]:
@@ -187,26 +243,28 @@ def misplaced(seen: Float[Tensor, "b h w"], asked: Registered) -> dict[str, Floa
     return {"place": DEPTH_WEIGHT * depth, "place's slopes": SLOPE_WEIGHT * slope}
 
 
-def register(
+def match(
     nets: FactorNets,
     generator: Generator,
     target: Target,
     mean: MeanObject,
-    settings: Fit,
     watch: Watch,
     *,
     masked: bool,
-) -> None:
-    """Register the photo, and change D towards its depth. masked: whether the photo is 0 outside its object."""
+    turn: float = 1.0,
+) -> Registered:
+    """The photo registered. masked: whether it is 0 outside its object. turn: as for `registered`."""
     # The mean object's parser, whatever found the photo's: a mask of the user's knows this photo alone.
     parser = mean.parser if masked else None
     photo, latent = Samples(target.image[None], target.mask[None, None]), target.latent[None]
+
+    def show(latents: Float[Tensor, "b n d"]) -> Samples:
+        return shown(generator, latents, target.frame, parser).bare
+
     watch.begin("match", 1)
-    asked = registered(
-        photo, latent, mean, nets, generator.layers, lambda some: shown(generator, some, target.frame, parser).bare
-    )
-    watch.advance(1, asked.apart.mean().item())
-    fit_registered(nets, asked, settings, watch)
+    found = registered(photo, latent, mean, nets, generator.layers, show, turn)
+    watch.advance(1, found.apart.mean().item())
+    return found
 
 
 def fit_registered(nets: FactorNets, asked: Registered, settings: Fit, watch: Watch) -> None:
@@ -217,6 +275,28 @@ def fit_registered(nets: FactorNets, asked: Registered, settings: Fit, watch: Wa
 
     with going_back(nets.parameters("depth"), BACK):
         minimise(loss, nets.parameters("depth"), settings, "register", watch)
+
+
+@torch.no_grad()
+def agreeing(nets: FactorNets, other: Registered, share: float) -> FactorNets:
+    """The networks with a mean shape of this photo's own: what D says of it goes a share of the way to another depth.
+
+    other: one photo. Of the difference only what is smooth counts, how a face is tilted and curved; where things are,
+    step 3 has found better.
+    """
+    camera, view = nets.camera, nets.view_of(other.images)
+    depth = nets.depth_of(other.images)
+    seen = visible_depth(depth, view, camera, margin=camera.size // RIM_SHARE)
+    there = other.masks * (seen < VIEW_FAR).unsqueeze(1)
+    apart = (other.relief + 1 - seen).unsqueeze(1)
+    apart = (apart - (apart * there).sum() / there.sum().clamp(min=1)) * there
+    near, reach = there, camera.size // SMOOTHED
+    for _ in range(2):
+        apart, near = _blurred(apart, reach), _blurred(near, reach)
+    smooth = continued(apart[0] / near[0].clamp(min=1e-6), there[0, 0])
+    change = sample(smooth[None], forward_grid(depth, view, camera), outside="border")[:, 0]
+    own = raw_from_depth(depth + share * change, camera) - raw_from_depth(depth, camera)
+    return replace(nets, base=own[0] if nets.base is None else nets.base + own[0])
 
 
 def _enlarged(parts: list[Float[Tensor, "b 2 _ _"]], size: int) -> Float[Tensor, "b 2 h w"]:

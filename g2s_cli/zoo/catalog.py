@@ -117,8 +117,9 @@ class Preset:
     prior: Adam steps that fit D to the ellipsoid. masked: whether losses see the object alone. candidates,
     invert: random latents that the inversion looks at first, and its steps. register, place: updates before the first
     cycle, of D alone towards the mean object's depth as the photo has it, of V and L alone. keep: the share of its way
-    that D goes back after every step 3. The paper has none of the three. offset_weight: what the encoder's latent
-    offsets cost while it learns (λ₁ of Eq. 2).
+    that D goes back after every step 3. agree: how far, after the first cycle's step 3, the photo's depth goes to that
+    of a second registration. The paper has none of the four. offset_weight: what the encoder's latent offsets cost
+    while it learns (λ₁ of Eq. 2).
     """
 
     start: Literal["networks", "ellipsoid"]
@@ -136,6 +137,7 @@ class Preset:
     register: int = 0
     place: int = 0
     keep: float = 0.0
+    agree: float = 0.0
     offset_weight: float = OFFSET_WEIGHT
 
     def at_most(self, iterations: int) -> Preset:
@@ -344,7 +346,8 @@ def _pretraining(entry: dict[str, Any]) -> Pretraining:
 def _preset(entry: dict[str, Any]) -> Preset:
     if entry["symmetry"] not in get_args(Symmetry):
         raise ValueError(f"symmetry {entry['symmetry']!r}")
-    if not 0 <= entry.get("keep", 0.0) <= 1:
-        raise ValueError(f"keep {entry['keep']!r}")
+    for name in ("keep", "agree"):
+        if not 0 <= entry.get(name, 0.0) <= 1:
+            raise ValueError(f"{name} {entry[name]!r}")
     stages = tuple(Stage(*counts) for counts in entry["stages"])
     return Preset(**(entry | {"stages": stages}))

@@ -146,6 +146,21 @@ def test_a_photo_is_registered_once_before_it_is_placed(
     assert begun == ["albedo 0"]
 
 
+def test_a_second_opinion_is_heard_before_the_first_cycle_and_followed_after_it(
+    unmoved: Ran, category: Category, guides: Guides, mean: MeanObject
+) -> None:
+    hilly = replace(mean, depth=1 - 0.05 * torch.linspace(-1, 1, SIZE).square().expand(SIZE, SIZE))
+    schedule = preset(category, Stage(0, 0, 1), Stage(1, 0, 0), register=2, samples=0, rate=0.0, agree=0.5)
+    begun, led = unmoved(schedule, replace(guides, mean=hilly))
+    assert begun == ["match 1", "match 1", "register 2", "albedo 0", "shape 1", "albedo 1"]
+    begun, as_it_was = unmoved(replace(schedule, agree=0.0), replace(guides, mean=hilly))
+    assert begun == ["match 1", "register 2", "albedo 0", "shape 1", "albedo 1"]
+    assert (led.depth - as_it_was.depth).abs().max() > 1e-3
+    assert torch.equal(led.view, as_it_was.view)
+    _, alone = unmoved(schedule, guides)  # where no mean object is known
+    assert torch.equal(alone.depth, as_it_was.depth)
+
+
 @pytest.mark.parametrize("masked", [True, False])
 def test_the_mean_object_is_shown_as_the_photo_is_whoever_masked_that(
     unmoved: Ran, category: Category, guides: Guides, mean: MeanObject, masked: bool, monkeypatch: pytest.MonkeyPatch

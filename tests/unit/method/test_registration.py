@@ -21,6 +21,7 @@ from g2s_cli.method.progress import Silent
 from g2s_cli.method.registration import (
     MeanObject,
     Registered,
+    agreeing,
     counterparts,
     features,
     fit_registered,
@@ -29,11 +30,12 @@ from g2s_cli.method.registration import (
     misplaced,
     misplacing,
     registered,
+    turned_on,
 )
 from g2s_cli.method.stages import Samples
 from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.scene.camera import Camera
-from g2s_cli.scene.visibility import visible_depth
+from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
 from g2s_cli.scene.warp import identity_grid, sample, warp
 
 CAMERA = Camera(32)
@@ -139,6 +141,49 @@ def test_a_counterpart_is_turned_until_it_looks_like_the_object(
     other = counterparts(objects, latents, mean, nets, LAYERS, show)
     before = (read(nets, show(mean.latent.expand(3, LAYERS, -1)).image) - read(nets, objects.image)).abs().max()
     assert (read(nets, other.image) - read(nets, objects.image)).abs().max() < 0.02 * before
+
+    half = read(nets, counterparts(objects, latents, mean, nets, LAYERS, show, turn=0.5).image)[:, :4]
+    wanted = read(nets, objects.image)[:, :4] * torch.tensor([0.5, 0.5, 1, 1])  # the light is all the object's
+    assert (half[:, :2] - wanted[:, :2]).abs().max() < 0.02 * before
+
+
+def test_the_relief_turns_on_where_the_gan_stopped(
+    nets: FactorNets, mean: MeanObject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """V says nine tenths of all turns: what it lacks is made up for, and the relief stands as the photo does."""
+
+    def colours(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return 0.6 * (9 * x).sin(), 0.6 * (8 * y).cos(), 0.5 * x
+
+    hill = bumps(CAMERA, 1, wide=0.6, high=0.7, far=1.03, colours=colours)
+    disc = (hill.depth < 1.025).float().unsqueeze(1)
+    true, halfway = torch.tensor([[0.1, 0.4, 0.0, 0.0, 0.0, 0.0]]), torch.tensor([[0.05, 0.2, 0.0, 0.0, 0.0, 0.0]])
+
+    def seen_from(view: Tensor) -> Samples:
+        found, _ = warp(torch.cat((hill.albedo * disc, disc), dim=1), hill.depth, view, CAMERA)
+        mask = (found[:, 3:] > 0.5).float()
+        return Samples(found[:, :3] * mask, mask)
+
+    photo, other = seen_from(true), seen_from(halfway)
+    rendered: list[Tensor] = []
+
+    def read(_: FactorNets, image: Tensor) -> Tensor:
+        if image is other.image:
+            return halfway
+        if image is photo.image:
+            return 0.9 * true
+        rendered.append(image)
+        return 0.9 * 0.9 * true  # of the relief seen from where V says that the photo is
+
+    monkeypatch.setattr(FactorNets, "view_of", read)
+    posed = turned_on(other, photo, replace(mean, depth=hill.depth[0]), nets)
+    assert len(rendered) == 1
+    there = visible_depth(hill.depth, 0.99 * true, CAMERA, margin=CAMERA.size // 8)
+    torch.testing.assert_close(posed.depth, there)
+    both = (posed.shown.mask * photo.mask)[0, 0] > 0
+    assert both.sum() > 0.9 * photo.mask.sum()
+    apart = (posed.shown.image - photo.image)[0, :, both].abs().mean()
+    assert apart < 0.3 * (other.image - photo.image)[0, :, both].abs().mean()
 
 
 def test_the_mean_depth_goes_where_the_photo_has_it(
@@ -254,6 +299,48 @@ def test_depth_is_fitted_and_goes_half_of_the_way_back(
         torch.testing.assert_close(middle, (was + end) / 2)
     for name in NETS[1:]:
         assert all(torch.equal(*pair) for pair in zip(first[name], nets.parameters(name), strict=True))
+
+
+def relief_of(nets: FactorNets, asked: Registered) -> Tensor:
+    with torch.no_grad():
+        return visible_depth(nets.depth_of(asked.images), nets.view_of(asked.images), CAMERA)
+
+
+@pytest.fixture
+def alone(nets: FactorNets, asked: Registered) -> Registered:
+    """One face as V sees it, with the depth that D says."""
+    one = asked.pick(torch.tensor([0]))
+    return replace(one, relief=relief_of(nets, one) - 1)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_depth_goes_a_share_of_the_way_to_a_second_opinion(nets: FactorNets, alone: Registered, own: bool) -> None:
+    """Of another tilt, with networks that have a mean shape and with ones that have none."""
+    nets = nets if own else replace(nets, base=None)
+    alone = replace(alone, relief=relief_of(nets, alone) - 1)
+    ramp = torch.linspace(-0.01, 0.01, SIZE).expand(SIZE, -1)
+    other = replace(alone, relief=alone.relief + 0.3 + ramp)  # where all of it is does not count
+    led = agreeing(nets, other, 0.5)
+    inside = (alone.masks[0, 0] > 0) & (torch.arange(SIZE) > 8) & (torch.arange(SIZE) < 24)
+    change = (relief_of(led, alone) - 1 - alone.relief)[0][inside]
+    wanted = 0.5 * ramp[inside]
+    assert (change - wanted - (change - wanted).mean()).abs().max() < 0.3 * wanted.abs().max()
+    assert torch.corrcoef(torch.stack((change, wanted)))[0, 1] > 0.97
+    torch.testing.assert_close(agreeing(nets, other, 0.0).depth_of(alone.images), nets.depth_of(alone.images))
+
+
+def test_details_of_a_second_opinion_and_what_it_says_beside_the_photo_do_not_count(
+    nets: FactorNets, alone: Registered
+) -> None:
+    def change(other: Tensor) -> float:
+        led = agreeing(nets, replace(alone, relief=other), 1.0)
+        return (led.depth_of(alone.images) - nets.depth_of(alone.images)).abs().max().item()
+
+    chequered = 0.01 * (-1.0) ** (torch.arange(SIZE) + torch.arange(SIZE)[:, None])
+    beside = torch.where(alone.masks[:, 0] * (relief_of(nets, alone) < VIEW_FAR) > 0, 0.0, 1.0)
+    assert change(alone.relief) < 1e-6
+    assert change(alone.relief + chequered) < 0.002
+    assert change(alone.relief + beside) < 1e-6
 
 
 def test_without_a_parser_all_of_a_picture_is_object(tmp_path: Path) -> None:
