@@ -33,7 +33,7 @@ def add_category(kind: Category, name: str, files: Mapping[Part, Path], words: s
     card = without_tables((kind.folder / CARD).read_text(), ("release", "hub", "weights"))
     card = re.sub(r"(?m)^title = .*$", f'title = "{kind.title}; joint networks of your own"', card, count=1)
     card = re.sub(r'(?m)^follow = "linear"$', 'follow = "encoder"', card)
-    card = re.sub(r"(?m)^register = \d+\n", "", card)
+    card = re.sub(r"(?m)^(register|agree) = .*\n", "", card)
     if not any(preset.trained for preset in kind.presets.values()):
         card = from_networks(card)
     with using_the_cache():
