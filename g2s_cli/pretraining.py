@@ -181,6 +181,10 @@ def _run(order: Order, machine: Machine, group: Group, watch: Watch, save_every_
     loaded = load(order.plan, machine)
     if group.leads:
         watch.note(f"The perceptual distance is {loaded.guides.perceptual.name}.")
+        if loaded.kind.mask and loaded.parsing is None:
+            name = loaded.kind.name
+            missed = f"The parsing network of {name} is not here (g2s weights pull {name})"
+            watch.note(f"{missed}: the masks are those of the GAN's own features.")
     subjects, psnrs_db = _inverted(order, loaded, group, watch)
     nets, projector = _untrained(order, loaded)
     parser = loaded.gan.parser if order.plan.effort.masked and loaded.parsing is None else None
@@ -330,7 +334,10 @@ def _write_losses(trained: Trained, path: Path) -> None:
 def _write_parts(
     order: Order, nets: FactorNets, projector: EncoderProjector, subjects: Sequence[Subject]
 ) -> dict[Part, Path]:
-    """The new category's files: the networks in half precision, statistics of the photos' views and lights, the GAN."""
+    """The new category's files: the networks in half precision, statistics of the photos' views and lights, the GAN.
+
+    And the network that made the photos' masks, if one did.
+    """
     networks = {
         f"{name}.{key}": value.half().cpu()
         for name, module in modules_of(nets, projector).items()
@@ -347,7 +354,8 @@ def _write_parts(
         "views": _statistics(views),
         "lights": _statistics(lights),
     }
-    written: dict[Part, Path] = {"gan": order.plan.weights.files["gan"]}
+    kept: tuple[Part, ...] = ("gan", "parsing")  # the latter where it said what of these photos is the object
+    written = {part: path for part in kept if (path := order.plan.weights.files.get(part))}
     trained_with = order.plan.weights.hashes()["gan"]
     for part, content in tensors.items():
         written[part] = order.folder / f"{part}.safetensors"

@@ -78,7 +78,7 @@ def pretrain(
         output.say(f"Note: {note}")
     machine = Machine.named(group.device(device))
     with output.fetching() as fetching:
-        obtain(kind, needed, sources, fetching)
+        obtain(kind, needed, sources, fetching, kind.welcomes)
     order = Order.of(
         collection,
         out,

@@ -118,3 +118,23 @@ def test_the_background_is_kept_or_removed_whatever_the_preset_does(here: Callab
         assert reconstructed(here(*arguments))["background"] == choice
         depths.append(np.load(tmp_path / "out" / "depth.npy"))
     assert np.nanmax(np.abs(depths[0] - depths[1])) > 1e-4
+
+
+def test_networks_are_trained_with_the_masks_that_their_category_has(
+    here: Callable, archives: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.open(FACE).save(tmp_path / "photos" / "face.png")
+    quick = ("pretrain", "photos", "-c", "celeba", "--iterations", 1, "--cycles", 1)
+    with FileServer(dict(archives["celeba"])) as server:  # the parsing network comes along with the rest
+        trained = here(*quick, "-o", "run", "--as", "faces", G2S_RELEASE_URL=server.url)
+    assert trained.returncode == 0, trained.stderr
+    assert "parsing network" not in trained.stderr
+    assert "parsing" in json.loads((tmp_path / "run" / "settings.json").read_text())["weights"]
+    made = here("reconstruct", FACE, "-c", "faces", "--iterations", 0, "--json", "-o", "out")
+    assert reconstructed(made)["mask"] == "bisenet"
+    next((tmp_path / "hf" / "g2s" / "celeba").glob("parsing.json")).unlink()
+    without = here(*quick, "-o", "run2")
+    assert without.returncode == 0, without.stderr
+    said = "The parsing network of celeba is not here (g2s weights pull celeba): the masks are those of the GAN's own"
+    assert said in without.stderr
