@@ -36,7 +36,7 @@ from g2s_cli.method.parallel import Group
 from g2s_cli.method.pretrain import Subject, modules_of, pretrain
 from g2s_cli.method.progress import Silent, Watch
 from g2s_cli.method.stages import EncoderProjector, Target
-from g2s_cli.method.training import Rhythm, Trained
+from g2s_cli.method.training import GO_ON, Rhythm, Trained
 from g2s_cli.nets.offset import OffsetEncoder
 from g2s_cli.opening.placing import Wanted
 from g2s_cli.photo import open_photo
@@ -48,7 +48,7 @@ from g2s_cli.zoo.catalog import Category, Part, Pretraining, Symmetry, load_cate
 from g2s_cli.zoo.entry import add_category, check_free
 from g2s_cli.zoo.importers import write_weights
 from g2s_cli.zoo.sources import Sources
-from g2s_cli.zoo.store import load_tensors, replacing, sha256_of
+from g2s_cli.zoo.store import load_tensors, sha256_of, writing
 
 TOGETHER = 16  # photos inverted at once; always the same ones, so that a run taken up again finds the same latents
 VERB = "g2s pretrain"
@@ -209,7 +209,7 @@ def _run(order: Order, machine: Machine, group: Group, watch: Watch, save_every_
     _write_losses(trained, order.folder / LOSSES)
     files = _write_parts(order, nets, projector, subjects)
     report["entry"] = str(add_category(order.plan.kind, order.name, files, order.words, _card(order, report)))
-    with replacing(order.folder / REPORT) as temporary:
+    with writing(order.folder / REPORT, GO_ON) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
     return report
 
@@ -239,7 +239,7 @@ def _inverted(order: Order, loaded: Loaded, group: Group, watch: Watch) -> tuple
                 "core": torch.stack([one.core for one in seen]),
                 "psnr_db": torch.tensor([one.psnr_db for one in found]),
             }
-            write_weights({name: tensor.cpu() for name, tensor in tensors.items()}, places[number])
+            write_weights({name: tensor.cpu() for name, tensor in tensors.items()}, places[number], remedy=GO_ON)
         done += len(chunks[number])
         watch.advance(done, 0.0)
     group.wait()
@@ -324,7 +324,7 @@ def _phase_facts(name: str, trained: Trained) -> dict[str, Any]:
 
 
 def _write_losses(trained: Trained, path: Path) -> None:
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+    with writing(path, GO_ON) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("phase", "step", "loss"))
         for phase, losses in trained.losses.items():
@@ -359,7 +359,7 @@ def _write_parts(
     trained_with = order.plan.weights.hashes()["gan"]
     for part, content in tensors.items():
         written[part] = order.folder / f"{part}.safetensors"
-        write_weights(content, written[part], trained_with if part == "networks" else "")
+        write_weights(content, written[part], trained_with if part == "networks" else "", GO_ON)
     return written
 
 

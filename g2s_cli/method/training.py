@@ -21,9 +21,10 @@ from g2s_cli.method.parallel import Group
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.stages import Samples
 from g2s_cli.zoo.catalog import Preset
-from g2s_cli.zoo.store import replacing
+from g2s_cli.zoo.store import replacing, writing
 
 CHECKPOINT, SAMPLES = "checkpoint.pt", "samples"
+GO_ON = "Free space. The same command goes on."
 COLLECT = "collect"  # the one phase that advances by photos, not by steps
 
 # A photo's loss at a step, in parts that add up: of its number, and what its draws come from.
@@ -141,7 +142,7 @@ class Run:
                     raise G2SError(f"{path} is missing.", f"Delete {self.folder} and train again.")
                 some = gather(photo, draws(self.rhythm.seed, name, photo), count)
                 channels = torch.cat(((some.image + 1) / 2, some.mask), dim=1)
-                with replacing(path) as temporary, temporary.open("wb") as file:
+                with writing(path, GO_ON) as temporary, temporary.open("wb") as file:
                     np.save(file, (channels * 255).round().to(torch.uint8).cpu().numpy())
             self.watch.advance(done, 0.0)
         self.trained.seconds[name] = self.trained.seconds.get(name, 0.0) + time.perf_counter() - begun
@@ -178,7 +179,7 @@ class Run:
             with replacing(self.folder / CHECKPOINT) as temporary:
                 torch.save({"networks": networks, "optimizer": optimizer} | facts, temporary)
         except (OSError, RuntimeError) as error:  # torch has no error of its own for a full disk
-            raise G2SError(f"{self.folder / CHECKPOINT} cannot be written: {error}.", "Free space.") from error
+            raise G2SError(f"{self.folder / CHECKPOINT} cannot be written: {error}.", GO_ON) from error
 
     def _read(self) -> None:
         path = self.folder / CHECKPOINT

@@ -27,7 +27,7 @@ from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.zoo.catalog import PARSER_CLASSES, SUFFIX, Category, Part
 from g2s_cli.zoo.nvidia import read_nvidia
 from g2s_cli.zoo.pair import TRAINED_WITH
-from g2s_cli.zoo.store import load_tensors, part_of, sha256_of, writing_weights
+from g2s_cli.zoo.store import ELSEWHERE, load_tensors, part_of, sha256_of, writing_weights
 
 METADATA = {"format": "g2s-weights-1"}
 
@@ -83,14 +83,14 @@ def read_latent(path: Path, size: int) -> Float[Tensor, d]:
     return latent
 
 
-def write_weights(tensors: Mapping[str, Tensor], path: Path, trained_with: str = "") -> None:
+def write_weights(tensors: Mapping[str, Tensor], path: Path, trained_with: str = "", remedy: str = ELSEWHERE) -> None:
     """Write tensors as a safetensors file in one move.
 
     The same tensors are the same bytes, whoever writes them and when, so that a file's SHA-256 says which GAN it is;
     metadata of more than one entry would be written in an order of chance. trained_with: of networks, the SHA-256 of
-    their GAN's file. Raises WeightsError if the disk refuses.
+    their GAN's file. Raises WeightsError with this remedy if the disk refuses.
     """
-    with writing_weights(path) as temporary:
+    with writing_weights(path, remedy) as temporary:
         save_weights(tensors, temporary, trained_with)
 
 

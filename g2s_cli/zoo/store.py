@@ -25,6 +25,7 @@ from torch import Tensor
 from g2s_cli.errors import G2SError, WeightsError
 
 PACKAGE = Path(__file__).resolve().parent.parent
+ELSEWHERE = "Free space, or set G2S_CACHE elsewhere."  # of a file in the cache that the disk refuses
 LOCK_SECONDS = 3600  # how long to wait for another process that fetches the same file
 
 
@@ -132,13 +133,13 @@ def writing(place: Path, remedy: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def writing_weights(place: Path) -> Iterator[Path]:
-    """As `replacing`; raises WeightsError for whatever goes wrong while the block writes."""
+def writing_weights(place: Path, remedy: str = ELSEWHERE) -> Iterator[Path]:
+    """As `replacing`; raises WeightsError with this remedy for whatever goes wrong while the block writes."""
     try:
         with replacing(place) as temporary:
             yield temporary
     except Exception as error:  # safetensors has an error of its own for a full disk
-        raise WeightsError(f"{place} cannot be written: {error}.", "Free space, or set G2S_CACHE elsewhere.") from error
+        raise WeightsError(f"{place} cannot be written: {error}.", remedy) from error
 
 
 def keep(category: str, part: str, place: Path, words: str, write: Callable[[Path], object]) -> Stored:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -210,3 +211,24 @@ def test_more_processes_than_photos_a_step_are_refused(zoo: Path, cache: dict[st
     answer = g2s(*arguments(zoo, "many"), **cache, RANK="0", WORLD_SIZE="3")
     assert answer.returncode == 2
     assert "3 processes cannot share 2 photos a step" in answer.stderr
+
+
+@pytest.mark.parametrize(("blocks", "file"), [(1, "inversions/0000.safetensors"), (2300, "samples/cycle-1/00000.npy")])
+def test_a_full_disk_is_said_with_the_file_that_it_refuses(
+    zoo: Path, cache: dict[str, str], tmp_path: Path, blocks: int, file: str
+) -> None:
+    shutil.copytree(zoo / "cache" / "tiny", zoo / "cache" / "many", dirs_exist_ok=True)
+    card = zoo / "cache" / "many" / "model.toml"
+    card.write_text(card.read_text().replace("samples = 6\n", "samples = 9000\n"))  # more bytes than a checkpoint has
+    command = [sys.executable, "-m", "g2s_cli", "pretrain", str(zoo / "photos"), "-c", "many", "-o", "run", "--quiet"]
+    answer = subprocess.run(
+        ["bash", "-c", f"trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"", "-", *command],
+        cwd=tmp_path,
+        env=os.environ | cache | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert f"run/{file} cannot be written: " in answer.stderr
+    assert answer.stderr.endswith("Free space. The same command goes on.\n")

@@ -149,3 +149,18 @@ def test_draws_are_told_apart_by_what_they_are_for() -> None:
     numbers = {torch.rand(1, generator=draws(*what)).item() for what in ((0, "a", 1, 1), (0, "a", 11), (1, "a", 1, 1))}
     assert len(numbers) == 3
     assert torch.rand(1, generator=draws(0, "a", 11)).item() in numbers
+
+
+@pytest.mark.parametrize(("refused", "file"), [("numpy.save", "00000.npy"), ("torch.save", CHECKPOINT)])
+def test_a_disk_that_refuses_is_said_with_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str, file: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(G2SError, match=rf"{file} cannot be written.*goes on\."):
+        patched.setattr(refused, full)
+        trained(tmp_path / "run", StopAt())
+    again, _ = trained(tmp_path / "run", StopAt())
+    whole, _ = trained(tmp_path / "whole", StopAt())
+    assert again.trained.losses == whole.trained.losses
