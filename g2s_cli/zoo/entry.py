@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -31,7 +32,8 @@ def add_category(kind: Category, name: str, files: Mapping[Part, Path], words: s
     """
     folder = cache_root() / name
     card = without_tables((kind.folder / CARD).read_text(), ("release", "hub", "weights"))
-    card = re.sub(r"(?m)^title = .*$", f'title = "{kind.title}; joint networks of your own"', card, count=1)
+    title = json.dumps(f"{kind.title}; joint networks of your own", ensure_ascii=False)  # TOML quotes as JSON does
+    card = re.sub(r"(?m)^title = .*$", lambda _: f"title = {title}", card, count=1)
     card = re.sub(r'(?m)^follow = "linear"$', 'follow = "encoder"', card)
     card = re.sub(r"(?m)^(register|agree) = .*\n", "", card)
     if not any(preset.trained for preset in kind.presets.values()):

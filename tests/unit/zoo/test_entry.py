@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import made_up
@@ -72,3 +73,10 @@ def test_tables_go_with_their_comments_and_no_others() -> None:
     assert "The authors' own archive" not in left
     assert "# A preset's stages are" in left
     assert "# Ours: one shortened cycle." in left
+
+
+@pytest.mark.parametrize("title", ['Faces of "Bob"', r"C:\\new\1", "Chats & Gâteaux"])
+def test_whatever_a_title_holds_it_is_handed_on(title: str, files: dict[str, Path], tmp_path: Path) -> None:
+    kind = replace(load_category("own"), title=title)
+    add_category(kind, "faces", files, WORDS, "")
+    assert load_category("faces").title == f"{title}; joint networks of your own"
