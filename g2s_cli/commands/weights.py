@@ -169,13 +169,15 @@ def publish(
     Example: g2s weights publish owls --repo me/g2s-owls
     """
     output.set(quiet=quiet, verbose=verbose)
-    from g2s_cli.errors import WeightsError
+    from g2s_cli.errors import UsageError, WeightsError
     from g2s_cli.zoo import hub
     from g2s_cli.zoo.catalog import PARTS, load_category
     from g2s_cli.zoo.sources import at_hand, check_pair_at_hand
 
     kind = load_category(category)
     name = hub.HubRepo.named(repo).name
+    if name != repo:
+        raise UsageError(f"{repo!r} names a revision; files go to the newest alone.", f"Write --repo {name}")
     here = {part: path for part in PARTS if (path := at_hand(kind, part))}
     if not here:
         raise WeightsError(f"There are no files of {category} on this machine.", f"g2s weights pull {category}")

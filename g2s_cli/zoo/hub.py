@@ -120,8 +120,10 @@ def publish(folder: Path, category: str, repo: str) -> str:
     """Upload a prepared folder to `<category>/` of a model repository, made if need be. Returns its address."""
     from huggingface_hub import HfApi  # noqa: PLC0415
 
+    if _offline():
+        raise WeightsError(f"{repo} cannot be uploaded: HF_HUB_OFFLINE is set.", "Unset it.")
     api = HfApi(library_name="g2s")
-    with explained(repo):
+    with explained(repo, "uploaded", "Try again later; nothing is lost."):
         api.create_repo(repo, repo_type="model", exist_ok=True)
         api.upload_folder(
             repo_id=repo, folder_path=folder, path_in_repo=category, commit_message=f"Publish {category} for g2s"
@@ -158,8 +160,11 @@ def _commit_of(path: Path, category: str) -> str:
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Turn whatever huggingface_hub raises into a WeightsError of one sentence."""
+def explained(what: str, done: str = "downloaded", remedy: str = WAYS_OUT) -> Iterator[None]:
+    """Turn whatever huggingface_hub raises into a WeightsError of one sentence.
+
+    done: what was to be done with it. remedy: where the Hub gives no reason that has a remedy of its own.
+    """
     from huggingface_hub import errors  # noqa: PLC0415
 
     try:
@@ -188,14 +193,15 @@ def explained(what: str) -> Iterator[None]:
         ) from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "an error"
-        remedy = "Set HF_TOKEN to a token that may do this." if status in {401, 403} else WAYS_OUT
-        raise WeightsError(f"{what}: the Hub answers {status}.", remedy) from error
+        may = "Set HF_TOKEN to a token that may do this."
+        raise WeightsError(f"{what}: the Hub answers {status}.", may if status in {401, 403} else remedy) from error
     except OSError as error:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        remedy = "Free space, or set HF_HOME to a folder on another disk." if full else WAYS_OUT
-        raise WeightsError(f"{what} cannot be downloaded: {error.strerror or error}.", remedy) from error
+        free = "Free space, or set HF_HOME to a folder on another disk."
+        said = f"{what} cannot be {done}: {error.strerror or error}."
+        raise WeightsError(said, free if full else remedy) from error
     except Exception as error:  # the HTTP library's own errors; which library it is depends on the version
-        raise WeightsError(f"{what} cannot be downloaded: {type(error).__name__}: {error}.", WAYS_OUT) from error
+        raise WeightsError(f"{what} cannot be {done}: {type(error).__name__}: {error}.", remedy) from error
 
 
 def prepared(category: Category, files: dict[Part, Path]) -> tempfile.TemporaryDirectory[str]:

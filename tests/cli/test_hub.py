@@ -167,6 +167,29 @@ def test_quiet_uploads_say_nothing(on_hub: Callable, owls: Path) -> None:
     assert on_hub("weights", "publish", "owls", "--repo", REPO, "-q", HF_TOKEN=TOKEN).stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({}, "the Hub answers 500. Try again later; nothing is lost."),
+        ({"HF_ENDPOINT": "http://127.0.0.1:9"}, f"{REPO} cannot be uploaded: "),
+        ({"HF_HUB_OFFLINE": "1"}, f"{REPO} cannot be uploaded: HF_HUB_OFFLINE is set. Unset it."),
+    ],
+)
+def test_an_upload_that_fails_is_not_called_a_download(
+    on_hub: Callable, hub: HubServer, owls: Path, environment: dict[str, str], says: str
+) -> None:
+    hub.faults.append(Fault("api", "status", status=500, times=99))
+    said = one_sentence(on_hub("weights", "publish", "owls", "--repo", REPO, HF_TOKEN=TOKEN, **environment), 4)
+    assert says in said
+    assert not any(words in said for words in ("download", "import", "pull"))
+
+
+def test_a_revision_is_not_published_to(on_hub: Callable, hub: HubServer, owls: Path) -> None:
+    said = one_sentence(on_hub("weights", "publish", "owls", "--repo", f"{REPO}@v2", HF_TOKEN=TOKEN), 2)
+    assert f"--repo {REPO}" in said
+    assert not hub.repos
+
+
 def test_a_card_that_cannot_be_given_hashes_is_not_published(on_hub: Callable, hub: HubServer, owls: Path) -> None:
     card = owls.parent / "model.toml"
     lines = [line for line in card.read_text().splitlines() if not line.startswith(("[weights", "file =", "sha256 ="))]
