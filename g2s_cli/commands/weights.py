@@ -62,10 +62,12 @@ def pull(
     Example: g2s weights pull celeba
     """
     output.set(quiet=quiet, verbose=verbose)
-    from g2s_cli.zoo.sources import Sources, category_from, obtain
+    from g2s_cli.zoo.sources import Sources, category_from, obtain, refuse_unknown
 
     sources = Sources.of_environment(hub_repo)
     kind = category_from(category, sources)
+    if not kind.weights:
+        refuse_unknown(kind, ["gan"])
     with output.fetching() as fetching:
         files = obtain(kind, list(kind.weights), sources, fetching)
     _say(files, as_json)
@@ -218,7 +220,7 @@ def _state(category: Category) -> dict[str, Any]:
     """A category for the list. Files are looked for, not hashed. mismatch: a sentence on networks of another GAN."""
     from g2s_cli.errors import WeightsError
     from g2s_cli.zoo.catalog import PARTS
-    from g2s_cli.zoo.sources import check_pair_at_hand, stated
+    from g2s_cli.zoo.sources import check_pair_at_hand, offered, stated
 
     here = [part for part in PARTS if stated(category, part)]
     mismatch = ""
@@ -231,8 +233,8 @@ def _state(category: Category) -> dict[str, Any]:
         "title": category.title,
         "licence": category.licence,
         "here": here,
-        "missing": [part for part in category.weights if part not in here],
-        "yours": [] if "gan" in category.weights or "gan" in here else ["gan"],
+        "missing": [part for part in category.weights if part not in here and offered(category, part)],
+        "yours": [] if "gan" in here or offered(category, "gan") else ["gan"],
         "mismatch": mismatch,
         "presets": list(category.presets),
     }

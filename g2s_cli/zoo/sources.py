@@ -175,8 +175,17 @@ def at_hand(category: Category, part: Part) -> Path | None:
         ) from error
     raise WeightsError(
         f"{stored.path} was damaged (its SHA-256 had changed) and has been deleted.",
-        f"Fetch it again: g2s weights pull {category.name}",
+        f"Fetch it again: g2s weights pull {category.name}"
+        if offered(category, part)
+        else f"Bring it again: g2s weights import FILE --category {category.name}",
     )
+
+
+def offered(category: Category, part: Part) -> bool:
+    """Whether a part comes with g2s or from a place that its category names; what was imported or trained does not."""
+    entry = category.weights.get(part)
+    ours = category.folder.parent == models_root()
+    return bool(entry) and (ours or bool(category.hub_repo or category.release or pulled_from(category.folder)))
 
 
 def fetch(

@@ -120,3 +120,13 @@ def test_usage_that_cannot_be_meant(g2s: Callable, home: Path, tmp_path: Path, a
 def test_horses_need_a_gan_of_ones_own(g2s: Callable, home: Path) -> None:
     said = one_sentence(g2s("reconstruct", FACE, "-c", "horse", HF_HOME=str(home), **os.environ | OUTSIDE), 4)
     assert "horse" in said
+
+
+def test_what_nobody_offers_is_to_be_imported_not_fetched(on_hub: Callable, owls: Path) -> None:
+    owls.write_bytes(owls.read_bytes()[:-1] + b"?")
+    said = one_sentence(on_hub("weights", "path", "owls"), 4)
+    assert said.endswith("Bring it again: g2s weights import FILE --category owls")
+    rows = {row["name"]: row for row in json.loads(on_hub("weights", "list", "--json").stdout)["categories"]}
+    assert (rows["owls"]["missing"], rows["owls"]["yours"]) == ([], ["gan"])
+    assert (rows["horse"]["missing"], rows["horse"]["yours"]) == (["views", "lights", "parsing"], ["gan"])
+    assert "Bring your own: g2s weights import" in one_sentence(on_hub("weights", "pull", "own"), 4)
