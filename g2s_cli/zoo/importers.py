@@ -50,6 +50,8 @@ def read_part(path: Path) -> tuple[Part, dict[str, Tensor]]:
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", "Check the file.") from error
     for name, tensor in tensors.items():
+        if tensor.is_complex() or (tensor.is_floating_point() and tensor.itemsize == 1):
+            raise _unread(path, name)
         if not torch.isfinite(tensor).all():
             raise WeightsError(f"{path} is damaged: {name} has numbers that are not finite.", "Fetch the file again.")
     try:
@@ -159,13 +161,19 @@ def _flat(path: Path, content: Any) -> dict[str, Tensor]:
             flat[name.removeprefix("module.")] = value
     for name, tensor in flat.items():
         if not _is_plain(tensor):
-            raise WeightsError(f"{path} holds {name} in a form that g2s does not read.", "Save it as a plain tensor.")
+            raise _unread(path, name)
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise WeightsError(f"{path} claims more numbers for {name} than it holds.", "Fetch the file again.")
     # Many names for the same numbers are one number in the file, but not in what is made of it.
     if sum(tensor.numel() * tensor.element_size() for tensor in flat.values()) > MOST_SHARED * path.stat().st_size:
         raise WeightsError(f"{path} claims more numbers than it holds.", "Fetch the file again.")
     return flat
+
+
+def _unread(path: Path, name: str) -> WeightsError:
+    return WeightsError(
+        f"{path} holds {name} in a form that g2s does not read.", "Save it as a plain tensor of floats."
+    )
 
 
 def _is_plain(tensor: Tensor) -> bool:

@@ -277,6 +277,18 @@ def test_tensors_without_numbers_of_their_own_are_refused(tmp_path: Path) -> Non
         read_latent(saved(tmp_path / "w.pt", ghost["mean"]), 6)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "suffix"),
+    [(torch.complex64, "pth"), (torch.complex64, "safetensors"), (torch.float8_e4m3fn, "pth")],
+)
+def test_numbers_that_no_network_here_has_are_refused(tmp_path: Path, dtype: torch.dtype, suffix: str) -> None:
+    tensors = {name: value.to(dtype) for name, value in made_up.statistics(6).items()}
+    path = tmp_path / f"views.{suffix}"
+    (torch.save if suffix == "pth" else save_file)(tensors, path)
+    with pytest.raises(WeightsError, match=rf"views\.{suffix} holds (mean|cov) in a form that g2s does not read"):
+        read_part(path)
+
+
 def test_networks_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     larger = made_up.networks(32, width=16)
     with pytest.raises(WeightsError, match="are for pictures of 16, 32 px"):
