@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, UInt8, UInt16
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -343,7 +343,7 @@ def _write_state(path: Path, made: Reconstruction) -> None:
     metadata = {"schema": str(SCHEMA), "category": made.category, "camera": json.dumps(asdict(made.camera))}
     metadata["placement"] = json.dumps(asdict(made.placement))
     metadata["frame_share"] = str(made.frame_share)
-    # safetensors refuses tensors that share memory, which views of one state dict may.
-    save_file(
-        {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}, path, metadata
-    )
+    # safetensors refuses tensors that share memory, which views of one state dict may; and a file that it writes itself
+    # nobody but its owner may read.
+    apart = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    path.write_bytes(save(apart, metadata))

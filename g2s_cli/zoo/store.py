@@ -10,8 +10,9 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -103,14 +104,17 @@ def using_the_cache() -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(place: Path) -> Iterator[Path]:
-    """A path to write to; it becomes `place` when the block ends well, and is gone if it does not."""
+    """A path to write to; it becomes `place` when the block ends well, and is gone if it does not.
+
+    Whoever the umask lets read new files may read it, whatever wrote it: safetensors writes for its owner alone.
+    """
     place.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=place.parent, prefix=".", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = place.parent / f".{secrets.token_hex(8)}.part"
+    temporary.touch(exist_ok=False)
+    allowed = temporary.stat().st_mode
     try:
         yield temporary
-        temporary.chmod(0o644)
+        temporary.chmod(stat.S_IMODE(allowed))
         temporary.replace(place)
     finally:
         temporary.unlink(missing_ok=True)

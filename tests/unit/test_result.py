@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,8 @@ from safetensors.torch import save_file
 
 from g2s_cli import result
 from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.meshes import Detail
+from g2s_cli.page import write_page
 from g2s_cli.result import Reconstruction, missing_files, read_result, write_result
 
 PICTURES = ["input", "original", "inverted", "mask", "depth", "normal", "albedo", "reconstruction", "aligned"]
@@ -43,6 +47,18 @@ def folder(made: Reconstruction, tmp_path_factory: pytest.TempPathFactory) -> Pa
     target = tmp_path_factory.mktemp("results") / "out"
     write_result(made, target)
     return target
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_who_may_read_a_result_is_for_the_umask_to_say(made: Reconstruction, tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_result(made, tmp_path / "out")
+        write_page(made, tmp_path / "out", Detail(mesh_size=16, texture_size=16))
+    finally:
+        os.umask(before)
+    modes = {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in (tmp_path / "out").iterdir()}
+    assert modes == dict.fromkeys([*FILES, "view.html"], oct(0o666 & ~umask))
 
 
 def pixels(path: Path) -> np.ndarray:
