@@ -25,7 +25,7 @@ from g2s_cli.commands.rotate import rotate
 from g2s_cli.commands.sample import sample
 from g2s_cli.commands.view import view
 from g2s_cli.commands.weights import weights
-from g2s_cli.console import output
+from g2s_cli.console import output, print_any_name
 from g2s_cli.errors import StoppedError, understood
 
 EPILOG = """
@@ -132,6 +132,7 @@ def main() -> None:
     """Run the command line; never returns."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
+    print_any_name()
     with heeding() as came:
         try:
             app(prog_name="g2s")

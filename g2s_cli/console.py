@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import os
 import sys
@@ -31,6 +33,22 @@ from g2s_cli.zoo.fetching import Fetching, SilentFetching
 UNSEEN_WIDTH = 240  # of tables that go to a file
 SHOWN_PHASES = 12  # of a training that are over; what is taller than the terminal would flicker
 COUNTING_PHOTOS = ("invert", "collect")  # phases of a training that advance by photos, not by steps
+
+
+def _as_file_names(error: UnicodeError) -> tuple[bytes, int]:
+    """What a stream's encoding lacks, as names of files have it: a path that is printed leads to its file."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return os.fsencode(error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("g2s_file_names", _as_file_names)
+
+
+def print_any_name() -> None:
+    """Let stdout take paths in any encoding, be it not the terminal's, or none."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="g2s_file_names")
 
 
 class Output:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from installed import SCRIPT
 from PIL import Image
 from torch.nn.functional import interpolate, max_pool2d
 
@@ -74,6 +77,18 @@ def test_where_there_is_no_browser_it_says_so_and_the_page_is_there(start: Calla
     assert process.returncode == 0
     assert stdout == f"{out}/view.html\n"
     assert "no browser could be started" in stderr.lower()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii", "latin-1"])
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
+def test_a_path_is_printed_as_the_file_system_has_it(out: Path, encoding: str) -> None:
+    folder = os.fsencode(out.parent) + b"/\xfc and " + "ü€".encode()
+    os.rename(out, folder)  # noqa: PTH104  bytes
+    command = [SCRIPT, "view", folder, "--mesh-size", "16", "--texture-size", "16"]
+    answer = subprocess.run(command, capture_output=True, check=False, env=os.environ | {"PYTHONIOENCODING": encoding})
+    assert answer.returncode == 0, answer.stderr
+    if encoding != "latin-1":  # which has some of the name, and writes that its own way
+        assert answer.stdout == folder + b"/view.html\n"
 
 
 @pytest.mark.parametrize(

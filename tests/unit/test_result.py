@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +60,13 @@ def test_who_may_read_a_result_is_for_the_umask_to_say(made: Reconstruction, tmp
         os.umask(before)
     modes = {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in (tmp_path / "out").iterdir()}
     assert modes == dict.fromkeys([*FILES, "view.html"], oct(0o666 & ~umask))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
+def test_a_folder_may_have_a_name_that_is_not_utf_8(made: Reconstruction, tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/gr\xfc\xdfe"))
+    write_result(made, folder)
+    assert torch.equal(read_result(folder).factors.depth, made.factors.depth)
 
 
 def pixels(path: Path) -> np.ndarray:
