@@ -19,6 +19,7 @@ PREPARED_PX = 256
 # ... unless a face in it lies clearly elsewhere than prepared ones do: in shares of the crop, factors and degrees.
 # Prepared renders of any pose stay within 0.16, 1.22 and 11 (docs/decisions/0009-alignment.md).
 OFF_CENTRE, OFF_SCALE, OFF_TURN_DEG = 0.2, 1.3, 15.0
+MOST_BEYOND = 2  # times the photo's longer side a crop may measure: about any point of it, that holds all of it
 CLEARLY = 0.99  # how sure the detector must be of that face
 
 How = Literal["aligned", "as it is", "middle", "crop"]
@@ -117,6 +118,11 @@ def _boxed(path: Path, picture: Image.Image, crop: tuple[float, float, float, fl
         raise UsageError(
             f"--crop {left:g},{top:g},{width:g},{height:g} lies outside {path}, {measures(picture)} pixels upright.",
             "Give left, top, width and height in pixels.",
+        )
+    if side > MOST_BEYOND * max(picture.size):
+        raise UsageError(
+            f"--crop {left:g},{top:g},{width:g},{height:g} is far larger than {path}, {measures(picture)} pixels.",
+            f"Give a width and a height of {MOST_BEYOND * max(picture.size)} at most.",
         )
     return place
 

@@ -136,6 +136,14 @@ def test_a_crop_of_the_users_own(crop: tuple[float, float, float, float], expect
     assert placed(100, 80, Wanted(crop=crop)) == Placed(expected, "crop")
 
 
+def test_a_crop_that_would_be_mostly_made_up() -> None:
+    most = (-50.0, -50.0, 200.0, 150.0)
+    assert same(placed(100, 80, Wanted(crop=most)).placement, Placement.box(-50, -75, 200))
+    with pytest.raises(UsageError, match=r"is far larger than photo\.jpg, 100x80 pixels") as refusal:
+        placed(100, 80, Wanted(crop=(-20_000.0, -20_000.0, 40_100.0, 40_080.0)))
+    assert "200 at most" in refusal.value.remedy
+
+
 def test_a_crop_beside_the_photo() -> None:
     with pytest.raises(UsageError, match=r"--crop 90,0,30,30 lies outside photo\.jpg, 100x80 pixels"):
         placed(100, 80, Wanted(crop=(90.0, 0.0, 30.0, 30.0)))
