@@ -15,6 +15,8 @@ from g2s_cli.errors import ImageError
 
 MOST_SIDE, MOST_BYTES = 8192, 2**29  # 16 bits and three channels of that take three quarters of it
 
+ROUNDED = 4  # levels by which profiles of the same colours differ
+
 Behind = Literal["white", "black"]
 
 # Still pictures that cameras and editors write. Pillow knows more, but opening a PostScript file would run
@@ -128,7 +130,7 @@ def _as_srgb(picture: Image.Image, profile: bytes, notes: list[str]) -> Image.Im
     colours = picture
     try:
         source = ImageCms.getOpenProfile(io.BytesIO(profile))
-        if "sRGB" in ImageCms.getProfileDescription(source) or picture.mode.startswith("I"):
+        if picture.mode.startswith("I") or _is_srgb(source):
             return picture
         if picture.mode in {"P", "RGBA", "PA"}:
             colours = picture.convert("RGB")
@@ -144,6 +146,15 @@ def _as_srgb(picture: Image.Image, profile: bytes, notes: list[str]) -> Image.Im
     if picture.has_transparency_data:
         converted.putalpha(picture.convert("RGBA").getchannel("A"))
     return converted
+
+
+def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
+    """Whether a profile that is called sRGB is it. Linear ones are called so, too, and show grey as another grey."""
+    if "sRGB" not in ImageCms.getProfileDescription(profile):
+        return False
+    greys = Image.linear_gradient("L").convert("RGB")
+    shown = ImageCms.profileToProfile(greys, profile, ImageCms.createProfile("sRGB"))
+    return shown is not None and bool((abs(np.asarray(greys, dtype=int) - np.asarray(shown)) <= ROUNDED).all())
 
 
 def _as_rgb(path: Path, picture: Image.Image, notes: list[str], behind: Behind) -> Image.Image:

@@ -47,6 +47,23 @@ def test_what_is_srgb_already_keeps_its_very_pixels(tmp_path: Path) -> None:
     assert notes == []
 
 
+def linear_profile() -> bytes:
+    """A profile that is called sRGB, but whose values are shares of light, as GIMP has one."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    at = profile.index(b"para")
+    one, none = (1 << 16).to_bytes(4, "big"), bytes(4)
+    # y = (a x + b) ** g where x >= d, else c x: g, a, b, c, d.
+    return profile[: at + 12] + one + one + none + one + none + profile[at + 32 :]
+
+
+def test_a_linear_profile_is_applied_though_it_is_called_srgb(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 20), (55, 55, 55)).save(tmp_path / "a.png", icc_profile=linear_profile())
+    notes: list[str] = []
+    grey = read_upright(tmp_path / "a.png", notes).getpixel((5, 5))
+    assert grey == pytest.approx((128, 128, 128), abs=2)  # 12.92 x, or 1.055 x ** (1 / 2.4) - 0.055
+    assert notes == ["converted from its colour profile to sRGB"]
+
+
 @pytest.mark.parametrize("profile", [b"not a profile", swapped_profile()[:200]])
 def test_a_broken_profile_is_passed_over_and_it_is_said(tmp_path: Path, profile: bytes) -> None:
     Image.new("RGB", (20, 20), (10, 200, 30)).save(tmp_path / "a.png", icc_profile=profile)
