@@ -21,6 +21,7 @@ SURFACE_FILES = ("mesh.glb", "mesh.obj", "mesh.mtl", "texture.png", "texture_alb
 BODY_FILES = ("mesh.stl", "mesh.ply")
 SIMPLIFIER = "fast_simplification"
 MOST_MM = 10_000.0  # of a body; no printer is larger
+MESH_SIZES, TEXTURE_SIZES = (16, 1024), (16, 4096)  # from and to
 LEAST_FACES = 20  # a front of fewer triangles is no relief any more
 
 
@@ -60,6 +61,12 @@ class Detail:
 
     def check(self) -> None:
         """Raise UsageError if it cannot be meant, G2SError if this machine cannot make it."""
+        for name, size, (least, most) in (
+            ("mesh", self.mesh_size, MESH_SIZES),
+            ("texture", self.texture_size, TEXTURE_SIZES),
+        ):
+            if size is not None and not least <= size <= most:
+                raise UsageError(f"--{name}-size {size} is out of range.", f"Give {least} to {most}.")
         if self.body:
             self.body.check()
         if self.max_faces and importlib.util.find_spec(SIMPLIFIER) is None:

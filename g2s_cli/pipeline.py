@@ -7,6 +7,7 @@ Every arrow is a value. `relight` and `rotate` need only what the result folder 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,7 @@ from g2s_cli.zoo.store import sha256_of
 By = Literal["mesh", "gan"]  # rendered from the shape, or projected through the generator
 # Photos that share a search; with more, what a search costs each hardly falls, and the first result is late.
 TOGETHER = 32
+PICTURE_SIZES = (16, 2048)  # pixels a side of pictures of the mesh, from and to
 
 
 def reconstruct(
@@ -237,9 +239,10 @@ def relight_each(
     """The object under other lights, each (x, y) as the aligned crop shows it: x to the right, y up, 0,0 at the camera.
 
     A picture is made when it is asked for. by: rendered from the shape and the photo's own pixels, at `size` pixels a
-    side, or projected through the GAN at its size. Raises UsageError at once for a size that goes with the GAN, and for
-    a device that is not here, needed or not.
+    side, or projected through the GAN at its size. Raises UsageError at once for a size that goes with the GAN, for
+    sizes and lights that cannot be shown, and for a device that is not here, needed or not.
     """
+    _check_shown(lights, "light", size)
     variants = [made.factors.lit(x, y) for x, y in lights]
     _check_device(device)
     if by != "mesh":
@@ -261,6 +264,7 @@ def rotate_each(
 
     by, size, errors: as for `relight_each`.
     """
+    _check_shown(turns, "turn", size)
     variants = [made.factors.turned(yaw, pitch) for yaw, pitch in turns]
     _check_device(device)
     if by != "mesh":
@@ -268,6 +272,16 @@ def rotate_each(
     mesh, texture = surface(made, Detail(), beyond=True)
     camera = made.camera.resized(size or picture_size(made))
     return (show(mesh, texture.lit, factors.view, camera).on_white for factors in variants)
+
+
+def _check_shown(places: Sequence[tuple[float, float]], what: str, size: int | None) -> None:
+    """Raise UsageError for a size out of range, and for what is no pair of finite numbers."""
+    least, most = PICTURE_SIZES
+    if size is not None and not least <= size <= most:
+        raise UsageError(f"--size {size} is out of range.", f"Give {least} to {most} pixels a side.")
+    for place in places:
+        if len(place) != 2 or not all(map(math.isfinite, place)):
+            raise UsageError(f"There is no {what} {place}.", "Give pairs of finite numbers.")
 
 
 def _check_device(name: str) -> None:

@@ -216,8 +216,10 @@ def missing_files(folder: Path, report: dict[str, Any]) -> list[str]:
 def surface(made: Reconstruction, detail: Detail, *, beyond: bool = False) -> tuple[Mesh, Texture]:
     """The object's surface at the photo's own resolution, or as fine as asked.
 
-    beyond: for pictures an object that the photo cuts off above or below goes on there; a mesh ends.
+    beyond: for pictures an object that the photo cuts off above or below goes on there; a mesh ends. Raises as
+    `Detail.check`.
     """
+    detail.check()
     photo = as_image(made.framed)
     shown = max(photo.shape[-1], made.camera.size)
     worth = round(shown * widened(made.camera).size / made.camera.size)

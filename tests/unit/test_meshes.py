@@ -11,8 +11,19 @@ import trimesh
 from PIL import Image
 
 from g2s_cli import meshes
+from g2s_cli.commands.options import MeshSize, PictureSize, TextureSize
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.meshes import Body, Detail, printable, simple_front, simplified, write_meshes
+from g2s_cli.meshes import (
+    MESH_SIZES,
+    TEXTURE_SIZES,
+    Body,
+    Detail,
+    printable,
+    simple_front,
+    simplified,
+    write_meshes,
+)
+from g2s_cli.pipeline import PICTURE_SIZES
 from g2s_cli.result import Reconstruction, surface
 from g2s_cli.scene.mesh import Mesh, to_bytes
 from g2s_cli.scene.texture import Texture
@@ -80,6 +91,19 @@ def test_a_body_below_the_cameras_axis_is_as_tall_as_asked(textured: tuple[Mesh,
     below = replace(mesh, vertices=mesh.vertices - (0, 0.3, 0))
     body = printable(below, to_bytes(texture.lit), Body(60.0, 10.0), None)
     assert body.extents[1] == pytest.approx(60, rel=1e-3)
+
+
+@pytest.mark.parametrize("detail", [Detail(mesh_size=0), Detail(mesh_size=1), Detail(texture_size=-1)])
+def test_a_size_that_the_command_line_refuses_is_refused_in_python(sharp: Reconstruction, detail: Detail) -> None:
+    with pytest.raises(UsageError, match=r"-size .* is out of range"):
+        surface(sharp, detail)
+
+
+def test_sizes_are_bounded_alike_at_the_command_line_and_in_python() -> None:
+    bounds = {MeshSize: MESH_SIZES, TextureSize: TEXTURE_SIZES, PictureSize: PICTURE_SIZES}
+    for option, (least, most) in bounds.items():
+        [told] = option.__metadata__
+        assert (told.min, told.max) == (least, most)
 
 
 def test_a_body_thicker_than_tall_is_refused_before_any_work() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from g2s_cli.errors import ImageError, UsageError
 from g2s_cli.loading import Machine, Plan
 from g2s_cli.method.metrics import psnr
 from g2s_cli.nets.stylegan2 import Generator
-from g2s_cli.pipeline import facts_of, reconstruct_each, relight_each, rotate, rotate_each
+from g2s_cli.pipeline import facts_of, reconstruct_each, relight, relight_each, rotate, rotate_each
 from g2s_cli.result import Reconstruction
 from g2s_cli.scene.show import show
 from g2s_cli.zoo.store import sha256_of
@@ -76,6 +77,18 @@ def test_pictures_are_made_when_they_are_asked_for(
         each(made, [way], device="bogus")
     with pytest.raises(UsageError, match="Use --size with --by mesh"):
         each(made, [way], size=16, by="gan")
+
+
+@pytest.mark.parametrize("verb", [relight, rotate])
+@pytest.mark.parametrize(
+    ("place", "size", "said"),
+    [((math.nan, 0.0), None, "nan"), ((0.0, math.inf), None, "inf"), ((0.1, 0.0), 1, "--size 1 is out of range")],
+)
+def test_what_cannot_be_shown_is_refused(
+    made: Reconstruction, verb: Callable[..., object], place: tuple[float, float], size: int | None, said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        verb(made, [place], size=size)
 
 
 def test_what_the_gan_paints_does_not_depend_on_how_much_is_painted_at_once(
