@@ -145,6 +145,14 @@ def commands(group: Any) -> Iterator[Any]:
         yield from commands(command) if hasattr(command, "commands") else [command]
 
 
+def test_options_are_those_that_the_readme_says() -> None:
+    given = {c.name: {name for p in c.params for name in p.opts} for c in commands(typer.main.get_command(app.app))}
+    lacking = {option: {name for name, has in given.items() if option not in has} for option in ("--json", "-q", "-v")}
+    assert lacking == {"--json": {"verify", "publish"}, "-q": {"list", "path"}, "-v": {"list", "path"}}
+    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text("utf-8").split())
+    assert "but `g2s weights verify` and `publish` no `--json`, `list` and `path` no `-q` and `-v`" in readme
+
+
 def test_help_breaks_lines_where_the_terminal_does() -> None:
     verbs = {command.name: command.help for command in commands(typer.main.get_command(app.app))}
     assert {"reconstruct", "relight", "sample", "import", "publish"} <= verbs.keys()
