@@ -24,9 +24,9 @@ from g2s_cli.result import Reconstruction, cut_out
 from g2s_cli.scene.camera import back_project, project, to_canonical, to_view
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.placement import Placement
-from g2s_cli.scene.render import RIM_SHARE, render
+from g2s_cli.scene.render import depth_with_rim, render
 from g2s_cli.scene.resample import continued
-from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
+from g2s_cli.scene.visibility import VIEW_FAR
 from g2s_cli.scene.warp import sample, to_grid
 
 RAMP_SHARE = 1 / 16  # of the crop: over this a change dies away before an edge beyond which the photo goes on
@@ -154,7 +154,7 @@ class Inside:
 def _moved(inside: Inside, made: Reconstruction, variant: Factors) -> Float[Tensor, "3 m m"]:
     """The object from another side, of the photo's own pixels where the photo shows them."""
     camera = made.camera
-    depth = visible_depth(variant.depth[None], variant.view[None], camera, margin=camera.size // RIM_SHARE)
+    depth = depth_with_rim(variant.depth[None], variant.view[None], camera)
     points = to_canonical(back_project(depth, camera), variant.view[None], camera)
     before = to_view(points, made.factors.view[None], camera)
     pixels = project(before, camera)

@@ -23,7 +23,7 @@ from g2s_cli.method.prior import raw_from_depth
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.stages import Samples, Target, shown
 from g2s_cli.nets.stylegan2 import Generator
-from g2s_cli.scene.render import RIM_SHARE
+from g2s_cli.scene.render import depth_with_rim
 from g2s_cli.scene.resample import continued
 from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
 from g2s_cli.scene.warp import forward_grid, identity_grid, inverse_grid, sample
@@ -176,7 +176,7 @@ def turned_on(others: Samples, objects: Samples, mean: MeanObject, nets: FactorN
     laid = sample(maps, forward_grid(relief, nets.view_of(others.image), camera), outside="border")
 
     def seen_from(views: Float[Tensor, "b 6"]) -> Posed:
-        depth = visible_depth(relief, views, camera, margin=camera.size // RIM_SHARE)
+        depth = depth_with_rim(relief, views, camera)
         found = sample(laid, inverse_grid(depth, views, camera), outside="border")
         mask = ((found[:, 3:] > 0.5) & (depth < VIEW_FAR).unsqueeze(1)).to(found.dtype)
         return Posed(Samples(found[:, :3] * mask, mask), depth)
@@ -286,7 +286,7 @@ def agreeing(nets: FactorNets, other: Registered, share: float) -> FactorNets:
     """
     camera, view = nets.camera, nets.view_of(other.images)
     depth = nets.depth_of(other.images)
-    seen = visible_depth(depth, view, camera, margin=camera.size // RIM_SHARE)
+    seen = depth_with_rim(depth, view, camera)
     there = other.masks * (seen < VIEW_FAR).unsqueeze(1)
     apart = (other.relief + 1 - seen).unsqueeze(1)
     apart = (apart - (apart * there).sum() / there.sum().clamp(min=1)) * there

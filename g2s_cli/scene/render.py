@@ -47,6 +47,11 @@ def lit_texture(factors: Factors, camera: Camera) -> Float[Tensor, "3 h w"]:
     return shade(factors.albedo[None], diffuse, light)[0]
 
 
+def depth_with_rim(depth: Float[Tensor, "b h w"], view: Float[Tensor, "b 6"], camera: Camera) -> Float[Tensor, "b h w"]:
+    """What a picture shows of canonical depths: as `visible_depth`, with what goes on beyond the canonical frame."""
+    return visible_depth(depth, view, camera, margin=camera.size // RIM_SHARE)
+
+
 def render(factors: Factors, camera: Camera) -> Rendering:
     """See the factors from their view, under their light."""
     depth, view, light = factors.depth[None], factors.view[None], factors.light[None]
@@ -54,7 +59,7 @@ def render(factors: Factors, camera: Camera) -> Rendering:
     diffuse = diffuse_shading(normal, light)
     shading = light[:, 0, None, None] + light[:, 1, None, None] * diffuse
     lit = shade(factors.albedo[None], diffuse, light)
-    seen = visible_depth(depth, view, camera, margin=camera.size // RIM_SHARE)
+    seen = depth_with_rim(depth, view, camera)
     maps = torch.cat((lit, factors.albedo[None], shading[:, None], normal.permute(0, 3, 1, 2)), dim=1)
     maps = sample(maps, inverse_grid(seen, view, camera), outside="border")[0]
     turned = torch.einsum("ij,jhw->hwi", rotation(view)[0], maps[7:])
@@ -95,7 +100,7 @@ def warped_mask(canonical: Float[Tensor, "h w"], factors: Factors, camera: Camer
     an ear would be drawn out to a streak.
     """
     depth, view = factors.depth[None], factors.view[None]
-    seen = visible_depth(depth, view, camera, margin=camera.size // RIM_SHARE)
+    seen = depth_with_rim(depth, view, camera)
     grid = inverse_grid(seen, view, camera)
     mask = sample(canonical[None, None], grid, outside="border")[0, 0]
     beside_px = (grid[0, ..., 0].abs() - 1).clamp(min=0) * camera.centre
