@@ -22,7 +22,7 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from g2s_cli.errors import G2SError, ImageError
+from g2s_cli.errors import G2SError
 from g2s_cli.method.metrics import coverage, eroded, mad_deg, side
 from g2s_cli.result import Reconstruction, picture
 from g2s_cli.resuming import at_work_in
@@ -34,12 +34,11 @@ from g2s_cli.scene.visibility import VIEW_FAR
 from g2s_cli.sheet import contact_sheet
 from g2s_cli.truth import Pair, Truth, read_truth
 from g2s_cli.zoo.catalog import Category
-from g2s_cli.zoo.store import naming, sha256_of, writing
+from g2s_cli.zoo.store import GO_ON, naming, sha256_of_input, writing
 
 VERB = "g2s evaluate"
 ROWS, TABLE, SUMMARY, WORST = "rows.jsonl", "images.csv", "summary.json", "worst.png"
 FIGURES = ("side_e2", "mad_deg", "coverage", "inversion_psnr_db", "seconds")
-GO_ON = "Free space. The same command goes on."
 WORST_COUNT = 8
 TILE_PX = 128
 NEAR_SHOWN, FAR_SHOWN = 0.93, 1.07  # scene units
@@ -131,10 +130,7 @@ def _sha256_of_both(pair: Pair) -> str:
     """One SHA-256 of a photo and its depth image."""
     digest = hashlib.sha256()
     for path in (pair.photo, pair.depth):
-        try:
-            digest.update(bytes.fromhex(sha256_of(path)))
-        except OSError as error:
-            raise ImageError(f"{path} cannot be read: {error.strerror or error}.", "Check the path.") from error
+        digest.update(bytes.fromhex(sha256_of_input(path)))
     return digest.hexdigest()
 
 

@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from g2s_cli.errors import G2SError, ImageError, UsageError, attempt, understood
+from g2s_cli.errors import G2SError, UsageError, attempt, understood
 from g2s_cli.meshes import Detail
 from g2s_cli.opening.upright import pictures_in
 from g2s_cli.result import REPORT, STATE, Reconstruction, missing_files, write_result
 from g2s_cli.target import check_target, folders_of
-from g2s_cli.zoo.store import sha256_of, writing
+from g2s_cli.zoo.store import sha256_of_input, writing
 
 SUMMARY = "g2s-summary.json"
 FIGURES = ("inversion_psnr_db", "reconstruction_psnr_db", "warnings")
@@ -100,10 +100,7 @@ def kept(job: Job, facts: Facts) -> Outcome | None:
     """
     if not (job.folder / STATE).is_file():
         return None
-    try:
-        photo = sha256_of(job.photo)
-    except OSError as error:
-        raise ImageError(f"{job.photo} cannot be read: {error.strerror or error}.", "Check the path.") from error
+    photo = sha256_of_input(job.photo)
     damaged = G2SError(f"{job.folder} is damaged: its {REPORT} cannot be read.", "Add --overwrite.")
     try:
         report = json.loads((job.folder / REPORT).read_text())
@@ -156,8 +153,10 @@ def run_all(
         if isinstance(before, Outcome):
             yield before
             continue
-        unfit = attempt(check_target, job.folder, STATE, overwrite=True, needed=needed)
-        refused = unfit or (None if overwrite else before or attempt(check_target, job.folder, STATE, overwrite=False))
+        # Without a result, which `kept` would have refused or returned, only an empty folder passes.
+        refused = attempt(check_target, job.folder, STATE, overwrite=True, needed=needed) or (
+            None if overwrite else before
+        )
         if refused:
             yield Outcome(job, "failed", {}, refused)
         else:

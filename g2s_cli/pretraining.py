@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli import __version__
-from g2s_cli.errors import ImageError, UsageError
+from g2s_cli.errors import UsageError
 from g2s_cli.evaluation import baselines, mean_of, scored, without_nan
 from g2s_cli.loading import Loaded, Machine, Plan, Weights, encoder_projector, load
 from g2s_cli.many import photos_named
@@ -36,7 +36,7 @@ from g2s_cli.method.parallel import Group
 from g2s_cli.method.pretrain import Subject, modules_of, pretrain
 from g2s_cli.method.progress import Silent, Watch
 from g2s_cli.method.stages import EncoderProjector, Target
-from g2s_cli.method.training import GO_ON, Rhythm, Trained
+from g2s_cli.method.training import Rhythm, Trained
 from g2s_cli.nets.offset import OffsetEncoder
 from g2s_cli.opening.placing import Wanted
 from g2s_cli.photo import open_photo
@@ -48,7 +48,7 @@ from g2s_cli.zoo.catalog import Category, Part, Pretraining, Symmetry, load_cate
 from g2s_cli.zoo.entry import add_category, check_free
 from g2s_cli.zoo.importers import write_weights
 from g2s_cli.zoo.sources import Sources
-from g2s_cli.zoo.store import load_tensors, sha256_of, writing
+from g2s_cli.zoo.store import GO_ON, load_tensors, sha256_of_input, writing
 
 TOGETHER = 16  # photos inverted at once; always the same ones, so that a run taken up again finds the same latents
 VERB = "g2s pretrain"
@@ -138,10 +138,7 @@ class Order:
         digest = hashlib.sha256()
         for photo in self.collection.photos:
             digest.update(photo.name.encode())
-            try:
-                digest.update(bytes.fromhex(sha256_of(photo)))
-            except OSError as error:
-                raise ImageError(f"{photo} cannot be read: {error.strerror or error}.", "Check the path.") from error
+            digest.update(bytes.fromhex(sha256_of_input(photo)))
         return {
             "category": self.plan.kind.name,
             "weights": self.plan.weights.hashes(),

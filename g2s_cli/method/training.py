@@ -21,10 +21,9 @@ from g2s_cli.method.parallel import Group
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.stages import Samples
 from g2s_cli.zoo.catalog import Preset
-from g2s_cli.zoo.store import replacing, writing
+from g2s_cli.zoo.store import GO_ON, replacing, writing
 
 CHECKPOINT, SAMPLES = "checkpoint.pt", "samples"
-GO_ON = "Free space. The same command goes on."
 COLLECT = "collect"  # the one phase that advances by photos, not by steps
 
 # A photo's loss at a step, in parts that add up: of its number, and what its draws come from.

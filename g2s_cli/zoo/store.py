@@ -23,9 +23,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from g2s_cli.errors import G2SError, WeightsError
+from g2s_cli.errors import G2SError, ImageError, WeightsError
 
 PACKAGE = Path(__file__).resolve().parent.parent
+GO_ON = "Free space. The same command goes on."  # of a file in a folder that a long run works in
 ELSEWHERE = "Free space, or set G2S_CACHE elsewhere."  # of a file in the cache that the disk refuses
 LOCK_SECONDS = 3600  # how long to wait for another process that fetches the same file
 
@@ -204,6 +205,14 @@ def sha256_of(path: Path) -> str:
     """A file's SHA-256, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_input(path: Path) -> str:
+    """The same of a photo or another picture of the user's. Raises ImageError if it cannot be read."""
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror or error}.", "Check the path.") from error
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
