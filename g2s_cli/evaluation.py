@@ -202,7 +202,7 @@ def write_report(
     rows: Sequence[Row], trivial: Sequence[Baseline], folder: Path, settings: Mapping[str, object]
 ) -> dict[str, Any]:
     """Write images.csv, summary.json and worst.png; the summary. Raises G2SError if the disk refuses."""
-    with writing(folder / TABLE, GO_ON) as temporary, temporary.open("w", newline="") as file:
+    with writing(folder / TABLE, GO_ON) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(asdict(rows[0])))
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)

@@ -321,7 +321,7 @@ def _phase_facts(name: str, trained: Trained) -> dict[str, Any]:
 
 
 def _write_losses(trained: Trained, path: Path) -> None:
-    with writing(path, GO_ON) as temporary, temporary.open("w", newline="") as file:
+    with writing(path, GO_ON) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("phase", "step", "loss"))
         for phase, losses in trained.losses.items():

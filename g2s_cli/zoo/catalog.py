@@ -268,7 +268,7 @@ def read_category(folder: Path) -> Category:
     """The category a folder describes. Raises WeightsError."""
     path = folder / "model.toml"
     try:
-        return _parse(folder, tomllib.loads(path.read_text()))
+        return _parse(folder, tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         inside = folder.parent == models_root()
         remedy = "Install g2s again." if inside else f"Mend it, or delete {folder} and pull or import it again."

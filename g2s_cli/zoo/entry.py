@@ -31,7 +31,7 @@ def add_category(kind: Category, name: str, files: Mapping[Part, Path], words: s
     do. The description comes last. Raises WeightsError.
     """
     folder = cache_root() / name
-    card = without_tables((kind.folder / CARD).read_text(), ("release", "hub", "weights"))
+    card = without_tables((kind.folder / CARD).read_text(encoding="utf-8"), ("release", "hub", "weights"))
     title = json.dumps(f"{kind.title}; joint networks of your own", ensure_ascii=False)  # TOML quotes as JSON does
     card = re.sub(r"(?m)^title = .*$", lambda _: f"title = {title}", card, count=1)
     card = re.sub(r'(?m)^follow = "linear"$', 'follow = "encoder"', card)
@@ -44,7 +44,7 @@ def add_category(kind: Category, name: str, files: Mapping[Part, Path], words: s
             card = with_hash(card, part, stored.path.name, stored.sha256)
         for file, text in ((README, readme), (CARD, card)):
             with replacing(folder / file) as temporary:
-                temporary.write_text(text)
+                temporary.write_text(text, encoding="utf-8")
     return folder
 
 

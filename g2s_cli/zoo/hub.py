@@ -208,7 +208,7 @@ def prepared(category: Category, files: dict[Part, Path]) -> tempfile.TemporaryD
     """A temporary folder as it will lie on the Hub: files, README.md, and model.toml with their hashes."""
     folder = tempfile.TemporaryDirectory(prefix="g2s-publish-")
     place = Path(folder.name)
-    card = (category.folder / CARD).read_text()
+    card = (category.folder / CARD).read_text(encoding="utf-8")
     for part, path in files.items():
         entry = category.weights.get(part)
         name = entry.file if entry else f"{part}.safetensors"
@@ -216,7 +216,7 @@ def prepared(category: Category, files: dict[Part, Path]) -> tempfile.TemporaryD
         sha256 = sha256_of(path)
         gan_sha256 = gan_of(category, Stored(path, sha256, "")) if part == "networks" else ""
         card = with_hash(card, part, name, sha256, gan_sha256)
-    (place / CARD).write_text(card)
+    (place / CARD).write_text(card, encoding="utf-8")
     try:
         stated = read_category(place).weights
         whole = all(stated[part].sha256 == sha256_of(path) for part, path in files.items())
@@ -228,7 +228,7 @@ def prepared(category: Category, files: dict[Part, Path]) -> tempfile.TemporaryD
             "Give each of its weights a table of its own: [weights.gan] with file and sha256, a line each.",
         )
     readme = category.folder / README
-    (place / README).write_text(readme.read_text() if readme.is_file() else f"# {category.name}\n")
+    (place / README).write_bytes(readme.read_bytes() if readme.is_file() else f"# {category.name}\n".encode())
     return folder
 
 

@@ -258,10 +258,14 @@ def new_category(name: str) -> Category:
     """A category of the user's own in the cache: a copy of "own" that its GAN is imported into."""
     template, folder = models_root() / "own", cache_root() / name
     folder.mkdir(parents=True, exist_ok=True)
-    card = (template / "model.toml").read_text().replace('title = "A GAN of your own"', f'title = "{name}"')
+    card = (
+        (template / "model.toml")
+        .read_text(encoding="utf-8")
+        .replace('title = "A GAN of your own"', f'title = "{name}"')
+    )
     card = with_hash(card, "gan", "gan.safetensors", "")
     with replacing(folder / "model.toml") as temporary:
-        temporary.write_text(card)
+        temporary.write_text(card, encoding="utf-8")
     return load_category(name)
 
 

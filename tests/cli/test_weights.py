@@ -12,6 +12,8 @@ import pytest
 import torch
 from caches import FACE, OUTSIDE, one_sentence
 
+from g2s_cli.zoo.store import models_root
+
 
 def test_imported_statistics_are_used(g2s: Callable, home: Path, tmp_path: Path) -> None:
     (tmp_path / "o.pt").write_bytes(made_up.saved(made_up.gan(32)))
@@ -130,3 +132,15 @@ def test_what_nobody_offers_is_to_be_imported_not_fetched(on_hub: Callable, owls
     assert (rows["owls"]["missing"], rows["owls"]["yours"]) == ([], ["gan"])
     assert (rows["horse"]["missing"], rows["horse"]["yours"]) == (["views", "lights", "parsing"], ["gan"])
     assert "Bring your own: g2s weights import" in one_sentence(on_hub("weights", "pull", "own"), 4)
+
+
+def test_cards_are_utf8_whatever_the_locale(start: Callable, tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "wald"
+    folder.mkdir(parents=True)
+    card = (models_root() / "own" / "model.toml").read_text("utf-8").replace('"A GAN of your own"', '"Bäume im Wald"')
+    (folder / "model.toml").write_text(card, "utf-8")
+    ascii_alone = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    process = start("weights", "list", "--json", G2S_CACHE=str(folder.parent), **ascii_alone)
+    said, complaints = process.communicate(timeout=60)
+    assert (process.returncode, complaints) == (0, "")
+    assert "Bäume im Wald" in json.dumps(json.loads(said), ensure_ascii=False)
