@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli.errors import UsageError, WeightsError
-from g2s_cli.method.cycles import Guides, Means, fresh_nets, trained_nets
+from g2s_cli.method.cycles import Guides, Means, camera_of, fresh_nets, trained_nets
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.losses import DiscriminatorDistance, perceptual_distance
 from g2s_cli.method.masks import ObjectMask, find_object, mask_by_features
@@ -21,6 +21,7 @@ from g2s_cli.method.model import FactorNets
 from g2s_cli.method.parsing import Parser, parser_of
 from g2s_cli.method.registration import MeanObject
 from g2s_cli.method.sampling import LightPrior, ViewPrior
+from g2s_cli.method.shapes import ShapeModel, shape_model
 from g2s_cli.method.stages import EncoderProjector, LinearProjector, Projector
 from g2s_cli.nets.discriminator import Discriminator
 from g2s_cli.nets.offset import OffsetEncoder
@@ -225,7 +226,8 @@ def load(plan: Plan, machine: Machine) -> Loaded:
     networks = plan.weights.tensors("networks")
     mean = _mean_object(networks, gan, kind, machine) if plan.effort.register and networks else None
     # Each photo's own mask says what parses its samples.
-    guides = Guides(distance, perceptual, views, lights, None, mean)
+    shapes = _shapes(networks, kind, machine) if plan.effort.agree and networks else None
+    guides = Guides(distance, perceptual, views, lights, None, mean, shapes)
     frame = Frame(kind.frame_share, kind.working_size)
     parsing = load_parser(kind, plan.weights, machine)
     return Loaded(plan, machine, kind, gan, frame, guides, means, networks, parsing, time.perf_counter() - begun)
@@ -315,6 +317,15 @@ def _mean_object(tensors: dict[str, Tensor], gan: Gan, kind: Category, machine: 
         raise WeightsError(what, f"Fetch newer ones (g2s weights pull {kind.name}), or use --preset paper.")
     directions = _directions(tensors, gan).to(machine.device)
     return MeanObject(tensors["mean_depth"].to(machine.device), gan.generator.latent_avg, directions, gan.parser)
+
+
+def _shapes(tensors: dict[str, Tensor], kind: Category, machine: Machine) -> ShapeModel:
+    """How the category's objects differ from its mean object. Raises WeightsError if its networks do not know that."""
+    try:
+        return shape_model(tensors, camera_of(kind), machine.device)
+    except (KeyError, RuntimeError) as error:
+        what = f"The networks of {kind.name} do not know how objects differ from the mean one."
+        raise WeightsError(what, f"Fetch newer ones (g2s weights pull {kind.name}), or use --preset paper.") from error
 
 
 def _directions(tensors: dict[str, Tensor], gan: Gan) -> Float[Tensor, "4 d"]:

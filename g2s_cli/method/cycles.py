@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -14,11 +13,13 @@ from torch.nn.functional import mse_loss
 from g2s_cli.method.fitting import Fit, going_back, minimise
 from g2s_cli.method.losses import DiscriminatorDistance, Perceptual
 from g2s_cli.method.model import FactorNets
+from g2s_cli.method.morphing import agreeing, second_opinion
 from g2s_cli.method.parsing import Parser
 from g2s_cli.method.prior import ellipsoid
 from g2s_cli.method.progress import Watch
-from g2s_cli.method.registration import HALF_TURN, MeanObject, agreeing, fit_registered, match
+from g2s_cli.method.registration import MeanObject, fit_registered, match
 from g2s_cli.method.sampling import LightPrior, ViewPrior
+from g2s_cli.method.shapes import ShapeModel
 from g2s_cli.method.stages import (
     EncoderProjector,
     Projector,
@@ -43,7 +44,7 @@ from g2s_cli.zoo.store import part_of
 class Guides:
     """What judges and varies: the two distances, the priors of views and lights, and the parser of masks.
 
-    mean: what photos are registered with, if the category knows it.
+    mean: what photos are registered with, if the category knows it. shapes: how objects differ from it.
     """
 
     distance: DiscriminatorDistance
@@ -52,6 +53,7 @@ class Guides:
     lights: LightPrior
     parser: Parser | None
     mean: MeanObject | None = None
+    shapes: ShapeModel | None = None
 
 
 def camera_of(category: Category) -> Camera:
@@ -145,9 +147,11 @@ def fit(
         symmetric = symmetry == "on" or (symmetry == "first-stage" and number == 0)
         nets = replace(nets, symmetric=symmetric and averaged)
         if number == 0 and preset.register and guides.mean:
-            looking = partial(match, nets, generator, target, guides.mean, watch, masked=preset.masked)
-            second = looking(turn=HALF_TURN) if preset.agree else None
-            fit_registered(nets, looking(), Fit(preset.register, preset.rate, preset.decay), watch)
+            given = (nets, generator, target, guides.mean)
+            if preset.agree and guides.shapes:
+                second = second_opinion(*given, guides.shapes, watch, masked=preset.masked)
+            first = match(*given, watch, masked=preset.masked)
+            fit_registered(nets, first, Fit(preset.register, preset.rate, preset.decay), watch)
         if number == 0 and preset.place:
             fit_view(nets, target, guides.perceptual, Fit(preset.place, preset.rate, preset.decay), watch)
         albedo, project, relief = (
@@ -166,7 +170,7 @@ def fit(
             with going_back(nets.parameters("depth"), preset.keep):
                 fit_shape(nets, target, samples, guides.perceptual, relief, preset.batch, rng, watch, symmetric=flips)
         if number == 0 and second:
-            nets = agreeing(nets, second, preset.agree)
+            nets = agreeing(nets, target.alone, second, preset.agree)
     with torch.no_grad():
         image = target.image[None]
         canonical = nets.canonical(image)

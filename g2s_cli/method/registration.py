@@ -8,7 +8,7 @@ photo's. A smooth flow leads from that counterpart to the photo, and along it go
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +19,6 @@ from g2s_cli.method.fitting import Fit, going_back, minimise
 from g2s_cli.method.losses import relief_apart
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.parsing import Parser
-from g2s_cli.method.prior import raw_from_depth
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.stages import Samples, Target, shown
 from g2s_cli.nets.stylegan2 import Generator
@@ -43,10 +42,6 @@ BRIGHTEN = 0.53  # log(image / 2 + this) is near the logarithm of the light that
 DEEPER = 1.03  # times the moved relief: what is a mean is flatter than what it is a mean of
 TRUSTED = 0.2  # distance in those features, means of 5 px, at which a pixel counts 1/e
 DEPTH_WEIGHT, SLOPE_WEIGHT = 4.0, 40.0
-# How much of a photo's turn the GAN does for a second opinion; the mean object's relief does the rest. Turned all the
-# way, the GAN's picture lies up to two pixels beside the relief; turned half of it, what is wrong is wrong otherwise.
-HALF_TURN = 0.5
-SMOOTHED = 16  # second opinions are means over squares of twice this share of the picture (one in ...), two times
 BACK = 0.5  # the share of its way that D goes back after it was fitted to the depth of one photo
 
 # Objects that latents, one a layer, show: images, 0 outside the object, and masks.
@@ -89,9 +84,10 @@ class Registered:
 
 @dataclass(frozen=True)
 class Posed:
-    """The mean object in pictures, and its depth in scene units as they show it."""
+    """The mean object in pictures, the views they show it from, and its depth in scene units as they show it."""
 
     shown: Samples
+    views: Float[Tensor, "b 6"]
     depth: Float[Tensor, "b h w"]
 
 
@@ -102,15 +98,12 @@ def registered(
     nets: FactorNets,
     layers: int,
     show: Show,
-    turn: float = 1.0,
 ) -> Registered:
     """Objects, of which the latents are known, with the mean object's depth moved to where they have it.
 
-    objects: images are 0 outside the masks. layers: how many latents `show` takes. turn: how much of what objects are
-    turned by the GAN is asked for; if not for all, the mean object's relief turns on.
+    objects: images are 0 outside the masks. layers: how many latents `show` takes.
     """
-    others = counterparts(objects, latents, mean, nets, layers, show, turn)
-    posed = as_shown(others, mean, nets) if turn == 1 else turned_on(others, objects, mean, nets)
+    posed = as_shown(counterparts(objects, latents, mean, nets, layers, show), mean, nets)
     grid = flow(objects, posed.shown)
     with torch.no_grad():
         known = (posed.depth < VIEW_FAR).float()  # beyond the outline, too: the relief goes on there as it began
@@ -138,7 +131,10 @@ def counterparts(
     show: Show,
     turn: float = 1.0,
 ) -> Samples:
-    """The mean object in each one's colours, turned and lit until V and L say of it what they say of the object."""
+    """The mean object in each one's colours, turned and lit until V and L say of it what they say of the object.
+
+    turn: how much of the objects' turn is asked for.
+    """
 
     def numbers(image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 4"]:
         return torch.cat((nets.view_of(image)[:, :2], nets.light_of(image)[:, 2:]), dim=1)
@@ -161,8 +157,8 @@ def counterparts(
 @torch.no_grad()
 def as_shown(others: Samples, mean: MeanObject, nets: FactorNets) -> Posed:
     """The mean object as the GAN shows it, and its relief from where V says that is."""
-    depth = visible_depth(mean.depth.expand(len(others.image), -1, -1), nets.view_of(others.image), nets.camera)
-    return Posed(others, depth)
+    views = nets.view_of(others.image)
+    return Posed(others, views, visible_depth(mean.depth.expand(len(views), -1, -1), views, nets.camera))
 
 
 @torch.no_grad()
@@ -179,7 +175,7 @@ def turned_on(others: Samples, objects: Samples, mean: MeanObject, nets: FactorN
         depth = depth_with_rim(relief, views, camera)
         found = sample(laid, inverse_grid(depth, views, camera), outside="border")
         mask = ((found[:, 3:] > 0.5) & (depth < VIEW_FAR).unsqueeze(1)).to(found.dtype)
-        return Posed(Samples(found[:, :3] * mask, mask), depth)
+        return Posed(Samples(found[:, :3] * mask, mask), views, depth)
 
     said = nets.view_of(objects.image)
     return seen_from(2 * said - nets.view_of(seen_from(said).shown.image))
@@ -244,27 +240,21 @@ def misplaced(seen: Float[Tensor, "b h w"], asked: Registered) -> dict[str, Floa
 
 
 def match(
-    nets: FactorNets,
-    generator: Generator,
-    target: Target,
-    mean: MeanObject,
-    watch: Watch,
-    *,
-    masked: bool,
-    turn: float = 1.0,
+    nets: FactorNets, generator: Generator, target: Target, mean: MeanObject, watch: Watch, *, masked: bool
 ) -> Registered:
-    """The photo registered. masked: whether it is 0 outside its object. turn: as for `registered`."""
-    # The mean object's parser, whatever found the photo's: a mask of the user's knows this photo alone.
-    parser = mean.parser if masked else None
-    photo, latent = Samples(target.image[None], target.mask[None, None]), target.latent[None]
-
-    def show(latents: Float[Tensor, "b n d"]) -> Samples:
-        return shown(generator, latents, target.frame, parser).bare
-
+    """The photo registered. masked: whether it is 0 outside its object."""
     watch.begin("match", 1)
-    found = registered(photo, latent, mean, nets, generator.layers, show, turn)
+    show = showing(generator, target, mean, masked=masked)
+    found = registered(target.alone, target.latent[None], mean, nets, generator.layers, show)
     watch.advance(1, found.apart.mean().item())
     return found
+
+
+def showing(generator: Generator, target: Target, mean: MeanObject, *, masked: bool) -> Show:
+    """What a GAN shows beside a photo. masked: whether the photo is 0 outside its object."""
+    # The mean object's parser, whatever found the photo's: a mask of the user's knows this photo alone.
+    parser = mean.parser if masked else None
+    return lambda latents: shown(generator, latents, target.frame, parser).bare
 
 
 def fit_registered(nets: FactorNets, asked: Registered, settings: Fit, watch: Watch) -> None:
@@ -275,28 +265,6 @@ def fit_registered(nets: FactorNets, asked: Registered, settings: Fit, watch: Wa
 
     with going_back(nets.parameters("depth"), BACK):
         minimise(loss, nets.parameters("depth"), settings, "register", watch)
-
-
-@torch.no_grad()
-def agreeing(nets: FactorNets, other: Registered, share: float) -> FactorNets:
-    """The networks with a mean shape of this photo's own: what D says of it goes a share of the way to another depth.
-
-    other: one photo. Of the difference only what is smooth counts, how a face is tilted and curved; where things are,
-    step 3 has found better.
-    """
-    camera, view = nets.camera, nets.view_of(other.images)
-    depth = nets.depth_of(other.images)
-    seen = depth_with_rim(depth, view, camera)
-    there = other.masks * (seen < VIEW_FAR).unsqueeze(1)
-    apart = (other.relief + 1 - seen).unsqueeze(1)
-    apart = (apart - (apart * there).sum() / there.sum().clamp(min=1)) * there
-    near, reach = there, camera.size // SMOOTHED
-    for _ in range(2):
-        apart, near = _blurred(apart, reach), _blurred(near, reach)
-    smooth = continued(apart[0] / near[0].clamp(min=1e-6), there[0, 0])
-    change = sample(smooth[None], forward_grid(depth, view, camera), outside="border")[:, 0]
-    own = raw_from_depth(depth + share * change, camera) - raw_from_depth(depth, camera)
-    return replace(nets, base=own[0] if nets.base is None else nets.base + own[0])
 
 
 def _enlarged(parts: list[Float[Tensor, "b 2 _ _"]], size: int) -> Float[Tensor, "b 2 h w"]:

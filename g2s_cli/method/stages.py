@@ -41,6 +41,11 @@ class Target:
     latent: Float[Tensor, d]
     frame: Frame
 
+    @property
+    def alone(self) -> Samples:
+        """The photo as one of one picture."""
+        return Samples(self.image[None], self.mask[None, None])
+
 
 @dataclass(frozen=True)
 class Samples:

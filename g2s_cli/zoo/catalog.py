@@ -118,8 +118,8 @@ class Preset:
     invert: random latents that the inversion looks at first, and its steps. register, place: updates before the first
     cycle, of D alone towards the mean object's depth as the photo has it, of V and L alone. keep: the share of its way
     that D goes back after every step 3. agree: how far, after the first cycle's step 3, the photo's depth goes to that
-    of a second registration. The paper has none of the four. offset_weight: what the encoder's latent offsets cost
-    while it learns (λ₁ of Eq. 2).
+    of a model of how objects differ from the mean one. The paper has none of the four. offset_weight: what the
+    encoder's latent offsets cost while it learns (λ₁ of Eq. 2).
     """
 
     start: Literal["networks", "ellipsoid"]

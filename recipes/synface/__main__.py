@@ -22,7 +22,7 @@ from g2s_cli.zoo.store import models_root, sha256_of
 from recipes.synface import quality
 from recipes.synface.face_model import read_face_model
 from recipes.synface.facekit import write_face_model
-from recipes.synface.networks import networks_command
+from recipes.synface.networks import networks_command, shapes_command
 from recipes.synface.pictures import Pictures
 from recipes.synface.running import LEARNER, export, train
 from recipes.synface.sets import FIRST_TRAINING_SEED, render_set, write_benchmark
@@ -129,6 +129,7 @@ def train_command(
 
 
 app.command("networks")(networks_command)
+app.command("shapes")(shapes_command)
 
 
 @app.command("export")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import torch
 import typer
+from safetensors.torch import load_file
 from torch import Tensor
 
 from g2s_cli.console import output
@@ -17,6 +18,7 @@ from g2s_cli.method.cycles import Means, trained_nets
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.progress import Watch
+from g2s_cli.method.registration import MeanObject
 from g2s_cli.method.training import draws
 from g2s_cli.resuming import at_work_in
 from g2s_cli.zoo.catalog import Category, load_category
@@ -25,8 +27,10 @@ from g2s_cli.zoo.store import sha256_of
 from recipes.synface.joint import Learner, first_networks, schedule, train
 from recipes.synface.moving import FACTORS, GALLERY, Gallery, Moves, Source
 from recipes.synface.registering import mean_face
+from recipes.synface.shapes import learn
 
 VERB = "recipes.synface networks"
+SHAPES = "shapes.pt"
 NO_MEANS = Means(torch.zeros(6), torch.zeros(4))  # our networks say views and lights as they are
 
 
@@ -66,9 +70,11 @@ def make_networks(
     runs = schedule(updates, begun=begin is not None)
     train(learner, runs, source, gallery, kind, seed, folder, watch, save_every=save_every)
     moves, views = Moves.of(learner.nets, gallery), gallery.views(learner.nets).cpu()
+    mean = mean_face(learner.nets, moves, source)
+    shapes = learn(learner.nets, mean, moves, source, seed, folder / SHAPES, watch)
+    known = {"directions": moves.directions.cpu(), "mean_depth": mean.depth.cpu()}
     return Made(
-        tensors=learner.tensors
-        | {"directions": moves.directions.cpu(), "mean_depth": mean_face(learner.nets, moves, source).depth.cpu()},
+        tensors=learner.tensors | known | shapes.tensors,
         view_mean=_rounded(views.mean(dim=0)),
         view_covariance=[_rounded(row) for row in views.T.cov()],
         explained=dict(zip(FACTORS, _rounded(moves.explained.cpu()), strict=True)),
@@ -122,6 +128,38 @@ def networks_command(
     write_weights(made.tensors, out, trained_with)
     output.say(f"R² of the directions: {', '.join(f'{name} {value}' for name, value in made.explained.items())}")
     output.put(as_toml(made, out, trained_with))
+
+
+def shapes_command(
+    gan: Annotated[Path, typer.Argument(metavar="GAN", help="The GAN's file.")],
+    networks: Annotated[Path, typer.Argument(metavar="NETWORKS", help="What `networks` wrote.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="*.safetensors.")] = Path("networks.safetensors"),
+    work: Annotated[
+        Path | None,
+        typer.Option("--work", metavar="FOLDER", help="Where the run keeps its work.", show_default="beside the file"),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same model.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Learn how faces differ from the mean face once more, which `networks` does in the end. Killed, it goes on."""
+    folder = work or out.with_name(f"{out.stem}-run")
+    _, tensors = read_part(gan)
+    trained_with = sha256_as_kept(gan, tensors)
+    facts: dict[str, object] = {"gan": trained_with, "networks": sha256_of(networks), "seed": seed}
+    with at_work_in(folder, facts, VERB), output.watch() as watch:
+        machine = Machine.named(device)
+        loaded = load_gan(Weights({}, gan), machine)
+        kind = fitted(load_category("synface"), loaded.generator)
+        nets, kept = networks_of(networks, kind, machine), load_file(networks)  # in half precision as it is
+        if not {"directions", "mean_depth"} <= kept.keys():
+            raise UsageError(f"{networks} knows no mean face.", "Give it a file that `networks` of this recipe wrote.")
+        source = Source(loaded, Frame(kind.frame_share, kind.working_size))
+        depth, directions = (kept[name].float().to(machine.device) for name in ("mean_depth", "directions"))
+        mean = MeanObject(depth, loaded.generator.latent_avg, directions, loaded.parser)
+        moves = Moves.of(nets, Gallery.of(source, draws(seed, "gallery")))
+        shapes = learn(nets, mean, moves, source, seed, folder / SHAPES, watch)
+    write_weights(kept | shapes.tensors, out, trained_with)
+    output.put(out)
 
 
 def as_toml(made: Made, path: Path, trained_with: str) -> str:

@@ -42,7 +42,7 @@ def registered_faces(
         some, rng = min(AT_ONCE, count - first), draws(seed, "register", first)
         latents = source.random(some, rng)
         if first // AT_ONCE % 2:
-            latents = _turned(latents, moves, rng)
+            latents = turned(latents, moves, rng)
         found = registered(
             source.show(latents).bare, latents, mean, nets, layers, lambda asked: source.show(asked).bare
         )
@@ -107,7 +107,7 @@ def read_registered(path: Path, device: torch.device) -> Registered:
         raise G2SError(f"{path} is damaged: {error}.", "Delete it; the same command makes it again.") from error
 
 
-def _turned(latents: Float[Tensor, "b d"], moves: Moves, rng: torch.Generator) -> Float[Tensor, "b d"]:
+def turned(latents: Float[Tensor, "b d"], moves: Moves, rng: torch.Generator) -> Float[Tensor, "b d"]:
     """The same faces from views spread wider than the GAN's own."""
     view = torch.randn(len(latents), 2, generator=rng) * torch.tensor(TURNS)
     view = view.clamp(-WIDEST_TURN, WIDEST_TURN).to(latents.device)

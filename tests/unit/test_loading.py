@@ -9,6 +9,7 @@ from typing import Any
 import made_up
 import pytest
 import torch
+from torch import Tensor
 
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.loading import Machine, Plan, Weights, load, load_gan
@@ -64,3 +65,26 @@ def test_photos_are_registered_with_the_mean_face_that_the_networks_know(monkeyp
     with pytest.raises(WeightsError, match="do not know the mean object") as error:
         load(Plan.of(preset="fast"), CPU)
     assert "g2s weights pull synface" in str(error.value.remedy)
+
+
+def test_networks_say_how_faces_differ_from_the_mean_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = load(Plan.of(preset="fast"), CPU).guides.shapes
+    assert shapes is not None
+    assert shapes.factors.shape[:3] == shapes.mean.shape == (64, 64, 3)
+    moves = shapes.factors.square().sum(dim=-1).sqrt() * 360  # pixels
+    assert 0.3 < moves.mean() < 2
+    assert load(Plan.of(preset="instant"), CPU).guides.shapes is None
+
+    whole = Weights.tensors
+    for left in (0, -1):  # none of it, or less than all of each tensor
+
+        def broken(self: Weights, part: str, left: int = left) -> dict[str, Tensor]:
+            tensors = whole(self, part)
+            known = {name: tensor[:left] for name, tensor in tensors.items() if name.startswith("shape.")}
+            others = {name: tensors[name] for name in tensors.keys() - known.keys()}
+            return others | (known if left else {})
+
+        monkeypatch.setattr(Weights, "tensors", broken)
+        with pytest.raises(WeightsError, match="how objects differ") as error:
+            load(Plan.of(preset="fast"), CPU)
+        assert "g2s weights pull synface" in str(error.value.remedy)

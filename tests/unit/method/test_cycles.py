@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from g2s_cli.method import registration
+from g2s_cli.method import morphing, registration
 from g2s_cli.method.cycles import Guides, fit
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.losses import DiscriminatorDistance
@@ -20,6 +20,7 @@ from g2s_cli.method.parsing import Parser
 from g2s_cli.method.progress import Silent
 from g2s_cli.method.registration import MeanObject
 from g2s_cli.method.sampling import LightPrior, ViewPrior
+from g2s_cli.method.shapes import ShapeModel
 from g2s_cli.method.stages import EncoderProjector, LinearProjector, Projector, Target
 from g2s_cli.nets.offset import OffsetEncoder
 from g2s_cli.nets.stylegan2 import Generator
@@ -147,13 +148,18 @@ def test_a_photo_is_registered_once_before_it_is_placed(
 
 
 def test_a_second_opinion_is_heard_before_the_first_cycle_and_followed_after_it(
-    unmoved: Ran, category: Category, guides: Guides, mean: MeanObject
+    unmoved: Ran, category: Category, guides: Guides, mean: MeanObject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(morphing, "UPDATES", 2)
     hilly = replace(mean, depth=1 - 0.05 * torch.linspace(-1, 1, SIZE).square().expand(SIZE, SIZE))
+    plain = torch.zeros(3, SIZE, SIZE)
+    still = torch.zeros(SIZE, SIZE, 3, 2)
+    shapes = ShapeModel(still[..., 0], still, plain, plain[..., None], plain + 0.01, torch.ones(2, 4))
+    knowing = replace(guides, mean=hilly, shapes=shapes)
     schedule = preset(category, Stage(0, 0, 1), Stage(1, 0, 0), register=2, samples=0, rate=0.0, agree=0.5)
-    begun, led = unmoved(schedule, replace(guides, mean=hilly))
-    assert begun == ["match 1", "match 1", "register 2", "albedo 0", "shape 1", "albedo 1"]
-    begun, as_it_was = unmoved(replace(schedule, agree=0.0), replace(guides, mean=hilly))
+    begun, led = unmoved(schedule, knowing)
+    assert begun == ["explain 2", "match 1", "register 2", "albedo 0", "shape 1", "albedo 1"]
+    begun, as_it_was = unmoved(replace(schedule, agree=0.0), knowing)
     assert begun == ["match 1", "register 2", "albedo 0", "shape 1", "albedo 1"]
     assert (led.depth - as_it_was.depth).abs().max() > 1e-3
     assert torch.equal(led.view, as_it_was.view)

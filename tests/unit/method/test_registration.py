@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
-import made_up
 import pytest
 import torch
 from shapes import bumps
 from torch import Tensor
 
-from g2s_cli.loading import Machine, Weights, load_gan
-from g2s_cli.method import registration, stages
+from g2s_cli.method import registration
 from g2s_cli.method.fitting import Fit
-from g2s_cli.method.frame import Frame
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.parsing import Parser
 from g2s_cli.method.progress import Silent
 from g2s_cli.method.registration import (
     MeanObject,
     Registered,
-    agreeing,
     counterparts,
     features,
     fit_registered,
@@ -35,7 +30,7 @@ from g2s_cli.method.registration import (
 from g2s_cli.method.stages import Samples
 from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.scene.camera import Camera
-from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
+from g2s_cli.scene.visibility import visible_depth
 from g2s_cli.scene.warp import identity_grid, sample, warp
 
 CAMERA = Camera(32)
@@ -180,6 +175,7 @@ def test_the_relief_turns_on_where_the_gan_stopped(
     assert len(rendered) == 1
     there = visible_depth(hill.depth, 0.99 * true, CAMERA, margin=CAMERA.size // 8)
     torch.testing.assert_close(posed.depth, there)
+    torch.testing.assert_close(posed.views, 0.99 * true)
     both = (posed.shown.mask * photo.mask)[0, 0] > 0
     assert both.sum() > 0.9 * photo.mask.sum()
     apart = (posed.shown.image - photo.image)[0, :, both].abs().mean()
@@ -299,58 +295,3 @@ def test_depth_is_fitted_and_goes_half_of_the_way_back(
         torch.testing.assert_close(middle, (was + end) / 2)
     for name in NETS[1:]:
         assert all(torch.equal(*pair) for pair in zip(first[name], nets.parameters(name), strict=True))
-
-
-def relief_of(nets: FactorNets, asked: Registered) -> Tensor:
-    with torch.no_grad():
-        return visible_depth(nets.depth_of(asked.images), nets.view_of(asked.images), CAMERA)
-
-
-@pytest.fixture
-def alone(nets: FactorNets, asked: Registered) -> Registered:
-    """One face as V sees it, with the depth that D says."""
-    one = asked.pick(torch.tensor([0]))
-    return replace(one, relief=relief_of(nets, one) - 1)
-
-
-@pytest.mark.parametrize("own", [True, False])
-def test_depth_goes_a_share_of_the_way_to_a_second_opinion(nets: FactorNets, alone: Registered, own: bool) -> None:
-    """Of another tilt, with networks that have a mean shape and with ones that have none."""
-    nets = nets if own else replace(nets, base=None)
-    alone = replace(alone, relief=relief_of(nets, alone) - 1)
-    ramp = torch.linspace(-0.01, 0.01, SIZE).expand(SIZE, -1)
-    other = replace(alone, relief=alone.relief + 0.3 + ramp)  # where all of it is does not count
-    led = agreeing(nets, other, 0.5)
-    inside = (alone.masks[0, 0] > 0) & (torch.arange(SIZE) > 8) & (torch.arange(SIZE) < 24)
-    change = (relief_of(led, alone) - 1 - alone.relief)[0][inside]
-    wanted = 0.5 * ramp[inside]
-    assert (change - wanted - (change - wanted).mean()).abs().max() < 0.3 * wanted.abs().max()
-    assert torch.corrcoef(torch.stack((change, wanted)))[0, 1] > 0.97
-    torch.testing.assert_close(agreeing(nets, other, 0.0).depth_of(alone.images), nets.depth_of(alone.images))
-
-
-def test_details_of_a_second_opinion_and_what_it_says_beside_the_photo_do_not_count(
-    nets: FactorNets, alone: Registered
-) -> None:
-    def change(other: Tensor) -> float:
-        led = agreeing(nets, replace(alone, relief=other), 1.0)
-        return (led.depth_of(alone.images) - nets.depth_of(alone.images)).abs().max().item()
-
-    chequered = 0.01 * (-1.0) ** (torch.arange(SIZE) + torch.arange(SIZE)[:, None])
-    beside = torch.where(alone.masks[:, 0] * (relief_of(nets, alone) < VIEW_FAR) > 0, 0.0, 1.0)
-    assert change(alone.relief) < 1e-6
-    assert change(alone.relief + chequered) < 0.002
-    assert change(alone.relief + beside) < 1e-6
-
-
-def test_without_a_parser_all_of_a_picture_is_object(tmp_path: Path) -> None:
-    path = tmp_path / "gan.pt"
-    path.write_bytes(made_up.saved(made_up.gan(16)))
-    gan = load_gan(Weights({}, path), Machine(torch.device("cpu"), torch.float32))
-    latents = torch.randn(2, gan.generator.layers, gan.generator.latent_size, generator=rng())
-    whole = stages.shown(gan.generator, latents, Frame(1.0, 8), None)
-    assert whole.image.shape == (2, 3, 8, 8)
-    assert whole.mask.min() == 1
-    part = stages.shown(gan.generator, latents, Frame(1.0, 8), gan.parser).bare
-    assert part.mask.shape == (2, 1, 8, 8)
-    assert torch.equal(part.image, whole.image * part.mask)

@@ -33,11 +33,11 @@ from g2s_cli.scene.warp import symmetrised
 from g2s_cli.zoo.catalog import Category, load_category
 from g2s_cli.zoo.importers import read_part, write_weights
 from g2s_cli.zoo.store import models_root, sha256_of
-from recipes.synface import joint, registering
+from recipes.synface import joint, registering, shapes
 from recipes.synface.explaining import explanation, lesson
 from recipes.synface.joint import LEARNER, LOG, REGISTERED, SCHEDULE, Learner, first_networks, schedule
 from recipes.synface.moving import SPREAD, WIDEST, Gallery, Moves, Source
-from recipes.synface.networks import Made, make_networks, networks_command
+from recipes.synface.networks import Made, make_networks, networks_command, shapes_command
 
 FACE = Path(__file__).parents[2] / "data" / "face.png"
 CPU = Machine(torch.device("cpu"), torch.float32)
@@ -78,6 +78,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joint, "FACES", 640)
     monkeypatch.setattr(registering, "AT_ONCE", 4)
     monkeypatch.setattr(registration, "UPDATES", 4)
+    monkeypatch.setattr(shapes, "FACES", 6)
+    monkeypatch.setattr(shapes, "AT_ONCE", 4)
+    monkeypatch.setattr(shapes, "ROUNDS", 2)
+    monkeypatch.setattr(shapes, "FIRST_UPDATES", 2)
+    monkeypatch.setattr(shapes, "UPDATES", 2)
 
 
 def made(gan: Path, folder: Path, watch: Silent = BUSY, begin: Path | None = None) -> Made:
@@ -102,6 +107,7 @@ def test_killed_in_every_run_it_ends_as_if_never_killed(gan: Path, tmp_path: Pat
         ("reshaped", 2),
         ("register", 8),
         ("registered", 1),
+        ("shapes", 1),
     ):
         with pytest.raises(Killed):
             made(gan, tmp_path / "killed", Killer(run, after))
@@ -298,3 +304,24 @@ def test_what_the_command_writes_is_what_g2s_takes(gan: Path, tmp_path: Path, mo
     monkeypatch.setenv("G2S_CACHE", str(folder.parent))
     result = reconstruct(FACE, category="tiny", preset="instant", iterations=2, wanted=Wanted(align=False))
     assert result.factors.depth.shape == (16, 16)
+
+
+def test_shapes_are_learnt_again_and_the_rest_is_kept(gan: Path, tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(shapes_command)
+    networks, out = tmp_path / "networks.safetensors", tmp_path / "again.safetensors"
+    whole = made(gan, tmp_path / "run").tensors
+    write_weights(whole, networks, sha256_of(gan))
+    said = CliRunner().invoke(app, [str(gan), str(networks), "-o", str(out), "--device", "cpu"])
+    assert said.exit_code == 0, said.output
+    assert said.stdout.strip() == str(out)
+    before, after = load_file(networks), load_file(out)
+    assert before.keys() == after.keys()
+    for name, tensor in after.items():
+        assert tensor.dtype == before[name].dtype, name
+        assert torch.equal(tensor, before[name]) == (not name.startswith("shape.")), name  # the seed is another
+
+    write_weights({name: tensor for name, tensor in whole.items() if name != "mean_depth"}, networks, sha256_of(gan))
+    refused = CliRunner().invoke(app, [str(gan), str(networks), "-o", str(tmp_path / "no.safetensors")]).exception
+    assert isinstance(refused, UsageError)
+    assert "knows no mean face" in str(refused)

@@ -223,7 +223,7 @@ def test_an_unknown_preset_names_the_known() -> None:
         ("stages = [[0, 0, 30], [150, 0, 0]]", "stages = 3"),
         ("keep = 0.4", "keep = 1.5"),
         ("keep = 0.4", "keep = -0.1"),
-        ("agree = 0.25", "agree = 1.5"),
+        ("agree = 0.5", "agree = 1.5"),
         ("raise_top", "rise_top"),
         ("[weights.gan]", "[weights.gun]"),
         ("[views]", "views = 3\n[sights]"),

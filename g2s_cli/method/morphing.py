@@ -1,0 +1,295 @@
+"""Not in the paper: a photo explained by a model of how a category's objects differ, in shape and in look.
+
+A flow says where the mean object's parts lie in a photo, wherever there is something to see: eyes, a mouth, an outline.
+Foreheads, cheeks and chins have nothing but their shading. So the mean object's points are moved, along smooth factors
+alike in both halves, until the mean object's reflectance under one light explains the photo's pixels, and not far from
+where the flow has them. How much each factor varies has been learnt from random objects of the GAN's, without a label
+(recipes/synface/shapes.py). It is a morphable model (Blanz and Vetter, SIGGRAPH 1999) of a relief.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
+
+from g2s_cli.method.model import FactorNets
+from g2s_cli.method.prior import raw_from_depth
+from g2s_cli.method.progress import Watch
+from g2s_cli.method.registration import (
+    BRIGHTEN,
+    DEEPER,
+    TRUSTED,
+    MeanObject,
+    Posed,
+    counterparts,
+    features,
+    flow,
+    showing,
+    turned_on,
+)
+from g2s_cli.method.shapes import ShapeModel
+from g2s_cli.method.stages import Samples, Target
+from g2s_cli.nets.stylegan2 import Generator
+from g2s_cli.scene.camera import Camera, back_project, project, to_view
+from g2s_cli.scene.light import diffuse_shading, shading_of
+from g2s_cli.scene.render import depth_with_rim
+from g2s_cli.scene.resample import continued
+from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
+from g2s_cli.scene.warp import forward_grid, identity_grid, inverse_grid, sample, to_grid
+
+# How much of a photo's turn the GAN does; the mean object's relief does the rest. Turned all the way, the GAN's picture
+# lies up to two pixels beside the relief.
+HALF_TURN = 0.5
+# Standard deviations of what views lack: rotations x, y and z in radians, translations in scene units.
+VIEW_DEVIATIONS = (0.035, 0.035, 0.026, 0.008, 0.008, 0.02)
+COLOUR_DEVIATION = 0.1  # of a photo's log brightness in each colour, beyond what the looks' factors have
+FLOW_DEVIATION = 0.3 / 64  # of a flow, in shares of the side; what is wrong of it is wrong of whole regions ...
+FLOW_WEIGHT = 1 / 30  # ... so a pixel of it counts so much
+UPDATES, DECAY = 90, 0.97
+RATES = {"shape": 0.05, "view": 0.05, "light": 0.02, "colour": 0.02, "look": 0.1}
+LEAST_SHADING = 0.05
+INSIDE = 0.95  # of a mask: a point there is an object's
+HIDDEN = 0.006  # scene units behind what is seen: a point so far behind is not seen
+ROUNDS = 15  # of turning a move of points into a flow to them, or back
+STEPS, STEP = 3, 0.6  # of canonical depth towards what a photo is to show
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Pictures, and the mean object's points in them: what explaining begins with.
+
+    logarithm: of the pictures. relief: the mean object's canonical depth. views, lights: as networks say them.
+    pixels: where the points lie with the mean object in these views; found: where a flow has them. weights: how much
+    each point counts, 0 where it is not seen. plain: 1 where it is seen. depth: the mean object's, less one, as the
+    views show it, continued beyond it.
+    """
+
+    logarithm: Float[Tensor, "b 3 h w"]
+    relief: Float[Tensor, "h w"]
+    views: Float[Tensor, "b 6"]
+    lights: Float[Tensor, "b 4"]
+    pixels: Float[Tensor, "b h w 2"]
+    found: Float[Tensor, "b h w 2"]
+    weights: Float[Tensor, "b h w"]
+    plain: Float[Tensor, "b h w"]
+    depth: Float[Tensor, "b h w"]
+
+    def pick(self, some: slice) -> Observed:
+        """Some of the pictures."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Observed(**{name: value if name == "relief" else value[some] for name, value in values.items()})
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What explains pictures: amounts of the shape's factors, of the view's deviations, lights, colours and looks."""
+
+    shape: Float[Tensor, "b k"]
+    view: Float[Tensor, "b 6"]
+    light: Float[Tensor, "b 4"]
+    colour: Float[Tensor, "b 3"]
+    look: Float[Tensor, "b l"]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Pictures' depth, less one, in scene units, and how much of what each pixel shows the model has seen (0 to 1)."""
+
+    relief: Float[Tensor, "b h w"]
+    known: Float[Tensor, "b h w"]
+
+
+@torch.no_grad()
+def observe(
+    objects: Samples,
+    posed: Posed,
+    lights: Float[Tensor, "b 4"],
+    relief: Float[Tensor, "h w"],
+    camera: Camera,
+) -> Observed:
+    """Objects, with the mean object laid beside them in nearly their views: the flow between, and what it tells.
+
+    posed: the mean object in the objects' colours. lights: of the objects. relief: the mean object's canonical depth.
+    """
+    views = posed.views
+    with torch.enable_grad():
+        grid = flow(objects, posed.shown)
+    apart = (sample(features(posed.shown), grid) - features(objects)).abs().mean(dim=1, keepdim=True)
+    apart = avg_pool2d(apart, 5, 1, 2)
+    points = to_view(back_project(relief[None], camera).expand(len(views), -1, -1, -1), views, camera)
+    pixels = project(points, camera)
+    found = _pixels_shown(grid, pixels, camera)
+    front = visible_depth(relief.expand(len(views), -1, -1), views, camera)
+    plain = (points[..., 2] - at_pixels(front.clamp(max=2).unsqueeze(1), pixels, camera)[:, 0]).abs() < HIDDEN
+    plain = plain & (at_pixels(objects.mask, found, camera)[:, 0] > INSIDE)
+    plain = plain & (at_pixels(posed.shown.mask, pixels, camera)[:, 0] > INSIDE)
+    plain = plain.to(apart.dtype)
+    whole = [continued(depth[None] - 1, (depth < VIEW_FAR).to(depth.dtype)) for depth in posed.depth]
+    return Observed(
+        logarithm=(objects.image / 2 + BRIGHTEN).log(),
+        relief=relief,
+        views=views,
+        lights=lights,
+        pixels=pixels,
+        found=found,
+        weights=plain * (-at_pixels(apart, found, camera)[:, 0] / TRUSTED).exp(),
+        plain=plain,
+        depth=torch.cat(whole),
+    )
+
+
+def second_opinion(
+    nets: FactorNets,
+    generator: Generator,
+    target: Target,
+    mean: MeanObject,
+    shapes: ShapeModel,
+    watch: Watch,
+    *,
+    masked: bool,
+) -> Explained:
+    """The photo's depth, had from the mean object alone. masked: whether the photo is 0 outside its object."""
+    photo, camera = target.alone, nets.camera
+    show = showing(generator, target, mean, masked=masked)
+    others = counterparts(photo, target.latent[None], mean, nets, generator.layers, show, HALF_TURN)
+    with torch.no_grad():
+        lights = nets.light_of(photo.image)
+    seen = observe(photo, turned_on(others, photo, mean, nets), lights, mean.depth, camera)
+    watch.begin("explain", UPDATES)
+    codes = explain(shapes, seen, camera, begun(shapes, seen), UPDATES, DECAY)
+    watch.advance(UPDATES, seen.weights.mean().item())
+    return as_explained(shapes, seen, camera, codes)
+
+
+def begun(model: ShapeModel, seen: Observed) -> Codes:
+    """The mean object, where the networks have it."""
+    count, like = len(seen.views), seen.logarithm
+    zeros = [like.new_zeros(count, size) for size in (model.factors.shape[-1], 6, 3, model.looks.shape[-1])]
+    return Codes(zeros[0], zeros[1], seen.lights.clone(), zeros[2], zeros[3])
+
+
+def explain(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes, updates: int, decay: float) -> Codes:
+    """The codes that explain pictures best, a priori likely ones first; each picture's by itself."""
+    values = {field.name: getattr(codes, field.name).detach().clone() for field in fields(Codes)}
+    groups = [{"params": [value.requires_grad_()], "lr": RATES[name]} for name, value in values.items()]
+    adam = torch.optim.Adam(groups, betas=(0.8, 0.98))
+    schedule = torch.optim.lr_scheduler.ExponentialLR(adam, decay)
+    for _ in range(updates):
+        adam.zero_grad()
+        unlikely(model, seen, camera, Codes(**values)).sum().backward()
+        adam.step()
+        schedule.step()
+    return Codes(**{name: value.detach() for name, value in values.items()})
+
+
+def moved_points(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes) -> Float[Tensor, "b h w 3"]:
+    """The canonical points as the codes have them."""
+    still = back_project(seen.relief[None], camera)
+    return still + model.mean + torch.einsum("hwik,bk->bhwi", model.factors, codes.shape)
+
+
+def left_over(
+    model: ShapeModel, seen: Observed, camera: Camera, codes: Codes
+) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b h w 2"], Float[Tensor, "b h w 3"]]:
+    """What codes leave of the pictures' logarithms, point by point; where the points lie; and their places in view."""
+    points = moved_points(model, seen, camera, codes)
+    placed = to_view(points, seen.views + codes.view * seen.views.new_tensor(VIEW_DEVIATIONS), camera)
+    pixels = project(placed, camera)
+    shading = shading_of(diffuse_shading(slanted(points), codes.light), codes.light).clamp(min=LEAST_SHADING)
+    look = model.albedo + torch.einsum("chwl,bl->bchw", model.looks, codes.look) + codes.colour[..., None, None]
+    return at_pixels(seen.logarithm, pixels, camera) - shading.log() - look, pixels, placed
+
+
+@torch.no_grad()
+def as_explained(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes) -> Explained:
+    """The depth that pictures have by their codes."""
+    _, pixels, placed = left_over(model, seen, camera, codes)
+    before = to_view(back_project(seen.relief[None], camera).expand(len(placed), -1, -1, -1), seen.views, camera)
+    looking = inverse_grid(seen.depth + 1, seen.views, camera)
+    move = sample((pixels - seen.pixels).permute(0, 3, 1, 2), looking, outside="border")
+    deeper = sample((placed - before)[..., 2].unsqueeze(1), looking, outside="border")
+    known = sample(seen.plain.unsqueeze(1), looking, outside="border")
+    # A pixel shows what came to it: g(p) = p - move(g(p)).
+    still = identity_grid(camera.size, move.device).expand(len(move), -1, -1, -1)
+    grid = still
+    for _ in range(ROUNDS):
+        grid = still - sample(move, grid, outside="border").permute(0, 2, 3, 1) / camera.centre
+    maps = torch.cat((DEEPER * seen.depth.unsqueeze(1) + deeper, known), dim=1)
+    relief, share = sample(maps, grid, outside="border").unbind(dim=1)
+    share = avg_pool2d(avg_pool2d(pad(share[:, None], (2,) * 4, mode="replicate"), 3, 1), 3, 1)[:, 0]
+    return Explained(relief, share)
+
+
+@torch.no_grad()
+def agreeing(nets: FactorNets, photo: Samples, other: Explained, share: float) -> FactorNets:
+    """The networks with a mean shape of this photo's own: what they show of it goes part of the way to another depth.
+
+    photo: one. Where all of the depth is does not count, nor what the other one has not seen.
+    """
+    camera, view, begin = nets.camera, nets.view_of(photo.image), nets.depth_of(photo.image)
+    depth, asked = begin, None
+    for _ in range(STEPS):
+        seen = depth_with_rim(depth, view, camera)
+        inner = avg_pool2d(photo.mask * (seen < VIEW_FAR).unsqueeze(1), 3, 1, 1) > 0.99  # not the outermost ring
+        there = inner[:, 0].to(depth.dtype)
+        if asked is None:
+            asked = seen + share * other.known * _centred(other.relief + 1 - seen, there * other.known)
+        lacking = there * _centred(asked - seen, there)
+        smooth = avg_pool2d(lacking, 3, 1, 1) / avg_pool2d(there, 3, 1, 1).clamp(min=1e-6)
+        whole = continued(smooth, there[0])
+        depth = depth + STEP * sample(whole[None], forward_grid(depth, view, camera), outside="border")[:, 0]
+    own = raw_from_depth(depth, camera) - raw_from_depth(begin, camera)
+    return replace(nets, base=own[0] if nets.base is None else nets.base + own[0])
+
+
+def unlikely(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes) -> Float[Tensor, b]:
+    """Negative logarithms of the codes' probabilities given the pictures, up to constants."""
+    left, pixels, _ = left_over(model, seen, camera, codes)
+    looks_wrong = (1 + left.square() / model.variance).sqrt() - 1  # robust: half of the square where it is small
+    deviation = FLOW_DEVIATION * camera.size
+    lies_wrong = FLOW_WEIGHT * (pixels - seen.found).square().sum(dim=-1) / deviation**2
+    pictures = (seen.weights * (looks_wrong.sum(dim=1) + lies_wrong / 2)).sum(dim=(1, 2))
+    mean, deviations = model.lights
+    prior = (
+        codes.shape.square().sum(dim=1)
+        + codes.view.square().sum(dim=1)
+        + ((codes.light - mean) / deviations).square().sum(dim=1)
+        + (codes.colour / COLOUR_DEVIATION).square().sum(dim=1)
+        + codes.look.square().sum(dim=1)
+    )
+    return pictures + prior / 2
+
+
+def slanted(points: Float[Tensor, "b h w 3"]) -> Float[Tensor, "b h w 3"]:
+    """As `scene.surface.normals`, of points that lie on no grid; the outermost have their neighbours'."""
+    along = points[:, 1:-1, 2:] - points[:, 1:-1, :-2]
+    down = points[:, 2:, 1:-1] - points[:, :-2, 1:-1]
+    cross = torch.linalg.cross(along, down)
+    inner = cross / (cross.norm(dim=-1, keepdim=True) + 1e-7)
+    return pad(inner.permute(0, 3, 1, 2), (1,) * 4, mode="replicate").permute(0, 2, 3, 1)
+
+
+def at_pixels(
+    maps: Float[Tensor, "b c h w"], pixels: Float[Tensor, "b v u 2"], camera: Camera
+) -> Float[Tensor, "b c v u"]:
+    """Maps at pixel coordinates; beyond their border what that has."""
+    return sample(maps, to_grid(pixels, camera), outside="border")
+
+
+def _pixels_shown(
+    grid: Float[Tensor, "b h w 2"], pixels: Float[Tensor, "b h w 2"], camera: Camera
+) -> Float[Tensor, "b h w 2"]:
+    """Where a flow's pictures show what lies at `pixels` of the other ones: the flow's inverse."""
+    move = ((grid - identity_grid(camera.size, grid.device)) * camera.centre).permute(0, 3, 1, 2)
+    found = pixels
+    for _ in range(ROUNDS):
+        found = pixels - at_pixels(move, found, camera).permute(0, 2, 3, 1)
+    return found
+
+
+def _centred(maps: Float[Tensor, "1 h w"], weights: Float[Tensor, "1 h w"]) -> Float[Tensor, "1 h w"]:
+    return maps - (maps * weights).sum() / weights.sum().clamp(min=1)

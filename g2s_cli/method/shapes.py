@@ -1,0 +1,75 @@
+"""How a category's objects differ from the mean object, in shape and in look: what `method.morphing` fits.
+
+A morphable model (Blanz and Vetter, SIGGRAPH 1999) of a relief, learnt from random objects of the GAN's without a label
+(recipes/synface/shapes.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from g2s_cli.scene.camera import Camera
+
+REACH = 10 / 64  # of the smooth modes' kernel, a Gaussian, in shares of the picture's side
+AMPLITUDES = (1 / 64, 1 / 64, 1.5 / 64)  # standard deviations of the modes together: to the side, up and down, in depth
+PARTS = ("mean", "factors", "albedo", "looks", "variance", "lights")
+LEAST_SHARE = 0.05  # of a mode's amplitude in the strongest's: the others are left out
+
+
+@dataclass(frozen=True)
+class ShapeModel:
+    """How objects differ from the mean object.
+
+    mean, factors: moves of the mean relief's points in scene units, the former of all objects, the latter's amounts
+    with a standard deviation of 1. albedo, looks: logarithms of (image + 1) / 2 in even light, the mean and factors.
+    variance: of what they leave. lights: mean and standard deviations of (ambient, diffuse, l_x, l_y).
+    """
+
+    mean: Float[Tensor, "h w 3"]
+    factors: Float[Tensor, "h w 3 k"]
+    albedo: Float[Tensor, "3 h w"]
+    looks: Float[Tensor, "3 h w l"]
+    variance: Float[Tensor, "3 h w"]
+    lights: Float[Tensor, "2 4"]
+
+
+def smooth_modes(camera: Camera) -> Float[Tensor, "h w 3 k"]:
+    """Symmetric moves of points that vary as a Gaussian process does: products of cosines, the slower the stronger.
+
+    Scene units. To the side they are odd in the column, else even.
+    """
+    size = camera.size
+    ticks = (torch.arange(size) + 0.5) / size
+    modes = []
+    for axis, amplitude in enumerate(AMPLITUDES):
+        waves = []
+        for high in range(size):
+            for wide in range(size):
+                turns = (high / 2, wide + (0.5 if axis == 0 else 0.0))  # waves a side
+                share = math.exp(-((math.pi * REACH) ** 2) * (turns[0] ** 2 + turns[1] ** 2))
+                if share < LEAST_SHARE:
+                    break
+                across = 2 * math.pi * turns[1] * (ticks - 0.5)
+                rows = (2 * math.pi * turns[0] * ticks).cos()
+                waves.append(share * rows[:, None] * (across.sin() if axis == 0 else across.cos()))
+        along = torch.stack(waves, dim=-1)
+        along = along * (amplitude * size / camera.focal / along.square().sum(dim=-1).mean().sqrt())
+        modes.append(one_hot(torch.tensor(axis), 3).to(along)[:, None] * along[:, :, None])
+    return torch.cat(modes, dim=-1)
+
+
+def shape_model(tensors: Mapping[str, Tensor], camera: Camera, device: torch.device) -> ShapeModel:
+    """The model that a category's networks come with. Raises KeyError without it, RuntimeError for one of another size.
+
+    shape.mean and shape.factors are in `smooth_modes`; the others are `ShapeModel`'s, in any precision.
+    """
+    modes = smooth_modes(camera).to(device)
+    part = {name: tensors[f"shape.{name}"].to(device).float() for name in PARTS}
+    return ShapeModel(**{name: modes @ part[name] if name in ("mean", "factors") else part[name] for name in PARTS})

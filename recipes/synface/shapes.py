@@ -1,0 +1,283 @@
+"""How random faces differ from the mean face, in shape and in look: the model that `g2s_cli.method.morphing` fits.
+
+Expectation and maximisation, from smooth modes as likely as each other. Each face is explained by the model as it is;
+how far its codes may be wrong is told by the explanation's curvature (Laplace's approximation); and the model becomes
+the one that such codes are likeliest under.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from g2s_cli.errors import G2SError
+from g2s_cli.method.model import FactorNets
+from g2s_cli.method.morphing import (
+    FLOW_DEVIATION,
+    FLOW_WEIGHT,
+    HALF_TURN,
+    LEAST_SHADING,
+    Codes,
+    Observed,
+    at_pixels,
+    begun,
+    explain,
+    left_over,
+    observe,
+    slanted,
+)
+from g2s_cli.method.progress import Watch
+from g2s_cli.method.registration import MeanObject, counterparts, turned_on
+from g2s_cli.method.shapes import ShapeModel, smooth_modes
+from g2s_cli.method.training import draws
+from g2s_cli.scene.camera import Camera, back_project
+from g2s_cli.scene.light import diffuse_shading, shading_of
+from g2s_cli.zoo.store import replacing
+from recipes.synface.moving import Moves, Source
+from recipes.synface.registering import turned
+
+FACES, AT_ONCE = 800, 50
+ROUNDS = 12
+FIRST_UPDATES, UPDATES, DECAY = 60, 35, 0.95  # of a face's codes: in the first round, and in the others, which go on
+LOOKS, LOOK_ROUNDS = 12, 12  # factors of looks, and how often they are estimated
+LOOK_RIDGE = 20.0  # of their regression: so many faces' worth of nothing
+ALIKE = 10  # pixels that are wrong together
+HASTE = 1.5  # how far the mean goes at once, in what codes have in common
+EVERY = 2  # pixels: curvature is measured on a grid so wide
+NUDGE = 0.05  # standard deviations: of finite differences
+LEAST_VARIANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """The model so far, in smooth modes, and the codes of the faces by it."""
+
+    done: int
+    mean: Float[Tensor, m]
+    factors: Float[Tensor, "m k"]
+    albedo: Float[Tensor, "3 h w"]
+    looks: Float[Tensor, "3 h w l"]
+    variance: Float[Tensor, "3 h w"]
+    lights: Float[Tensor, "2 4"]
+    codes: Codes
+
+    def model(self, modes: Float[Tensor, "h w 3 m"]) -> ShapeModel:
+        """As it is fitted."""
+        shape = modes @ self.mean, modes @ self.factors
+        return ShapeModel(*shape, self.albedo, self.looks, self.variance, self.lights)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """As `g2s_cli.method.shapes.shape_model` reads it."""
+        maps = {"albedo": self.albedo, "looks": self.looks, "variance": self.variance}
+        small = {"mean": self.mean, "factors": self.factors, "lights": self.lights}
+        halves = {name: tensor.half() for name, tensor in maps.items()}
+        return {f"shape.{name}": tensor.contiguous().cpu() for name, tensor in (halves | small).items()}
+
+
+def learn(
+    nets: FactorNets,
+    mean: MeanObject,
+    moves: Moves,
+    source: Source,
+    seed: int,
+    place: Path,
+    watch: Watch,
+) -> Learnt:
+    """The model of random faces.
+
+    moves: of a gallery as `nets` see it. place: a file that a killed run goes on from, a round at a time; the faces are
+    seen anew. Raises G2SError for a damaged one.
+    """
+    camera, modes = nets.camera, smooth_modes(nets.camera).to(mean.depth.device)
+    watch.begin("see", FACES)
+    parts: list[Observed] = []
+    for some in _observed(nets, mean, moves, source, seed):
+        parts.append(some)
+        watch.advance(sum(len(part.views) for part in parts), some.weights.mean().item())
+    learnt = read(place, modes.device) if place.exists() else _first(parts, modes, camera, seed)
+    watch.begin("shapes", ROUNDS)
+    while learnt.done < ROUNDS:
+        learnt, left = one_round(learnt, parts, modes, camera)
+        write(learnt, place)
+        watch.advance(learnt.done, left)
+    return learnt
+
+
+def _observed(nets: FactorNets, mean: MeanObject, moves: Moves, source: Source, seed: int) -> Iterator[Observed]:
+    """Random faces, every other batch turned farther than the GAN does by itself."""
+    layers = source.gan.generator.layers
+    for first in range(0, FACES, AT_ONCE):
+        rng = draws(seed, "shapes", first)
+        latents = source.random(min(AT_ONCE, FACES - first), rng)
+        if first // AT_ONCE % 2:
+            latents = turned(latents, moves, rng)
+        with torch.no_grad():
+            objects = source.show(latents).bare
+            lights = nets.light_of(objects.image)
+        others = counterparts(objects, latents, mean, nets, layers, lambda asked: source.show(asked).bare, HALF_TURN)
+        yield observe(objects, turned_on(others, objects, mean, nets), lights, mean.depth, nets.camera)
+
+
+@torch.no_grad()
+def _first(parts: Sequence[Observed], modes: Float[Tensor, "h w 3 m"], camera: Camera, seed: int) -> Learnt:
+    """Smooth modes as they are, and looks of the faces where flows have them, on the mean face's relief."""
+    values, weights = [], torch.cat([part.weights for part in parts])
+    for part in parts:
+        still = back_project(part.relief[None], camera).expand(len(part.views), -1, -1, -1)
+        shading = shading_of(diffuse_shading(slanted(still), part.lights), part.lights).clamp(min=LEAST_SHADING)
+        values.append(at_pixels(part.logarithm, part.found, camera) - shading.log())
+    albedo, looks, variance = factored(torch.cat(values), weights, LOOKS, draws(seed, "looks"))
+    lights = torch.cat([part.lights for part in parts])
+    count = modes.shape[-1]
+    shape = modes.new_zeros(count), torch.eye(count, device=modes.device)
+    learnt = Learnt(0, *shape, albedo, looks, variance, torch.stack((lights.mean(dim=0), lights.std(dim=0))), _none())
+    model = learnt.model(modes)
+    return Learnt(**(vars(learnt) | {"codes": joined([begun(model, part) for part in parts])}))
+
+
+def one_round(
+    learnt: Learnt, parts: Sequence[Observed], modes: Float[Tensor, "h w 3 m"], camera: Camera
+) -> tuple[Learnt, float]:
+    """Codes by the model, and the model by the codes; and the variance that is left of looks."""
+    model, updates = learnt.model(modes), UPDATES if learnt.done else FIRST_UPDATES
+    found: list[Codes] = []
+    uncertain = torch.zeros_like(learnt.factors[0, :, None] * learnt.factors[0])
+    for part in parts:
+        first = sum(len(some.shape) for some in found)
+        begin = picked(learnt.codes, slice(first, first + len(part.views)))
+        found.append(explain(model, part, camera, begin, updates, DECAY))
+        uncertain += covariances(model, part, camera, found[-1]).sum(dim=0)
+    codes = joined(found)
+    middle = codes.shape.mean(dim=0)
+    apart = codes.shape - middle
+    spread, axes = torch.linalg.eigh((apart.T @ apart + uncertain) / len(apart))
+    spread = spread.clamp(min=LEAST_VARIANCE).sqrt()
+    codes = Codes(**(vars(codes) | {"shape": (apart @ axes) / spread}))
+    learnt = Learnt(
+        **vars(learnt)
+        | {
+            "done": learnt.done + 1,
+            "mean": learnt.mean + HASTE * (learnt.factors @ middle),
+            "factors": learnt.factors @ (axes * spread),
+            "codes": codes,
+        }
+    )
+    albedo, left = _albedo(learnt, parts, modes, camera)
+    return Learnt(**(vars(learnt) | {"albedo": albedo})), left
+
+
+@torch.no_grad()
+def covariances(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes) -> Float[Tensor, "b k k"]:
+    """How far codes of shape may be wrong: the inverse of the explanation's curvature there, views unknown, too."""
+    kept = slice(EVERY // 2, None, EVERY)
+    count = codes.shape.shape[1] + codes.view.shape[1]
+
+    def all_of(change: Float[Tensor, k] | float = 0.0) -> tuple[Tensor, Tensor]:
+        numbers = torch.cat((codes.shape, codes.view), dim=1) + change
+        shape, view = numbers.split((codes.shape.shape[1], codes.view.shape[1]), dim=1)
+        left, pixels, _ = left_over(model, seen, camera, Codes(**(vars(codes) | {"shape": shape, "view": view})))
+        total = seen.weights.sum(dim=(1, 2)).clamp(min=1)[:, None, None, None]
+        left = left - (left * seen.weights.unsqueeze(1)).sum(dim=(2, 3), keepdim=True) / total
+        return left[:, :, kept, kept], pixels[:, kept, kept]
+
+    still, there = all_of()
+    variance, weights = model.variance[:, kept, kept], seen.weights[:, kept, kept]
+    look = (weights.unsqueeze(1) / variance / (1 + still.square() / variance).sqrt()).sqrt()
+    lie = (weights * FLOW_WEIGHT).sqrt().unsqueeze(-1) / (FLOW_DEVIATION * camera.size)
+    slopes = []
+    for nudge in NUDGE * torch.eye(count, device=still.device):
+        left, pixels = all_of(nudge)
+        pair = ((left - still) * look).flatten(1), ((pixels - there) * lie).flatten(1)
+        slopes.append(torch.cat(pair, dim=1) / NUDGE)
+    slope = torch.stack(slopes, dim=-1)
+    curvature = EVERY**2 * slope.mT @ slope + torch.eye(count, device=slope.device)
+    return torch.linalg.inv(curvature)[:, : codes.shape.shape[1], : codes.shape.shape[1]]
+
+
+@torch.no_grad()
+def _albedo(
+    learnt: Learnt, parts: Sequence[Observed], modes: Float[Tensor, "h w 3 m"], camera: Camera
+) -> tuple[Float[Tensor, "3 h w"], float]:
+    """The mean reflectance under the codes, and the variance that is left."""
+    model, total = learnt.model(modes), torch.zeros_like(learnt.albedo)
+    squares, counted, first = torch.zeros_like(total), torch.zeros_like(total[0]), 0
+    for part in parts:
+        codes = picked(learnt.codes, slice(first, first + len(part.views)))
+        first += len(part.views)
+        left, _, _ = left_over(model, part, camera, codes)
+        weights = part.weights.unsqueeze(1)
+        left = left - (left * weights).sum(dim=(2, 3), keepdim=True) / weights.sum(dim=(2, 3), keepdim=True).clamp(
+            min=1
+        )
+        total, squares = total + (left * weights).sum(dim=0), squares + (left.square() * weights).sum(dim=0)
+        counted = counted + part.weights.sum(dim=0)
+    return learnt.albedo + total / counted.clamp(min=1), (squares.sum() / counted.sum() / len(total)).item()
+
+
+@torch.no_grad()
+def factored(
+    values: Float[Tensor, "n c h w"], weights: Float[Tensor, "n h w"], count: int, rng: torch.Generator
+) -> tuple[Float[Tensor, "c h w"], Float[Tensor, "c h w k"], Float[Tensor, "c h w"]]:
+    """Mean, factors and left-over variance of maps of which parts are missing: factor analysis by EM.
+
+    weights: 0 where a value is missing.
+    """
+    shape, counted = values.shape[1:], weights.sum(dim=0).clamp(min=1)
+    mean = (values * weights.unsqueeze(1)).sum(dim=0) / counted
+    variance = ((values - mean).square() * weights.unsqueeze(1)).sum(dim=0) / counted + 1e-3
+    factors = 0.05 * torch.randn(mean.numel(), count, generator=rng).to(values.device)
+    every = weights.unsqueeze(1).expand_as(values).flatten(1)
+    for _ in range(LOOK_ROUNDS):
+        apart = (values - mean).flatten(1)
+        amounts, products = [], []
+        for some, there in zip(apart.split(AT_ONCE), every.split(AT_ONCE), strict=True):
+            weigh = there / variance.flatten() / ALIKE
+            curvature = (weigh.unsqueeze(-1) * factors).mT @ factors + torch.eye(count, device=factors.device)
+            covariance = torch.linalg.inv(curvature)
+            amount = torch.einsum("nkl,nl->nk", covariance, (weigh * some) @ factors)
+            amounts.append(amount)
+            products.append(covariance + amount[:, :, None] * amount[:, None])
+        amount, product = torch.cat(amounts), torch.cat(products)
+        ridge = LOOK_RIDGE * torch.eye(count, device=factors.device)
+        curvature = (every.T @ product.flatten(1)).view(-1, count, count) + ridge
+        factors = torch.linalg.solve(curvature, ((every * apart).T @ amount).unsqueeze(-1))[..., 0]
+        left = (apart - amount @ factors.T) * every
+        variance = (left * (apart - amount @ factors.T)).sum(dim=0).view(shape) / counted + LEAST_VARIANCE
+        mean = mean + left.sum(dim=0).view(shape) / counted
+    return mean, factors.view(*shape, count), variance
+
+
+def picked(codes: Codes, some: slice) -> Codes:
+    """Some pictures' codes."""
+    return Codes(**{field.name: getattr(codes, field.name)[some] for field in fields(Codes)})
+
+
+def joined(parts: Sequence[Codes]) -> Codes:
+    """All of them in a row."""
+    return Codes(**{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Codes)})
+
+
+def _none() -> Codes:
+    return Codes(*(torch.zeros(0, size) for size in (0, 6, 4, 3, 0)))
+
+
+def write(learnt: Learnt, place: Path) -> None:
+    """Whole or not at all."""
+    with replacing(place) as temporary:
+        torch.save(vars(learnt) | {"codes": vars(learnt.codes)}, temporary)
+
+
+def read(place: Path, device: torch.device) -> Learnt:
+    """What `write` wrote. Raises G2SError for a damaged file."""
+    try:
+        state = torch.load(place, map_location=device, weights_only=True)
+        return Learnt(**(state | {"codes": Codes(**state["codes"])}))
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError, EOFError, UnpicklingError) as error:
+        raise G2SError(f"{place} is damaged: {error}.", "Delete it; the same command makes it again.") from error

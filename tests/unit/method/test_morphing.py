@@ -1,0 +1,232 @@
+"""A photo explained by a model of shape: worlds that were made by one, and what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from shapes import bumps
+from torch import Tensor
+
+from g2s_cli.method import morphing
+from g2s_cli.method.model import FactorNets
+from g2s_cli.method.morphing import (
+    DECAY,
+    Codes,
+    Explained,
+    Observed,
+    agreeing,
+    as_explained,
+    begun,
+    explain,
+    left_over,
+    observe,
+    slanted,
+    unlikely,
+)
+from g2s_cli.method.registration import Posed
+from g2s_cli.method.shapes import ShapeModel
+from g2s_cli.method.stages import Samples
+from g2s_cli.nets.factors import CodeNet, MapNet
+from g2s_cli.scene.camera import Camera, back_project
+from g2s_cli.scene.light import diffuse_shading, lit, shading_of
+from g2s_cli.scene.surface import normals
+from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
+from g2s_cli.scene.warp import warp
+
+CAMERA = Camera(32)
+SIZE = CAMERA.size
+LIGHT = torch.tensor([[0.5, 0.5, 0.5, 0.3]])
+VIEW = torch.tensor([[0.05, 0.25, 0.0, 0.0, 0.0, 0.0]])
+
+
+def colours(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Two eyes below a forehead of one colour."""
+    eyes = 0.8 * torch.exp(-((x.abs() - 0.25).square() + (y - 0.2).square()) / 0.01)
+    return 0.4 - eyes, 0.3 - eyes, 0.2 - eyes
+
+
+MEAN = bumps(CAMERA, 1, wide=0.7, high=0.8, far=1.03, colours=colours)
+ticks = torch.linspace(-1, 1, SIZE)
+ROW, COLUMN = torch.meshgrid(ticks, ticks, indexing="ij")
+# A brow that stands out by a scene unit in a hundred, and a face that is wider below.
+BROW = 0.01 * torch.exp(-(COLUMN.square() + (ROW + 0.35).square()) / 0.05)
+JAW = 0.004 * COLUMN * torch.exp(-((ROW - 0.5).square()) / 0.1)
+NONE = torch.zeros(SIZE, SIZE)
+FACTORS = torch.stack((torch.stack((NONE, NONE, -BROW), dim=-1), torch.stack((JAW, NONE, NONE), dim=-1)), dim=-1)
+
+
+def pictured(depth: Tensor, view: Tensor, light: Tensor) -> tuple[Samples, Tensor]:
+    """The object of that canonical depth, and the depth that shows."""
+    disc = (MEAN.depth < 1.025).float().unsqueeze(1)
+    shading = shading_of(diffuse_shading(normals(depth, CAMERA), light), light)
+    found, _ = warp(torch.cat((lit(MEAN.albedo, shading), disc), dim=1), depth, view, CAMERA)
+    mask = (found[:, 3:] > 0.9).float()
+    return Samples(found[:, :3] * mask, mask), visible_depth(depth, view, CAMERA)
+
+
+@pytest.fixture(scope="module")
+def model() -> ShapeModel:
+    albedo = (MEAN.albedo[0] / 2 + 0.53).log()
+    lights = torch.stack((LIGHT[0], torch.full((4,), 0.1)))
+    looks, variance = torch.zeros(3, SIZE, SIZE, 1), torch.full((3, SIZE, SIZE), 1e-3)
+    return ShapeModel(torch.zeros(SIZE, SIZE, 3), FACTORS, albedo, looks, variance, lights)
+
+
+def seen_of(photo: Samples, view: Tensor = VIEW) -> Observed:
+    """Beside the mean object as it looks from there."""
+    shown, depth = pictured(MEAN.depth, view, LIGHT)
+    return observe(photo, Posed(shown, view, depth), LIGHT, MEAN.depth[0], CAMERA)
+
+
+@pytest.fixture(scope="module")
+def brow() -> tuple[Observed, Tensor, Tensor]:
+    """One whose brow stands out, the depth it shows, and its mask."""
+    photo, depth = pictured(MEAN.depth - BROW, VIEW, LIGHT)
+    return seen_of(photo), depth[0], photo.mask[0, 0]
+
+
+def apart(one: Tensor, two: Tensor, where: Tensor) -> float:
+    """Standard deviation of what is between two depths."""
+    return (one - two)[where > 0].std().item()
+
+
+def test_what_only_shading_shows_is_found(model: ShapeModel, brow: tuple[Observed, Tensor, Tensor]) -> None:
+    """A brow of the forehead's own colour."""
+    seen, depth, mask = brow
+    codes = explain(model, seen, CAMERA, begun(model, seen), 60, DECAY)
+    assert codes.shape[0, 0].item() == pytest.approx(1, abs=0.35)
+    assert abs(codes.shape[0, 1].item()) < 0.3
+    assert codes.view.abs().max() < 0.5
+    found = as_explained(model, seen, CAMERA, codes)
+    inside = mask * (found.known[0] > 0.9)
+    assert inside.sum() > 0.5 * mask.sum()
+    before = visible_depth(MEAN.depth, VIEW, CAMERA)[0]
+    assert apart(found.relief[0] + 1, depth, inside) < 0.55 * apart(before, depth, inside)
+
+
+def test_what_lies_elsewhere_is_found(model: ShapeModel) -> None:
+    """A face that is wider below: what it shows, the mean one shows elsewhere."""
+    canonical = back_project(MEAN.depth, CAMERA) + FACTORS[None, ..., 1]
+    seen = seen_of(pictured(MEAN.depth, VIEW, LIGHT)[0])
+    pushed = Codes(torch.tensor([[0.0, 1.0]]), torch.zeros(1, 6), LIGHT, torch.zeros(1, 3), torch.zeros(1, 1))
+    left, pixels, placed = left_over(model, seen, CAMERA, pushed)
+    assert left.shape == (1, 3, SIZE, SIZE)
+    torch.testing.assert_close(morphing.moved_points(model, seen, CAMERA, pushed), canonical)
+    there = replace(seen, found=pixels)
+    with_flow = explain(
+        replace(model, variance=torch.full_like(model.variance, 1e3)), there, CAMERA, begun(model, seen), 60, DECAY
+    )
+    assert with_flow.shape[0, 1].item() == pytest.approx(1, abs=0.3)
+    assert placed.shape == canonical.shape
+
+
+def test_nothing_is_left_of_what_the_model_made(model: ShapeModel, brow: tuple[Observed, Tensor, Tensor]) -> None:
+    seen, _, _ = brow
+    true = Codes(torch.tensor([[1.0, 0.0]]), torch.zeros(1, 6), LIGHT, torch.zeros(1, 3), torch.zeros(1, 1))
+    left, _, _ = left_over(model, seen, CAMERA, true)
+    wrong, _, _ = left_over(model, seen, CAMERA, begun(model, seen))
+    forehead = (seen.weights * (BROW > 0.002)).unsqueeze(1)
+    assert (left.square() * forehead).sum() < 0.3 * (wrong.square() * forehead).sum()
+
+
+def test_the_mean_objects_own_picture_is_explained_by_the_mean(model: ShapeModel) -> None:
+    photo, depth = pictured(MEAN.depth, VIEW, LIGHT)
+    seen = seen_of(photo)
+    codes = explain(model, seen, CAMERA, begun(model, seen), 30, DECAY)
+    assert codes.shape.abs().max() < 0.2
+    found = as_explained(model, seen, CAMERA, codes)
+    inside = photo.mask[0, 0] * (found.known[0] > 0.9)
+    assert apart(found.relief[0] + 1, depth[0], inside) < 0.002
+    hidden = seen.plain[0] * (MEAN.depth[0] > 1.029)  # the plane behind is no part of the mask
+    assert hidden.sum() == 0
+
+
+def test_pictures_are_explained_each_by_itself(model: ShapeModel, brow: tuple[Observed, Tensor, Tensor]) -> None:
+    one, other = brow[0], seen_of(pictured(MEAN.depth, VIEW, LIGHT)[0])
+    pair = {
+        field.name: one.relief
+        if field.name == "relief"
+        else torch.cat([getattr(some, field.name) for some in (one, other)])
+        for field in fields(Observed)
+    }
+    both = Observed(**pair)
+    together = explain(model, both, CAMERA, begun(model, both), 5, DECAY)
+    alone = explain(model, both.pick(slice(1, 2)), CAMERA, begun(model, other), 5, DECAY)
+    torch.testing.assert_close(together.shape[1:], alone.shape, atol=1e-4, rtol=0)
+
+
+def test_how_unlikely_codes_are_has_the_right_gradient(
+    model: ShapeModel, brow: tuple[Observed, Tensor, Tensor]
+) -> None:
+    double = ShapeModel(*(value.double() for value in vars(model).values()))
+    seen = Observed(**{name: value.double() for name, value in vars(brow[0]).items()})
+    codes = [
+        torch.randn(1, size, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) for size in (2, 6, 3, 1)
+    ]
+    codes.insert(2, LIGHT.double() + 0.01)
+
+    def cost(*codes: Tensor) -> Tensor:
+        return unlikely(double, seen, CAMERA, Codes(*codes)).sum()
+
+    begin = [(0.1 * code if index != 2 else code).requires_grad_() for index, code in enumerate(codes)]
+    assert torch.autograd.gradcheck(cost, begin, eps=1e-7, atol=1e-3, rtol=1e-3)
+
+
+def test_normals_of_points_on_a_grid_are_those_of_the_depth() -> None:
+    found = slanted(back_project(MEAN.depth, CAMERA))
+    torch.testing.assert_close(found[:, 1:-1, 1:-1], normals(MEAN.depth, CAMERA)[:, 1:-1, 1:-1])
+    assert torch.equal(found[:, 0], found[:, 1])
+
+
+@pytest.fixture
+def nets() -> FactorNets:
+    torch.manual_seed(0)
+    base = torch.atanh((MEAN.depth[0] - 1) / 0.1)
+    parts = MapNet(32, 1, 8, bounded=False), MapNet(32, 3, 8, bounded=True), CodeNet(32, 6, 8), CodeNet(32, 4, 8)
+    return FactorNets(*parts, CAMERA, base, torch.zeros(6), torch.zeros(4), symmetric=True)
+
+
+@pytest.fixture
+def photo() -> Samples:
+    return pictured(MEAN.depth, torch.zeros(1, 6), LIGHT)[0]
+
+
+def shown_by(nets: FactorNets, photo: Samples) -> Tensor:
+    with torch.no_grad():
+        return visible_depth(nets.depth_of(photo.image), nets.view_of(photo.image), CAMERA)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_depth_goes_a_share_of_the_way_to_a_second_opinion(nets: FactorNets, photo: Samples, own: bool) -> None:
+    """Of another tilt, with networks that have a mean shape and with ones that have none."""
+    nets = nets if own else replace(nets, base=None)
+    before = shown_by(nets, photo)
+    ramp = torch.linspace(-0.01, 0.01, SIZE).expand(SIZE, -1)
+    other = Explained(before - 1 + 0.3 + ramp, torch.ones_like(before))  # where all of it is does not count
+    inside = (photo.mask[0, 0] > 0) & (torch.arange(SIZE) > 8) & (torch.arange(SIZE) < 24)
+    change = (shown_by(agreeing(nets, photo, other, 0.5), photo) - before)[0][inside]
+    wanted = 0.5 * ramp[inside]
+    assert (change - wanted - (change - wanted).mean()).abs().max() < 0.4 * wanted.abs().max()
+    assert torch.corrcoef(torch.stack((change, wanted)))[0, 1] > 0.97
+    still = agreeing(nets, photo, other, 0.0)
+    torch.testing.assert_close(still.depth_of(photo.image), nets.depth_of(photo.image), atol=1e-6, rtol=0)
+
+
+def test_what_a_second_opinion_has_not_seen_and_says_beside_the_photo_does_not_count(
+    nets: FactorNets, photo: Samples
+) -> None:
+    before = shown_by(nets, photo)
+    hill = 0.02 * torch.exp(-((COLUMN - 0.4).square() + ROW.square()) / 0.02)
+    beside = torch.where(photo.mask[:, 0] * (before < VIEW_FAR) > 0, 0.0, 1.0)
+
+    def change(relief: Tensor, known: Tensor) -> Tensor:
+        led = agreeing(nets, photo, Explained(relief, known), 1.0)
+        return (led.depth_of(photo.image) - nets.depth_of(photo.image)).abs()[0].detach()
+
+    everywhere = torch.ones_like(before)
+    assert change(before - 1 + beside, everywhere).max() < 1e-5
+    assert change(before - 1 + hill, everywhere)[16, 22] > 0.008
+    unseen = torch.where(COLUMN > 0, 0.0, 1.0)[None]
+    assert change(before - 1 + hill, unseen)[16, 22] < 0.002

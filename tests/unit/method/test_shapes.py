@@ -1,0 +1,50 @@
+"""What moves of points are likely: smooth ones, alike in both halves, and how a model of them is kept."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from g2s_cli.method.shapes import AMPLITUDES, PARTS, REACH, shape_model, smooth_modes
+from g2s_cli.scene.camera import Camera
+
+CAMERA = Camera(64)
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("size", [16, 64])
+def test_modes_are_alike_in_both_halves_and_as_strong_as_said(size: int) -> None:
+    camera = Camera(size)
+    modes = smooth_modes(camera)
+    mirrored = modes.flip(1) * torch.tensor([-1.0, 1, 1])[:, None]
+    torch.testing.assert_close(mirrored, modes, atol=1e-6, rtol=0)
+    strength = modes.square().sum(dim=-1).mean(dim=(0, 1)).sqrt() * camera.focal / size
+    torch.testing.assert_close(strength, torch.tensor(AMPLITUDES))
+
+
+def test_moves_vary_about_as_a_gaussian_process_does() -> None:
+    """Down the picture, of the depth: exp(-d² / 2 reach²), far from the upper and lower end. All together move more."""
+    modes = smooth_modes(CAMERA)[:, 8, 2]
+    centre = 32
+    for far in (4, 7, 10):
+        alike = modes[centre - far // 2] @ modes[centre - far // 2 + far] / modes[centre].square().sum()
+        assert alike.item() == pytest.approx(math.exp(-((far / 64 / REACH) ** 2) / 2), abs=0.12)
+
+
+def test_a_model_is_kept_as_amounts_of_modes() -> None:
+    modes = smooth_modes(CAMERA)
+    count = modes.shape[-1]
+    maps = {name: torch.rand(3, 64, 64) for name in ("albedo", "variance")} | {"looks": torch.rand(3, 64, 64, 2)}
+    tensors = maps | {"mean": torch.eye(count)[3], "factors": 2 * torch.eye(count)[:, :5], "lights": torch.rand(2, 4)}
+    kept = {f"shape.{name}": tensor.half() for name, tensor in tensors.items()}
+    model = shape_model(kept, CAMERA, CPU)
+    torch.testing.assert_close(model.mean, modes[..., 3])
+    torch.testing.assert_close(model.factors, 2 * modes[..., :5])
+    torch.testing.assert_close(model.looks, tensors["looks"], atol=1e-3, rtol=0)
+    for name in PARTS:
+        with pytest.raises(KeyError):
+            shape_model({key: tensor for key, tensor in kept.items() if key != f"shape.{name}"}, CAMERA, CPU)
+    with pytest.raises(RuntimeError):
+        shape_model(kept | {"shape.mean": torch.zeros(count + 1)}, CAMERA, CPU)

@@ -1,0 +1,117 @@
+"""How faces differ from the mean one: factors of incomplete maps, what codes may be wrong by, and rounds of both."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from g2s_cli.errors import G2SError
+from g2s_cli.method.morphing import Codes, Observed, begun
+from g2s_cli.method.shapes import ShapeModel, shape_model, smooth_modes
+from g2s_cli.scene.camera import Camera, back_project, project, to_view
+from recipes.synface import shapes
+from recipes.synface.shapes import Learnt, covariances, factored, joined, one_round, picked, read, write
+
+CAMERA = Camera(16)
+SIZE = CAMERA.size
+MODES = smooth_modes(CAMERA)
+COUNT = MODES.shape[-1]
+RELIEF = torch.full((SIZE, SIZE), 0.98)
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_factors_are_found_though_parts_are_missing() -> None:
+    """Two factors of 400 maps, a third of each map hidden."""
+    true = torch.randn(3, 6, 6, 2, generator=rng(1))
+    amounts = torch.randn(400, 2, generator=rng(2))
+    values = 0.7 + torch.einsum("chwk,nk->nchw", true, amounts) + 0.05 * torch.randn(400, 3, 6, 6, generator=rng(3))
+    weights = (torch.rand(400, 6, 6, generator=rng(4)) > 0.33).float()
+    hidden = torch.where(weights.unsqueeze(1) > 0, values, 9.0)
+    mean, factors, variance = factored(hidden, weights, 2, rng())
+    assert (mean - 0.7).abs().mean() < 0.15
+    one, two = torch.linalg.qr(true.flatten(0, 2))[0], torch.linalg.qr(factors.flatten(0, 2))[0]
+    assert torch.linalg.svdvals(one.T @ two).min() > 0.99  # the same plane
+    assert variance.mean() < 0.01
+
+
+def seen_with(found: Tensor, weights: Tensor) -> Observed:
+    """Plain grey pictures of a plane seen from the front, of which a flow says where its points are."""
+    count = len(found)
+    views, lights = torch.zeros(count, 6), torch.tensor([[0.6, 0.4, 0.0, 0.0]]).expand(count, -1)
+    flat = torch.zeros(count, SIZE, SIZE)
+    grey = torch.full((count, 3, SIZE, SIZE), -0.7)
+    pixels = project(to_view(back_project(RELIEF[None], CAMERA).expand(count, -1, -1, -1), views, CAMERA), CAMERA)
+    return Observed(grey, RELIEF, views, lights, pixels, found, weights, weights, flat)
+
+
+def learnt_from(seen: Observed) -> Learnt:
+    """Nothing known but that the plane is as grey as the pictures."""
+    blank, lights = torch.zeros(3, SIZE, SIZE), torch.tensor([[0.6, 0.4, 0.0, 0.0], [0.1, 0.1, 0.1, 0.1]])
+    start = Learnt(0, torch.zeros(COUNT), torch.eye(COUNT), blank - 0.7, blank[..., None], blank + 1.0, lights, none())
+    return replace(start, codes=begun(start.model(MODES), seen))
+
+
+def none() -> Codes:
+    return Codes(*(torch.zeros(0, size) for size in (COUNT, 6, 4, 3, 1)))
+
+
+@pytest.fixture
+def flows() -> Observed:
+    """Sixty faces that are wider or narrower than the mean one, and wider in the mean; nothing else differs."""
+    wider = 0.5 + torch.randn(60, 1, generator=rng(5))
+    mode = next(k for k in range(COUNT) if MODES[:, :, 0, k].abs().max() > 0)
+    still = back_project(RELIEF[None], CAMERA)
+    points = still + torch.einsum("hwi,n->nhwi", MODES[..., mode], 2 * wider[:, 0])
+    views = torch.zeros(60, 6)
+    return seen_with(project(to_view(points, views, CAMERA), CAMERA), torch.ones(60, SIZE, SIZE))
+
+
+def test_codes_are_as_uncertain_as_the_pictures_leave_them(flows: Observed) -> None:
+    start = learnt_from(flows)
+    model, some = start.model(MODES), flows.pick(slice(0, 3))
+    blind = replace(some, weights=torch.zeros(3, SIZE, SIZE))
+    codes = picked(start.codes, slice(0, 3))
+    torch.testing.assert_close(covariances(model, blind, CAMERA, codes), torch.eye(COUNT).expand(3, -1, -1))
+    told = covariances(model, some, CAMERA, codes).diagonal(dim1=1, dim2=2)
+    assert (told <= 1 + 1e-4).all()
+    assert told.min() < 0.3  # a flow tells where things lie ...
+    assert told.max() > 0.9  # ... and little of how deep a plane is
+
+
+def test_rounds_find_what_differs_and_by_how_much(flows: Observed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapes, "FIRST_UPDATES", 100)
+    learnt = learnt_from(flows)
+    for number in range(3):
+        learnt, left = one_round(learnt, [flows.pick(slice(0, 40)), flows.pick(slice(40, 60))], MODES, CAMERA)
+        assert learnt.done == number + 1
+        assert left >= 0
+    widths = learnt.factors[:6].square().sum(dim=1)
+    moving = int(widths.argmax())
+    assert MODES[:, :, 0, moving].abs().max() > 0  # to the side
+    strength = learnt.factors[moving].norm().item()
+    assert 1 < strength < 3  # two are true
+    assert 0.3 < learnt.mean[moving].item() < 2.2  # one is true
+    assert learnt.codes.shape.shape == (60, COUNT)
+    assert learnt.codes.shape.mean(dim=0).abs().max() < 1e-4
+
+
+def test_what_is_learnt_is_kept_and_read(flows: Observed, tmp_path: Path) -> None:
+    learnt, place = learnt_from(flows), tmp_path / "shapes.pt"
+    write(learnt, place)
+    again = read(place, torch.device("cpu"))
+    assert torch.equal(again.codes.light, learnt.codes.light)
+    assert again.done == 0
+    model = shape_model(again.tensors, CAMERA, torch.device("cpu"))
+    torch.testing.assert_close(model.factors, learnt.model(MODES).factors)
+    assert isinstance(model, ShapeModel)
+    assert torch.equal(joined([learnt.codes, learnt.codes]).light[60:], learnt.codes.light)
+    place.write_bytes(place.read_bytes()[:500])
+    with pytest.raises(G2SError, match="is damaged"):
+        read(place, torch.device("cpu"))
