@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from g2s_cli.scene.camera import Camera, rotation
 from g2s_cli.scene.factors import Factors
@@ -60,7 +61,9 @@ def render(factors: Factors, camera: Camera) -> Rendering:
     shading = light[:, 0, None, None] + light[:, 1, None, None] * diffuse
     lit = shade(factors.albedo[None], diffuse, light)
     seen = depth_with_rim(depth, view, camera)
-    maps = torch.cat((lit, factors.albedo[None], shading[:, None], normal.permute(0, 3, 1, 2)), dim=1)
+    # The light of the networks has outermost normals that face the camera; what is shown goes on to the frame's border.
+    facing = pad(normal.permute(0, 3, 1, 2)[..., 1:-1, 1:-1], (1,) * 4, mode="replicate")
+    maps = torch.cat((lit, factors.albedo[None], shading[:, None], facing), dim=1)
     maps = sample(maps, inverse_grid(seen, view, camera), outside="border")[0]
     turned = torch.einsum("ij,jhw->hwi", rotation(view)[0], maps[7:])
     return Rendering(

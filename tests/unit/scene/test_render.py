@@ -88,6 +88,15 @@ def test_normals_turn_with_the_object() -> None:
     torch.testing.assert_close(at_nose, rotation(view[None])[0, :, 2], rtol=0, atol=0.03)
 
 
+def test_normals_go_on_to_the_frames_border_and_beyond() -> None:
+    """A slope, moved by three pixels: its outermost normals are the slope's, too."""
+    view = torch.tensor((0, 0, 0, 3 / CAMERA.focal, 0, 0))
+    slope = replace(dome(view), depth=(1 + 0.03 * Y).contiguous())
+    normal = render(slope, CAMERA).normal
+    assert normal[16, 16, 1].abs() > 0.2
+    torch.testing.assert_close(normal, normal[16, 16].expand(SIZE, SIZE, -1), rtol=0, atol=0.02)
+
+
 def test_beyond_the_frame_the_relief_goes_on_for_an_eighth_of_it() -> None:
     shifted = replace(dome(), view=torch.tensor((0, 0, 0, 3 / CAMERA.focal, 0, 0)))
     assert render(shifted, CAMERA).valid.all()
