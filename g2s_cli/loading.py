@@ -225,8 +225,8 @@ def load(plan: Plan, machine: Machine) -> Loaded:
     perceptual = perceptual_distance(gan.discriminator, machine.device)
     networks = plan.weights.tensors("networks")
     mean = _mean_object(networks, gan, kind, machine) if plan.effort.register and networks else None
-    # Each photo's own mask says what parses its samples.
     shapes = _shapes(networks, kind, machine) if plan.effort.agree and networks else None
+    # Each photo's own mask says what parses its samples.
     guides = Guides(distance, perceptual, views, lights, None, mean, shapes)
     frame = Frame(kind.frame_share, kind.working_size)
     parsing = load_parser(kind, plan.weights, machine)

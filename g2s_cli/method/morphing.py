@@ -124,7 +124,7 @@ def observe(
     pixels = project(points, camera)
     found = _pixels_shown(grid, pixels, camera)
     front = visible_depth(relief.expand(len(views), -1, -1), views, camera)
-    plain = (points[..., 2] - at_pixels(front.clamp(max=2).unsqueeze(1), pixels, camera)[:, 0]).abs() < HIDDEN
+    plain = (points[..., 2] - at_pixels(front.unsqueeze(1), pixels, camera)[:, 0]).abs() < HIDDEN
     plain = plain & (at_pixels(objects.mask, found, camera)[:, 0] > INSIDE)
     plain = plain & (at_pixels(posed.shown.mask, pixels, camera)[:, 0] > INSIDE)
     plain = plain.to(apart.dtype)
@@ -153,13 +153,13 @@ def second_opinion(
     masked: bool,
 ) -> Explained:
     """The photo's depth, had from the mean object alone. masked: whether the photo is 0 outside its object."""
+    watch.begin("explain", UPDATES)
     photo, camera = target.alone, nets.camera
     show = showing(generator, target, mean, masked=masked)
     others = counterparts(photo, target.latent[None], mean, nets, generator.layers, show, HALF_TURN)
     with torch.no_grad():
         lights = nets.light_of(photo.image)
     seen = observe(photo, turned_on(others, photo, mean, nets), lights, mean.depth, camera)
-    watch.begin("explain", UPDATES)
     codes = explain(shapes, seen, camera, begun(shapes, seen), UPDATES, DECAY)
     watch.advance(UPDATES, seen.weights.mean().item())
     return as_explained(shapes, seen, camera, codes)

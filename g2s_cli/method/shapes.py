@@ -28,8 +28,9 @@ class ShapeModel:
     """How objects differ from the mean object.
 
     mean, factors: moves of the mean relief's points in scene units, the former of all objects, the latter's amounts
-    with a standard deviation of 1. albedo, looks: logarithms of (image + 1) / 2 in even light, the mean and factors.
-    variance: of what they leave. lights: mean and standard deviations of (ambient, diffuse, l_x, l_y).
+    with a standard deviation of 1. albedo, looks: the mean and factors of logarithms as `morphing.observe` takes them,
+    less those of the shading. variance: of what they leave. lights: mean and standard deviations of (ambient, diffuse,
+    l_x, l_y).
     """
 
     mean: Float[Tensor, "h w 3"]
@@ -72,4 +73,6 @@ def shape_model(tensors: Mapping[str, Tensor], camera: Camera, device: torch.dev
     """
     modes = smooth_modes(camera).to(device)
     part = {name: tensors[f"shape.{name}"].to(device).float() for name in PARTS}
+    if any(part[name].shape[1:3] != modes.shape[:2] for name in ("albedo", "looks", "variance")):
+        raise RuntimeError(f"a model of shape that is not for {camera.size} px")
     return ShapeModel(**{name: modes @ part[name] if name in ("mean", "factors") else part[name] for name in PARTS})

@@ -23,7 +23,8 @@ from g2s_cli.method.training import draws
 from g2s_cli.resuming import at_work_in
 from g2s_cli.zoo.catalog import Category, load_category
 from g2s_cli.zoo.importers import read_part, sha256_as_kept, write_weights
-from g2s_cli.zoo.store import sha256_of
+from g2s_cli.zoo.pair import TRAINED_WITH
+from g2s_cli.zoo.store import metadata_of, sha256_of
 from recipes.synface.joint import Learner, first_networks, schedule, train
 from recipes.synface.moving import FACTORS, GALLERY, Gallery, Moves, Source
 from recipes.synface.registering import mean_face
@@ -31,6 +32,7 @@ from recipes.synface.shapes import learn
 
 VERB = "recipes.synface networks"
 SHAPES = "shapes.pt"
+SHAPES_VERB = "recipes.synface shapes"
 NO_MEANS = Means(torch.zeros(6), torch.zeros(4))  # our networks say views and lights as they are
 
 
@@ -133,7 +135,7 @@ def networks_command(
 def shapes_command(
     gan: Annotated[Path, typer.Argument(metavar="GAN", help="The GAN's file.")],
     networks: Annotated[Path, typer.Argument(metavar="NETWORKS", help="What `networks` wrote.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="*.safetensors.")] = Path("networks.safetensors"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="*.safetensors.")] = Path("networks-shapes.safetensors"),
     work: Annotated[
         Path | None,
         typer.Option("--work", metavar="FOLDER", help="Where the run keeps its work.", show_default="beside the file"),
@@ -143,16 +145,22 @@ def shapes_command(
 ) -> None:
     """Learn how faces differ from the mean face once more, which `networks` does in the end. Killed, it goes on."""
     folder = work or out.with_name(f"{out.stem}-run")
+    if out.resolve() == networks.resolve():
+        raise UsageError(f"{out} is what is read, too.", "Name another file: --out.")
     _, tensors = read_part(gan)
-    trained_with = sha256_as_kept(gan, tensors)
+    read_part(networks)  # which refuses what cannot be used
+    trained_with, stated = sha256_as_kept(gan, tensors), metadata_of(networks).get(TRAINED_WITH)
+    if stated != trained_with:
+        raise UsageError(f"{networks} was trained with another GAN than {gan}.", "Name that one.")
+    kept = load_file(networks)  # in half precision as it is
+    if not {"directions", "mean_depth"} <= kept.keys():
+        raise UsageError(f"{networks} knows no mean face.", "Give it a file that `networks` of this recipe wrote.")
     facts: dict[str, object] = {"gan": trained_with, "networks": sha256_of(networks), "seed": seed}
-    with at_work_in(folder, facts, VERB), output.watch() as watch:
+    with at_work_in(folder, facts, SHAPES_VERB), output.watch() as watch:
         machine = Machine.named(device)
         loaded = load_gan(Weights({}, gan), machine)
         kind = fitted(load_category("synface"), loaded.generator)
-        nets, kept = networks_of(networks, kind, machine), load_file(networks)  # in half precision as it is
-        if not {"directions", "mean_depth"} <= kept.keys():
-            raise UsageError(f"{networks} knows no mean face.", "Give it a file that `networks` of this recipe wrote.")
+        nets = networks_of(networks, kind, machine)
         source = Source(loaded, Frame(kind.frame_share, kind.working_size))
         depth, directions = (kept[name].float().to(machine.device) for name in ("mean_depth", "directions"))
         mean = MeanObject(depth, loaded.generator.latent_avg, directions, loaded.parser)

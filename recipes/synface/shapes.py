@@ -96,12 +96,15 @@ def learn(
     seen anew. Raises G2SError for a damaged one.
     """
     camera, modes = nets.camera, smooth_modes(nets.camera).to(mean.depth.device)
+    done = read(place, modes.device) if place.exists() else None
+    if done and done.done == ROUNDS:
+        return done
     watch.begin("see", FACES)
     parts: list[Observed] = []
     for some in _observed(nets, mean, moves, source, seed):
         parts.append(some)
         watch.advance(sum(len(part.views) for part in parts), some.weights.mean().item())
-    learnt = read(place, modes.device) if place.exists() else _first(parts, modes, camera, seed)
+    learnt = done or _first(parts, modes, camera, seed)
     watch.begin("shapes", ROUNDS)
     while learnt.done < ROUNDS:
         learnt, left = one_round(learnt, parts, modes, camera)
@@ -227,7 +230,7 @@ def factored(
 ) -> tuple[Float[Tensor, "c h w"], Float[Tensor, "c h w k"], Float[Tensor, "c h w"]]:
     """Mean, factors and left-over variance of maps of which parts are missing: factor analysis by EM.
 
-    weights: 0 where a value is missing.
+    weights: 0 where a value is missing. The variance is of what the factors' likeliest amounts leave.
     """
     shape, counted = values.shape[1:], weights.sum(dim=0).clamp(min=1)
     mean = (values * weights.unsqueeze(1)).sum(dim=0) / counted

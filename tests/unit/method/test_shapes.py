@@ -48,3 +48,5 @@ def test_a_model_is_kept_as_amounts_of_modes() -> None:
             shape_model({key: tensor for key, tensor in kept.items() if key != f"shape.{name}"}, CAMERA, CPU)
     with pytest.raises(RuntimeError):
         shape_model(kept | {"shape.mean": torch.zeros(count + 1)}, CAMERA, CPU)
+    with pytest.raises(RuntimeError, match="not for 32 px"):
+        shape_model(kept, Camera(32), CPU)

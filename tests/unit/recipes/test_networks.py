@@ -322,6 +322,15 @@ def test_shapes_are_learnt_again_and_the_rest_is_kept(gan: Path, tmp_path: Path)
         assert torch.equal(tensor, before[name]) == (not name.startswith("shape.")), name  # the seed is another
 
     write_weights({name: tensor for name, tensor in whole.items() if name != "mean_depth"}, networks, sha256_of(gan))
-    refused = CliRunner().invoke(app, [str(gan), str(networks), "-o", str(tmp_path / "no.safetensors")]).exception
-    assert isinstance(refused, UsageError)
-    assert "knows no mean face" in str(refused)
+    none = tmp_path / "none.safetensors"
+    write_weights(whole, none, "0" * 64)
+    for given, written, why in (
+        (networks, "no", "knows no mean face"),
+        (none, "no", "with another GAN"),
+        (networks, "networks", "read, too"),
+    ):
+        written = tmp_path / f"{written}.safetensors"  # noqa: PLW2901
+        refused = CliRunner().invoke(app, [str(gan), str(given), "-o", str(written)]).exception
+        assert isinstance(refused, UsageError)
+        assert why in str(refused)
+    assert not (tmp_path / "no-run").exists()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from g2s_cli.errors import G2SError
 from g2s_cli.method.morphing import Codes, Observed, begun
-from g2s_cli.method.shapes import ShapeModel, shape_model, smooth_modes
+from g2s_cli.method.shapes import shape_model, smooth_modes
 from g2s_cli.scene.camera import Camera, back_project, project, to_view
 from recipes.synface import shapes
 from recipes.synface.shapes import Learnt, covariances, factored, joined, one_round, picked, read, write
@@ -110,7 +110,6 @@ def test_what_is_learnt_is_kept_and_read(flows: Observed, tmp_path: Path) -> Non
     assert again.done == 0
     model = shape_model(again.tensors, CAMERA, torch.device("cpu"))
     torch.testing.assert_close(model.factors, learnt.model(MODES).factors)
-    assert isinstance(model, ShapeModel)
     assert torch.equal(joined([learnt.codes, learnt.codes]).light[60:], learnt.codes.light)
     place.write_bytes(place.read_bytes()[:500])
     with pytest.raises(G2SError, match="is damaged"):
