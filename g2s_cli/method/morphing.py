@@ -14,22 +14,24 @@ from dataclasses import dataclass, fields, replace
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, pad
 
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.prior import raw_from_depth
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.registration import (
-    BRIGHTEN,
     DEEPER,
     TRUSTED,
     MeanObject,
     Posed,
+    Show,
+    blurred,
     counterparts,
-    features,
     flow,
+    logarithm,
+    misfit,
     showing,
     turned_on,
+    well_inside,
 )
 from g2s_cli.method.shapes import ShapeModel
 from g2s_cli.method.stages import Samples, Target
@@ -37,8 +39,9 @@ from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.scene.camera import Camera, back_project, project, to_view
 from g2s_cli.scene.light import diffuse_shading, shading_of
 from g2s_cli.scene.render import depth_with_rim
-from g2s_cli.scene.resample import continued
-from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
+from g2s_cli.scene.resample import continued, softened
+from g2s_cli.scene.surface import normals_of, to_the_rim
+from g2s_cli.scene.visibility import visible_depth
 from g2s_cli.scene.warp import forward_grid, identity_grid, inverse_grid, sample, to_grid
 
 # How much of a photo's turn the GAN does; the mean object's relief does the rest. Turned all the way, the GAN's picture
@@ -63,7 +66,7 @@ class Observed:
     """Pictures, and the mean object's points in them: what explaining begins with.
 
     logarithm: of the pictures. relief: the mean object's canonical depth. views, lights: as networks say them.
-    pixels: where the points lie with the mean object in these views; found: where a flow has them. weights: how much
+    points: the mean object's in these views, in scene units; found: the pixels where a flow has them. weights: how much
     each point counts, 0 where it is not seen. plain: 1 where it is seen. depth: the mean object's, less one, as the
     views show it, continued beyond it.
     """
@@ -72,16 +75,11 @@ class Observed:
     relief: Float[Tensor, "h w"]
     views: Float[Tensor, "b 6"]
     lights: Float[Tensor, "b 4"]
-    pixels: Float[Tensor, "b h w 2"]
+    points: Float[Tensor, "b h w 3"]
     found: Float[Tensor, "b h w 2"]
     weights: Float[Tensor, "b h w"]
     plain: Float[Tensor, "b h w"]
     depth: Float[Tensor, "b h w"]
-
-    def pick(self, some: slice) -> Observed:
-        """Some of the pictures."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Observed(**{name: value if name == "relief" else value[some] for name, value in values.items()})
 
 
 @dataclass(frozen=True)
@@ -103,6 +101,19 @@ class Explained:
     known: Float[Tensor, "b h w"]
 
 
+def beside_mean(
+    objects: Samples, latents: Float[Tensor, "b d"], mean: MeanObject, nets: FactorNets, layers: int, show: Show
+) -> Observed:
+    """Objects, of which the latents are known, observed beside the mean object as the GAN and its relief turn it.
+
+    objects: images are 0 outside the masks. layers: how many latents `show` takes.
+    """
+    others = counterparts(objects, latents, mean, nets, layers, show, HALF_TURN)
+    with torch.no_grad():
+        lights = nets.light_of(objects.image)
+    return observe(objects, turned_on(others, objects, mean, nets), lights, mean.depth, nets.camera)
+
+
 @torch.no_grad()
 def observe(
     objects: Samples,
@@ -118,8 +129,7 @@ def observe(
     views = posed.views
     with torch.enable_grad():
         grid = flow(objects, posed.shown)
-    apart = (sample(features(posed.shown), grid) - features(objects)).abs().mean(dim=1, keepdim=True)
-    apart = avg_pool2d(apart, 5, 1, 2)
+    apart = misfit(objects, posed.shown, grid).unsqueeze(1)
     points = to_view(back_project(relief[None], camera).expand(len(views), -1, -1, -1), views, camera)
     pixels = project(points, camera)
     found = _pixels_shown(grid, pixels, camera)
@@ -128,17 +138,16 @@ def observe(
     plain = plain & (at_pixels(objects.mask, found, camera)[:, 0] > INSIDE)
     plain = plain & (at_pixels(posed.shown.mask, pixels, camera)[:, 0] > INSIDE)
     plain = plain.to(apart.dtype)
-    whole = [continued(depth[None] - 1, (depth < VIEW_FAR).to(depth.dtype)) for depth in posed.depth]
     return Observed(
-        logarithm=(objects.image / 2 + BRIGHTEN).log(),
+        logarithm=logarithm(objects.image),
         relief=relief,
         views=views,
         lights=lights,
-        pixels=pixels,
+        points=points,
         found=found,
         weights=plain * (-at_pixels(apart, found, camera)[:, 0] / TRUSTED).exp(),
         plain=plain,
-        depth=torch.cat(whole),
+        depth=posed.relief,
     )
 
 
@@ -156,10 +165,7 @@ def second_opinion(
     watch.begin("explain", UPDATES)
     photo, camera = target.alone, nets.camera
     show = showing(generator, target, mean, masked=masked)
-    others = counterparts(photo, target.latent[None], mean, nets, generator.layers, show, HALF_TURN)
-    with torch.no_grad():
-        lights = nets.light_of(photo.image)
-    seen = observe(photo, turned_on(others, photo, mean, nets), lights, mean.depth, camera)
+    seen = beside_mean(photo, target.latent[None], mean, nets, generator.layers, show)
     codes = explain(shapes, seen, camera, begun(shapes, seen), UPDATES, DECAY)
     watch.advance(UPDATES, seen.weights.mean().item())
     return as_explained(shapes, seen, camera, codes)
@@ -199,19 +205,17 @@ def left_over(
     points = moved_points(model, seen, camera, codes)
     placed = to_view(points, seen.views + codes.view * seen.views.new_tensor(VIEW_DEVIATIONS), camera)
     pixels = project(placed, camera)
-    shading = shading_of(diffuse_shading(slanted(points), codes.light), codes.light).clamp(min=LEAST_SHADING)
     look = model.albedo + torch.einsum("chwl,bl->bchw", model.looks, codes.look) + codes.colour[..., None, None]
-    return at_pixels(seen.logarithm, pixels, camera) - shading.log() - look, pixels, placed
+    return at_pixels(seen.logarithm, pixels, camera) - log_shading(points, codes.light) - look, pixels, placed
 
 
 @torch.no_grad()
 def as_explained(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes) -> Explained:
     """The depth that pictures have by their codes."""
     _, pixels, placed = left_over(model, seen, camera, codes)
-    before = to_view(back_project(seen.relief[None], camera).expand(len(placed), -1, -1, -1), seen.views, camera)
     looking = inverse_grid(seen.depth + 1, seen.views, camera)
-    move = sample((pixels - seen.pixels).permute(0, 3, 1, 2), looking, outside="border")
-    deeper = sample((placed - before)[..., 2].unsqueeze(1), looking, outside="border")
+    move = sample((pixels - project(seen.points, camera)).permute(0, 3, 1, 2), looking, outside="border")
+    deeper = sample((placed - seen.points)[..., 2].unsqueeze(1), looking, outside="border")
     known = sample(seen.plain.unsqueeze(1), looking, outside="border")
     # A pixel shows what came to it: g(p) = p - move(g(p)).
     still = identity_grid(camera.size, move.device).expand(len(move), -1, -1, -1)
@@ -220,8 +224,7 @@ def as_explained(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes
         grid = still - sample(move, grid, outside="border").permute(0, 2, 3, 1) / camera.centre
     maps = torch.cat((DEEPER * seen.depth.unsqueeze(1) + deeper, known), dim=1)
     relief, share = sample(maps, grid, outside="border").unbind(dim=1)
-    share = avg_pool2d(avg_pool2d(pad(share[:, None], (2,) * 4, mode="replicate"), 3, 1), 3, 1)[:, 0]
-    return Explained(relief, share)
+    return Explained(relief, softened(share.unsqueeze(1), 1)[:, 0])
 
 
 @torch.no_grad()
@@ -234,13 +237,12 @@ def agreeing(nets: FactorNets, photo: Samples, other: Explained, share: float) -
     depth, asked = begin, None
     for _ in range(STEPS):
         seen = depth_with_rim(depth, view, camera)
-        inner = avg_pool2d(photo.mask * (seen < VIEW_FAR).unsqueeze(1), 3, 1, 1) > 0.99  # not the outermost ring
-        there = inner[:, 0].to(depth.dtype)
+        there = well_inside(photo.mask, seen)
         if asked is None:
             asked = seen + share * other.known * _centred(other.relief + 1 - seen, there * other.known)
         lacking = there * _centred(asked - seen, there)
-        smooth = avg_pool2d(lacking, 3, 1, 1) / avg_pool2d(there, 3, 1, 1).clamp(min=1e-6)
-        whole = continued(smooth, there[0])
+        smooth = blurred(lacking[None], 1) / blurred(there[None], 1).clamp(min=1e-6)
+        whole = continued(smooth[0], there[0])
         depth = depth + STEP * sample(whole[None], forward_grid(depth, view, camera), outside="border")[:, 0]
     own = raw_from_depth(depth, camera) - raw_from_depth(begin, camera)
     return replace(nets, base=own[0] if nets.base is None else nets.base + own[0])
@@ -265,12 +267,13 @@ def unlikely(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes) ->
 
 
 def slanted(points: Float[Tensor, "b h w 3"]) -> Float[Tensor, "b h w 3"]:
-    """As `scene.surface.normals`, of points that lie on no grid; the outermost have their neighbours'."""
-    along = points[:, 1:-1, 2:] - points[:, 1:-1, :-2]
-    down = points[:, 2:, 1:-1] - points[:, :-2, 1:-1]
-    cross = torch.linalg.cross(along, down)
-    inner = cross / (cross.norm(dim=-1, keepdim=True) + 1e-7)
-    return pad(inner.permute(0, 3, 1, 2), (1,) * 4, mode="replicate").permute(0, 2, 3, 1)
+    """Normals of points that lie on no grid; the outermost have their neighbours'."""
+    return to_the_rim(normals_of(points).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def log_shading(points: Float[Tensor, "b h w 3"], light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 1 h w"]:
+    """What light takes of the logarithms of pictures, point by point."""
+    return shading_of(diffuse_shading(slanted(points), light), light).clamp(min=LEAST_SHADING).log()
 
 
 def at_pixels(

@@ -37,7 +37,7 @@ UPDATES, RATE, DECAY = 160, 0.02, 0.985
 BLURS_PX = (2, 1)  # of both pictures, in the first two quarters of the updates
 STIFFNESS = 0.7  # weight of the flow's squared differences from pixel to pixel
 WINDOWS_PX = ((15, 1.0), (7, 2.0))  # pixels are compared without their mean over such squares, with such weights
-BRIGHTEN = 0.53  # log(image / 2 + this) is near the logarithm of the light that a pixel stands for
+BRIGHTEN = 0.53
 
 DEEPER = 1.03  # times the moved relief: what is a mean is flatter than what it is a mean of
 TRUSTED = 0.2  # distance in those features, means of 5 px, at which a pixel counts 1/e
@@ -90,6 +90,12 @@ class Posed:
     views: Float[Tensor, "b 6"]
     depth: Float[Tensor, "b h w"]
 
+    @property
+    def relief(self) -> Float[Tensor, "b h w"]:
+        """The depth less one, which goes on beyond the outline, too, as it began."""
+        there = (self.depth < VIEW_FAR).to(self.depth.dtype)
+        return torch.cat([continued(each[None] - 1, known) for each, known in zip(self.depth, there, strict=True)])
+
 
 def registered(
     objects: Samples,
@@ -106,18 +112,13 @@ def registered(
     posed = as_shown(counterparts(objects, latents, mean, nets, layers, show), mean, nets)
     grid = flow(objects, posed.shown)
     with torch.no_grad():
-        known = (posed.depth < VIEW_FAR).float()  # beyond the outline, too: the relief goes on there as it began
-        whole = torch.stack(
-            [continued(depth[None] - 1, weight) for depth, weight in zip(posed.depth, known, strict=True)]
-        )
-        apart = (sample(features(posed.shown), grid) - features(objects)).abs().mean(dim=1, keepdim=True)
+        moved = sample(posed.relief.unsqueeze(1), grid, outside="border")[:, 0]
         return Registered(
             images=objects.image,
             masks=objects.mask,
             views=nets.view_of(objects.image),
-            relief=sample(whole, grid, outside="border")[:, 0]
-            * (DEEPER / magnified(grid, objects.mask))[:, None, None],
-            apart=_blurred(apart, 2)[:, 0],
+            relief=moved * (DEEPER / magnified(grid, objects.mask))[:, None, None],
+            apart=misfit(objects, posed.shown, grid),
         )
 
 
@@ -195,8 +196,8 @@ def flow(objects: Samples, others: Samples) -> Float[Tensor, "b h w 2"]:
         quarter = 4 * update // UPDATES
         blur = BLURS_PX[quarter] if quarter < len(BLURS_PX) else 0
         change = _enlarged(parts, size)
-        moved = sample(_blurred(found, blur), still + change.permute(0, 2, 3, 1))
-        apart = ((moved - _blurred(wanted, blur)).abs().mean(dim=1, keepdim=True) * inside).sum()
+        moved = sample(blurred(found, blur), still + change.permute(0, 2, 3, 1))
+        apart = ((moved - blurred(wanted, blur)).abs().mean(dim=1, keepdim=True) * inside).sum()
         strain = sum((change.diff(dim=dim) * (size - 1) / 2).square().mean(dim=(1, 2, 3)).sum() for dim in (-1, -2))
         adam.zero_grad()
         (apart + STIFFNESS * strain).backward()
@@ -205,14 +206,25 @@ def flow(objects: Samples, others: Samples) -> Float[Tensor, "b h w 2"]:
     return still + _enlarged(parts, size).detach().permute(0, 2, 3, 1)
 
 
+def misfit(objects: Samples, others: Samples, grid: Float[Tensor, "b h w 2"]) -> Float[Tensor, "b h w"]:
+    """How far the other pictures, moved along a flow, are from the objects: means of what is compared, over 5 px."""
+    apart = (sample(features(others), grid) - features(objects)).abs().mean(dim=1, keepdim=True)
+    return blurred(apart, 2)[:, 0]
+
+
 def features(shown: Samples) -> Float[Tensor, "b c h w"]:
     """What of pictures is compared: logarithms less their means around, which hardly know light, and the outline."""
-    light = (shown.image / 2 + BRIGHTEN).log() * shown.mask
+    light = logarithm(shown.image) * shown.mask
     found = []
     for window, weight in WINDOWS_PX:
-        around, inside = _blurred(light, window // 2), _blurred(shown.mask, window // 2)
+        around, inside = blurred(light, window // 2), blurred(shown.mask, window // 2)
         found.append(weight * (light - around / inside.clamp(min=1e-3)) * shown.mask)
     return torch.cat((*found, shown.mask), dim=1)
+
+
+def logarithm(image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """Nearly the logarithm of the light that pixels stand for."""
+    return (image / 2 + BRIGHTEN).log()
 
 
 def magnified(grid: Float[Tensor, "b h w 2"], mask: Float[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
@@ -232,11 +244,15 @@ def misplacing(nets: FactorNets, asked: Registered) -> dict[str, Float[Tensor, "
 
 def misplaced(seen: Float[Tensor, "b h w"], asked: Registered) -> dict[str, Float[Tensor, ""]]:
     """The distance of depths from those asked for, whose mean does not count, and of their slopes."""
-    there = asked.masks[:, 0] * (seen < VIEW_FAR)
-    there = (_blurred(there.unsqueeze(1), 1)[:, 0] > 0.99).to(seen.dtype)  # not the outermost ring
-    trust = there * (-asked.apart / TRUSTED).exp()
+    trust = well_inside(asked.masks, seen) * (-asked.apart / TRUSTED).exp()
     depth, slope = relief_apart(seen - 1 - asked.relief, trust)
     return {"place": DEPTH_WEIGHT * depth, "place's slopes": SLOPE_WEIGHT * slope}
+
+
+def well_inside(masks: Float[Tensor, "b 1 h w"], seen: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
+    """1 where masks and depths have something to see, and so do all eight pixels around."""
+    there = masks * (seen < VIEW_FAR).unsqueeze(1)
+    return (blurred(there, 1)[:, 0] > 0.99).to(seen.dtype)
 
 
 def match(
@@ -267,10 +283,11 @@ def fit_registered(nets: FactorNets, asked: Registered, settings: Fit, watch: Wa
         minimise(loss, nets.parameters("depth"), settings, "register", watch)
 
 
+def blurred(maps: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h w"]:
+    """Means over square windows; beyond the picture's rim there is 0."""
+    return avg_pool2d(maps, 2 * reach + 1, 1, reach) if reach else maps
+
+
 def _enlarged(parts: list[Float[Tensor, "b 2 _ _"]], size: int) -> Float[Tensor, "b 2 h w"]:
     whole = [interpolate(part, (size, size), mode="bicubic", align_corners=True) for part in parts]
     return torch.stack(whole).sum(dim=0)
-
-
-def _blurred(maps: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h w"]:
-    return avg_pool2d(maps, 2 * reach + 1, 1, reach) if reach else maps

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import pad
 
 from g2s_cli.scene.camera import Camera, rotation
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.light import diffuse_shading, shade
-from g2s_cli.scene.surface import held_to_slope, normals, turned_away
+from g2s_cli.scene.surface import held_to_slope, normals, to_the_rim, turned_away
 from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
 from g2s_cli.scene.warp import forward_grid, inverse_grid, sample
 
@@ -62,7 +61,7 @@ def render(factors: Factors, camera: Camera) -> Rendering:
     lit = shade(factors.albedo[None], diffuse, light)
     seen = depth_with_rim(depth, view, camera)
     # The light of the networks has outermost normals that face the camera; what is shown goes on to the frame's border.
-    facing = pad(normal.permute(0, 3, 1, 2)[..., 1:-1, 1:-1], (1,) * 4, mode="replicate")
+    facing = to_the_rim(normal.permute(0, 3, 1, 2))
     maps = torch.cat((lit, factors.albedo[None], shading[:, None], facing), dim=1)
     maps = sample(maps, inverse_grid(seen, view, camera), outside="border")[0]
     turned = torch.einsum("ij,jhw->hwi", rotation(view)[0], maps[7:])

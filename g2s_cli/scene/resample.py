@@ -69,6 +69,14 @@ def averaged(maps: Float[Tensor, "c m m"], radius: int) -> Float[Tensor, "c m m"
     return avg_pool2d(rows, (1, side), 1, (0, radius), count_include_pad=False)[0]
 
 
+def softened(maps: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h w"]:
+    """Means over square windows of the means over them; beyond the picture's rim maps go on as they end."""
+    soft = pad(maps, (2 * reach,) * 4, mode="replicate")
+    for _ in range(2):
+        soft = avg_pool2d(soft, 2 * reach + 1, stride=1)
+    return soft
+
+
 def middle(whole: int, share: float) -> slice:
     """Which pixels of a side its middle part has."""
     side = round(share * whole)

@@ -7,7 +7,7 @@ import math
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import max_pool2d, pad
 
 from g2s_cli.scene.camera import Camera, back_project
 from g2s_cli.scene.resample import averaged
@@ -30,7 +30,11 @@ def normals(
     their light (see `scene.light`); we keep the sign so that their networks mean the same here. On grids much
     finer than their networks', where the floor would outweigh the length, name a smaller one.
     """
-    points = back_project(depth, camera)
+    return normals_of(back_project(depth, camera), length_floor)
+
+
+def normals_of(points: Float[Tensor, "b h w 3"], length_floor: float = LENGTH_FLOOR) -> Float[Tensor, "b h w 3"]:
+    """As `normals`, of a grid of points wherever they lie."""
     along_row = points[:, 1:-1, 2:] - points[:, 1:-1, :-2]
     down_column = points[:, 2:, 1:-1] - points[:, :-2, 1:-1]
     cross = torch.linalg.cross(along_row, down_column)
@@ -39,6 +43,11 @@ def normals(
     normal[..., 2] = 1.0
     normal[:, 1:-1, 1:-1] = inner
     return normal
+
+
+def to_the_rim(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Maps that are made of `normals`: the outermost, which are not the surface's, become what their neighbours are."""
+    return pad(maps[..., 1:-1, 1:-1], (1,) * 4, mode="replicate")
 
 
 def roughness(maps: Float[Tensor, "b *c h w"]) -> Float[Tensor, ""]:

@@ -17,7 +17,7 @@ from g2s_cli.scene.light import delit, diffuse_shading, lit
 from g2s_cli.scene.mesh import FLIP, Mesh, mesh_points
 from g2s_cli.scene.relief import Outline, Relief, object_mask, points_in_view, refine, widened
 from g2s_cli.scene.resample import continued, resampled, shrunk
-from g2s_cli.scene.surface import normals
+from g2s_cli.scene.surface import normals, to_the_rim
 from g2s_cli.scene.visibility import nearest_triangle
 from g2s_cli.scene.warp import mirrored, sample, to_grid
 
@@ -84,8 +84,8 @@ def normals_at(mesh: Mesh, factors: Factors, camera: Camera) -> Float[ndarray, "
 
     They are smooth, as the shading is that the photo's light was taken off by; the mesh's own are finer.
     """
-    inner = _within_rim(normals(factors.depth[None], camera)[0].permute(2, 0, 1), camera)
-    framed = resampled(inner, mesh.camera.size)
+    facing = to_the_rim(normals(factors.depth[None], camera).permute(0, 3, 1, 2))[0]
+    framed = resampled(_framed(facing, widened(camera)), mesh.camera.size)
     points, _ = mesh_points(mesh, torch.zeros(6))
     grid = to_grid(project(points[None], mesh.camera), mesh.camera).to(framed)  # a row of all vertices
     found = sample(framed[None], grid, outside="border")[0, :, 0].T
@@ -137,12 +137,7 @@ def _shading(factors: Factors, camera: Camera, size: int) -> Float[Tensor, "t t"
 def _diffuse(factors: Factors, camera: Camera) -> Float[Tensor, "w w"]:
     """The diffuse shading of the networks' relief, in the widened frame."""
     diffuse = diffuse_shading(normals(factors.depth[None], camera), factors.light[None])
-    return _within_rim(diffuse, camera)[0]
-
-
-def _within_rim(maps: Float[Tensor, "c h h"], camera: Camera) -> Float[Tensor, "c w w"]:
-    """Maps made of normals, in the widened frame: the outermost normals are not the surface's."""
-    return _framed(maps[:, 1:-1, 1:-1], widened(camera))
+    return _framed(to_the_rim(diffuse[None])[0], widened(camera))[0]
 
 
 def _framed(maps: Float[Tensor, "c h h"], wide: Camera) -> Float[Tensor, "c w w"]:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -29,8 +28,8 @@ from g2s_cli.method.training import draws
 from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.scene.warp import symmetrised
 from g2s_cli.zoo.catalog import Category
-from g2s_cli.zoo.store import replacing
 from recipes.synface.explaining import Terms, canonical_of, explanation, lesson, misreading
+from recipes.synface.keeping import keep, kept
 from recipes.synface.moving import FACTORS, GALLERY, Gallery, Moves, Source
 from recipes.synface.registering import (
     FACES,
@@ -144,26 +143,22 @@ class Learner:
 
     def read(self, path: Path) -> None:
         """Go back to where a run was written. Raises G2SError for a damaged file."""
-        try:
-            kept = torch.load(path, map_location=self.base.device, weights_only=True)
+        with kept(path, self.base.device, "Delete it and begin again.") as state:
             for name, net in _modules(self.untied):
-                net.load_state_dict(kept[name])
-            self.base.data.copy_(kept["base"])
-            self.adam.load_state_dict(kept["adam"])
-            self.run, self.update = kept["run"], kept["update"]
-            self.moves = Moves(**kept["moves"]) if kept["moves"] else None
-            self.teacher = self._as_it_was(kept["teacher"]) if kept["teacher"] else None
-        except (OSError, RuntimeError, LookupError, TypeError, ValueError, EOFError, UnpicklingError) as error:
-            raise G2SError(f"{path} is damaged: {error}.", "Delete it and begin again.") from error
+                net.load_state_dict(state[name])
+            self.base.data.copy_(state["base"])
+            self.adam.load_state_dict(state["adam"])
+            self.run, self.update = state["run"], state["update"]
+            self.moves = Moves(**state["moves"]) if state["moves"] else None
+            self.teacher = self._as_it_was(state["teacher"]) if state["teacher"] else None
 
     def write(self, path: Path) -> None:
         """Everything needed to go on, whole or not at all."""
-        kept: dict[str, Any] = _states(self.untied)
-        kept |= {"base": self.base.data, "adam": self.adam.state_dict(), "run": self.run, "update": self.update}
-        kept["moves"] = vars(self.moves) if self.moves else None
-        kept["teacher"] = _states(self.teacher) | {"base": self.teacher.base} if self.teacher else None
-        with replacing(path) as temporary:
-            torch.save(kept, temporary)
+        state: dict[str, Any] = _states(self.untied)
+        state |= {"base": self.base.data, "adam": self.adam.state_dict(), "run": self.run, "update": self.update}
+        state["moves"] = vars(self.moves) if self.moves else None
+        state["teacher"] = _states(self.teacher) | {"base": self.teacher.base} if self.teacher else None
+        keep(state, path)
 
     def advance(self, run: Run, source: Source, gallery: Gallery, kind: Category, seed: int) -> Terms:
         """One update; the terms of its loss."""

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, pad
 
-from g2s_cli.errors import G2SError
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.registration import MeanObject, Registered, registered
+from g2s_cli.method.stages import Samples
 from g2s_cli.method.training import draws
+from g2s_cli.scene.resample import softened
 from g2s_cli.scene.warp import mirrored
-from g2s_cli.zoo.store import replacing
+from recipes.synface.keeping import keep, kept
 from recipes.synface.moving import Moves, Source
 
 FACES, AT_ONCE = 9600, 50
@@ -38,16 +37,26 @@ def registered_faces(
     """
     mean, layers = mean_face(nets, moves, source), source.gan.generator.layers
     watch.begin("register", count)
+    for faces, latents in some_faces(source, moves, seed, "register", count, done):
+        found = registered(faces, latents, mean, nets, layers, lambda asked: source.show(asked).bare)
+        done += len(latents)
+        watch.advance(done, found.apart.mean().item())
+        yield Registered(found.images.half(), found.masks.half(), found.views, found.relief, found.apart.half())
+
+
+def some_faces(
+    source: Source, moves: Moves, seed: int, use: str, count: int, done: int = 0
+) -> Iterator[tuple[Samples, Float[Tensor, "b d"]]]:
+    """Random faces and their latents, `AT_ONCE` at a time; every other time turned farther than the GAN does by itself.
+
+    use: for which they are drawn. done: how many of `count` there are already.
+    """
     for first in range(done, count, AT_ONCE):
-        some, rng = min(AT_ONCE, count - first), draws(seed, "register", first)
-        latents = source.random(some, rng)
+        rng = draws(seed, use, first)
+        latents = source.random(min(AT_ONCE, count - first), rng)
         if first // AT_ONCE % 2:
             latents = turned(latents, moves, rng)
-        found = registered(
-            source.show(latents).bare, latents, mean, nets, layers, lambda asked: source.show(asked).bare
-        )
-        watch.advance(first + some, found.apart.mean().item())
-        yield Registered(found.images.half(), found.masks.half(), found.views, found.relief, found.apart.half())
+        yield source.show(latents).bare, latents
 
 
 def joined(parts: Sequence[Registered]) -> Registered:
@@ -63,11 +72,8 @@ def mean_face(nets: FactorNets, moves: Moves, source: Source) -> MeanObject:
 
 
 def sharpened(depth: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
-    """An unsharp mask; the blur is two means over 3 x 3 pixels."""
-    blurred = pad(depth[None, None], (2,) * 4, mode="replicate")
-    for _ in range(2):
-        blurred = avg_pool2d(blurred, 3, stride=1)
-    return depth + SHARPENED * (depth - blurred[0, 0])
+    """An unsharp mask."""
+    return depth + SHARPENED * (depth - softened(depth[None, None], 1)[0, 0])
 
 
 def best(faces: Registered) -> Registered:
@@ -95,16 +101,13 @@ def some_of(faces: Registered, rng: torch.Generator, count: int = BATCH) -> Regi
 
 def write_registered(faces: Registered, path: Path) -> None:
     """Whole or not at all."""
-    with replacing(path) as temporary:
-        torch.save(asdict(faces), temporary)
+    keep(vars(faces), path)
 
 
 def read_registered(path: Path, device: torch.device) -> Registered:
     """What `write_registered` wrote. Raises G2SError for a damaged file."""
-    try:
-        return Registered(**torch.load(path, map_location=device, weights_only=True))
-    except (OSError, RuntimeError, LookupError, TypeError, ValueError, EOFError, UnpicklingError) as error:
-        raise G2SError(f"{path} is damaged: {error}.", "Delete it; the same command makes it again.") from error
+    with kept(path, device) as state:
+        return Registered(**state)
 
 
 def turned(latents: Float[Tensor, "b d"], moves: Moves, rng: torch.Generator) -> Float[Tensor, "b d"]:

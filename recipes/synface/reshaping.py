@@ -20,6 +20,7 @@ from g2s_cli.method.prior import BORDER_COLUMNS, depth_from_raw, raw_from_depth
 from g2s_cli.method.stages import Samples
 from g2s_cli.scene.camera import Camera, back_project, to_view
 from g2s_cli.scene.light import delit, diffuse_shading, shading_of
+from g2s_cli.scene.resample import softened
 from g2s_cli.scene.surface import normals
 from g2s_cli.scene.visibility import visible_depth
 from g2s_cli.scene.warp import forward_grid, identity_grid, mirrored, sample, symmetrised
@@ -109,7 +110,7 @@ def reshaped(
     raw = pad(raw[..., BORDER_COLUMNS:-BORDER_COLUMNS], (BORDER_COLUMNS, BORDER_COLUMNS, 0, 0), mode="replicate")
     least, most = SHARPEST
     sharper = (least + (most - least) * torch.rand(count, 1, 1, 1, generator=rng)).to(device)
-    raw = raw + sharper * (raw - _blurred(raw))
+    raw = raw + sharper * (raw - softened(raw, camera.size // BLUR_SHARE))
     moved = sample(torch.cat((raw, canonical.albedo, mask), dim=1), grid, outside="border")
     relief = moved[:, :1] - moved[:, :1].mean(dim=(2, 3), keepdim=True)
     relief = relief * size * drawn(RELIEF).exp() + ADDED * _smooth_field(count, camera.size, rng, device, 1)
@@ -151,10 +152,3 @@ def _smooth_field(
     cells = torch.randn(count, 1, CELLS, CELLS, generator=rng).to(device)
     field = interpolate(cells, (size, size), mode="bicubic", align_corners=True)
     return (symmetrised(field) if sign > 0 else field - symmetrised(field)) * 2**0.5
-
-
-def _blurred(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    reach = maps.shape[-1] // BLUR_SHARE
-    for _ in range(2):
-        maps = avg_pool2d(pad(maps, (reach,) * 4, mode="replicate"), 2 * reach + 1, 1)
-    return maps

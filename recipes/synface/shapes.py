@@ -7,42 +7,37 @@ the one that such codes are likeliest under.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from g2s_cli.errors import G2SError
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.morphing import (
     FLOW_DEVIATION,
     FLOW_WEIGHT,
-    HALF_TURN,
-    LEAST_SHADING,
     Codes,
     Observed,
     at_pixels,
     begun,
+    beside_mean,
     explain,
     left_over,
-    observe,
-    slanted,
+    log_shading,
 )
 from g2s_cli.method.progress import Watch
-from g2s_cli.method.registration import MeanObject, counterparts, turned_on
+from g2s_cli.method.registration import MeanObject
 from g2s_cli.method.shapes import ShapeModel, smooth_modes
 from g2s_cli.method.training import draws
 from g2s_cli.scene.camera import Camera, back_project
-from g2s_cli.scene.light import diffuse_shading, shading_of
-from g2s_cli.zoo.store import replacing
+from recipes.synface.keeping import keep, kept
 from recipes.synface.moving import Moves, Source
-from recipes.synface.registering import turned
+from recipes.synface.registering import AT_ONCE, some_faces
 
-FACES, AT_ONCE = 800, 50
+FACES = 800
 ROUNDS = 12
 FIRST_UPDATES, UPDATES, DECAY = 60, 35, 0.95  # of a face's codes: in the first round, and in the others, which go on
 LOOKS, LOOK_ROUNDS = 12, 12  # factors of looks, and how often they are estimated
@@ -101,9 +96,10 @@ def learn(
         return done
     watch.begin("see", FACES)
     parts: list[Observed] = []
-    for some in _observed(nets, mean, moves, source, seed):
-        parts.append(some)
-        watch.advance(sum(len(part.views) for part in parts), some.weights.mean().item())
+    layers = source.gan.generator.layers
+    for faces, latents in some_faces(source, moves, seed, "shapes", FACES):
+        parts.append(beside_mean(faces, latents, mean, nets, layers, lambda asked: source.show(asked).bare))
+        watch.advance(sum(len(part.views) for part in parts), parts[-1].weights.mean().item())
     learnt = done or _first(parts, modes, camera, seed)
     watch.begin("shapes", ROUNDS)
     while learnt.done < ROUNDS:
@@ -113,36 +109,20 @@ def learn(
     return learnt
 
 
-def _observed(nets: FactorNets, mean: MeanObject, moves: Moves, source: Source, seed: int) -> Iterator[Observed]:
-    """Random faces, every other batch turned farther than the GAN does by itself."""
-    layers = source.gan.generator.layers
-    for first in range(0, FACES, AT_ONCE):
-        rng = draws(seed, "shapes", first)
-        latents = source.random(min(AT_ONCE, FACES - first), rng)
-        if first // AT_ONCE % 2:
-            latents = turned(latents, moves, rng)
-        with torch.no_grad():
-            objects = source.show(latents).bare
-            lights = nets.light_of(objects.image)
-        others = counterparts(objects, latents, mean, nets, layers, lambda asked: source.show(asked).bare, HALF_TURN)
-        yield observe(objects, turned_on(others, objects, mean, nets), lights, mean.depth, nets.camera)
-
-
 @torch.no_grad()
 def _first(parts: Sequence[Observed], modes: Float[Tensor, "h w 3 m"], camera: Camera, seed: int) -> Learnt:
     """Smooth modes as they are, and looks of the faces where flows have them, on the mean face's relief."""
     values, weights = [], torch.cat([part.weights for part in parts])
     for part in parts:
         still = back_project(part.relief[None], camera).expand(len(part.views), -1, -1, -1)
-        shading = shading_of(diffuse_shading(slanted(still), part.lights), part.lights).clamp(min=LEAST_SHADING)
-        values.append(at_pixels(part.logarithm, part.found, camera) - shading.log())
+        values.append(at_pixels(part.logarithm, part.found, camera) - log_shading(still, part.lights))
     albedo, looks, variance = factored(torch.cat(values), weights, LOOKS, draws(seed, "looks"))
     lights = torch.cat([part.lights for part in parts])
     count = modes.shape[-1]
-    shape = modes.new_zeros(count), torch.eye(count, device=modes.device)
-    learnt = Learnt(0, *shape, albedo, looks, variance, torch.stack((lights.mean(dim=0), lights.std(dim=0))), _none())
-    model = learnt.model(modes)
-    return Learnt(**(vars(learnt) | {"codes": joined([begun(model, part) for part in parts])}))
+    mean, factors = modes.new_zeros(count), torch.eye(count, device=modes.device)
+    spread = torch.stack((lights.mean(dim=0), lights.std(dim=0)))
+    model = ShapeModel(modes @ mean, modes @ factors, albedo, looks, variance, spread)
+    return Learnt(0, mean, factors, albedo, looks, variance, spread, joined([begun(model, part) for part in parts]))
 
 
 def one_round(
@@ -152,9 +132,7 @@ def one_round(
     model, updates = learnt.model(modes), UPDATES if learnt.done else FIRST_UPDATES
     found: list[Codes] = []
     uncertain = torch.zeros_like(learnt.factors[0, :, None] * learnt.factors[0])
-    for part in parts:
-        first = sum(len(some.shape) for some in found)
-        begin = picked(learnt.codes, slice(first, first + len(part.views)))
+    for part, begin in zip(parts, parted(learnt.codes, parts), strict=True):
         found.append(explain(model, part, camera, begin, updates, DECAY))
         uncertain += covariances(model, part, camera, found[-1]).sum(dim=0)
     codes = joined(found)
@@ -162,18 +140,15 @@ def one_round(
     apart = codes.shape - middle
     spread, axes = torch.linalg.eigh((apart.T @ apart + uncertain) / len(apart))
     spread = spread.clamp(min=LEAST_VARIANCE).sqrt()
-    codes = Codes(**(vars(codes) | {"shape": (apart @ axes) / spread}))
-    learnt = Learnt(
-        **vars(learnt)
-        | {
-            "done": learnt.done + 1,
-            "mean": learnt.mean + HASTE * (learnt.factors @ middle),
-            "factors": learnt.factors @ (axes * spread),
-            "codes": codes,
-        }
+    learnt = replace(
+        learnt,
+        done=learnt.done + 1,
+        mean=learnt.mean + HASTE * (learnt.factors @ middle),
+        factors=learnt.factors @ (axes * spread),
+        codes=replace(codes, shape=(apart @ axes) / spread),
     )
     albedo, left = _albedo(learnt, parts, modes, camera)
-    return Learnt(**(vars(learnt) | {"albedo": albedo})), left
+    return replace(learnt, albedo=albedo), left
 
 
 @torch.no_grad()
@@ -185,10 +160,8 @@ def covariances(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes)
     def all_of(change: Float[Tensor, k] | float = 0.0) -> tuple[Tensor, Tensor]:
         numbers = torch.cat((codes.shape, codes.view), dim=1) + change
         shape, view = numbers.split((codes.shape.shape[1], codes.view.shape[1]), dim=1)
-        left, pixels, _ = left_over(model, seen, camera, Codes(**(vars(codes) | {"shape": shape, "view": view})))
-        total = seen.weights.sum(dim=(1, 2)).clamp(min=1)[:, None, None, None]
-        left = left - (left * seen.weights.unsqueeze(1)).sum(dim=(2, 3), keepdim=True) / total
-        return left[:, :, kept, kept], pixels[:, kept, kept]
+        left, pixels, _ = left_over(model, seen, camera, replace(codes, shape=shape, view=view))
+        return _freed_of_colour(left, seen)[:, :, kept, kept], pixels[:, kept, kept]
 
     still, there = all_of()
     variance, weights = model.variance[:, kept, kept], seen.weights[:, kept, kept]
@@ -210,18 +183,18 @@ def _albedo(
 ) -> tuple[Float[Tensor, "3 h w"], float]:
     """The mean reflectance under the codes, and the variance that is left."""
     model, total = learnt.model(modes), torch.zeros_like(learnt.albedo)
-    squares, counted, first = torch.zeros_like(total), torch.zeros_like(total[0]), 0
-    for part in parts:
-        codes = picked(learnt.codes, slice(first, first + len(part.views)))
-        first += len(part.views)
-        left, _, _ = left_over(model, part, camera, codes)
-        weights = part.weights.unsqueeze(1)
-        left = left - (left * weights).sum(dim=(2, 3), keepdim=True) / weights.sum(dim=(2, 3), keepdim=True).clamp(
-            min=1
-        )
+    squares, counted = torch.zeros_like(total), torch.zeros_like(total[0])
+    for part, codes in zip(parts, parted(learnt.codes, parts), strict=True):
+        left, weights = _freed_of_colour(left_over(model, part, camera, codes)[0], part), part.weights.unsqueeze(1)
         total, squares = total + (left * weights).sum(dim=0), squares + (left.square() * weights).sum(dim=0)
         counted = counted + part.weights.sum(dim=0)
     return learnt.albedo + total / counted.clamp(min=1), (squares.sum() / counted.sum() / len(total)).item()
+
+
+def _freed_of_colour(left: Float[Tensor, "b 3 h w"], seen: Observed) -> Float[Tensor, "b 3 h w"]:
+    """What is left if a picture's colours are free."""
+    weights = seen.weights.unsqueeze(1)
+    return left - (left * weights).sum(dim=(2, 3), keepdim=True) / weights.sum(dim=(2, 3), keepdim=True).clamp(min=1)
 
 
 @torch.no_grad()
@@ -257,30 +230,24 @@ def factored(
     return mean, factors.view(*shape, count), variance
 
 
-def picked(codes: Codes, some: slice) -> Codes:
-    """Some pictures' codes."""
-    return Codes(**{field.name: getattr(codes, field.name)[some] for field in fields(Codes)})
-
-
 def joined(parts: Sequence[Codes]) -> Codes:
     """All of them in a row."""
     return Codes(**{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Codes)})
 
 
-def _none() -> Codes:
-    return Codes(*(torch.zeros(0, size) for size in (0, 6, 4, 3, 0)))
+def parted(codes: Codes, parts: Sequence[Observed]) -> list[Codes]:
+    """Each part's of what `joined` put in a row."""
+    counts = [len(part.views) for part in parts]
+    each = [tensor.split(counts) for tensor in vars(codes).values()]
+    return [Codes(*some) for some in zip(*each, strict=True)]
 
 
 def write(learnt: Learnt, place: Path) -> None:
     """Whole or not at all."""
-    with replacing(place) as temporary:
-        torch.save(vars(learnt) | {"codes": vars(learnt.codes)}, temporary)
+    keep(vars(learnt) | {"codes": vars(learnt.codes)}, place)
 
 
 def read(place: Path, device: torch.device) -> Learnt:
     """What `write` wrote. Raises G2SError for a damaged file."""
-    try:
-        state = torch.load(place, map_location=device, weights_only=True)
+    with kept(place, device) as state:
         return Learnt(**(state | {"codes": Codes(**state["codes"])}))
-    except (OSError, RuntimeError, LookupError, TypeError, ValueError, EOFError, UnpicklingError) as error:
-        raise G2SError(f"{place} is damaged: {error}.", "Delete it; the same command makes it again.") from error

@@ -11,17 +11,15 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from g2s_cli.errors import G2SError
 from g2s_cli.method.parallel import Group
 from g2s_cli.method.training import draws
 from g2s_cli.nets.stylegan2 import Generator
-from g2s_cli.zoo.store import replacing
+from recipes.synface.keeping import keep, kept
 from recipes.synface.objectives import discriminator_loss, generator_loss, path_lengths, r1_penalty
 from recipes.synface.pictures import Pictures
 from recipes.synface.reading import Reader, misread, unlike
@@ -110,23 +108,20 @@ class Learner:
     @classmethod
     def read(cls, path: Path, device: torch.device) -> Learner:
         """A learner as it was written. Raises G2SError for a damaged file."""
-        try:
-            kept = torch.load(path, map_location=device, weights_only=True)
-            settings = Settings(**kept["settings"])
-            generator, discriminator = trainable(kept["generator"]), trainable(kept["discriminator"])
-            learner = cls(generator, discriminator, kept["average"], settings, device)
-            learner.step, learner.length = kept["step"], kept["length"]
+        with kept(path, device, "Delete it and begin again.") as state:
+            settings = Settings(**state["settings"])
+            generator, discriminator = trainable(state["generator"]), trainable(state["discriminator"])
+            learner = cls(generator, discriminator, state["average"], settings, device)
+            learner.step, learner.length = state["step"], state["length"]
             if learner.reader:
-                learner.reader.load_state_dict(kept["reader"])
+                learner.reader.load_state_dict(state["reader"])
             for name, adam in learner.adams.items():
-                adam.load_state_dict(kept["adams"][name])
-        except (OSError, RuntimeError, LookupError, TypeError, ValueError, EOFError, UnpicklingError) as error:
-            raise G2SError(f"{path} is damaged: {error}.", "Delete it and begin again.") from error
+                adam.load_state_dict(state["adams"][name])
         return learner
 
     def write(self, path: Path) -> None:
         """Everything needed to go on, whole or not at all."""
-        kept = {
+        state = {
             "settings": asdict(self.settings),
             "step": self.step,
             "length": self.length,
@@ -136,8 +131,7 @@ class Learner:
             "reader": self.reader.state_dict() if self.reader else {},
             "adams": {name: adam.state_dict() for name, adam in self.adams.items()},
         }
-        with replacing(path) as temporary:
-            torch.save(kept, temporary)
+        keep(state, path)
 
     @property
     def seen(self) -> int:

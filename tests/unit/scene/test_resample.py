@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from g2s_cli.scene.resample import averaged, continued, middle, resampled, shrunk
+from g2s_cli.scene.resample import averaged, continued, middle, resampled, shrunk, softened
 
 
 def centres(size: int) -> torch.Tensor:
@@ -65,6 +65,15 @@ def test_shrinking_averages() -> None:
 )
 def test_the_middle(whole: int, share: float, kept: tuple[int, int]) -> None:
     assert middle(whole, share) == slice(*kept)
+
+
+def test_softening_leaves_a_slope_and_goes_on_beyond_the_rim() -> None:
+    ramp = torch.arange(12.0).expand(1, 1, 12, 12)
+    soft = softened(ramp, 2)
+    torch.testing.assert_close(soft[..., 4:-4], ramp[..., 4:-4])
+    step = torch.zeros(1, 1, 8, 8)
+    step[..., 0] = 9.0  # of its column's windows of three, beyond the rim two thirds are nines, inside one third
+    torch.testing.assert_close(softened(step, 1)[0, 0, :, 0], torch.full((8,), 9 * (1 + 2 / 3 + 1 / 3) / 3))
 
 
 def test_window_means_leave_out_what_lies_beyond_the_picture() -> None:

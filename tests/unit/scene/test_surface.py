@@ -10,7 +10,15 @@ from torch import Tensor
 
 from g2s_cli.scene.camera import Camera, back_project
 from g2s_cli.scene.resample import averaged
-from g2s_cli.scene.surface import TURNED_AWAY, held_to_slope, normals, roughness, turned_away
+from g2s_cli.scene.surface import (
+    TURNED_AWAY,
+    held_to_slope,
+    normals,
+    normals_of,
+    roughness,
+    to_the_rim,
+    turned_away,
+)
 
 ONE = torch.zeros(1, dtype=torch.float64)
 
@@ -45,6 +53,23 @@ def test_the_outermost_pixels_face_the_camera() -> None:
     rim = torch.ones(5, 5, dtype=torch.bool)
     rim[1:-1, 1:-1] = False
     assert (found[:, rim] == torch.tensor((0.0, 0, 1))).all()
+
+
+def test_what_is_made_of_normals_goes_on_to_the_rim() -> None:
+    found = to_the_rim(torch.arange(16.0).view(1, 1, 4, 4))
+    assert found[0, 0].tolist() == [[5, 5, 6, 6], [5, 5, 6, 6], [9, 9, 10, 10], [9, 9, 10, 10]]
+
+
+def test_normals_of_points_know_no_grid() -> None:
+    """A plane's, wherever on it the points lie."""
+    across, down = torch.tensor((1.0, 0.0, 0.5)), torch.tensor((0.0, 1.0, -0.25))
+    rng = torch.Generator().manual_seed(0)
+    shift = 0.3 * torch.rand(2, 6, 6, generator=rng, dtype=torch.float32)
+    ticks = torch.arange(6.0)
+    points = (ticks + shift[0])[..., None] * across + (ticks[:, None] + shift[1])[..., None] * down
+    wanted = torch.linalg.cross(across, down)
+    found = normals_of(points[None])[0, 1:-1, 1:-1]
+    torch.testing.assert_close(found, (wanted / wanted.norm()).expand_as(found))
 
 
 def test_gradient_of_normals() -> None:
