@@ -349,5 +349,7 @@ def _preset(entry: dict[str, Any]) -> Preset:
     for name in ("keep", "agree"):
         if not 0 <= entry.get(name, 0.0) <= 1:
             raise ValueError(f"{name} {entry[name]!r}")
+    if entry.get("agree") and not entry.get("register"):
+        raise ValueError("agree without register")  # both lay the mean object beside the photo, first of all
     stages = tuple(Stage(*counts) for counts in entry["stages"])
     return Preset(**(entry | {"stages": stages}))
