@@ -26,9 +26,7 @@ class G2SError(Exception):
 
     def speaking_of(self, name: str, said: str) -> G2SError:
         """The same, with a name that the user does not know put as one that they do."""
-        self.what, self.remedy = self.what.replace(name, said), self.remedy.replace(name, said)
-        self.args = (f"{self.what} {self.remedy}".strip(),)
-        return self
+        return type(self)(self.what.replace(name, said), self.remedy.replace(name, said))
 
 
 class UsageError(G2SError):

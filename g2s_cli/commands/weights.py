@@ -195,11 +195,16 @@ def path(category: Name, as_json: Json = False) -> None:
 
     Example: g2s weights path synface
     """
+    from g2s_cli.errors import WeightsError
     from g2s_cli.zoo.catalog import PARTS, load_category
-    from g2s_cli.zoo.sources import at_hand
+    from g2s_cli.zoo.sources import at_hand, offered
 
     kind = load_category(category)
-    _say({part: found for part in PARTS if (found := at_hand(kind, part))}, as_json)
+    files = {part: found for part in PARTS if (found := at_hand(kind, part))}
+    if not files:
+        verb = "pull" if any(offered(kind, part) for part in kind.weights) else "import FILE --category"
+        raise WeightsError(f"No file of {kind.name} is on this machine.", f"Have some: g2s weights {verb} {kind.name}")
+    _say(files, as_json)
 
 
 def _all_categories() -> tuple[list[Category], list[str]]:

@@ -37,6 +37,13 @@ def test_networks_of_another_gan_are_refused(g2s: Callable, home: Path, tmp_path
     assert "latents of 32 numbers; this one's have 16" in said
 
 
+def test_where_files_are_that_are_not_here(g2s: Callable, home: Path) -> None:
+    said = one_sentence(g2s("weights", "path", "horse", HF_HOME=str(home)), 4)
+    assert said.strip() == "g2s: No file of horse is on this machine. Have some: g2s weights pull horse"
+    said = one_sentence(g2s("weights", "path", "own", "--json", HF_HOME=str(home)), 4)
+    assert said.strip().endswith("Have some: g2s weights import FILE --category own")
+
+
 def test_one_damaged_category_does_not_hide_the_others(on_hub: Callable, owls: Path) -> None:
     card = owls.parent / "model.toml"
     card.write_text(card.read_text().replace("near = 0.9\n", "near = 0.9\ncrop_of = 0\n"))

@@ -25,6 +25,14 @@ def test_what_g2s_says_itself_stays_as_it_is() -> None:
     assert "Run it again" not in str(understood(KeyError("x"), traced=True))
 
 
+def test_a_name_that_nobody_knows_is_put_as_one_that_they_do() -> None:
+    error = ImageError("/tmp/x/stdin is no image.", "Look at /tmp/x/stdin.")
+    spoken = error.speaking_of("/tmp/x/stdin", "stdin")
+    assert str(spoken) == "stdin is no image. Look at stdin."
+    assert type(spoken) is ImageError
+    assert str(error) == "/tmp/x/stdin is no image. Look at /tmp/x/stdin."
+
+
 @pytest.mark.parametrize(
     ("errors", "code"),
     [
