@@ -40,7 +40,7 @@ from g2s_cli.method.training import Rhythm, Trained
 from g2s_cli.nets.offset import OffsetEncoder
 from g2s_cli.opening.placing import Wanted
 from g2s_cli.photo import open_photo
-from g2s_cli.resuming import at_work_in
+from g2s_cli.resuming import at_work_in, taken_up
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.render import render
 from g2s_cli.truth import Pair, pairs_in, read_truth
@@ -164,25 +164,44 @@ def schedule_of(kind: Category) -> Pretraining:
 def run(order: Order, machine: Machine, group: Group, watch: Watch, save_every_s: float = 300.0) -> dict[str, Any]:
     """All of it, or what an earlier run has left; the report. Every process of a group runs this.
 
-    Raises UsageError if the folder holds something else, or if another process is at work there.
+    Raises UsageError if the folder holds something else, or if another process is at work there, and ImageError for
+    photos that cannot be used, before there is a folder.
     """
+    loaded = load(order.plan, machine)
+    settings = order.settings() | {"perceptual": loaded.guides.perceptual.name}
+    if group.leads:
+        taken_up(order.folder, settings, VERB)
+    kind, wanted = loaded.kind, order.plan.wanted
+    photos = [open_photo(path, kind.image_size, kind.align, wanted).image for path in order.collection.photos]
     with ExitStack() as held:
         if group.leads:
-            held.enter_context(at_work_in(order.folder, order.settings(), VERB))
+            held.enter_context(at_work_in(order.folder, settings, VERB))
         group.wait()
-        return _run(order, machine, group, watch, save_every_s)
+        report = _run(order, loaded, photos, group, watch, save_every_s)
+        if not group.leads:
+            return {}
+        report = {"g2s": __version__, "settings": settings} | report
+        with writing(order.folder / REPORT, GO_ON) as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n")
+        return report
 
 
-def _run(order: Order, machine: Machine, group: Group, watch: Watch, save_every_s: float) -> dict[str, Any]:
-    """The run in its folder, which is its own."""
-    loaded = load(order.plan, machine)
+def _run(
+    order: Order,
+    loaded: Loaded,
+    photos: Sequence[Float[Tensor, "3 h w"]],
+    group: Group,
+    watch: Watch,
+    save_every_s: float,
+) -> dict[str, Any]:
+    """The run in its folder, which is its own; what is reported of it."""
     if group.leads:
         watch.note(f"The perceptual distance is {loaded.guides.perceptual.name}.")
         if loaded.kind.mask and loaded.parsing is None:
             name = loaded.kind.name
             missed = f"The parsing network of {name} is not here (g2s weights pull {name})"
             watch.note(f"{missed}: the masks are those of the GAN's own features.")
-    subjects, psnrs_db = _inverted(order, loaded, group, watch)
+    subjects, psnrs_db = _inverted(photos, order, loaded, group, watch)
     nets, projector = _untrained(order, loaded)
     parser = loaded.gan.parser if order.plan.effort.masked and loaded.parsing is None else None
     guides = replace(loaded.guides, parser=parser)
@@ -206,25 +225,23 @@ def _run(order: Order, machine: Machine, group: Group, watch: Watch, save_every_
     _write_losses(trained, order.folder / LOSSES)
     files = _write_parts(order, nets, projector, subjects)
     report["entry"] = str(add_category(order.plan.kind, order.name, files, order.words, _card(order, report)))
-    with writing(order.folder / REPORT, GO_ON) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
     return report
 
 
-def _inverted(order: Order, loaded: Loaded, group: Group, watch: Watch) -> tuple[list[Subject], list[float]]:
+def _inverted(
+    photos: Sequence[Float[Tensor, "3 h w"]], order: Order, loaded: Loaded, group: Group, watch: Watch
+) -> tuple[list[Subject], list[float]]:
     """The photos with their latents and masks, and each inversion's PSNR; some at a time, each time into a file."""
-    photos, effort, frame, device = order.collection.photos, order.plan.effort, loaded.frame, loaded.machine.device
-    kind, wanted = loaded.kind, order.plan.wanted
-    opened = [open_photo(path, kind.image_size, kind.align, wanted).image for path in photos]  # the unusable first
+    effort, frame, device = order.plan.effort, loaded.frame, loaded.machine.device
     together = min(TOGETHER, loaded.gan.generator.at_once)
-    chunks = [opened[first : first + together] for first in range(0, len(opened), together)]
+    chunks = [photos[first : first + together] for first in range(0, len(photos), together)]
     places = [order.folder / "inversions" / f"{number:04}.safetensors" for number in range(len(chunks))]
     mine = group.share(len(chunks))
     watch.begin("invert", sum(len(chunks[number]) for number in mine))
     done = 0
     for number in mine:
         if not places[number].is_file():
-            images = torch.stack(chunks[number]).to(device)
+            images = torch.stack(list(chunks[number])).to(device)
             settings = InversionSettings(effort.invert, candidates=effort.candidates)
             rng = torch.Generator().manual_seed(order.plan.seed)
             found = invert(images, loaded.gan.generator, loaded.gan.inversion_distance, settings, rng, Silent())
@@ -295,13 +312,11 @@ def _report(
         rows.append(row)
     figures = {name: mean_of(row[name] for row in rows) for name in rows[0] if name != "photo"}
     return {
-        "g2s": __version__,
         "torch": torch.__version__,
         "device": str(loaded.machine.device),
         "arithmetic": str(loaded.machine.dtype).removeprefix("torch."),
         "perceptual": loaded.guides.perceptual.name,
         "name": order.name,
-        "settings": order.settings(),
         "phases": [_phase_facts(name, trained) for name in trained.seconds],
         "figures": figures,
         "baselines": [asdict(one) for one in baselines(pairs, kind)] if pairs else [],

@@ -16,19 +16,28 @@ SETTINGS, LOCK = "settings.json", ".lock"
 
 
 def claim(folder: Path, settings: Mapping[str, object], verb: str) -> None:
-    """Take a folder for a run: an empty or new one, or one that was begun with the same settings.
+    """Take a folder for a run: one that can be `taken_up`, or an empty or new one. Raises what that does."""
+    if taken_up(folder, settings, verb):
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / SETTINGS) as temporary:
+            temporary.write_text(json.dumps(settings, indent=2) + "\n")
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be used: {error.strerror or error}.", "Name another with -o.") from error
+
+
+def taken_up(folder: Path, settings: Mapping[str, object], verb: str) -> bool:
+    """Whether a folder was begun with the same settings, and not empty or new. It stays as it is.
 
     verb: the command, as "g2s evaluate". Raises UsageError for any other folder, G2SError for a damaged one.
     """
     stated, said = folder / SETTINGS, json.loads(json.dumps(settings))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         if not stated.exists():
-            if any(folder.iterdir()):
+            if folder.exists() and any(folder.iterdir()):
                 raise UsageError(f"{folder} is no folder of {verb}.", "Name another with -o.")
-            with replacing(stated) as temporary:
-                temporary.write_text(json.dumps(said, indent=2) + "\n")
-            return
+            return False
         begun = json.loads(stated.read_text())
         differing = [name for name in begun | said if begun.get(name) != said.get(name)]
     except OSError as error:
@@ -38,6 +47,7 @@ def claim(folder: Path, settings: Mapping[str, object], verb: str) -> None:
     if differing:
         what = f"{folder} was begun with other settings: {', '.join(differing).replace('_', ' ')}."
         raise UsageError(what, "Name another folder with -o, or delete it.")
+    return True
 
 
 @contextmanager

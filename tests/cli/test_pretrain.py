@@ -207,6 +207,17 @@ def test_what_is_another_run_s_is_refused(
     assert says in answer.stderr
 
 
+def test_photos_that_cannot_be_used_are_said_before_a_folder_is_taken(
+    zoo: Path, cache: dict[str, str], g2s: Callable, tmp_path: Path
+) -> None:
+    shutil.copytree(zoo / "photos", tmp_path / "photos")
+    (tmp_path / "photos" / "zz.png").write_text("no picture")
+    answer = g2s("pretrain", tmp_path / "photos", "--category", "tiny", "-o", "run", **cache)
+    assert answer.returncode == 3
+    assert "zz.png" in answer.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_more_processes_than_photos_a_step_are_refused(zoo: Path, cache: dict[str, str], g2s: Callable) -> None:
     answer = g2s(*arguments(zoo, "many"), **cache, RANK="0", WORLD_SIZE="3")
     assert answer.returncode == 2

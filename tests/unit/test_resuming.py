@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.resuming import LOCK, SETTINGS, alone_in, claim
+from g2s_cli.resuming import LOCK, SETTINGS, alone_in, claim, taken_up
 
 
 def test_the_same_settings_go_on_and_others_do_not(tmp_path: Path) -> None:
     folder, settings = tmp_path / "a" / "b", {"seed": 0, "stages": (1, 2), "photos_a_step": 2}
+    assert not taken_up(folder, settings, "g2s test")
+    assert not folder.parent.exists()
     claim(folder, settings, "g2s test")
+    assert taken_up(folder, settings, "g2s test")
     claim(folder, settings, "g2s test")
     with pytest.raises(UsageError, match=r"b was begun with other settings: seed, photos a step\. Name another"):
         claim(folder, settings | {"seed": 1, "photos_a_step": 3}, "g2s test")
