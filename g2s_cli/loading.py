@@ -30,7 +30,7 @@ from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.opening.placing import Wanted
 from g2s_cli.result import Reconstruction
 from g2s_cli.zoo.catalog import OFFSET_WEIGHT, Category, Part, Preset, Symmetry, load_category
-from g2s_cli.zoo.importers import check_gan, parser_for, read_part
+from g2s_cli.zoo.importers import LatentFile, check_gan, parser_for, read_part
 from g2s_cli.zoo.sources import Sources, obtain
 from g2s_cli.zoo.store import load_tensors, part_of, sha256_of
 
@@ -110,7 +110,7 @@ class Weights:
 class Plan:
     """What is asked of every photo of a run, and the files it takes; nothing is loaded yet.
 
-    preset: a name; effort: what it means. latent: a file with the one photo's w. wanted: where the object is in each
+    preset: a name; effort: what it means. latent: where the one photo's w is. wanted: where the object is in each
     photo.
     """
 
@@ -119,7 +119,7 @@ class Plan:
     effort: Preset
     iterations: int | None
     symmetry: Symmetry
-    latent: Path | None
+    latent: LatentFile | None
     seed: int
     weights: Weights
     wanted: Wanted
@@ -151,7 +151,7 @@ class Plan:
         effort = kind.preset(preset) if iterations is None else kind.preset(preset).at_most(iterations)
         effort = effort if background is None else replace(effort, masked=background == "remove")
         weights = Weights.of(kind, effort, sources or Sources.of_environment(), Path(gan).resolve() if gan else None)
-        file = Path(latent) if latent else None
+        file = LatentFile.named(latent) if latent else None
         chosen = symmetry or effort.symmetry
         return cls(kind, preset, effort, iterations, chosen, file, seed, weights, wanted)
 
@@ -173,7 +173,8 @@ class Plan:
                 "mask": str(self.wanted.mask) if self.wanted.mask else None,
             },
             "seed": self.seed,
-            "latent_sha256": sha256_of(self.latent) if self.latent else None,
+            "latent_sha256": sha256_of(self.latent.path) if self.latent else None,
+            "latent_row": self.latent.row if self.latent else None,
             "weights": self.weights.hashes(),
         }
 

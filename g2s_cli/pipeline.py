@@ -68,8 +68,9 @@ def reconstruct(
     (see the category's model.toml). iterations: at most so many a step, for a quick try. symmetry: whether the
     object's two halves are alike; None is the preset's. background: whether what is behind the object is part of what
     is fitted ("keep") or not ("remove"); None is the preset's. gan: a checkpoint to use instead of the category's.
-    latent: a file with w of the photo, instead of searching for it. sources: where missing weights come from. The same
-    seed on the same machine gives the same result. Raises `g2s_cli.errors.G2SError` for anything the user can mend.
+    latent: FILE or FILE:ROW with w of the photo, instead of searching for it. sources: where missing weights come from.
+    The same seed on the same machine gives the same result. Raises `g2s_cli.errors.G2SError` for anything the user can
+    mend.
     """
     machine = Machine.named(device)
     plan = Plan.of(

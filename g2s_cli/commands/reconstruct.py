@@ -66,7 +66,8 @@ def reconstruct(
         Path | None, typer.Option("--gan", metavar="FILE", help="A StyleGAN2 checkpoint instead of the category's.")
     ] = None,
     latent: Annotated[
-        Path | None, typer.Option("--latent", metavar="FILE", help="The photo's w, if you have it: no inversion.")
+        Path | None,
+        typer.Option("--latent", metavar="FILE[:ROW]", help="The photo's w, if you have it: no inversion."),
     ] = None,
     no_align: Annotated[
         bool, typer.Option("--no-align", help="Look for no face: take the middle square as it is.")
@@ -124,6 +125,7 @@ def reconstruct(
     from g2s_cli.photo import open_photo
     from g2s_cli.result import STATE, write_result
     from g2s_cli.target import check_target, folders_of
+    from g2s_cli.zoo.importers import LatentFile
     from g2s_cli.zoo.sources import Sources, category_from, obtain
 
     # What cannot work is refused here, before weights are read: options, the folder, the photo.
@@ -150,7 +152,7 @@ def reconstruct(
         )
         reconstruct_many(jobs, out, plan, detail, Machine.named(device), command, overwrite=overwrite, as_json=as_json)
         return
-    read = [file for file in (photos[0], mask, gan, latent) if file]
+    read = [file for file in (photos[0], mask, gan, LatentFile.named(latent).path if latent else None) if file]
     check_target(out, STATE, overwrite=overwrite, needed=folders_of(read))
     with named_file(photos[0]) as file:
         open_photo(file, kind.image_size, kind.align, wanted)

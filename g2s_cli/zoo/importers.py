@@ -10,6 +10,7 @@ import hashlib
 import zipfile
 from argparse import Namespace
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +61,37 @@ def read_part(path: Path) -> tuple[Part, dict[str, Tensor]]:
         raise WeightsError(f"{path} cannot be used. {error.what}", error.remedy) from error
 
 
-def read_latent(path: Path, size: int) -> Float[Tensor, d]:
-    """A latent in W from a torch file: a tensor of shape d or 1 x d, or a dict that holds one as "latent".
+@dataclass(frozen=True)
+class LatentFile:
+    """A file that holds a latent in W; row: which of several, from 0."""
 
-    Raises WeightsError, for W+ (a vector a layer) and another GAN's size in sentences of their own.
+    path: Path
+    row: int | None = None
+
+    @classmethod
+    def named(cls, said: Path | str) -> LatentFile:
+        """FILE or FILE:ROW."""
+        path, (file, _, row) = Path(said), str(said).rpartition(":")
+        return cls(Path(file), int(row)) if file and row.isdecimal() and not path.exists() else cls(path)
+
+
+def read_latent(file: LatentFile, size: int) -> Float[Tensor, d]:
+    """A latent in W: of a torch file with a tensor of shape d or 1 x d, or a dict that holds one as "latent".
+
+    Or of what g2s writes: a result's state, one row of a sample's latents. Raises WeightsError, for W+ (a vector a
+    layer) and another GAN's size in sentences of their own.
     """
-    content = _torch_load(path)
-    latent = content.get("latent") if isinstance(content, Mapping) else content
+    path = file.path
+    if not path.exists():
+        raise WeightsError(f"There is no file {path}.", "Check the path.")
+    content = load_tensors(path) if path.suffix == ".safetensors" else _torch_load(path)
+    latent = content.get("latent", content.get("w")) if isinstance(content, Mapping) else content
     if not isinstance(latent, Tensor) or not latent.is_floating_point() or not _is_plain(latent):
         raise WeightsError(f"{path} holds no latent.", "Save the tensor itself, or a dict with the key 'latent'.")
+    if path.suffix == ".safetensors" and latent.dim() == 2:
+        latent = _row_of(latent, file)
+    elif file.row is not None:
+        raise WeightsError(f"{path} holds no rows of latents.", f"Leave :{file.row} out.")
     latent = latent.float().squeeze(0) if latent.dim() == 2 and len(latent) == 1 else latent.float()
     if latent.dim() > 1:
         shape = " x ".join(map(str, latent.shape))
@@ -83,6 +106,15 @@ def read_latent(path: Path, size: int) -> Float[Tensor, d]:
     if not torch.isfinite(latent).all():
         raise WeightsError(f"{path} has numbers that are not finite.", "Fetch the file again.")
     return latent
+
+
+def _row_of(latents: Float[Tensor, "n d"], file: LatentFile) -> Float[Tensor, d]:
+    if file.row is None and len(latents) == 1:
+        return latents[0]
+    if file.row is None or file.row >= len(latents):
+        what = f"{file.path} holds {len(latents)} latents" + ("" if file.row is None else f", no row {file.row}")
+        raise WeightsError(f"{what}.", f"Name the photo's, 0 to {len(latents) - 1}, as in {file.path}:0.")
+    return latents[file.row]
 
 
 def write_weights(tensors: Mapping[str, Tensor], path: Path, trained_with: str = "", remedy: str = ELSEWHERE) -> None:

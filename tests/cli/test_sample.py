@@ -28,6 +28,12 @@ def test_a_sheet_and_photos_that_reconstruct(g2s: Callable, tmp_path: Path) -> N
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["alignment"]["how"] == "middle"
     assert (tmp_path / "out" / "aligned.png").read_bytes() == (tmp_path / names[1]).read_bytes()
+    # Its latent is known, so nothing needs to be looked for.
+    known = g2s(*trial[1:-1], "known", "--latent", f"{names[3]}:0", "--preset", "instant", "-q")
+    assert known.returncode == 0, known.stderr
+    report = json.loads((tmp_path / "known" / "report.json").read_text())
+    assert report["inversion_psnr_db"] > 35
+    assert report["latent_row"] == 0
 
 
 def test_json_and_overwrite(g2s: Callable, tmp_path: Path) -> None:

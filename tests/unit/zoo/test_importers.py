@@ -21,7 +21,15 @@ from torch import Tensor
 
 from g2s_cli.errors import WeightsError
 from g2s_cli.zoo.catalog import PARSER_CLASSES, load_category
-from g2s_cli.zoo.importers import check_gan, parser_for, read_latent, read_part, sha256_as_kept, write_weights
+from g2s_cli.zoo.importers import (
+    LatentFile,
+    check_gan,
+    parser_for,
+    read_latent,
+    read_part,
+    sha256_as_kept,
+    write_weights,
+)
 from g2s_cli.zoo.store import load_tensors, sha256_of
 
 GAN = made_up.gan(16)
@@ -220,7 +228,29 @@ def test_statistics_of_something_else_are_refused(tmp_path: Path, count: int) ->
 
 @pytest.mark.parametrize("content", [torch.arange(8.0), torch.arange(8.0)[None], {"latent": torch.arange(8.0)}])
 def test_latents_come_in_three_forms(tmp_path: Path, content: Tensor | dict[str, Tensor]) -> None:
-    assert torch.equal(read_latent(saved(tmp_path / "w.pt", content), 8), torch.arange(8.0))
+    assert torch.equal(read_latent(LatentFile(saved(tmp_path / "w.pt", content)), 8), torch.arange(8.0))
+
+
+def test_what_g2s_writes_holds_latents(tmp_path: Path) -> None:
+    """A result's state has one, a sample's file one a picture."""
+    state, sheet = tmp_path / "state.safetensors", tmp_path / "latents.safetensors"
+    save_file({"w": torch.arange(8.0), "depth": torch.zeros(4, 4)}, state)
+    save_file({"w": torch.arange(24.0).view(3, 8)}, sheet)
+    assert torch.equal(read_latent(LatentFile.named(str(state)), 8), torch.arange(8.0))
+    assert torch.equal(read_latent(LatentFile.named(f"{sheet}:2"), 8), torch.arange(16.0, 24.0))
+    with pytest.raises(
+        WeightsError, match=r"holds 3 latents\. Name the photo's, 0 to 2, as in .*latents\.safetensors:0"
+    ):
+        read_latent(LatentFile.named(sheet), 8)
+    with pytest.raises(WeightsError, match=r"holds 3 latents, no row 3\."):
+        read_latent(LatentFile.named(f"{sheet}:3"), 8)
+    with pytest.raises(WeightsError, match=r"holds no rows of latents\. Leave :1 out"):
+        read_latent(LatentFile.named(f"{state}:1"), 8)
+    with pytest.raises(WeightsError, match=r"There is no file .*none\.safetensors"):
+        read_latent(LatentFile.named(tmp_path / "none.safetensors"), 8)
+    odd = tmp_path / "w:7"
+    torch.save(torch.arange(8.0), odd)
+    assert LatentFile.named(odd) == LatentFile(odd)
 
 
 @pytest.mark.parametrize(
@@ -230,13 +260,13 @@ def test_latents_come_in_three_forms(tmp_path: Path, content: Tensor | dict[str,
         (torch.zeros(1, 14, 8), r"1 x 14 x 8: W\+"),
         (torch.zeros(9), r"9 numbers; this GAN's have 8"),
         (torch.full((8,), torch.nan), "not finite"),
-        ({"w": torch.zeros(8)}, "holds no latent"),
+        ({"x": torch.zeros(8)}, "holds no latent"),
         (torch.zeros(8, dtype=torch.int64), "holds no latent"),
     ],
 )
 def test_other_latents_are_refused(tmp_path: Path, content: Any, says: str) -> None:
     with pytest.raises(WeightsError, match=says):
-        read_latent(saved(tmp_path / "w.pt", content), 8)
+        read_latent(LatentFile(saved(tmp_path / "w.pt", content)), 8)
 
 
 def test_written_weights_are_the_tensors_and_nothing_else(tmp_path: Path) -> None:
@@ -274,7 +304,7 @@ def test_tensors_without_numbers_of_their_own_are_refused(tmp_path: Path) -> Non
     with pytest.raises(WeightsError, match="in a form that g2s does not read"):
         read_part(saved(tmp_path / "a.pt", ghost))
     with pytest.raises(WeightsError, match="holds no latent"):
-        read_latent(saved(tmp_path / "w.pt", ghost["mean"]), 6)
+        read_latent(LatentFile(saved(tmp_path / "w.pt", ghost["mean"])), 6)
 
 
 @pytest.mark.parametrize(
