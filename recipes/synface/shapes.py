@@ -203,7 +203,8 @@ def factored(
 ) -> tuple[Float[Tensor, "c h w"], Float[Tensor, "c h w k"], Float[Tensor, "c h w"]]:
     """Mean, factors and left-over variance of maps of which parts are missing: factor analysis by EM.
 
-    weights: 0 where a value is missing. The variance is of what the factors' likeliest amounts leave.
+    weights: 0 where a value is missing. The variance is of what the factors' likeliest amounts leave; what no map has
+    is as uncertain as anything.
     """
     shape, counted = values.shape[1:], weights.sum(dim=0).clamp(min=1)
     mean = (values * weights.unsqueeze(1)).sum(dim=0) / counted
@@ -227,7 +228,8 @@ def factored(
         left = (apart - amount @ factors.T) * every
         variance = (left * (apart - amount @ factors.T)).sum(dim=0).view(shape) / counted + LEAST_VARIANCE
         mean = mean + left.sum(dim=0).view(shape) / counted
-    return mean, factors.view(*shape, count), variance
+    unseen = (weights.sum(dim=0) == 0).expand_as(variance)
+    return mean, factors.view(*shape, count), torch.where(unseen, variance[~unseen].max(), variance)
 
 
 def joined(parts: Sequence[Codes]) -> Codes:
