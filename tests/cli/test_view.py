@@ -136,6 +136,22 @@ def finer(sharp: Reconstruction, tmp_path: Path) -> Path:
 
 
 @needs_browser
+def test_a_long_name_ends_within_the_window(g2s: Callable, out: Path, tmp_path: Path) -> None:
+    report = json.loads((out / "report.json").read_text())
+    (out / "report.json").write_text(json.dumps(report | {"photo": f"{'long ' * 60}.png"}))
+    g2s("view", out, "--mesh-size", "16", "--texture-size", "16")
+    page = out / "view.html"
+    box = 'document.getElementById("title").getBoundingClientRect()'
+    told = f"<script>document.title = `${{innerWidth - {box}.right}} ${{{box}.height}}`</script></html>"
+    page.write_text(page.read_text().replace("</html>", told))
+    command = [str(BROWSER), *OPTIONS, f"--user-data-dir={tmp_path}/profile", "--dump-dom", page.as_uri()]
+    answer = subprocess.run(command, check=True, timeout=100, capture_output=True, text=True)
+    beside, high = map(float, answer.stdout.partition("<title>")[2].partition("</title>")[0].split())
+    assert beside >= 16
+    assert high < 40  # one line
+
+
+@needs_browser
 @pytest.mark.parametrize(
     ("verb", "options", "asked"),
     [
