@@ -120,8 +120,10 @@ def _decode(path: Path, picture: Image.Image, notes: list[str], behind: Behind) 
     picture.load()
     profile = picture.info.get("icc_profile")
     upright = ImageOps.exif_transpose(picture)
-    if orientation != 1 and orientation in range(9):
+    if orientation in range(2, 9):
         notes.append("turned by its EXIF orientation")
+    if upright.mode.startswith("I"):
+        upright = _in_8_bits(upright, notes)
     return _as_rgb(path, _as_srgb(upright, profile, notes) if profile else upright, notes, behind)
 
 
@@ -130,7 +132,7 @@ def _as_srgb(picture: Image.Image, profile: bytes, notes: list[str]) -> Image.Im
     colours = picture
     try:
         source = ImageCms.getOpenProfile(io.BytesIO(profile))
-        if picture.mode.startswith("I") or _is_srgb(source):
+        if _is_srgb(source):
             return picture
         if picture.mode in {"P", "RGBA", "PA"}:
             colours = picture.convert("RGB")
@@ -157,14 +159,17 @@ def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
     return shown is not None and bool((abs(np.asarray(greys, dtype=int) - np.asarray(shown)) <= ROUNDED).all())
 
 
+def _in_8_bits(picture: Image.Image, notes: list[str]) -> Image.Image:
+    """Grey of 16 bits as grey of 8."""
+    notes.append("brought from 16 to 8 bits")
+    sixteen = np.asarray(picture).astype(np.float32).clip(0, 65535)
+    return Image.fromarray((sixteen / 257).round().astype(np.uint8))
+
+
 def _as_rgb(path: Path, picture: Image.Image, notes: list[str], behind: Behind) -> Image.Image:
     """Any colour mode as 8-bit RGB."""
     if picture.mode == "F":
         raise ImageError(f"{path} holds floating-point values.", "Save it as 8-bit JPEG or PNG.")
-    if picture.mode.startswith("I"):
-        notes.append("brought from 16 to 8 bits")
-        sixteen = np.asarray(picture).astype(np.float32).clip(0, 65535)
-        return Image.fromarray((sixteen / 257).round().astype(np.uint8)).convert("RGB")
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         if layer.getchannel("A").getextrema() != (255, 255):

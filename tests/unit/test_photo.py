@@ -62,7 +62,7 @@ def test_the_middle_square_of_a_wide_photo_is_kept(tmp_path: Path) -> None:
     assert photo.notes == ("cropped to the middle square, 32x32 of 96x32",)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("orientation", range(9))
 def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -79,7 +79,7 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     stored.save(tmp_path / "a.png", exif=exif)
     photo = open_photo(tmp_path / "a.png", 32)
     assert corners(photo.image) == list(QUARTERS)
-    assert photo.notes == (() if orientation == 1 else ("turned by its EXIF orientation",))
+    assert photo.notes == (() if orientation < 2 else ("turned by its EXIF orientation",))
 
 
 def test_transparency_is_laid_on_white(tmp_path: Path) -> None:

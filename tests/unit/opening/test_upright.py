@@ -64,6 +64,31 @@ def test_a_linear_profile_is_applied_though_it_is_called_srgb(tmp_path: Path) ->
     assert notes == ["converted from its colour profile to sRGB"]
 
 
+def grey_profile(gamma: float) -> bytes:
+    """A profile of greys alone: ICC.1:2001, 8.2.1, with its three required tags."""
+    curve = b"curv" + bytes(4) + (1).to_bytes(4, "big") + round(gamma * 256).to_bytes(2, "big") + bytes(2)
+    white = b"XYZ " + bytes(4) + b"".join(round(65536 * c).to_bytes(4, "big") for c in (0.9642, 1.0, 0.8249))
+    name = b"desc" + bytes(4) + (5).to_bytes(4, "big") + b"grey\0" + bytes(79)
+    tags, body = b"", b""
+    for sign, content in ((b"kTRC", curve), (b"wtpt", white), (b"desc", name)):
+        tags += sign + (128 + 4 + 36 + len(body)).to_bytes(4, "big") + len(content).to_bytes(4, "big")
+        body += content
+    size = 128 + 4 + len(tags) + len(body)
+    header = size.to_bytes(4, "big") + bytes(4) + bytes.fromhex("02400000") + b"mntrGRAYXYZ " + bytes(12) + b"acsp"
+    header += bytes(28) + white[8:] + bytes(48)
+    return header + (3).to_bytes(4, "big") + tags + body
+
+
+@pytest.mark.parametrize("mode", ["L", "I;16"])
+def test_a_profile_of_greys_is_applied_to_eight_bits_and_to_sixteen(tmp_path: Path, mode: str) -> None:
+    grey = Image.new("L", (20, 20), 55) if mode == "L" else Image.new("I;16", (20, 20), 55 * 257)
+    grey.save(tmp_path / "a.png", icc_profile=grey_profile(1.0))
+    notes: list[str] = []
+    assert read_upright(tmp_path / "a.png", notes).getpixel((5, 5)) == pytest.approx((128, 128, 128), abs=2)
+    assert "converted from its colour profile to sRGB" in notes
+    assert ("brought from 16 to 8 bits" in notes) == (mode != "L")
+
+
 @pytest.mark.parametrize("profile", [b"not a profile", swapped_profile()[:200]])
 def test_a_broken_profile_is_passed_over_and_it_is_said(tmp_path: Path, profile: bytes) -> None:
     Image.new("RGB", (20, 20), (10, 200, 30)).save(tmp_path / "a.png", icc_profile=profile)
