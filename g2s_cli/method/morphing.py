@@ -19,7 +19,6 @@ from g2s_cli.method.model import FactorNets
 from g2s_cli.method.prior import raw_from_depth
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.registration import (
-    DEEPER,
     TRUSTED,
     MeanObject,
     Posed,
@@ -222,7 +221,7 @@ def as_explained(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes
     grid = still
     for _ in range(ROUNDS):
         grid = still - sample(move, grid, outside="border").permute(0, 2, 3, 1) / camera.centre
-    maps = torch.cat((DEEPER * seen.depth.unsqueeze(1) + deeper, known), dim=1)
+    maps = torch.cat((seen.depth.unsqueeze(1) + deeper, known), dim=1)
     relief, share = sample(maps, grid, outside="border").unbind(dim=1)
     return Explained(relief, softened(share.unsqueeze(1), 1)[:, 0])
 
