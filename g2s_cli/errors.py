@@ -26,7 +26,10 @@ class G2SError(Exception):
 
     def speaking_of(self, name: str, said: str) -> G2SError:
         """The same, with a name that the user does not know put as one that they do."""
-        return type(self)(self.what.replace(name, said), self.remedy.replace(name, said))
+        spoken = type(self).__new__(type(self))  # kinds are made of different things
+        vars(spoken).update(vars(self))
+        G2SError.__init__(spoken, self.what.replace(name, said), self.remedy.replace(name, said))
+        return spoken
 
 
 class UsageError(G2SError):

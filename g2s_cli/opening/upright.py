@@ -123,24 +123,24 @@ def _decode(path: Path, picture: Image.Image, notes: list[str], behind: Behind) 
     if orientation in range(2, 9):
         notes.append("turned by its EXIF orientation")
     if upright.mode.startswith("I"):
-        upright = _in_8_bits(upright, notes)
+        upright = _in_16_bits(upright)
+        notes.append("brought from 16 to 8 bits")
     return _as_rgb(path, _as_srgb(upright, profile, notes) if profile else upright, notes, behind)
 
 
 def _as_srgb(picture: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
     """The same colours in sRGB; the picture as it is if its profile is broken or is not meant for its mode."""
-    colours = picture
+    fault = "broken"
     try:
         source = ImageCms.getOpenProfile(io.BytesIO(profile))
         if _is_srgb(source):
             return picture
-        if picture.mode in {"P", "RGBA", "PA"}:
-            colours = picture.convert("RGB")
-        elif picture.mode == "LA":
-            colours = picture.convert("L")
+        fault = "not meant for it"
+        opaque = {"P": "RGB", "RGBA": "RGB", "PA": "RGB", "LA": "L"}.get(picture.mode)
+        colours = picture.convert(opaque) if opaque else picture
         converted = ImageCms.profileToProfile(colours, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        notes.append("taken without its colour profile, which is broken")
+        notes.append(f"taken without its colour profile, which is {fault}")
         return picture
     if converted is None:
         return picture
@@ -159,17 +159,17 @@ def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
     return shown is not None and bool((abs(np.asarray(greys, dtype=int) - np.asarray(shown)) <= ROUNDED).all())
 
 
-def _in_8_bits(picture: Image.Image, notes: list[str]) -> Image.Image:
-    """Grey of 16 bits as grey of 8."""
-    notes.append("brought from 16 to 8 bits")
-    sixteen = np.asarray(picture).astype(np.float32).clip(0, 65535)
-    return Image.fromarray((sixteen / 257).round().astype(np.uint8))
+def _in_16_bits(picture: Image.Image) -> Image.Image:
+    """Grey of more than 8 bits, whichever way Pillow holds it, as that of 16 which colour profiles are applied to."""
+    return Image.fromarray(np.asarray(picture).clip(0, 65535).astype(np.uint16))
 
 
 def _as_rgb(path: Path, picture: Image.Image, notes: list[str], behind: Behind) -> Image.Image:
     """Any colour mode as 8-bit RGB."""
     if picture.mode == "F":
         raise ImageError(f"{path} holds floating-point values.", "Save it as 8-bit JPEG or PNG.")
+    if picture.mode == "I;16":
+        return Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8)).convert("RGB")
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         if layer.getchannel("A").getextrema() != (255, 255):

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from safetensors.torch import save, save_file
 from torch import Tensor
 
-from g2s_cli.errors import G2SError, WeightsError
+from g2s_cli.errors import G2SError, WeightsError, attempt
 from g2s_cli.nets.discriminator import Discriminator
 from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.nets.offset import OffsetEncoder
@@ -70,25 +70,31 @@ class LatentFile:
 
     @classmethod
     def named(cls, said: Path | str) -> LatentFile:
-        """FILE or FILE:ROW."""
-        path, (file, _, row) = Path(said), str(said).rpartition(":")
-        return cls(Path(file), int(row)) if file and row.isdecimal() and not path.exists() else cls(path)
+        """FILE or FILE:ROW. A file that is called so, colon and all, is meant itself."""
+        file, _, row = str(said).rpartition(":")
+        names_a_row = file and row.isdecimal() and isinstance(attempt(Path(said).stat), OSError)
+        return cls(Path(file), int(row)) if names_a_row else cls(Path(said))
 
 
 def read_latent(file: LatentFile, size: int) -> Float[Tensor, d]:
     """A latent in W: of a torch file with a tensor of shape d or 1 x d, or a dict that holds one as "latent".
 
-    Or of what g2s writes: a result's state, one row of a sample's latents. Raises WeightsError, for W+ (a vector a
-    layer) and another GAN's size in sentences of their own.
+    Or of what g2s writes: "w" in a result's state, one row of it in a sample's latents. Raises WeightsError, for W+ (a
+    vector a layer) and another GAN's size in sentences of their own.
     """
     path = file.path
-    if not path.exists():
-        raise WeightsError(f"There is no file {path}.", "Check the path.")
+    try:
+        path.stat()
+    except FileNotFoundError as error:
+        raise WeightsError(f"There is no file {path}.", "Check the path.") from error
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", "Check the file.") from error
     content = load_tensors(path) if path.suffix == ".safetensors" else _torch_load(path)
-    latent = content.get("latent", content.get("w")) if isinstance(content, Mapping) else content
+    rows = isinstance(content, Mapping) and "latent" not in content
+    latent = content.get("w" if rows else "latent") if isinstance(content, Mapping) else content
     if not isinstance(latent, Tensor) or not latent.is_floating_point() or not _is_plain(latent):
         raise WeightsError(f"{path} holds no latent.", "Save the tensor itself, or a dict with the key 'latent'.")
-    if path.suffix == ".safetensors" and latent.dim() == 2:
+    if rows and latent.dim() == 2:
         latent = _row_of(latent, file)
     elif file.row is not None:
         raise WeightsError(f"{path} holds no rows of latents.", f"Leave :{file.row} out.")

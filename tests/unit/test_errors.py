@@ -31,6 +31,8 @@ def test_a_name_that_nobody_knows_is_put_as_one_that_they_do() -> None:
     assert str(spoken) == "stdin is no image. Look at stdin."
     assert type(spoken) is ImageError
     assert str(error) == "/tmp/x/stdin is no image. Look at /tmp/x/stdin."
+    some = SomeFailedError("/tmp/x/a.png failed.", [UsageError("a")])
+    assert some.speaking_of("/tmp/x/a.png", "a.png").exit_code == UsageError.exit_code
 
 
 @pytest.mark.parametrize(

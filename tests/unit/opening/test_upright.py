@@ -85,8 +85,30 @@ def test_a_profile_of_greys_is_applied_to_eight_bits_and_to_sixteen(tmp_path: Pa
     grey.save(tmp_path / "a.png", icc_profile=grey_profile(1.0))
     notes: list[str] = []
     assert read_upright(tmp_path / "a.png", notes).getpixel((5, 5)) == pytest.approx((128, 128, 128), abs=2)
-    assert "converted from its colour profile to sRGB" in notes
-    assert ("brought from 16 to 8 bits" in notes) == (mode != "L")
+    converted = "converted from its colour profile to sRGB"
+    assert notes == [converted] if mode == "L" else ["brought from 16 to 8 bits", converted]
+
+
+def test_profiles_are_applied_to_all_sixteen_bits(tmp_path: Path) -> None:
+    """Dark greys of linear light lie close together: of 8 bits there would be 183 levels left."""
+    ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    Image.fromarray(ramp).save(tmp_path / "a.png", icc_profile=grey_profile(1.0))
+    assert len(np.unique(np.asarray(read_upright(tmp_path / "a.png", [])))) > 250
+
+
+def test_greys_of_sixteen_bits_say_nothing_else(tmp_path: Path) -> None:
+    Image.new("I;16", (20, 20), 55 * 257).save(tmp_path / "a.png")
+    notes: list[str] = []
+    assert read_upright(tmp_path / "a.png", notes).getpixel((5, 5)) == (55, 55, 55)
+    assert notes == ["brought from 16 to 8 bits"]
+
+
+@pytest.mark.parametrize("mode", ["L", "I;16"])
+def test_a_profile_that_is_not_meant_for_greys_is_passed_over(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (20, 20), 55 if mode == "L" else 55 * 257).save(tmp_path / "a.png", icc_profile=swapped_profile())
+    notes: list[str] = []
+    assert read_upright(tmp_path / "a.png", notes).getpixel((5, 5)) == (55, 55, 55)
+    assert "taken without its colour profile, which is not meant for it" in notes
 
 
 @pytest.mark.parametrize("profile", [b"not a profile", swapped_profile()[:200]])
