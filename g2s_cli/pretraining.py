@@ -40,7 +40,7 @@ from g2s_cli.method.training import Rhythm, Trained
 from g2s_cli.nets.offset import OffsetEncoder
 from g2s_cli.opening.placing import Wanted
 from g2s_cli.photo import open_photo
-from g2s_cli.resuming import at_work_in, taken_up
+from g2s_cli.resuming import alone_in, at_work_in, taken_up
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.render import render
 from g2s_cli.truth import Pair, pairs_in, read_truth
@@ -164,20 +164,32 @@ def schedule_of(kind: Category) -> Pretraining:
 def run(order: Order, machine: Machine, group: Group, watch: Watch, save_every_s: float = 300.0) -> dict[str, Any]:
     """All of it, or what an earlier run has left; the report. Every process of a group runs this.
 
-    Raises UsageError if the folder holds something else, or if another process is at work there, and ImageError for
-    photos that cannot be used, before there is a folder.
+    Raises UsageError if the folder holds something else, if another process is at work there, or if a group's processes
+    have different perceptual distances, and ImageError for photos that cannot be used, before there is a folder.
     """
     loaded = load(order.plan, machine)
-    settings = order.settings() | {"perceptual": loaded.guides.perceptual.name}
-    if group.leads:
-        taken_up(order.folder, settings, VERB)
-    kind, wanted = loaded.kind, order.plan.wanted
-    photos = [open_photo(path, kind.image_size, kind.align, wanted).image for path in order.collection.photos]
+    distance = loaded.guides.perceptual.name
+    if len(differing := sorted(set(group.said_by_all(distance)))) > 1:
+        what = f"The processes of this run have different perceptual distances: {', '.join(differing)}."
+        raise UsageError(what, "Install g2s with the same extras everywhere.")
+    settings = order.settings() | {"perceptual": distance}
     with ExitStack() as held:
-        if group.leads:
+        begun = group.leads and taken_up(order.folder, settings, VERB)
+        if begun:
+            held.enter_context(alone_in(order.folder, VERB))
+        kind, wanted = loaded.kind, order.plan.wanted
+        photos = [open_photo(path, kind.image_size, kind.align, wanted).image for path in order.collection.photos]
+        if group.leads and not begun:
             held.enter_context(at_work_in(order.folder, settings, VERB))
         group.wait()
-        report = _run(order, loaded, photos, group, watch, save_every_s)
+        if group.leads:
+            watch.note(f"The perceptual distance is {distance}.")
+            if kind.mask and loaded.parsing is None:
+                missed = f"The parsing network of {kind.name} is not here (g2s weights pull {kind.name})"
+                watch.note(f"{missed}: the masks are those of the GAN's own features.")
+        subjects, psnrs_db = _inverted(photos, order, loaded, group, watch)
+        del photos  # hundreds of them, for hours
+        report = _trained(order, loaded, subjects, psnrs_db, group, watch, save_every_s)
         if not group.leads:
             return {}
         report = {"g2s": __version__, "settings": settings} | report
@@ -186,22 +198,16 @@ def run(order: Order, machine: Machine, group: Group, watch: Watch, save_every_s
         return report
 
 
-def _run(
+def _trained(
     order: Order,
     loaded: Loaded,
-    photos: Sequence[Float[Tensor, "3 h w"]],
+    subjects: Sequence[Subject],
+    psnrs_db: Sequence[float],
     group: Group,
     watch: Watch,
     save_every_s: float,
 ) -> dict[str, Any]:
-    """The run in its folder, which is its own; what is reported of it."""
-    if group.leads:
-        watch.note(f"The perceptual distance is {loaded.guides.perceptual.name}.")
-        if loaded.kind.mask and loaded.parsing is None:
-            name = loaded.kind.name
-            missed = f"The parsing network of {name} is not here (g2s weights pull {name})"
-            watch.note(f"{missed}: the masks are those of the GAN's own features.")
-    subjects, psnrs_db = _inverted(photos, order, loaded, group, watch)
+    """The networks trained on photos that are inverted, and written as a category; what is reported of it."""
     nets, projector = _untrained(order, loaded)
     parser = loaded.gan.parser if order.plan.effort.masked and loaded.parsing is None else None
     guides = replace(loaded.guides, parser=parser)

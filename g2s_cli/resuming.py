@@ -28,7 +28,7 @@ def claim(folder: Path, settings: Mapping[str, object], verb: str) -> None:
 
 
 def taken_up(folder: Path, settings: Mapping[str, object], verb: str) -> bool:
-    """Whether a folder was begun with the same settings, and not empty or new. It stays as it is.
+    """True for a folder that was begun with the same settings, False for an empty or new one. It stays as it is.
 
     verb: the command, as "g2s evaluate". Raises UsageError for any other folder, G2SError for a damaged one.
     """

@@ -69,6 +69,15 @@ class Group:
             with _heard():
                 distributed.barrier()
 
+    def said_by_all(self, word: str) -> list[str]:
+        """What each process says, in their order."""
+        if self.size == 1:
+            return [word]
+        words = [word] * self.size
+        with _heard():
+            distributed.all_gather_object(words, word)
+        return words
+
     def agree(self, modules: Iterable[nn.Module]) -> None:
         """Give all processes the first one's numbers."""
         if self.size > 1:

@@ -207,6 +207,17 @@ def test_what_is_another_run_s_is_refused(
     assert says in answer.stderr
 
 
+def test_a_run_keeps_to_its_perceptual_distance(
+    zoo: Path, alone: Path, cache: dict[str, str], g2s: Callable, tmp_path: Path
+) -> None:
+    shutil.copytree(alone, tmp_path / "run")
+    place = tmp_path / "run" / "settings.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"perceptual": "another"}))
+    answer = g2s(*arguments(zoo, "run"), **cache)
+    assert answer.returncode == 2
+    assert "run was begun with other settings: perceptual. Name another folder" in answer.stderr
+
+
 def test_photos_that_cannot_be_used_are_said_before_a_folder_is_taken(
     zoo: Path, cache: dict[str, str], g2s: Callable, tmp_path: Path
 ) -> None:

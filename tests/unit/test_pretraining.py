@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from g2s_cli.errors import UsageError
-from g2s_cli.pretraining import Collection, Order
+from g2s_cli.loading import Machine
+from g2s_cli.method.parallel import Group
+from g2s_cli.method.progress import Silent
+from g2s_cli.pretraining import VERB, Collection, Order, run
+from g2s_cli.resuming import at_work_in
 from g2s_cli.zoo.catalog import Stage
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
@@ -68,3 +73,30 @@ def test_an_order_that_cannot_be_carried_out(photos: Path, tmp_path: Path) -> No
         Order.of(collection, tmp_path / "run", name="faces", category="church")
     with pytest.raises(UsageError, match="There is a category synface already"):
         Order.of(collection, tmp_path / "run", name="synface")
+
+
+@pytest.fixture
+def unopened(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Order:
+    """An order whose photos must not be opened, on which any would take minutes."""
+    order = Order.of(Collection.of(photos, None), tmp_path / "run", name="faces")
+    perceptual = SimpleNamespace(name="features")
+    loaded = SimpleNamespace(guides=SimpleNamespace(perceptual=perceptual), kind=order.plan.kind)
+    monkeypatch.setattr("g2s_cli.pretraining.load", lambda *_: loaded)
+    monkeypatch.setattr("g2s_cli.pretraining.open_photo", lambda *_: pytest.fail("a photo was opened"))
+    return order
+
+
+def test_a_folder_at_work_is_refused_before_photos_are_opened(unopened: Order) -> None:
+    settings = unopened.settings() | {"perceptual": "features"}
+    with (
+        at_work_in(unopened.folder, settings, VERB),
+        pytest.raises(UsageError, match=r"Another g2s pretrain is at work in .*run"),
+    ):
+        run(unopened, Machine.named("cpu"), Group(), Silent())
+
+
+def test_processes_with_other_distances_do_not_train_together(unopened: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Group, "said_by_all", lambda *_: ["LPIPS", "features", "features"])
+    with pytest.raises(UsageError, match="different perceptual distances: LPIPS, features"):
+        run(unopened, Machine.named("cpu"), Group(0, 3), Silent())
+    assert not unopened.folder.exists()

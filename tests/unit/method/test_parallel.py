@@ -40,11 +40,17 @@ def test_a_process_that_loses_the_others_says_so(monkeypatch: pytest.MonkeyPatch
     def gone(*_: object, **__: object) -> None:
         raise RuntimeError("[pair.cc:553] Connection closed by peer [127.0.0.1]:9124")
 
-    for name in ("barrier", "broadcast", "all_reduce"):
+    for name in ("barrier", "broadcast", "all_reduce", "all_gather_object"):
         monkeypatch.setattr(torch.distributed, name, gone)
     group, net = Group(0, 2), torch.nn.Linear(2, 1)
     net(torch.ones(1, 2)).sum().backward()
-    for act in (group.wait, lambda: group.agree([net]), lambda: group.add_up(net.parameters(), torch.tensor(1.0))):
+    acts = (
+        group.wait,
+        lambda: group.agree([net]),
+        lambda: group.add_up(net.parameters(), torch.tensor(1.0)),
+        lambda: group.said_by_all("a"),
+    )
+    for act in acts:
         with pytest.raises(G2SError, match="Another process of the run has stopped"):
             act()
 
@@ -57,4 +63,5 @@ def test_one_process_needs_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         assert group.add_up(net.parameters(), torch.tensor(3.0)) == 3
         group.agree([net])
         group.wait()
+        assert group.said_by_all("a") == ["a"]
     assert torch.equal(net.weight.grad, before)
