@@ -23,7 +23,6 @@ from g2s_cli.method.registration import (
     MeanObject,
     Posed,
     Show,
-    blurred,
     counterparts,
     flow,
     logarithm,
@@ -38,7 +37,7 @@ from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.scene.camera import Camera, back_project, project, to_view
 from g2s_cli.scene.light import diffuse_shading, shading_of
 from g2s_cli.scene.render import depth_with_rim
-from g2s_cli.scene.resample import continued, softened
+from g2s_cli.scene.resample import blurred, continued, softened
 from g2s_cli.scene.surface import normals_of, to_the_rim
 from g2s_cli.scene.visibility import visible_depth
 from g2s_cli.scene.warp import forward_grid, identity_grid, inverse_grid, sample, to_grid

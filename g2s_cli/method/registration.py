@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import interpolate
 
 from g2s_cli.method.fitting import Fit, going_back, minimise
 from g2s_cli.method.losses import relief_apart
@@ -23,7 +23,7 @@ from g2s_cli.method.progress import Watch
 from g2s_cli.method.stages import Samples, Target, shown
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.scene.render import depth_with_rim
-from g2s_cli.scene.resample import continued
+from g2s_cli.scene.resample import blurred, continued
 from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
 from g2s_cli.scene.warp import forward_grid, identity_grid, inverse_grid, sample
 
@@ -281,11 +281,6 @@ def fit_registered(nets: FactorNets, asked: Registered, settings: Fit, watch: Wa
 
     with going_back(nets.parameters("depth"), BACK):
         minimise(loss, nets.parameters("depth"), settings, "register", watch)
-
-
-def blurred(maps: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h w"]:
-    """Means over square windows; beyond the picture's rim there is 0."""
-    return avg_pool2d(maps, 2 * reach + 1, 1, reach) if reach else maps
 
 
 def _enlarged(parts: list[Float[Tensor, "b 2 _ _"]], size: int) -> Float[Tensor, "b 2 h w"]:

@@ -62,11 +62,19 @@ def shrunk(maps: Float[Tensor, "c h h"], size: int) -> Float[Tensor, "c size siz
     return interpolate(maps[None], size=(size, size), mode="area")[0]
 
 
+# Three blurs, which differ in what lies beyond the picture's rim: nothing, zeros, or more of what the rim has.
+
+
 def averaged(maps: Float[Tensor, "c m m"], radius: int) -> Float[Tensor, "c m m"]:
     """Means over square windows; at the picture's rim over what of them lies inside."""
     side = 2 * radius + 1
     rows = avg_pool2d(maps[None], (side, 1), 1, (radius, 0), count_include_pad=False)
     return avg_pool2d(rows, (1, side), 1, (0, radius), count_include_pad=False)[0]
+
+
+def blurred(maps: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h w"]:
+    """Means over square windows; beyond the picture's rim there is 0."""
+    return avg_pool2d(maps, 2 * reach + 1, 1, reach) if reach else maps
 
 
 def softened(maps: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h w"]:

@@ -80,8 +80,7 @@ def best(faces: Registered) -> Registered:
     """All but those that their counterparts fit worst."""
     inside = faces.masks[:, 0].float()
     far = (faces.apart.float() * inside).sum(dim=(1, 2)) / inside.sum(dim=(1, 2)).clamp(min=1)
-    kept = far.argsort()[: max(1, round(len(far) * (1 - WORST_SHARE)))]
-    return faces.pick(kept)
+    return faces.pick(far.argsort()[: max(1, round(len(far) * (1 - WORST_SHARE)))])
 
 
 def some_of(faces: Registered, rng: torch.Generator, count: int = BATCH) -> Registered:

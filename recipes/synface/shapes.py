@@ -47,6 +47,10 @@ HASTE = 1.5  # how far the mean goes at once, in what codes have in common
 EVERY = 2  # pixels: curvature is measured on a grid so wide
 NUDGE = 0.05  # standard deviations: of finite differences
 LEAST_VARIANCE = 1e-4
+DOUBTED, LEAST_SEEN = (
+    3,
+    1e-3,
+)  # so many faces' worth of the usual variance are added to every point's; weights from 0 up
 
 
 @dataclass(frozen=True)
@@ -154,17 +158,17 @@ def one_round(
 @torch.no_grad()
 def covariances(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes) -> Float[Tensor, "b k k"]:
     """How far codes of shape may be wrong: the inverse of the explanation's curvature there, views unknown, too."""
-    kept = slice(EVERY // 2, None, EVERY)
+    coarse = slice(EVERY // 2, None, EVERY)
     count = codes.shape.shape[1] + codes.view.shape[1]
 
     def all_of(change: Float[Tensor, k] | float = 0.0) -> tuple[Tensor, Tensor]:
         numbers = torch.cat((codes.shape, codes.view), dim=1) + change
         shape, view = numbers.split((codes.shape.shape[1], codes.view.shape[1]), dim=1)
         left, pixels, _ = left_over(model, seen, camera, replace(codes, shape=shape, view=view))
-        return _freed_of_colour(left, seen)[:, :, kept, kept], pixels[:, kept, kept]
+        return _freed_of_colour(left, seen)[:, :, coarse, coarse], pixels[:, coarse, coarse]
 
     still, there = all_of()
-    variance, weights = model.variance[:, kept, kept], seen.weights[:, kept, kept]
+    variance, weights = model.variance[:, coarse, coarse], seen.weights[:, coarse, coarse]
     look = (weights.unsqueeze(1) / variance / (1 + still.square() / variance).sqrt()).sqrt()
     lie = (weights * FLOW_WEIGHT).sqrt().unsqueeze(-1) / (FLOW_DEVIATION * camera.size)
     slopes = []
@@ -203,12 +207,18 @@ def factored(
 ) -> tuple[Float[Tensor, "c h w"], Float[Tensor, "c h w k"], Float[Tensor, "c h w"]]:
     """Mean, factors and left-over variance of maps of which parts are missing: factor analysis by EM.
 
-    weights: 0 where a value is missing. The variance is of what the factors' likeliest amounts leave; what no map has
-    is as uncertain as anything.
+    weights: 0 where a value is missing. The variance is of what the factors' likeliest amounts leave, and the greater
+    the fewer maps have a point: factors fit those few all too well.
     """
-    shape, counted = values.shape[1:], weights.sum(dim=0).clamp(min=1)
+    shape, seen = values.shape[1:], weights.sum(dim=0)
+    counted = seen.clamp(min=1)
+
+    def varying(squares: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
+        usual = squares.sum(dim=(1, 2), keepdim=True) / seen.sum()
+        return (squares + DOUBTED * usual) / seen.clamp(min=LEAST_SEEN) + LEAST_VARIANCE
+
     mean = (values * weights.unsqueeze(1)).sum(dim=0) / counted
-    variance = ((values - mean).square() * weights.unsqueeze(1)).sum(dim=0) / counted + 1e-3
+    variance = varying(((values - mean).square() * weights.unsqueeze(1)).sum(dim=0))
     factors = 0.05 * torch.randn(mean.numel(), count, generator=rng).to(values.device)
     every = weights.unsqueeze(1).expand_as(values).flatten(1)
     for _ in range(LOOK_ROUNDS):
@@ -226,10 +236,9 @@ def factored(
         curvature = (every.T @ product.flatten(1)).view(-1, count, count) + ridge
         factors = torch.linalg.solve(curvature, ((every * apart).T @ amount).unsqueeze(-1))[..., 0]
         left = (apart - amount @ factors.T) * every
-        variance = (left * (apart - amount @ factors.T)).sum(dim=0).view(shape) / counted + LEAST_VARIANCE
+        variance = varying((left * (apart - amount @ factors.T)).sum(dim=0).view(shape))
         mean = mean + left.sum(dim=0).view(shape) / counted
-    unseen = (weights.sum(dim=0) == 0).expand_as(variance)
-    return mean, factors.view(*shape, count), torch.where(unseen, variance[~unseen].max(), variance)
+    return mean, factors.view(*shape, count), variance
 
 
 def joined(parts: Sequence[Codes]) -> Codes:

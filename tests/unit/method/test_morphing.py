@@ -143,6 +143,21 @@ def test_the_mean_objects_own_picture_is_explained_by_the_mean(model: ShapeModel
     assert hidden.sum() == 0
 
 
+def test_depth_is_said_as_deep_as_the_model_has_it(model: ShapeModel) -> None:
+    """And what of it is known fades where points are not seen."""
+    photo, depth = pictured(MEAN.depth, VIEW, LIGHT)
+    seen = seen_of(photo)
+    found = as_explained(model, seen, CAMERA, begun(model, seen))
+    inside = photo.mask[0, 0] * (found.known[0] > 0.9)
+    spread = depth[0][inside > 0].std().item()
+    assert apart(found.relief[0] + 1, depth[0], inside) < 0.01 * spread
+    blind = seen.plain.clone()
+    blind[:, 16:] = 0
+    known = as_explained(model, replace(seen, plain=blind), CAMERA, begun(model, seen)).known[0]
+    below = (known[1:] < known[:-1] - 0.05)[6:26, 14:18].sum(dim=0)
+    assert (below >= 3).all()  # not from one pixel to the next
+
+
 def test_pictures_are_explained_each_by_itself(model: ShapeModel, brow: tuple[Observed, Tensor, Tensor]) -> None:
     one, other = brow[0], seen_of(pictured(MEAN.depth, VIEW, LIGHT)[0])
     pair = {

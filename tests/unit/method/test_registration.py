@@ -16,21 +16,24 @@ from g2s_cli.method.parsing import Parser
 from g2s_cli.method.progress import Silent
 from g2s_cli.method.registration import (
     MeanObject,
+    Posed,
     Registered,
     counterparts,
     features,
     fit_registered,
     flow,
     magnified,
+    misfit,
     misplaced,
     misplacing,
     registered,
     turned_on,
+    well_inside,
 )
 from g2s_cli.method.stages import Samples
 from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.scene.camera import Camera
-from g2s_cli.scene.visibility import visible_depth
+from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
 from g2s_cli.scene.warp import identity_grid, sample, warp
 
 CAMERA = Camera(32)
@@ -77,6 +80,39 @@ def test_light_hardly_changes_what_is_compared(shown: Samples) -> None:
     one, two = features(shown), features(other)
     assert (shown.image - other.image).abs().mean() > 0.1
     assert (one - two).abs().mean() < 0.15 * one.abs().mean()
+
+
+def test_a_misfit_is_told_to_its_surroundings(shown: Samples) -> None:
+    """One pixel that differs is felt two pixels around."""
+    still, holed = grid().expand(2, -1, -1, -1), shown.mask.clone()
+    assert misfit(shown, shown, still).abs().max() < 1e-5
+    holed[:, :, 16, 16] = 0.0
+    apart = misfit(shown, Samples(shown.image, holed), still)
+    assert (apart[:, 14:19, 14:19] > 0.01).all()
+    far = apart.clone()
+    far[:, 5:28, 5:28] = 0  # windows of 15 px feel it, too, and then those of 5
+    assert far.max() < 1e-5
+
+
+def test_well_inside_lies_a_pixel_from_anything_unseen() -> None:
+    mask, seen = torch.zeros(1, 1, 9, 9), torch.ones(1, 9, 9)
+    mask[..., 2:7, 2:7] = 1
+    expected = torch.zeros(1, 9, 9)
+    expected[:, 3:6, 3:6] = 1
+    assert torch.equal(well_inside(mask, seen), expected)
+    seen[0, 3, 3] = VIEW_FAR
+    expected[:, 3:5, 3:5] = 0  # the eight around it
+    assert torch.equal(well_inside(mask, seen), expected)
+
+
+def test_a_posed_relief_goes_on_beyond_the_outline(shown: Samples) -> None:
+    depth = torch.full((2, SIZE, SIZE), 0.98)
+    depth[:, :, 20:] = VIEW_FAR
+    depth[1, :12] = 0.95
+    relief = Posed(shown, torch.zeros(2, 6), depth).relief
+    torch.testing.assert_close(relief[0], torch.full((SIZE, SIZE), -0.02))
+    torch.testing.assert_close(relief[1, :, :20], depth[1, :, :20] - 1)
+    assert (relief[1, :, 20:] < -0.0199).all()
 
 
 @pytest.fixture

@@ -33,15 +33,18 @@ def test_factors_are_found_though_parts_are_missing() -> None:
     amounts = torch.randn(400, 2, generator=rng(2))
     values = 0.7 + torch.einsum("chwk,nk->nchw", true, amounts) + 0.05 * torch.randn(400, 3, 6, 6, generator=rng(3))
     weights = (torch.rand(400, 6, 6, generator=rng(4)) > 0.33).float()
-    weights[:, 0, 0] = 0
+    weights[:, 0, :3] = 0
+    weights[7, 0, 1], weights[7:9, 0, 2] = 0.3, 1
     hidden = torch.where(weights.unsqueeze(1) > 0, values, 9.0)
     mean, factors, variance = factored(hidden, weights, 2, rng())
-    somewhere = weights.sum(dim=0) > 0
+    somewhere = weights.sum(dim=0) > 100
     assert (mean - 0.7)[:, somewhere].abs().mean() < 0.15
     one, two = (torch.linalg.qr(some[:, somewhere].flatten(0, 1))[0] for some in (true, factors))
     assert torch.linalg.svdvals(one.T @ two).min() > 0.99  # the same plane
-    assert variance.mean() < 0.01
-    assert variance[:, 0, 0].min() == variance.max()
+    often = weights.sum(dim=0) > 100
+    assert 0.0025 < variance[:, often].mean() < 0.004  # 0.05²
+    for place, least in enumerate((100, 8, 1.5)):  # never, 0.3 times, twice
+        assert (variance[:, 0, place] > least * variance[:, often].mean()).all()
 
 
 def seen_with(found: Tensor, weights: Tensor) -> Observed:
@@ -83,6 +86,14 @@ def test_codes_are_as_uncertain_as_the_pictures_leave_them(flows: list[Observed]
     assert (told <= 1 + 1e-4).all()
     assert told.min() < 0.3  # a flow tells where things lie ...
     assert told.max() > 0.9  # ... and little of how deep a plane is
+
+
+def test_a_pictures_colour_is_no_news(flows: list[Observed]) -> None:
+    some, left = flows[1], torch.randn(20, 3, SIZE, SIZE, generator=rng(6))
+    tinted = left + torch.tensor([0.3, -0.1, 0.2])[:, None, None]
+    free = shapes._freed_of_colour(left, some)
+    torch.testing.assert_close(shapes._freed_of_colour(tinted, some), free)
+    assert free.mean(dim=(2, 3)).abs().max() < 1e-6
 
 
 def test_rounds_find_what_differs_and_by_how_much(flows: list[Observed], monkeypatch: pytest.MonkeyPatch) -> None:

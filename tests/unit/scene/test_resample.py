@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from g2s_cli.scene.resample import averaged, continued, middle, resampled, shrunk, softened
+from g2s_cli.scene.resample import averaged, blurred, continued, middle, resampled, shrunk, softened
 
 
 def centres(size: int) -> torch.Tensor:
@@ -74,6 +74,13 @@ def test_softening_leaves_a_slope_and_goes_on_beyond_the_rim() -> None:
     step = torch.zeros(1, 1, 8, 8)
     step[..., 0] = 9.0  # of its column's windows of three, beyond the rim two thirds are nines, inside one third
     torch.testing.assert_close(softened(step, 1)[0, 0, :, 0], torch.full((8,), 9 * (1 + 2 / 3 + 1 / 3) / 3))
+
+
+def test_blurring_counts_zeros_beyond_the_rim() -> None:
+    found = blurred(torch.ones(1, 1, 5, 5), 1)[0, 0]
+    torch.testing.assert_close(found[0], torch.tensor([4.0, 6.0, 6.0, 6.0, 4.0]) / 9)
+    torch.testing.assert_close(found[2], torch.tensor([6.0, 9.0, 9.0, 9.0, 6.0]) / 9)
+    assert torch.equal(blurred(found[None, None], 0)[0, 0], found)
 
 
 def test_window_means_leave_out_what_lies_beyond_the_picture() -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import interpolate, max_pool2d
 
 from g2s_cli.meshes import Detail
 from g2s_cli.result import Reconstruction, surface
-from g2s_cli.scene.camera import turn
+from g2s_cli.scene.camera import Camera, back_project, turn
+from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.light import light_from_user
-from g2s_cli.scene.mesh import Mesh, to_bytes
+from g2s_cli.scene.mesh import Mesh, relief_mesh, to_bytes
+from g2s_cli.scene.relief import Relief
 from g2s_cli.scene.show import show
-from g2s_cli.scene.texture import LEAST_SHADING, Texture, as_image, lit_by
+from g2s_cli.scene.texture import LEAST_SHADING, Texture, as_image, lit_by, normals_at
 
 SIZE = 320
 
@@ -73,6 +76,25 @@ def test_lit_is_albedo_under_the_estimated_light(made: Reconstruction, textured:
     left = lit_by(texture, replace(made.factors, light=other), made.camera)
     change = (left - texture.lit)[:, 150:250].mean(dim=(0, 1))
     assert change[120:160].mean() > change[240:280].mean() + 0.1
+
+
+def test_a_plane_is_as_bright_at_its_rim_as_anywhere() -> None:
+    """The outermost normals of the networks face the camera; what is shown goes on as it is beside them."""
+    camera, slant = Camera(32), torch.tensor((0.2, -0.3, 1.0))
+    rays = back_project(torch.ones(1, 32, 32), camera)[0]
+    factors = Factors(
+        depth=slant[2] / (rays @ slant),
+        albedo=torch.zeros(3, 32, 32),
+        view=torch.zeros(6),
+        light=torch.tensor((0.3, 0.6, 0.4, 0.2)),
+    )
+    even = torch.zeros(3, 80, 80)
+    shown = lit_by(Texture(even, even), factors, camera)
+    torch.testing.assert_close(shown, shown[:, 40:41, 40:41].expand_as(shown), atol=1e-3, rtol=0)
+    mesh = relief_mesh(Relief(factors.depth, torch.ones(32, 32), camera))
+    facing = normals_at(mesh, factors, camera)
+    expected = slant / slant.norm() * torch.tensor((-1.0, 1.0, 1.0))
+    assert np.abs(facing - expected.numpy()).max() < 1e-3
 
 
 def test_shadows_do_not_blow_up(made: Reconstruction) -> None:
