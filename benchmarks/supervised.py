@@ -124,4 +124,4 @@ def marks(net: MapNet, pairs: Sequence[Pair], kind: Category, machine: Machine) 
         [predicted(net, some.to(machine.device), camera, machine).cpu() for some in lessons.image.split(BATCH)]
     )
     truths = [read_truth(pair.depth, kind.frame_share, kind.working_size) for pair in pairs]
-    return [score(one, truth.mask, truth) for one, truth in zip(depth, truths, strict=True)]
+    return [score(one, truth.mask, truth, camera) for one, truth in zip(depth, truths, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
@@ -72,10 +73,14 @@ class SomeFailedError(G2SError):
 
 
 def attempt(act: Callable[Given, Made], *arguments: Given.args, **options: Given.kwargs) -> Made | Exception:
-    """What an act makes of its arguments, or why it failed; Ctrl-C is no failure and goes through."""
+    """What an act makes of its arguments, or why it failed; Ctrl-C is no failure and goes through.
+
+    What failed keeps nothing alive that it worked on: a GPU without memory is to have it back for the next photo.
+    """
     try:
         return act(*arguments, **options)
     except Exception as error:
+        traceback.clear_frames(error.__traceback__)
         return error
 
 

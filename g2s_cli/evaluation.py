@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from g2s_cli.errors import G2SError
+from g2s_cli.method.cycles import camera_of
 from g2s_cli.method.metrics import coverage, eroded, mad_deg, side
 from g2s_cli.result import Reconstruction, picture
 from g2s_cli.resuming import at_work_in
@@ -76,9 +77,8 @@ class Baseline:
     mad_deg: float | None
 
 
-def score(depth: Tensor, mask: Tensor, truth: Truth) -> dict[str, float]:
+def score(depth: Tensor, mask: Tensor, truth: Truth, camera: Camera) -> dict[str, float]:
     """SIDE, MAD and coverage of a depth map (h w) and its mask; SIDE and MAD are NaN where no pixel counts."""
-    camera = Camera(depth.shape[-1])
     both = eroded(mask[None]) & eroded(truth.mask[None])
     return {
         "side_e2": 100 * side(depth[None], truth.depth[None], both).item(),
@@ -92,7 +92,7 @@ def scored(
 ) -> tuple[Float[Tensor, "h w"], dict[str, float]]:
     """The depth that factors have inside a photo's mask, NaN where nothing is seen, and its score."""
     depth = photo_depth(render(factors, camera), factors.view, mask, camera)
-    return depth, score(depth.nan_to_num(VIEW_FAR), ~depth.isnan(), truth)
+    return depth, score(depth.nan_to_num(VIEW_FAR), ~depth.isnan(), truth, camera)
 
 
 def evaluate(
@@ -172,15 +172,16 @@ def baselines(pairs: Sequence[Pair], category: Category) -> list[Baseline]:
 def trivial_scores(pairs: Sequence[Pair], category: Category) -> dict[str, list[dict[str, float]]]:
     """Photo by photo: a flat depth, and the mean true depth of all the other photos, if there are any."""
     truths = [read_truth(pair.depth, category.frame_share, category.working_size) for pair in pairs]
+    camera = camera_of(category)
     depth, mask = torch.stack([truth.depth for truth in truths]), torch.stack([truth.mask for truth in truths])
     total, count = (depth * mask).sum(dim=0), mask.sum(dim=0)
     flat, mean = [], []
     for truth in truths:
         everywhere = torch.ones_like(truth.mask)
-        flat.append(score(torch.ones_like(truth.depth), everywhere, truth))
+        flat.append(score(torch.ones_like(truth.depth), everywhere, truth, camera))
         others = (count - truth.mask.long()).clamp(min=0)
         average = (total - truth.depth * truth.mask) / others.clamp(min=1)
-        mean.append(score(torch.where(others > 0, average, depth[mask].mean()), everywhere, truth))
+        mean.append(score(torch.where(others > 0, average, depth[mask].mean()), everywhere, truth, camera))
     return {"flat depth": flat} | ({"mean depth of the others": mean} if len(truths) > 1 else {})
 
 

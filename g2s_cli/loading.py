@@ -56,8 +56,10 @@ class Machine:
         except (RuntimeError, AssertionError) as error:
             raise UsageError(f"There is no device {name!r} here.", "Use --device cpu.") from error
         if device.type == "cuda":
-            return cls(device, torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32)
-        # Only where the CPU multiplies bfloat16 itself is it faster than float32.
+            with torch.cuda.device(device):
+                native = torch.cuda.is_bf16_supported(including_emulation=False)
+            return cls(device, torch.bfloat16 if native else torch.float32)
+        # Only where the processor multiplies bfloat16 itself is it faster than float32.
         native = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
         return cls(device, torch.bfloat16 if native else torch.float32)
 
@@ -237,8 +239,14 @@ def load(plan: Plan, machine: Machine) -> Loaded:
 def first_nets(loaded: Loaded) -> tuple[FactorNets, Projector]:
     """The networks a preset begins with, one photo's to change, and what will follow its views and lights.
 
-    Those that nobody trained draw their weights from torch's global generator.
+    Weights that nobody trained are drawn from the plan's seed; torch's global generator stays as it is.
     """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(loaded.plan.seed)
+        return _first_nets(loaded)
+
+
+def _first_nets(loaded: Loaded) -> tuple[FactorNets, Projector]:
     kind, effort, tensors = loaded.kind, loaded.plan.effort, loaded.networks
     if not tensors and (effort.trained or effort.follow == "linear"):
         untrained = [name for name, other in kind.presets.items() if not other.trained and other.follow == "encoder"]

@@ -98,8 +98,10 @@ def reconstruct_each(
 
     The category is loaded once. Where inversion is most of the work, photos are inverted some at a time, which is
     faster; all else is done one by one. No result depends on its company (docs/decisions/0011-many-photos.md).
-    Raises WeightsError for what no photo could be reconstructed with.
+    Raises WeightsError for what no photo could be reconstructed with, UsageError for one latent of several photos.
     """
+    if plan.latent and len(photos) > 1:
+        raise UsageError("A latent is one photo's, and there are several.", "Give them one by one.")
     loaded, watch = load(plan, machine), watch or Silent()
     together = 1 if plan.effort.refines else min(TOGETHER, loaded.gan.generator.at_once)
     for first in range(0, len(photos), together):
@@ -154,7 +156,6 @@ def _explained(
     """One photo's factors, and all that its result says. shared: its part of the seconds before."""
     plan, kind, gan, frame, device = loaded.plan, loaded.kind, loaded.gan, loaded.frame, loaded.machine.device
     clock = Stopwatch(watch, "load")
-    torch.manual_seed(plan.seed)  # fresh networks draw their weights from the global generator
     image = frame(photo.image.to(device)[None])[0]
     given = None if photo.mask is None else frame(photo.mask.to(device)[None, None])[0, 0]
     seen = loaded.object_in(image, found.latent, given)

@@ -276,11 +276,12 @@ def _inverted(
 
 def _untrained(order: Order, loaded: Loaded) -> tuple[FactorNets, EncoderProjector]:
     """Fresh networks, drawn from the run's seed."""
-    torch.manual_seed(order.plan.seed)
     width, encoder_width = order.widths
     kind, machine = loaded.kind, loaded.machine
-    nets = fresh_nets(kind, loaded.means, width).to(machine.device, machine.dtype)
-    encoder = OffsetEncoder(kind.working_size, loaded.gan.generator.latent_size, encoder_width).to(machine.device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(order.plan.seed)
+        nets = fresh_nets(kind, loaded.means, width).to(machine.device, machine.dtype)
+        encoder = OffsetEncoder(kind.working_size, loaded.gan.generator.latent_size, encoder_width).to(machine.device)
     return nets, encoder_projector(kind, loaded.gan, encoder, machine)
 
 

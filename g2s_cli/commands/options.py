@@ -23,7 +23,7 @@ Symmetry = Literal["on", "off", "first-stage"]
 Background = Literal["keep", "remove"]
 
 Device = Annotated[
-    str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps; auto takes the GPU if any.")
+    str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N; auto takes the GPU if any.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of paths.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but the result and errors.")]

@@ -123,6 +123,8 @@ def perceptual_distance(discriminator: Discriminator, device: torch.device) -> P
     """LPIPS where it is installed and has its weights, else the discriminator's features."""
     try:
         return LpipsDistance(device)
+    except torch.OutOfMemoryError:  # a RuntimeError, too, but no word about LPIPS
+        raise
     except (
         ImportError,
         RuntimeError,

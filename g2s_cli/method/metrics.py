@@ -29,7 +29,8 @@ def side(
     difference = torch.where(mask, predicted.clamp(min=1e-9).log() - truth.clamp(min=1e-9).log(), 0.0)
     count = mask.sum(dim=(1, 2))
     mean = difference.sum(dim=(1, 2)) / count
-    return (difference.square().sum(dim=(1, 2)) / count - mean.square()).clamp(min=0).sqrt()
+    apart = torch.where(mask, difference - mean[:, None, None], 0.0)
+    return (apart.square().sum(dim=(1, 2)) / count).sqrt()
 
 
 def mad_deg(

@@ -42,7 +42,11 @@ class Group:
         if self.size == 1:
             yield
             return
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # or NCCL takes the first GPU for every process
+            distributed.init_process_group("nccl", timeout=PATIENCE, device_id=torch.device("cuda", device.index or 0))
+        else:
+            distributed.init_process_group("gloo", timeout=PATIENCE)
         try:
             yield
         finally:

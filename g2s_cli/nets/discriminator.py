@@ -16,6 +16,7 @@ from torch.nn.functional import conv2d, leaky_relu, linear
 
 from g2s_cli.nets.resample import blur
 from g2s_cli.nets.rosinality import State, equalised, levels, take, take_blur
+from g2s_cli.nets.steady import steady_convolution
 from g2s_cli.nets.stylegan2 import GAIN, SLOPE
 
 GROUP = 4  # images that share a mini-batch standard deviation
@@ -47,11 +48,13 @@ class DownBlock(nn.Module):
 
     def forward(self, maps: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h2 w2"]:
         """Residual path plus shortcut."""
-        inner = leaky_relu(conv2d(maps, self.weight1, self.bias1, padding=1), SLOPE, inplace=True)
-        inner = blur(inner, self.blur2, padding=2)
-        inner = leaky_relu(conv2d(inner, self.weight2, self.bias2, stride=2), SLOPE, inplace=True)
+        inner = steady_convolution(lambda some: conv2d(some, self.weight1, self.bias1, padding=1), maps)
+        inner = blur(leaky_relu(inner, SLOPE, inplace=True), self.blur2, padding=2)
+        inner = steady_convolution(lambda some: conv2d(some, self.weight2, self.bias2, stride=2), inner)
+        inner = leaky_relu(inner, SLOPE, inplace=True)
         # A blur of stride 2 would do, but its gradient in bfloat16 is thirty times slower on CPUs.
-        return inner + conv2d(blur(maps, self.shortcut_blur, padding=1), self.shortcut, stride=2)
+        beside = blur(maps, self.shortcut_blur, padding=1)
+        return inner + steady_convolution(lambda some: conv2d(some, self.shortcut, stride=2), beside)
 
 
 class Discriminator(nn.Module):

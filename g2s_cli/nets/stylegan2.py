@@ -18,16 +18,16 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu, linear, pad
+from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu, linear
 
 from g2s_cli.nets.resample import blur, image_up, phases
 from g2s_cli.nets.rosinality import State, equalised, levels, take, take_blur
+from g2s_cli.nets.steady import steady_convolution, steady_linear
 
 SLOPE = 0.2
 GAIN = math.sqrt(2.0)  # of the activation; leaky_relu(x) √2 = leaky_relu(√2 x), so it moves into weights
 FEATURE_SIDE = 64  # pixels: layers finer than that know edges and grain, and less of what is what (docs/LOG.md)
 MAPPING_RATE = 0.01  # learning-rate multiplier of the mapping network, the same in every released model
-LEAST_ROWS = 16  # of a matrix product that styles are made with
 MOST_PIXELS = 1 << 20  # of pictures made at once: 64 of 128 px, 4 of 512
 EPSILON = 1e-8
 
@@ -70,17 +70,6 @@ class Style(nn.Module):
         return steady_linear(w, self.weight, self.bias)
 
 
-def steady_linear(
-    rows: Float[Tensor, "b i"], weight: Float[Tensor, "o i"], bias: Float[Tensor, o] | None = None
-) -> Float[Tensor, "b o"]:
-    """A linear layer that rounds a row alike in batches of any size up to LEAST_ROWS.
-
-    BLAS has other kernels, which round otherwise, for one row and for a few. The convolutions have not.
-    """
-    missing = max(0, LEAST_ROWS - len(rows))
-    return linear(pad(rows, (0, 0, 0, missing)), weight, bias)[: len(rows)]
-
-
 class StyledConv(nn.Module):
     """A modulated 3x3 convolution, perhaps up-sampling, with noise, bias and activation.
 
@@ -121,9 +110,10 @@ class StyledConv(nn.Module):
         demodulation = (steady_linear(style.square(), self.energy) + EPSILON / GAIN**2).rsqrt()
         maps = maps * style.to(maps.dtype)[:, :, None, None]
         if self.blur_kernel is None:
-            maps = conv2d(maps, self.weight, padding=1)
+            maps = steady_convolution(lambda some: conv2d(some, self.weight, padding=1), maps)
         else:
-            maps = blur(conv_transpose2d(maps, self.weight, stride=2), self.blur_kernel, padding=1)
+            maps = steady_convolution(lambda some: conv_transpose2d(some, self.weight, stride=2), maps)
+            maps = blur(maps, self.blur_kernel, padding=1)
         maps = (maps * demodulation.to(maps.dtype)[:, :, None, None]).add_(self.offset)
         return leaky_relu(maps, SLOPE, inplace=True)
 

@@ -14,6 +14,8 @@ from g2s_cli.scene.placement import Template
 from g2s_cli.zoo.store import cache_root, find_stored, models_root
 
 Symmetry = Literal["on", "off", "first-stage"]
+Start = Literal["networks", "ellipsoid"]
+Follow = Literal["encoder", "linear"]
 
 # What a category's files can be: the GAN; netD, netA, netV, netL (and netEnc); statistics of views and of lights;
 # the network that finds the object in a photo.
@@ -25,6 +27,7 @@ ParserName = Literal["bisenet", "pspnet-voc", "pspnet-ade20k"]
 PARSER_CLASSES: dict[ParserName, int] = {"bisenet": 19, "pspnet-voc": 21, "pspnet-ade20k": 150}
 
 QUICK_BATCH = 8
+SEEN_FROM, SEEN_TO = 0.8, 1.2  # scene units: what views show (`scene.visibility`, which needs torch)
 OFFSET_WEIGHT = 0.01  # the paper's λ₁
 SUFFIX = ".safetensors"
 
@@ -122,8 +125,8 @@ class Preset:
     encoder's latent offsets cost while it learns (λ₁ of Eq. 2).
     """
 
-    start: Literal["networks", "ellipsoid"]
-    follow: Literal["encoder", "linear"]
+    start: Start
+    follow: Follow
     stages: tuple[Stage, ...]
     batch: int
     samples: int
@@ -284,6 +287,8 @@ def _parse(folder: Path, data: dict[str, Any]) -> Category:
         raise ValueError(f"a weights file is no *{SUFFIX} in the category's folder")
     if any(entry.gan_sha256 and not entry.sha256 for entry in weights.values()):
         raise ValueError("gan_sha256 is stated of a file without a sha256 of its own")
+    if not SEEN_FROM < image["near"] < image["far"] < SEEN_TO:
+        raise ValueError(f"near and far do not lie between {SEEN_FROM} and {SEEN_TO}, the first before the second")
     if not isinstance(data["title"], str) or not isinstance(data["licence"], str):
         raise TypeError("title and licence are not both text")
     if "views" not in weights and "mean" not in views:
@@ -344,8 +349,9 @@ def _pretraining(entry: dict[str, Any]) -> Pretraining:
 
 
 def _preset(entry: dict[str, Any]) -> Preset:
-    if entry["symmetry"] not in get_args(Symmetry):
-        raise ValueError(f"symmetry {entry['symmetry']!r}")
+    for name, known in (("start", Start), ("follow", Follow), ("symmetry", Symmetry)):
+        if entry[name] not in get_args(known):
+            raise ValueError(f"{name} {entry[name]!r} is none of {', '.join(get_args(known))}")
     for name in ("keep", "agree"):
         if not 0 <= entry.get(name, 0.0) <= 1:
             raise ValueError(f"{name} {entry[name]!r}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+import weakref
+
 import pytest
 
 from g2s_cli.errors import ImageError, SomeFailedError, UsageError, WeightsError, attempt, understood
@@ -16,6 +19,23 @@ def test_a_failure_is_a_value_and_ctrl_c_is_none() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         attempt(interrupted)
+
+
+def test_what_failed_keeps_nothing_alive() -> None:
+    class Large:
+        pass
+
+    kept = []
+
+    def fail() -> None:
+        large = Large()
+        kept.append(weakref.ref(large))
+        raise MemoryError
+
+    error = attempt(fail)
+    assert isinstance(error, MemoryError)
+    assert kept[0]() is None
+    assert "in fail" in "".join(traceback.format_exception(error))
 
 
 def test_what_g2s_says_itself_stays_as_it_is() -> None:

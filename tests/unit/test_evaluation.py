@@ -21,6 +21,7 @@ from g2s_cli.commands.evaluate import evaluate as command
 from g2s_cli.errors import G2SError, ImageError, StoppedError, UsageError
 from g2s_cli.evaluation import Row, baselines, evaluate, score, summarised, write_report
 from g2s_cli.result import Reconstruction, depth_code
+from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.render import photo_depth, render
 from g2s_cli.truth import Pair, Truth, pairs_in
 from g2s_cli.zoo.catalog import load_category
@@ -275,7 +276,7 @@ def test_masks_without_a_pixel_in_common_have_no_score(columns: slice) -> None:
     truth.mask[:, 16:40] = True
     mask = torch.zeros(64, 64, dtype=torch.bool)
     mask[:, columns] = True
-    found = score(torch.full((64, 64), 1.0), mask, truth)
+    found = score(torch.full((64, 64), 1.0), mask, truth, Camera(64))
     assert math.isnan(found["side_e2"])
     assert math.isnan(found["mad_deg"])
     assert found["coverage"] < 0.1
@@ -308,6 +309,6 @@ def test_only_pixels_inside_both_masks_count() -> None:
     depth = torch.full((16, 16), 1.0)
     depth[:5] = 0.9  # outside, or in the rim that is eroded
     mask = torch.ones(16, 16, dtype=torch.bool)
-    assert score(depth, mask, truth)["side_e2"] == pytest.approx(0, abs=1e-4)
+    assert score(depth, mask, truth, Camera(16))["side_e2"] == pytest.approx(0, abs=1e-4)
     mask[:, 8:] = False
-    assert score(depth, mask, truth)["coverage"] == 0.5
+    assert score(depth, mask, truth, Camera(16))["coverage"] == 0.5

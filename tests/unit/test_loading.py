@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,19 @@ def test_latents_are_found_by_all_the_discriminator_sees(size: int, tmp_path: Pa
     seen = gan.inversion_distance.features(torch.zeros(1, 3, size, size))
     assert [maps.shape[2] for maps in seen] == [size // 2**block for block in range(1, len(seen) + 1)]
     assert seen[-1].shape[2] == 4
+
+
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_gpu_that_only_emulates_bfloat16_is_not_asked_for_it(
+    native: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch says of older GPUs that they know it, unless it is asked again; and the GPU meant need not be the first."""
+    asked: list[object] = []
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: torch.ones(1))
+    monkeypatch.setattr(torch.cuda, "device", lambda device: asked.append(device) or nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
+    assert Machine.named("cuda:1").dtype == dtype
+    assert asked == [torch.device("cuda:1")]
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,21 @@ def test_one_unusable_photo_is_its_own_failure_alone(
         reconstruct(photos[1], **QUICK, device="cpu")
 
 
+def test_one_latent_is_not_for_several_photos(photos: list[Path], tmp_path: Path) -> None:
+    torch.save(torch.zeros(512), tmp_path / "w.pt")
+    plan = Plan.of(**QUICK, latent=tmp_path / "w.pt")
+    with pytest.raises(UsageError, match="A latent is one photo's, and there are several"):
+        next(reconstruct_each(photos, plan, Machine.named("cpu")))
+
+
+def test_the_users_random_numbers_stay_theirs(photos: list[Path]) -> None:
+    torch.manual_seed(5)
+    before = torch.rand(3)
+    torch.manual_seed(5)
+    reconstruct(photos[0], **QUICK, device="cpu")
+    assert torch.equal(torch.rand(3), before)
+
+
 @pytest.mark.parametrize("index", [0, 2])
 def test_together_as_alone(together: list[Reconstruction | Exception], photos: list[Path], index: int) -> None:
     one, alone = together[index], reconstruct(photos[index], **QUICK, device="cpu")

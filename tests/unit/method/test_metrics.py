@@ -16,8 +16,9 @@ DEPTH = 0.95 + 0.1 * torch.rand(2, 8, 8, generator=RNG)
 EVERYWHERE = torch.ones(2, 8, 8, dtype=torch.bool)
 
 
-def test_side_does_not_see_scale() -> None:
-    torch.testing.assert_close(side(1.07 * DEPTH, DEPTH, EVERYWHERE), torch.zeros(2), rtol=0, atol=1e-4)
+@pytest.mark.parametrize("scale", [1.07, 1000])
+def test_side_does_not_see_scale(scale: float) -> None:
+    torch.testing.assert_close(side(scale * DEPTH, DEPTH, EVERYWHERE), torch.zeros(2), rtol=0, atol=1e-5)
 
 
 def test_side_is_the_spread_of_log_depth() -> None:

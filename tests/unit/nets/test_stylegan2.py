@@ -8,7 +8,7 @@ from torch import Tensor
 
 from g2s_cli.errors import WeightsError
 from g2s_cli.nets import stylegan2
-from g2s_cli.nets.stylegan2 import LEAST_ROWS, Generator, steady_linear
+from g2s_cli.nets.stylegan2 import Generator
 
 State = dict[str, Tensor]
 
@@ -112,14 +112,3 @@ def test_every_tensor_has_its_shape(generator_state: State) -> None:
         grown = torch.cat((value, value), dim=-1)
         with pytest.raises(WeightsError, match=r"rosinality layout: .* not "):
             Generator(generator_state | {name: grown})
-
-
-def test_styles_round_alike_in_batches_of_any_size() -> None:
-    rng = torch.Generator().manual_seed(2)
-    rows, weight, bias = (torch.randn(*shape, generator=rng) for shape in ((LEAST_ROWS, 256), (256, 256), (256,)))
-    whole = steady_linear(rows, weight, bias)
-    torch.testing.assert_close(whole, rows @ weight.T + bias, rtol=1e-5, atol=1e-4)
-    for count in (1, 2, 3, 7, LEAST_ROWS):
-        assert torch.equal(steady_linear(rows[:count], weight, bias), whole[:count])
-    more = torch.cat((rows, rows))
-    assert steady_linear(more, weight).shape == more.shape

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from g2s_cli.errors import UsageError, WeightsError
+from g2s_cli.scene.visibility import VIEW_FAR, VIEW_NEAR
 from g2s_cli.zoo import catalog
-from g2s_cli.zoo.catalog import MaskRule, category_names, load_category
+from g2s_cli.zoo.catalog import SEEN_FROM, SEEN_TO, MaskRule, category_names, load_category
 from g2s_cli.zoo.sources import at_hand
 from g2s_cli.zoo.store import models_root
 
@@ -243,6 +244,11 @@ def test_an_unknown_preset_names_the_known() -> None:
         ('file = "gan.safetensors"', 'file = ".."'),
         ('file = "gan.safetensors"', 'file = "model.toml"'),
         ('file = "gan.safetensors"', 'file = "../gan.safetensors"'),
+        ('start = "networks"', 'start = "elipsoid"'),
+        ('follow = "linear"', 'follow = "Linear"'),
+        ("near = 0.9", "near = 0.7"),
+        ("far = 1.1", "far = 1.3"),
+        ("near = 0.9", "near = 1.15"),
         ("[weights.gan]\n", '[weights.views]\nfile = "v.safetensors"\ngan_sha256 = "0"\n\n[weights.gan]\n'),
     ],
 )
@@ -252,6 +258,10 @@ def test_a_damaged_description_is_named(elsewhere: Path, old: str, new: str) -> 
     elsewhere.write_text(text.replace(old, new, 1))
     with pytest.raises(WeightsError, match=r"model\.toml is damaged"):
         load_category("synface")
+
+
+def test_depths_are_those_that_views_show() -> None:
+    assert (SEEN_FROM, SEEN_TO) == (VIEW_NEAR, VIEW_FAR)
 
 
 def test_a_folder_is_a_category(elsewhere: Path) -> None:
