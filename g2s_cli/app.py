@@ -26,7 +26,7 @@ from g2s_cli.commands.sample import sample
 from g2s_cli.commands.view import view
 from g2s_cli.commands.weights import weights
 from g2s_cli.console import output, print_any_name
-from g2s_cli.errors import StoppedError, understood
+from g2s_cli.errors import StoppedError, UsageError, understood
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -58,6 +58,12 @@ CLEAN_UP_S = 5.0  # for so long after a signal to end, others do not interrupt w
 
 class Verbs(TyperGroup):
     """Typer's group, but Ctrl-C is our error: Typer's own exit code for it changed between versions."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As Typer does; but no argument is empty, which as a path would be the folder where the user stands."""
+        if "" in args:
+            raise UsageError("An argument is empty.", "Look at the shell's variables in it.")
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb."""

@@ -10,7 +10,8 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -27,6 +28,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from g2s_cli.errors import G2SError
 from g2s_cli.method.progress import Silent, Watch
 from g2s_cli.zoo.fetching import Fetching, SilentFetching
 
@@ -51,11 +53,55 @@ def print_any_name() -> None:
         sys.stdout.reconfigure(errors="g2s_file_names")
 
 
+class ToPeople:
+    """stderr as it is at the moment. One that is full or closed does not stop the work: what it takes is lost."""
+
+    def write(self, text: str) -> int:
+        """Write, or fall silent for good."""
+        try:
+            return sys.stderr.write(text)
+        except (OSError, ValueError, AttributeError):
+            silence(sys.stderr)
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush, or fall silent for good."""
+        try:
+            sys.stderr.flush()
+        except (OSError, ValueError, AttributeError):
+            silence(sys.stderr)
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is stderr's."""
+        return getattr(sys.stderr, name)
+
+
+def silence(stream: Any) -> None:
+    """Let a stream that cannot be written to lead nowhere, so that what it still holds is no failure at the end."""
+    with suppress(OSError, ValueError, AttributeError), Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def write_result_line(text: str) -> None:
+    """Write to stdout, at once. Raises G2SError if that cannot be; who stops reading (`| head`) raises as ever."""
+    try:
+        if sys.stdout is None:
+            raise OSError("it is closed")
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        silence(sys.stdout)
+        what = f"stdout cannot be written: {error.strerror or error}."
+        raise G2SError(what, "What the command has written to files is there.") from error
+
+
 class Output:
     """Where a command speaks; its -q and -v say how much."""
 
     def __init__(self) -> None:
-        self.people = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        self.people = Console(file=ToPeople(), highlight=False, markup=False, soft_wrap=True)  # type: ignore[arg-type]
         self.quiet = False
         self.verbose = False
 
@@ -77,11 +123,11 @@ class Output:
 
     def put(self, line: object) -> None:
         """A line of results."""
-        sys.stdout.write(f"{line}\n")
+        write_result_line(f"{line}\n")
 
     def put_json(self, document: dict[str, Any]) -> None:
         """The results as one JSON document."""
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        write_result_line(json.dumps(document, indent=2) + "\n")
 
     def put_table(self, table: Table) -> None:
         """The results as a table."""

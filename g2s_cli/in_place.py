@@ -7,6 +7,7 @@ only what it does not show is painted, from the factors or from what lies around
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, interpolate, max_pool2d
 
 from g2s_cli import pipeline
+from g2s_cli.errors import ImageError
 from g2s_cli.opening.upright import read_upright
 from g2s_cli.result import Reconstruction, cut_out
 from g2s_cli.scene.camera import back_project, project, to_canonical, to_view
@@ -99,7 +101,10 @@ class Inside:
 
     @classmethod
     def of(cls, made: Reconstruction) -> Inside:
-        """Of a result. Raises ImageError if its photo cannot be read any more."""
+        """Of a result. Raises ImageError if its photo cannot be read any more, or is another one."""
+        stated = made.report.get("photo_sha256")
+        if stated and hashlib.sha256(made.original).hexdigest() != stated:
+            raise ImageError("The photo in the result's folder is not the one it was made from.", "Put that one back.")
         name = Path(made.report.get("photo", "the photo"))  # for messages
         photo = np.array(read_upright(name, [], made.original))
         kept, whole = made.framed, len(made.aligned)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,11 +38,16 @@ from g2s_cli.target import built_beside, check_target
 
 SCHEMA = 2
 CUT_PX = 5  # how wide the edge of a cut-out picture is blurred, canonical pixels
-STATE, REPORT, ALIGNED = "state.safetensors", "report.json", "aligned.png"
+STATE, REPORT, ALIGNED, PAGE = "state.safetensors", "report.json", "aligned.png", "view.html"
 # What every result has beside its meshes and the photo's own file.
 MAPS = ("input.png", "inverted.png", "mask.png", "depth.npy", "depth.png", "normal.png", "albedo.png")
 ALWAYS = (*MAPS, "reconstruction.png", "camera.json", "light.json", STATE, REPORT, ALIGNED)
-MOST_READ = 4096  # pixels a side that a folder's photo may have; g2s writes no more than half of it
+# Pictures of `g2s rotate` and `g2s relight`; and all that g2s writes into a result folder, as regular expressions.
+FRAMES = r"(in_place_)?\d{3,}\.png|(rotate|relight|in_place)\.gif"
+NAMES = "|".join(map(re.escape, (*ALWAYS, *SURFACE_FILES, *BODY_FILES, PAGE)))
+OURS = rf"{NAMES}|original(\.[^/]*)?|(rotate|relight)/({FRAMES})"
+LEAST_READ, MOST_READ = 8, 4096  # pixels a side that a folder's crop may have; g2s writes from twice to half of it
+AGAIN = "Reconstruct the photo again."
 # What a mesh is made of unless said otherwise: points of its grid and pixels of its texture a side, at most.
 MESH_SIZE, TEXTURE_SIZE = 320, 2048
 PICTURE_SIZE = 512  # pixels a side of pictures, at most
@@ -85,12 +93,12 @@ class Reconstruction:
 
 
 def write_result(made: Reconstruction, folder: Path, *, overwrite: bool = False, detail: Detail | None = None) -> None:
-    """Write the result folder in one move, its meshes as fine as asked.
+    """Write the result folder in one move, its meshes as fine as asked. What g2s did not write into it stays.
 
     Raises UsageError as `target.check_target`, G2SError if the disk refuses, or as `meshes.write_meshes`.
     """
     check_target(folder, STATE, overwrite=overwrite)
-    with built_beside(folder) as building:
+    with built_beside(folder, OURS, overwrite=overwrite) as building:
         _write_files(made, building)
         mesh, texture = surface(made, detail := detail or Detail())
         write_meshes(building, mesh, texture, detail)
@@ -129,35 +137,52 @@ def read_result(folder: Path | str) -> Reconstruction:
     path = folder / STATE
     if not path.is_file():
         raise UsageError(f"{folder} is not a g2s result folder.", "Make one with: g2s reconstruct PHOTO -o FOLDER")
-    again = "Reconstruct the photo again."
-    try:
+    with _reading(path):
         tensors, facts = _read_state(path)
         if facts["schema"] != str(SCHEMA):
             raise G2SError(
-                f"{folder} was written by another version of g2s (schema {facts['schema']}, not {SCHEMA}).", again
+                f"{folder} was written by another version of g2s (schema {facts['schema']}, not {SCHEMA}).", AGAIN
             )
         camera = Camera(**json.loads(facts["camera"]))
         _check_shapes(tensors, camera.size)
+        placement, share = Placement(**json.loads(facts["placement"])), _read_share(facts)
+        category = facts["category"]
+    with _reading(folder / REPORT):
         report = json.loads((folder / REPORT).read_text())
         if not isinstance(report, dict):
             raise TypeError(f"{REPORT} {type(report)}")
-        return Reconstruction(
-            category=facts["category"],
-            photo=tensors["photo"],
-            aligned=_read_aligned(folder / ALIGNED),
-            placement=Placement(**json.loads(facts["placement"])),
-            original=original_file(folder, report).read_bytes(),
-            inverted=tensors["inverted"],
-            mask=tensors["mask"],
-            factors=Factors(tensors["depth"], tensors["albedo"], tensors["view"], tensors["light"]),
-            latent=tensors["w"],
-            offset_net={k.removeprefix(ENCODER): v for k, v in tensors.items() if k.startswith(ENCODER)},
-            camera=camera,
-            report=report,
-            frame_share=_read_share(facts),
-        )
+    with _reading(folder / ALIGNED):
+        aligned = _read_aligned(folder / ALIGNED)
+    with _reading(original_file(folder, report)):
+        original = original_file(folder, report).read_bytes()
+    return Reconstruction(
+        category=category,
+        photo=tensors["photo"],
+        aligned=aligned,
+        placement=placement,
+        original=original,
+        inverted=tensors["inverted"],
+        mask=tensors["mask"],
+        factors=Factors(tensors["depth"], tensors["albedo"], tensors["view"], tensors["light"]),
+        latent=tensors["w"],
+        offset_net={k.removeprefix(ENCODER): v for k, v in tensors.items() if k.startswith(ENCODER)},
+        camera=camera,
+        report=report,
+        frame_share=share,
+    )
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say of a result's file that it is gone, may not be read, or is damaged. Raises G2SError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise G2SError(f"{path.parent} is not whole: {path.name} is gone.", AGAIN) from error
+    except PermissionError as error:
+        raise G2SError(f"{path} may not be read.", f'Allow it: chmod u+r "{path}"') from error
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise G2SError(f"{folder} is damaged: its {STATE}, {REPORT} or pictures cannot be read back.", again) from error
+        raise G2SError(f"{path.parent} is damaged: its {path.name} cannot be read back.", AGAIN) from error
 
 
 def _read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -177,7 +202,7 @@ def _read_share(facts: dict[str, str]) -> float:
 
 def _read_aligned(path: Path) -> UInt8[np.ndarray, "n n 3"]:
     with Image.open(path, formats=("PNG",)) as picture:
-        if picture.width != picture.height or picture.width > MOST_READ:
+        if picture.width != picture.height or not LEAST_READ <= picture.width <= MOST_READ:
             raise ValueError(f"{path} {picture.size}")
         return np.array(picture.convert("RGB"))
 

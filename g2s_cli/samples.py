@@ -32,6 +32,8 @@ from g2s_cli.zoo.catalog import Category
 from g2s_cli.zoo.store import writing
 
 LATENTS, FACTS = "latents.safetensors", "samples.json"
+OURS = r"seed\d+-\d+\.png|latents\.safetensors|samples\.json"  # what g2s writes into a folder of pictures
+MOST = 100_000  # pictures of a run
 MOST_SHEET_PX = 4096  # a side; larger sheets show their pictures smaller
 
 
@@ -48,8 +50,8 @@ class Draw:
 
     def check(self) -> Draw:
         """The same. Raises UsageError if it cannot be meant."""
-        if self.count < 1:
-            raise UsageError(f"--count {self.count} asks for no picture.", "Give 1 or more.")
+        if not 1 <= self.count <= MOST:
+            raise UsageError(f"--count {self.count} is out of range.", f"Give 1 to {MOST}.")
         if not 0 <= self.truncation <= 1:
             raise UsageError(
                 f"--truncation {self.truncation:g} is out of range.",
@@ -112,7 +114,7 @@ def sample(
     side = min(generator.size, MOST_SHEET_PX // columns)
     tiles = []
     with ExitStack() as stack:
-        building = stack.enter_context(built_beside(target.folder)) if target.folder else None
+        building = stack.enter_context(built_beside(target.folder, OURS)) if target.folder else None
         for name, picture in zip(facts["pictures"], _pictures(generator, latents, watch), strict=True):
             if building:
                 picture.save(building / name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from g2s_cli.errors import G2SError, UsageError
+
+DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def folders_of(inputs: Iterable[Path]) -> dict[Path, Path]:
@@ -49,30 +53,50 @@ def check_target(folder: Path, mark: str, *, overwrite: bool, needed: Mapping[Pa
 
 
 @contextmanager
-def built_beside(folder: Path) -> Iterator[Path]:
-    """A new folder to fill. It takes `folder`'s place, whatever was there, when the block ends well.
+def built_beside(folder: Path, ours: str = "", *, overwrite: bool = True) -> Iterator[Path]:
+    """A new folder to fill. It takes `folder`'s place when the block ends well.
 
-    On any failure, Ctrl-C too, nothing of it is left and what was there stays. Raises G2SError for the disk's.
+    On any failure, Ctrl-C too, nothing of it is left and what was there stays. ours: a regular expression of paths in
+    the folder; what was there and is not one of them is brought along. overwrite: whether a folder that has come to be
+    meanwhile is replaced. Raises UsageError for a file of that name and for such a folder, G2SError for the disk's.
     """
     place = folder.resolve()
+    if place.exists() and not place.is_dir():
+        raise UsageError(f"{folder} is a file.", "Move it away, or name another folder.")
     building = _standing(place) / f".{place.name}-{secrets.token_hex(4)}"
     retired = building.with_name(f"{building.name}-old")
     try:
         building.mkdir()
         yield building
         place.parent.mkdir(parents=True, exist_ok=True)
-        if place.exists():
+        if overwrite and place.exists():
             place.rename(retired)
         building.rename(place)
+        if retired.exists():
+            _bring_along(retired, place, ours)
+            shutil.rmtree(retired, ignore_errors=True)
     except OSError as error:
+        if error.errno in {errno.ENOTEMPTY, errno.EEXIST} and not overwrite:
+            what = f"{folder} has been written by another run meanwhile."
+            raise UsageError(what, "Add --overwrite to replace it, or name another.") from error
+        remedy = "Make it writable" if error.errno in DENIED else "Free space"
         raise G2SError(
-            f"{folder} cannot be written: {error.strerror or error}.", "Free space, or go elsewhere."
+            f"{folder} cannot be written: {error.strerror or error}.", f"{remedy}, or go elsewhere."
         ) from error
     finally:
         if retired.exists() and not place.exists():
             retired.rename(place)
-        shutil.rmtree(retired, ignore_errors=True)
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _bring_along(old: Path, new: Path, ours: str) -> None:
+    """Move a folder's files that are not ours, and that the new one does not have, to where they lay."""
+    for path in sorted(old.rglob("*")):
+        inside = path.relative_to(old)
+        is_file = path.is_symlink() or not path.is_dir()
+        if is_file and not re.fullmatch(ours, inside.as_posix()) and not (new / inside).exists():
+            (new / inside).parent.mkdir(parents=True, exist_ok=True)
+            path.rename(new / inside)
 
 
 def _standing(place: Path) -> Path:

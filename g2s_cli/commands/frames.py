@@ -43,16 +43,17 @@ def write_frames(
     name: str,
     watch: Watch,
 ) -> Written:
-    """Replace RESULT/name by the images as 000.png, 001.png, ... and name.gif, which swings back.
+    """Replace the pictures in RESULT/name by 000.png, 001.png, ... and name.gif, which swings back; other files stay.
 
     Each is written before the next is asked for. photos: the whole photo for each image; they become in_place_000.png,
     ... and in_place.gif. count: how many of each there are; numbers have as many digits as that takes.
     """
+    from g2s_cli.result import FRAMES
     from g2s_cli.scene.mesh import to_bytes
     from g2s_cli.target import built_beside
 
     folder = result / name
-    with built_beside(folder) as building:
+    with built_beside(folder, FRAMES) as building:
         frames = _write_series(map(to_bytes, images), count, building, "", name, watch)
         whole = [] if photos is None else _write_series(photos, count, building, "in_place_", "in_place", watch)
     paths, in_place = ([str(folder / file) for file in written] for written in (frames, whole))

@@ -105,7 +105,8 @@ def read_light(text: str) -> tuple[float, float]:
 def read_turn(text: str, option: str) -> tuple[float, float]:
     """ "A:B" or "A", degrees within ±90, as first and last angle in radians."""
     form = "an angle in degrees or a range A:B, such as -20:20"
-    first, last = _numbers(text if ":" in text else f"{text}:{text}", ":", option, form)
+    numbers = _numbers(text, ":", option, form, count=1 + (":" in text))
+    first, last = numbers[0], numbers[-1]
     if max(abs(first), abs(last)) > WIDEST_TURN_DEG:
         raise UsageError(
             f"{option} {text} turns too far.", f"Stay between -{WIDEST_TURN_DEG:g} and {WIDEST_TURN_DEG:g}."

@@ -48,8 +48,9 @@ def rotate(
     Example: g2s rotate out/ --yaw -20:20 --frames 15
     """
     output.set(quiet=quiet, verbose=verbose)
-    yaws = read_turn(yaw or ("-20:20" if pitch is None else "0"), "--yaw")
-    pitches = read_turn(pitch or "0", "--pitch")
+    if yaw is None:
+        yaw = "-20:20" if pitch is None else "0"
+    yaws, pitches = read_turn(yaw, "--yaw"), read_turn("0" if pitch is None else pitch, "--pitch")
     count = 1 if yaws[0] == yaws[1] and pitches[0] == pitches[1] else frames
 
     from g2s_cli import in_place as whole_photo

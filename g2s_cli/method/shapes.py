@@ -20,6 +20,7 @@ from g2s_cli.scene.camera import Camera
 REACH = 10 / 64  # of the smooth modes' kernel, a Gaussian, in shares of the picture's side
 AMPLITUDES = (1 / 64, 1 / 64, 1.5 / 64)  # standard deviations of the modes together: to the side, up and down, in depth
 PARTS = ("mean", "factors", "albedo", "looks", "variance", "lights")
+ANYTHING = 100.0  # variance of logarithms of which nothing is known
 LEAST_SHARE = 0.05  # of a mode's amplitude in the strongest's: the others are left out
 
 
@@ -69,10 +70,13 @@ def smooth_modes(camera: Camera) -> Float[Tensor, "h w 3 k"]:
 def shape_model(tensors: Mapping[str, Tensor], camera: Camera, device: torch.device) -> ShapeModel:
     """The model that a category's networks come with. Raises KeyError without it, RuntimeError for one of another size.
 
-    shape.mean and shape.factors are in `smooth_modes`; the others are `ShapeModel`'s, in any precision.
+    shape.mean and shape.factors are in `smooth_modes`; the others are `ShapeModel`'s, in any precision. Points without
+    any reflectance have been seen of no object: nothing is expected of what they show.
     """
     modes = smooth_modes(camera).to(device)
     part = {name: tensors[f"shape.{name}"].to(device).float() for name in PARTS}
+    unseen = (part["albedo"] == 0).all(dim=0)
     if any(part[name].shape[1:3] != modes.shape[:2] for name in ("albedo", "looks", "variance")):
         raise RuntimeError(f"a model of shape that is not for {camera.size} px")
+    part["variance"] = torch.where(unseen, ANYTHING, part["variance"])
     return ShapeModel(**{name: modes @ part[name] if name in ("mean", "factors") else part[name] for name in PARTS})

@@ -51,6 +51,9 @@ def test_photos_that_cannot_be_used(tmp_path: Path, g2s: Callable, name: str) ->
 BAD_USAGE = {
     "unknown category": (["reconstruct", FACE, "--category", "synfacs", "-o", "new"], "Did you mean synface?"),
     "unknown preset": (["reconstruct", FACE, "--preset", "magic", "-o", "new"], "fast"),
+    "no photo's name": (["reconstruct", "", "-o", "new"], "An argument is empty"),
+    "empty angle": (["rotate", "full", "--yaw="], "--yaw '' cannot be read"),
+    "odd angle": (["rotate", "full", "--yaw", "abc"], "--yaw 'abc' cannot be read"),
     "unknown device": (["reconstruct", FACE, "--device", "abacus", "-o", "new"], "abacus"),
     "folder in the way": (["reconstruct", FACE, "-o", "full"], "Name another folder with -o"),
     "somebody's folder": (["reconstruct", FACE, "-o", "full", "--overwrite"], "will not delete it"),

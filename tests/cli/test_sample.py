@@ -58,7 +58,7 @@ def test_json_and_overwrite(g2s: Callable, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (("--count", 0), 2, "--count 0 asks for no picture. Give 1 or more."),
+        (("--count", 0), 2, "--count 0 is out of range. Give 1 to 100000."),
         (("--truncation", "1.5"), 2, "--truncation 1.5 is out of range."),
         (("--category", "zebra"), 2, "There is no category 'zebra'."),
         (("--category", "celeba"), 4, "The gan of celeba is not on this machine"),

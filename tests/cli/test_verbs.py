@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from installed import SCRIPT
 from PIL import Image
 
 from g2s_cli import __version__
@@ -207,3 +209,35 @@ def test_in_place_is_the_whole_photo_beside_the_cut_out_object(
     photo, first, second = (pixels(path) for path in (out / "original.png", *sorted((out / verb).glob("in_*.png"))))
     assert first.shape == photo.shape
     assert np.abs(first - second).max() > 20
+
+
+def streams(out: Path, stdout: str, stderr: str) -> subprocess.CompletedProcess[str]:
+    """A turn by the installed command, whose streams go where the shell sends them; a pipe's path is one left open."""
+    command = f'exec "$0" rotate "$1" --yaw 5 --size 16 >{stdout} 2>{stderr}'
+    return subprocess.run(
+        ["bash", "-c", command, SCRIPT, str(out)], capture_output=True, text=True, check=False, env=os.environ
+    )
+
+
+@pytest.mark.parametrize("stdout", ["/dev/full", "&-"])
+def test_a_stdout_that_takes_nothing_is_said(out: Path, stdout: str) -> None:
+    answer = streams(out, stdout, "/dev/stderr")
+    assert answer.returncode == 1
+    assert "g2s: stdout cannot be written: " in answer.stderr
+    assert answer.stderr.endswith("What the command has written to files is there.\n")
+    assert (out / "rotate" / "000.png").exists()
+
+
+@pytest.mark.parametrize("stderr", ["/dev/full", "&-"])
+def test_a_stderr_that_takes_nothing_does_not_stop_the_work(out: Path, stderr: str) -> None:
+    answer = streams(out, "/dev/stdout", stderr)
+    assert (answer.returncode, answer.stdout) == (0, f"{out}/rotate/000.png\n")
+
+
+def test_another_photo_than_the_results_is_not_painted_on(g2s: Callable, out: Path) -> None:
+    report = out / "report.json"
+    report.write_text(json.dumps(json.loads(report.read_text()) | {"photo_sha256": "0" * 64}))
+    answer = g2s("rotate", out, "--yaw", 5, "--in-place")
+    assert answer.returncode == 3
+    assert "The photo in the result's folder is not the one it was made from" in answer.stderr
+    assert not (out / "rotate").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -77,6 +78,21 @@ def during(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> int:
         app.main()
     assert isinstance(stop.value.code, int)
     return stop.value.code
+
+
+def test_ctrl_c_is_heard_while_g2s_is_imported() -> None:
+    """Most of a second, in which Python's own answer would be a traceback."""
+    interrupted = (
+        "import sys\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Stop())\n"
+        "from g2s_cli.__main__ import main\n"
+        "main()\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stdout, answer.stderr) == (130, "", "g2s: Stopped; nothing was written.\n")
 
 
 def test_told_to_end_it_removes_what_is_half_done(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from g2s_cli.commands import frames
 from g2s_cli.commands.frames import write_frames
+from g2s_cli.errors import UsageError
 from g2s_cli.method.progress import Silent
 
 
@@ -33,6 +34,24 @@ def test_a_thousand_and_one_pictures_are_named_in_their_order(tmp_path: Path) ->
     assert sorted(written.frames) == written.frames
     assert written.in_place == []
     assert written.files == [*written.frames, str(tmp_path / "rotate" / "rotate.gif")]
+
+
+def test_files_of_others_stay(tmp_path: Path) -> None:
+    write_frames(greys(5), None, 5, tmp_path, "rotate", Silent())
+    folder = tmp_path / "rotate"
+    (folder / "best").mkdir()
+    for mine in ("mine.png", "000-edited.png", "best/001.png"):
+        (folder / mine).write_text("mine")
+    write_frames(greys(1), None, 1, tmp_path, "rotate", Silent())
+    left = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert left == ["000-edited.png", "000.png", "best/001.png", "mine.png"]
+
+
+def test_a_file_in_the_way_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "rotate").write_text("mine")
+    with pytest.raises(UsageError, match=r"rotate is a file\. Move it away"):
+        write_frames(greys(1), None, 1, tmp_path, "rotate", Silent())
+    assert (tmp_path / "rotate").read_text() == "mine"
 
 
 def test_whole_photos_follow_the_cut_out_pictures(tmp_path: Path) -> None:

@@ -166,6 +166,8 @@ BAD = {
     "bomb.png": (too_large, "too large"),
     "moving.gif": (two_frames, "holds several pictures"),
     "moving.webp": (two_frames, "holds several pictures"),
+    "blank.png": (lambda path: Image.new("RGB", (64, 64), "black").save(path), "shows nothing"),
+    "clear.png": (lambda path: Image.new("RGBA", (64, 64)).save(path), "shows nothing"),
     "float.tif": (lambda path: Image.new("F", (32, 32)).save(path), "floating-point"),
     f"{'x' * 300}.png": (lambda _: None, "cannot be opened"),
 }
@@ -194,6 +196,7 @@ def test_files_that_may_not_be_read(tmp_path: Path) -> None:
 
 def test_a_stereo_jpeg_is_its_first_picture(tmp_path: Path) -> None:
     first, second = Image.new("RGB", (32, 32), "red"), Image.new("RGB", (32, 32), "blue")
+    first.paste("black", (16, 0, 32, 32))
     first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second])
     red, _, blue = open_photo(tmp_path / "a.jpg", 32).image[:, 0, 0].tolist()
     assert red > 0.9
@@ -214,7 +217,7 @@ def test_the_aligned_crop_has_the_photos_own_resolution(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("side", "aligned"), [(20, 64), (100, 100), (2500, MOST_ALIGNED)])
 def test_it_is_neither_smaller_than_the_gans_pictures_nor_huge(tmp_path: Path, side: int, aligned: int) -> None:
-    Image.new("RGB", (side, side)).save(tmp_path / "a.png")
+    quarters(side).save(tmp_path / "a.png")
     assert open_photo(tmp_path / "a.png", 64).aligned.shape == (aligned, aligned, 3)
 
 

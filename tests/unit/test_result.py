@@ -250,12 +250,15 @@ def test_light_json_says_where_the_light_stands(folder: Path) -> None:
 def test_an_existing_folder_is_replaced_only_on_request(made: Reconstruction, tmp_path: Path) -> None:
     target = tmp_path / "out"
     write_result(made, target)
-    (target / "old").touch()
+    for old in ("notes.txt", "mesh.stl", "view.html", "rotate/000.png", "rotate/mine.png"):
+        (target / old).parent.mkdir(exist_ok=True)
+        (target / old).touch()
     with pytest.raises(UsageError, match="--overwrite"):
         write_result(made, target)
-    assert (target / "old").exists()
+    assert (target / "mesh.stl").exists()
     write_result(made, target, overwrite=True)
-    assert sorted(path.name for path in target.iterdir()) == FILES
+    found = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
+    assert found == {*FILES, "notes.txt", "rotate/mine.png"}  # what g2s did not make stays
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -303,14 +306,22 @@ DAMAGE = {
     "wrong shape": (lambda folder: resave(folder, depth=torch.ones(8, 8)), "is damaged"),
     "not a number": (lambda folder: resave(folder, light=torch.full((4,), torch.nan)), "is damaged"),
     "strange camera": (lambda folder: resave(folder, camera='{"lens": 50}'), "is damaged"),
-    "no report": (lambda folder: (folder / "report.json").unlink(), "is damaged"),
-    "broken photo": (lambda folder: truncate(folder / "aligned.png"), "is damaged"),
+    "no report": (lambda folder: (folder / "report.json").unlink(), r"is not whole: report\.json is gone"),
+    "no photo": (lambda folder: next(folder.glob("original*")).unlink(), r"is not whole: original\S* is gone"),
+    "broken photo": (
+        lambda folder: truncate(folder / "aligned.png"),
+        r"is damaged: its aligned\.png cannot be read back",
+    ),
+    "a dot": (lambda folder: Image.new("RGB", (1, 1)).save(folder / "aligned.png"), "is damaged: its aligned"),
     "no square": (lambda folder: Image.new("RGB", (80, 64)).save(folder / "aligned.png"), "is damaged"),
     "huge photo": (lambda folder: Image.new("L", (9000, 9000)).save(folder / "aligned.png"), "is damaged"),
     "no share": (lambda folder: resave(folder, frame_share="most"), "is damaged"),
     "impossible share": (lambda folder: resave(folder, frame_share="nan"), "is damaged"),
     "report of another kind": (lambda folder: (folder / "report.json").write_text("[]"), "is damaged"),
-    "broken report": (lambda folder: truncate(folder / "report.json"), "is damaged"),
+    "broken report": (
+        lambda folder: truncate(folder / "report.json"),
+        r"its report\.json cannot be read back",
+    ),
     "no folder": (shutil.rmtree, "is not a g2s result folder"),
 }
 

@@ -94,7 +94,7 @@ def test_a_failure_leaves_nothing(weights: Weights, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("draw", "says"),
     [
-        (Draw(0), "--count 0 asks for no picture"),
+        (Draw(0), r"--count 0 is out of range\. Give 1 to 100000"),
         (Draw(-3), "--count -3"),
         (Draw(1, 1.01), "--truncation 1.01 is out of range"),
         (Draw(1, -0.1), "--truncation -0.1"),

@@ -62,6 +62,47 @@ def test_nothing_is_left_of_a_run_that_failed(tmp_path: Path, failure: type[Base
     assert [path.name for path in kept.iterdir()] == ["precious"]
 
 
+def test_what_is_not_ours_is_brought_along(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "deep" / "empty").mkdir(parents=True)
+    for name in ("a.png", "b.png", "notes.txt", "deep/a.png", "deep/notes.txt"):
+        (out / name).write_text("old")
+    (out / "link").symlink_to(tmp_path / "gone")
+    with built_beside(out, r"(deep/)?\w\.png") as building:
+        for name in ("a.png", "notes.txt"):
+            (building / name).write_text("new")
+    found = {path.relative_to(out).as_posix(): path.read_text() for path in out.rglob("*") if path.is_file()}
+    assert found == {"a.png": "new", "notes.txt": "new", "deep/notes.txt": "old"}
+    assert (out / "link").is_symlink()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_cannot_be_brought_along_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("g2s_cli.target._bring_along", full)
+    with pytest.raises(G2SError, match="No space left"), built_beside(out) as building:
+        (building / "a.png").touch()
+    assert [path.read_text() for path in tmp_path.rglob("notes.txt")] == ["old"]
+
+
+def test_of_two_runs_the_first_is_not_replaced_by_the_second(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with (
+        pytest.raises(UsageError, match=r"out has been written by another run meanwhile\. Add --overwrite"),
+        built_beside(out, overwrite=False) as second,
+    ):
+        (second / "second").touch()
+        with built_beside(out, overwrite=False) as first:
+            (first / "first").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "first"]
+
+
 def test_a_full_disk_is_said_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(G2SError, match="No space left on device"), built_beside(tmp_path / "out"):
         raise OSError(28, "No space left on device")

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from g2s_cli.method.shapes import AMPLITUDES, PARTS, REACH, shape_model, smooth_modes
+from g2s_cli.method.shapes import AMPLITUDES, ANYTHING, PARTS, REACH, shape_model, smooth_modes
 from g2s_cli.scene.camera import Camera
 
 CAMERA = Camera(64)
@@ -39,7 +39,10 @@ def test_a_model_is_kept_as_amounts_of_modes() -> None:
     maps = {name: torch.rand(3, 64, 64) for name in ("albedo", "variance")} | {"looks": torch.rand(3, 64, 64, 2)}
     tensors = maps | {"mean": torch.eye(count)[3], "factors": 2 * torch.eye(count)[:, :5], "lights": torch.rand(2, 4)}
     kept = {f"shape.{name}": tensor.half() for name, tensor in tensors.items()}
+    kept["shape.albedo"][:, 5, 7] = 0  # which no object has shown
     model = shape_model(kept, CAMERA, CPU)
+    assert (model.variance[:, 5, 7] == ANYTHING).all()
+    assert (model.variance[:, 5, 6] <= 1).all()
     torch.testing.assert_close(model.mean, modes[..., 3])
     torch.testing.assert_close(model.factors, 2 * modes[..., :5])
     torch.testing.assert_close(model.looks, tensors["looks"], atol=1e-3, rtol=0)
