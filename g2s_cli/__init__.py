@@ -7,24 +7,48 @@ made.save("out/")
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from g2s_cli.meshes import Detail
+    from g2s_cli.opening.placing import Wanted
     from g2s_cli.pipeline import reconstruct, relight, rotate
     from g2s_cli.result import Reconstruction, read_result
+    from g2s_cli.zoo.sources import Sources
 
 __version__ = "0.1.0"
-__all__ = ["Reconstruction", "__version__", "read_result", "reconstruct", "relight", "rotate"]
+__all__ = [
+    "Detail",
+    "Reconstruction",
+    "Sources",
+    "Wanted",
+    "__version__",
+    "read_result",
+    "reconstruct",
+    "relight",
+    "rotate",
+]
+
+_PLACES = {
+    "reconstruct": "pipeline",
+    "relight": "pipeline",
+    "rotate": "pipeline",
+    "Reconstruction": "result",
+    "read_result": "result",
+    "Detail": "meshes",
+    "Wanted": "opening.placing",
+    "Sources": "zoo.sources",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Load what needs torch only when it is asked for, so that `g2s --help` is quick."""
-    if name in {"reconstruct", "relight", "rotate"}:
-        from g2s_cli import pipeline  # noqa: PLC0415
-
-        return getattr(pipeline, name)
-    if name in {"Reconstruction", "read_result"}:
-        from g2s_cli import result  # noqa: PLC0415
-
-        return getattr(result, name)
+    if name in _PLACES:
+        return getattr(import_module(f"g2s_cli.{_PLACES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What completion offers, loaded or not."""
+    return __all__

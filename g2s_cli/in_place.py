@@ -48,6 +48,7 @@ def relight(
     As for `pipeline.relight`, but to the right and up in the photo, not in the crop. The photo's pixels are multiplied
     by how much brighter the shading becomes (mesh), or the GAN's picture (gan).
     """
+    pipeline.check_shown(lights, "light", None)
     inside = Inside.of(made)
     lights = [made.placement.as_in_crop(x, y) for x, y in lights]
     new: Iterator[Float[Tensor, "h w"]]
@@ -74,6 +75,7 @@ def rotate(
     photo's colours (gan). Background that the object uncovers is painted smoothly from around it: its texture is not
     continued.
     """
+    pipeline.check_shown(turns, "turn", None)
     inside = Inside.of(made)
     own = cut_out(made, made.factors)
     around = inside.around(own)

@@ -32,7 +32,7 @@ from g2s_cli.photo import Photo, open_photo
 from g2s_cli.result import Reconstruction, object_mask, picture_size, surface
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.render import render, warped_mask
-from g2s_cli.scene.show import show
+from g2s_cli.scene.show import look, show
 from g2s_cli.scene.texture import lit_by
 from g2s_cli.zoo.catalog import Category, Part, Symmetry, load_category
 from g2s_cli.zoo.importers import read_latent
@@ -214,7 +214,14 @@ def relight(
     size: int | None = None,
     device: str = "auto",
 ) -> list[Float[Tensor, "3 h w"]]:
-    """All pictures of `relight_each` at once."""
+    """Pictures of the object under other lights, in [-1, 1] on white.
+
+    lights: each (x, y) as the aligned crop shows it: x to the right, y up, (0, 0) at the camera; (1, 0) stands 45° to
+    the right. by: "mesh" renders the shape with the photo's own pixels at `size` pixels a side (the photo's, 512 at
+    most), "gan" projects renderings through the GAN at its size. device: for the GAN. Raises UsageError for sizes,
+    lights and devices that cannot be used, WeightsError where the GAN is missing or another. `relight_each` of
+    `g2s_cli.pipeline` gives one picture at a time.
+    """
     return list(relight_each(made, lights, by=by, size=size, device=device))
 
 
@@ -226,7 +233,11 @@ def rotate(
     size: int | None = None,
     device: str = "auto",
 ) -> list[Float[Tensor, "3 h w"]]:
-    """All pictures of `rotate_each` at once."""
+    """Pictures of the object turned from where the photo saw it, in [-1, 1] on white.
+
+    turns: each (yaw, pitch) in radians, within ±π/2: yaw to the aligned crop's right, pitch upwards. The shape is good
+    to about 0.5 to each side. All else as for `relight`; `rotate_each` gives one picture at a time.
+    """
     return list(rotate_each(made, turns, by=by, size=size, device=device))
 
 
@@ -244,14 +255,14 @@ def relight_each(
     side, or projected through the GAN at its size. Raises UsageError at once for a size that goes with the GAN, for
     sizes and lights that cannot be shown, and for a device that is not here, needed or not.
     """
-    _check_shown(lights, "light", size)
+    check_shown(lights, "light", size)
     variants = [made.factors.lit(x, y) for x, y in lights]
     _check_device(device)
     if by != "mesh":
         return _projected(made, variants, by, size, device)
     mesh, texture = surface(made, Detail(), beyond=True)
-    view, camera = made.factors.view, made.camera.resized(size or picture_size(made))
-    return (show(mesh, lit_by(texture, factors, made.camera), view, camera).on_white for factors in variants)
+    seen = look(mesh, texture.lit.shape[-1], made.factors.view, made.camera.resized(size or picture_size(made)))
+    return (seen.painted(lit_by(texture, factors, made.camera)).on_white for factors in variants)
 
 
 def rotate_each(
@@ -266,7 +277,10 @@ def rotate_each(
 
     by, size, errors: as for `relight_each`.
     """
-    _check_shown(turns, "turn", size)
+    check_shown(turns, "turn", size)
+    for turned in turns:
+        if max(map(abs, turned)) > math.pi / 2 + 1e-6:
+            raise UsageError(f"There is no turn {turned}.", "Give radians, within ±π/2.")
     variants = [made.factors.turned(yaw, pitch) for yaw, pitch in turns]
     _check_device(device)
     if by != "mesh":
@@ -276,7 +290,7 @@ def rotate_each(
     return (show(mesh, texture.lit, factors.view, camera).on_white for factors in variants)
 
 
-def _check_shown(places: Sequence[tuple[float, float]], what: str, size: int | None) -> None:
+def check_shown(places: Sequence[tuple[float, float]], what: str, size: int | None) -> None:
     """Raise UsageError for a size out of range, and for what is no pair of finite numbers."""
     least, most = PICTURE_SIZES
     if size is not None and not least <= size <= most:

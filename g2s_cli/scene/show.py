@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -30,18 +30,40 @@ class Shown:
         return on_white(self.image, self.cover)
 
 
-def show(mesh: Mesh, lit: Float[Tensor, "3 t t"], view: Float[Tensor, 6], camera: Camera) -> Shown:
-    """What the camera sees of a mesh with this texture from a view."""
+@dataclass(frozen=True)
+class Look:
+    """What a camera sees of a mesh from a view, whatever its texture: the same under any light.
+
+    grid: where in a texture each pixel lies. texels: at how many a side it is read. hit: which pixels show the mesh.
+    cover: how much of each it covers.
+    """
+
+    grid: Float[Tensor, "1 h w 2"]
+    texels: int
+    hit: Bool[Tensor, "1 h w"]
+    cover: Float[Tensor, "1 1 h w"]
+
+    def painted(self, lit: Float[Tensor, "3 t t"]) -> Shown:
+        """With this texture."""
+        image = sample(shrunk(lit, self.texels)[None], self.grid, outside="border")
+        # The outline lies between pixels: those on either side of it take part, with the colours next to them.
+        hits = self.hit[:, None].to(lit.dtype)
+        beside = avg_pool2d(hits * image, 3, 1, 1, count_include_pad=False) / self.cover.clamp(min=1e-6)
+        return Shown(torch.where(self.hit[:, None], image, beside)[0], self.cover[0, 0])
+
+
+def look(mesh: Mesh, texels: int, view: Float[Tensor, 6], camera: Camera) -> Look:
+    """See a mesh that has a texture of so many texels a side from a view."""
     _, nearest = nearest_triangle(*mesh_points(mesh, view), camera)
     hit = nearest.isfinite()
-    depth = torch.where(hit, nearest, camera.far).to(lit.dtype)
+    depth = torch.where(hit, nearest, camera.far).to(view.dtype)
     points = to_canonical(back_project(depth, camera), view[None], camera)
+    cover = avg_pool2d(hit[:, None].to(view.dtype), 3, 1, 1, count_include_pad=False)
     # Finer texels than the picture's pixels would alias.
-    texels = min(lit.shape[-1], round(mesh.camera.size * camera.focal / mesh.camera.focal))
-    seen_by = mesh.camera.resized(texels)
-    image = sample(shrunk(lit, texels)[None], to_grid(project(points, seen_by), seen_by), outside="border")
-    # The outline lies between pixels: those on either side of it take part, with the colours next to them.
-    hits = hit[:, None].to(lit.dtype)
-    cover = avg_pool2d(hits, 3, 1, 1, count_include_pad=False)
-    beside = avg_pool2d(hits * image, 3, 1, 1, count_include_pad=False) / cover.clamp(min=1e-6)
-    return Shown(torch.where(hit[:, None], image, beside)[0], cover[0, 0])
+    read = mesh.camera.resized(min(texels, round(mesh.camera.size * camera.focal / mesh.camera.focal)))
+    return Look(to_grid(project(points, read), read), read.size, hit, cover)
+
+
+def show(mesh: Mesh, lit: Float[Tensor, "3 t t"], view: Float[Tensor, 6], camera: Camera) -> Shown:
+    """What the camera sees of a mesh with this texture from a view."""
+    return look(mesh, lit.shape[-1], view, camera).painted(lit)

@@ -19,7 +19,6 @@ from g2s_cli.method.metrics import psnr
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.pipeline import facts_of, reconstruct_each, relight, relight_each, rotate, rotate_each
 from g2s_cli.result import Reconstruction
-from g2s_cli.scene.show import show
 from g2s_cli.zoo.store import sha256_of
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
@@ -78,12 +77,15 @@ def test_together_as_alone(together: list[Reconstruction | Exception], photos: l
     assert one.report.items() >= facts_of(Plan.of(**QUICK)).items()
 
 
-@pytest.mark.parametrize(("each", "way"), [(relight_each, (0.5, 0.0)), (rotate_each, (0.1, 0.0))])
+@pytest.mark.parametrize(
+    ("each", "way", "makes"), [(relight_each, (0.5, 0.0), "lit_by"), (rotate_each, (0.1, 0.0), "show")]
+)
 def test_pictures_are_made_when_they_are_asked_for(
-    made: Reconstruction, each: Callable, way: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+    made: Reconstruction, each: Callable, way: tuple[float, float], makes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[object] = []
-    monkeypatch.setattr(pipeline, "show", lambda *given: shown.append(given) or show(*given))
+    as_ever = getattr(pipeline, makes)
+    monkeypatch.setattr(pipeline, makes, lambda *given: shown.append(given) or as_ever(*given))
     pictures = each(made, [way] * 100, size=16)
     assert next(pictures).shape == (3, 16, 16)
     next(pictures)
@@ -92,6 +94,12 @@ def test_pictures_are_made_when_they_are_asked_for(
         each(made, [way], device="bogus")
     with pytest.raises(UsageError, match="Use --size with --by mesh"):
         each(made, [way], size=16, by="gan")
+
+
+def test_turns_are_radians(made: Reconstruction) -> None:
+    with pytest.raises(UsageError, match=r"There is no turn \(20\.0, 0\.0\)\. Give radians, within ±π/2"):
+        rotate(made, [(20.0, 0.0)], size=16)
+    assert rotate(made, [(math.pi / 2, 0.0)], size=16)[0].shape == (3, 16, 16)
 
 
 @pytest.mark.parametrize("verb", [relight, rotate])
