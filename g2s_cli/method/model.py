@@ -14,7 +14,8 @@ from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.light import diffuse_shading, shade
 from g2s_cli.scene.surface import normals
-from g2s_cli.scene.warp import mirrored, symmetrised, warp
+from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
+from g2s_cli.scene.warp import inverse_grid, mirrored, sample, symmetrised
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,34 @@ class FactorNets:
             return net(image).float()
 
 
+@dataclass(frozen=True)
+class Unpainted:
+    """A canonical relief under lights and from views, before it has colours: all of Φ that albedo has no part in.
+
+    diffuse: its shading (b h w). grid: where each pixel of the views looks at it. valid: where it is seen.
+    """
+
+    light: Float[Tensor, "b 4"]
+    diffuse: Float[Tensor, "b h w"]
+    grid: Float[Tensor, "b h w 2"]
+    valid: Bool[Tensor, "b h w"]
+
+    def painted(self, albedo: Float[Tensor, "_ 3 h w"]) -> Seen:
+        """With colours, of one object for all or of each one's own."""
+        texture = shade(albedo.expand(len(self.light), -1, -1, -1), self.diffuse, self.light)
+        return Seen(sample(texture, self.grid), self.valid, self.diffuse)
+
+
+def unpainted(
+    depth: Float[Tensor, "_ h w"], view: Float[Tensor, "b 6"], light: Float[Tensor, "b 4"], camera: Camera
+) -> Unpainted:
+    """Turn and light a relief. One may serve many views."""
+    batch = len(view)
+    diffuse = diffuse_shading(normals(depth, camera).expand(batch, -1, -1, -1), light)
+    seen = visible_depth(depth.expand(batch, -1, -1), view, camera)
+    return Unpainted(light, diffuse, inverse_grid(seen, view, camera), (seen < VIEW_FAR).detach())
+
+
 def see(canonical: Canonical, view: Float[Tensor, "b 6"], light: Float[Tensor, "b 4"], camera: Camera) -> Seen:
     """Φ(d, a, v, l): light the canonical object and see it from the views. One object may serve many views."""
-    batch = len(view)
-    diffuse = diffuse_shading(normals(canonical.depth, camera).expand(batch, -1, -1, -1), light)
-    texture = shade(canonical.albedo.expand(batch, -1, -1, -1), diffuse, light)
-    image, valid = warp(texture, canonical.depth.expand(batch, -1, -1), view, camera)
-    return Seen(image, valid, diffuse)
+    return unpainted(canonical.depth, view, light, camera).painted(canonical.albedo)

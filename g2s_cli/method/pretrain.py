@@ -70,7 +70,7 @@ def pretrain(
 
     def albedo(photo: int, _rng: torch.Generator, *, flips: bool) -> Iterator[Tensor]:
         target = subjects[photo].target
-        yield albedo_loss(nets, target, held_fixed(nets, target), guides.perceptual, symmetric=flips)
+        yield albedo_loss(nets, target, held_fixed(nets, target, symmetric=flips), guides.perceptual)
 
     def project(photo: int, rng: torch.Generator) -> Iterator[Tensor]:
         target = subjects[photo].target

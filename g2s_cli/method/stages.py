@@ -13,15 +13,16 @@ from torch import Tensor
 from g2s_cli.method.fitting import Fit, minimise
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.losses import DiscriminatorDistance, Perceptual, l1
-from g2s_cli.method.model import Canonical, FactorNets, Seen, see
+from g2s_cli.method.model import FactorNets, Seen, Unpainted, see, unpainted
 from g2s_cli.method.parsing import Parser
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.sampling import LightPrior, ViewPrior
 from g2s_cli.nets.offset import OffsetEncoder
 from g2s_cli.nets.stylegan2 import Generator, Mapping
+from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.light import diffuse_shading, shade
 from g2s_cli.scene.surface import normals, roughness
-from g2s_cli.scene.warp import forward_grid, sample, warp
+from g2s_cli.scene.warp import forward_grid, mirrored, sample, warp
 from g2s_cli.zoo.catalog import OFFSET_WEIGHT
 
 PERCEPTUAL_WEIGHT = 0.5
@@ -154,36 +155,51 @@ def fit_albedo(
     symmetric: bool,
 ) -> None:
     """Step 1: change A until the photo is explained by the depth, view and light that the networks now say."""
-    held = held_fixed(nets, target)
+    held = held_fixed(nets, target, symmetric=symmetric)
 
     def loss() -> Iterator[Tensor]:
-        yield albedo_loss(nets, target, held, perceptual, symmetric=symmetric)
+        yield albedo_loss(nets, target, held, perceptual)
 
     minimise(loss, nets.parameters("albedo"), settings, "albedo", watch)
 
 
 @dataclass(frozen=True)
 class Held:
-    """What step 1 takes as given, a batch of one: depth and view in scene units, and light."""
+    """A relief as a photo shows and lights it, which step 1 takes as given.
 
-    depth: Float[Tensor, "1 h w"]
-    view: Float[Tensor, "1 6"]
-    light: Float[Tensor, "1 4"]
+    mirror: the same with its halves swapped, if it is to explain the photo, too. rough: the smoothness term's.
+    """
+
+    own: Unpainted
+    mirror: Unpainted | None
+    rough: Float[Tensor, ""]
+
+    @classmethod
+    def of(
+        cls,
+        depth: Float[Tensor, "1 h w"],
+        view: Float[Tensor, "1 6"],
+        light: Float[Tensor, "1 4"],
+        camera: Camera,
+        *,
+        symmetric: bool,
+    ) -> Held:
+        """A relief from a view, under a light."""
+        own = unpainted(depth, view, light, camera)
+        mirror = unpainted(mirrored(depth), view, light, camera) if symmetric else None
+        return cls(own, mirror, roughness(depth) + roughness(own.diffuse))
 
 
 @torch.no_grad()
-def held_fixed(nets: FactorNets, target: Target) -> Held:
+def held_fixed(nets: FactorNets, target: Target, *, symmetric: bool) -> Held:
     """The depth, view and light that the networks now say of the photo."""
     image = target.image[None]
-    return Held(nets.depth_of(image), nets.view_of(image), nets.light_of(image))
+    return Held.of(nets.depth_of(image), nets.view_of(image), nets.light_of(image), nets.camera, symmetric=symmetric)
 
 
-def albedo_loss(
-    nets: FactorNets, target: Target, held: Held, perceptual: Perceptual, *, symmetric: bool
-) -> Float[Tensor, ""]:
+def albedo_loss(nets: FactorNets, target: Target, held: Held, perceptual: Perceptual) -> Float[Tensor, ""]:
     """What step 1 minimises for a photo; its gradient reaches A alone."""
-    canonical = Canonical(held.depth, nets.albedo_of(target.image[None]))
-    return _photo_loss(canonical, held.view, held.light, target, perceptual, nets, symmetric=symmetric)
+    return _photo_loss(held, nets.albedo_of(target.image[None]), target, perceptual)
 
 
 def fit_view(nets: FactorNets, target: Target, perceptual: Perceptual, settings: Fit, watch: Watch) -> None:
@@ -196,9 +212,8 @@ def fit_view(nets: FactorNets, target: Target, perceptual: Perceptual, settings:
 
     def loss() -> Iterator[Tensor]:
         image = target.image[None]
-        yield _photo_loss(
-            canonical, nets.view_of(image), nets.light_of(image), target, perceptual, nets, symmetric=False
-        )
+        held = Held.of(canonical.depth, nets.view_of(image), nets.light_of(image), nets.camera, symmetric=False)
+        yield _photo_loss(held, canonical.albedo, target, perceptual)
 
     minimise(loss, nets.parameters("view", "light"), settings, "view", watch)
 
@@ -344,7 +359,8 @@ def shape_loss(
     image = target.image[None]
     canonical = nets.canonical(image)
     view, light = nets.view_of(image), nets.light_of(image)
-    own = _photo_loss(canonical, view, light, target, perceptual, nets, symmetric=symmetric)
+    held = Held.of(canonical.depth, view, light, nets.camera, symmetric=symmetric)
+    own = _photo_loss(held, canonical.albedo, target, perceptual)
     if some is None:
         return own
     views, lights = nets.view_of(some.image), nets.light_of(some.image)
@@ -356,23 +372,13 @@ def shape_loss(
 
 
 def _photo_loss(
-    canonical: Canonical,
-    view: Float[Tensor, "1 6"],
-    light: Float[Tensor, "1 4"],
-    target: Target,
-    perceptual: Perceptual,
-    nets: FactorNets,
-    *,
-    symmetric: bool,
+    held: Held, albedo: Float[Tensor, "1 3 h w"], target: Target, perceptual: Perceptual
 ) -> Float[Tensor, ""]:
-    """How badly the factors explain the photo (Eq. 3), with the smoothness term; mirrored too if symmetric."""
-    photo = Samples(target.image[None], target.mask[None, None])
-    seen = see(canonical, view, light, nets.camera)
-    loss = _sample_loss(seen, photo, perceptual)
-    if symmetric:
-        mirror = see(canonical.mirrored(), view, light, nets.camera)
-        loss = (loss + _sample_loss(mirror, photo, perceptual)) / 2
-    return loss + SMOOTHNESS_WEIGHT * (roughness(canonical.depth) + roughness(seen.diffuse))
+    """How badly the factors explain the photo (Eq. 3), with the smoothness term."""
+    loss = _sample_loss(held.own.painted(albedo), target.alone, perceptual)
+    if held.mirror:
+        loss = (loss + _sample_loss(held.mirror.painted(mirrored(albedo)), target.alone, perceptual)) / 2
+    return loss + SMOOTHNESS_WEIGHT * held.rough
 
 
 def _sample_loss(seen: Seen, asked: Samples, perceptual: Perceptual) -> Float[Tensor, ""]:

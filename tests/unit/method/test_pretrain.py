@@ -81,17 +81,17 @@ def test_each_phase_teaches_its_networks_and_mirrors_as_the_authors_do(
 ) -> None:
     asked: list[tuple[str, bool]] = []
 
-    def noted(name: str) -> Callable[..., Tensor]:
-        loss = getattr(schedule, f"{name}_loss")
+    def noted(step: str, name: str) -> Callable[..., Any]:
+        as_ever = getattr(schedule, name)
 
-        def wrapped(*values: Any, symmetric: bool) -> Tensor:
-            asked.append((name, symmetric))
-            return loss(*values, symmetric=symmetric)
+        def wrapped(*values: Any, symmetric: bool) -> Any:
+            asked.append((step, symmetric))
+            return as_ever(*values, symmetric=symmetric)
 
         return wrapped
 
-    for name in ("albedo", "shape"):
-        monkeypatch.setattr(schedule, f"{name}_loss", noted(name))
+    for step, name in (("albedo", "held_fixed"), ("shape", "shape_loss")):
+        monkeypatch.setattr(schedule, name, noted(step, name))
     kind = replace(load_category("synface"), working_size=SIZE)
     effort = replace(
         kind.pretraining.effort, stages=(Stage(1, 1, 1),) * 2, prior=1, batch=2, samples=2, symmetry=symmetry
