@@ -22,7 +22,7 @@ from torch.nn.functional import avg_pool2d, grid_sample, interpolate, max_pool2d
 from g2s_cli import pipeline
 from g2s_cli.errors import ImageError
 from g2s_cli.opening.upright import read_upright
-from g2s_cli.result import Reconstruction, cut_out
+from g2s_cli.result import Reconstruction, cut_out, original_file
 from g2s_cli.scene.camera import back_project, project, to_canonical, to_view
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.placement import Placement
@@ -107,7 +107,7 @@ class Inside:
         stated = made.report.get("photo_sha256")
         if stated and hashlib.sha256(made.original).hexdigest() != stated:
             raise ImageError("The photo in the result's folder is not the one it was made from.", "Put that one back.")
-        name = Path(made.report.get("photo", "the photo"))  # for messages
+        name = original_file(Path(), made.report)  # for messages
         photo = np.array(read_upright(name, [], made.original))
         kept, whole = made.framed, len(made.aligned)
         placement = made.placement.part((whole - len(kept)) // 2 / whole, len(kept) / whole)

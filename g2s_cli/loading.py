@@ -149,6 +149,8 @@ class Plan:
         if seed not in SEEDS:
             raise UsageError(f"There is no seed {seed}.", f"Give 0 to {SEEDS[-1]}.")
         wanted = (wanted or Wanted()).check()
+        if gan and not Path(gan).is_file():  # before its category is asked for what that has not
+            raise WeightsError(f"There is no file {gan}.", "Name a StyleGAN2 checkpoint.")
         kind = load_category(category or ("own" if gan else "synface"))
         effort = kind.preset(preset) if iterations is None else kind.preset(preset).at_most(iterations)
         effort = effort if background is None else replace(effort, masked=background == "remove")

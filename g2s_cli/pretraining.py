@@ -28,7 +28,7 @@ from g2s_cli.errors import UsageError
 from g2s_cli.evaluation import baselines, mean_of, scored, without_nan
 from g2s_cli.loading import Loaded, Machine, Plan, Weights, encoder_projector, load
 from g2s_cli.many import photos_named
-from g2s_cli.method.cycles import fresh_nets
+from g2s_cli.method.cycles import factors_of, fresh_nets
 from g2s_cli.method.inversion import InversionSettings, invert
 from g2s_cli.method.metrics import psnr
 from g2s_cli.method.model import FactorNets
@@ -41,7 +41,6 @@ from g2s_cli.nets.offset import OffsetEncoder
 from g2s_cli.opening.placing import Wanted
 from g2s_cli.photo import open_photo
 from g2s_cli.resuming import alone_in, at_work_in, taken_up
-from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.render import render
 from g2s_cli.truth import Pair, pairs_in, read_truth
 from g2s_cli.zoo.catalog import Category, Part, Pretraining, Symmetry, load_category
@@ -285,14 +284,6 @@ def _untrained(order: Order, loaded: Loaded) -> tuple[FactorNets, EncoderProject
     return nets, encoder_projector(kind, loaded.gan, encoder, machine)
 
 
-@torch.no_grad()
-def _factors(nets: FactorNets, target: Target) -> Factors:
-    """What the networks alone say of a photo."""
-    image = target.image[None]
-    canonical = nets.canonical(image)
-    return Factors(canonical.depth[0], canonical.albedo[0], nets.view_of(image)[0], nets.light_of(image)[0])
-
-
 def _report(
     order: Order,
     loaded: Loaded,
@@ -306,7 +297,7 @@ def _report(
     rows = []
     for index, (photo, subject) in enumerate(zip(order.collection.photos, subjects, strict=True)):
         target, mask = subject.target, subject.object_mask
-        factors = _factors(nets, target)
+        factors = factors_of(nets, target)
         rebuilt = render(factors, nets.camera).image
         row: dict[str, Any] = {
             "photo": photo.name,

@@ -14,6 +14,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from g2s_cli.errors import ImageError, UsageError
 from g2s_cli.opening.upright import pictures_in
+from g2s_cli.scene.resample import middle
 
 NEAR, FAR = 0.9, 1.1  # what the brightest and the darkest value of a depth image say
 WHOLE = 0.99  # a pixel is object when all that it averages is
@@ -73,8 +74,7 @@ def read_truth(path: Path, share: float, size: int) -> Truth:
         raise ImageError(
             f"{path} is {value.shape[1]}x{value.shape[0]} pixels.", f"Use square images of {size} or more."
         )
-    side = round(share * len(value))
-    start = (len(value) - side) // 2
-    code = torch.from_numpy(value)[start : start + side, start : start + side][None] / (2**bits - 1)
+    kept = middle(len(value), share)
+    code = torch.from_numpy(value)[kept, kept][None] / (2**bits - 1)
     depth = adaptive_avg_pool2d(FAR - code * (FAR - NEAR), size)[0]
     return Truth(depth, adaptive_avg_pool2d((code > 0).float(), size)[0] > WHOLE)

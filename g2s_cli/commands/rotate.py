@@ -21,6 +21,9 @@ from g2s_cli.commands.options import (
     read_turn,
 )
 from g2s_cli.console import output
+from g2s_cli.errors import UsageError
+
+FRAMES = 9  # of a turn, unless said otherwise
 
 
 def rotate(
@@ -30,7 +33,10 @@ def rotate(
         typer.Option("--yaw", metavar="A:B", help="Degrees; positive turns to the crop's right."),
     ] = None,
     pitch: Annotated[str | None, typer.Option("--pitch", metavar="A:B", help="Degrees; positive turns up.")] = None,
-    frames: Annotated[int, typer.Option("--frames", min=2, max=MOST_FRAMES, help="Pictures from A to B.")] = 9,
+    frames: Annotated[
+        int | None,
+        typer.Option("--frames", min=2, max=MOST_FRAMES, help="Pictures from A to B.", show_default=str(FRAMES)),
+    ] = None,
     by: ShownBy = "mesh",
     in_place: InPlace = False,
     size: PictureSize = None,
@@ -51,7 +57,10 @@ def rotate(
     if yaw is None:
         yaw = "-20:20" if pitch is None else "0"
     yaws, pitches = read_turn(yaw, "--yaw"), read_turn("0" if pitch is None else pitch, "--pitch")
-    count = 1 if yaws[0] == yaws[1] and pitches[0] == pitches[1] else frames
+    still = yaws[0] == yaws[1] and pitches[0] == pitches[1]
+    if still and frames:
+        raise UsageError("--frames turns from A to B, and there is one angle.", "Give a range, such as --yaw -20:20.")
+    count = 1 if still else frames or FRAMES
 
     from g2s_cli import in_place as whole_photo
     from g2s_cli import pipeline

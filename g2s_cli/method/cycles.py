@@ -36,7 +36,7 @@ from g2s_cli.nets.factors import CodeNet, MapNet, default_width
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.factors import Factors
-from g2s_cli.zoo.catalog import Category, Preset, Symmetry
+from g2s_cli.zoo.catalog import Category, Preset, Symmetry, halves_alike
 from g2s_cli.zoo.store import part_of
 
 
@@ -144,7 +144,7 @@ def fit(
     averaged = nets.base is not None
     second = None
     for number, stage in enumerate(preset.stages):
-        symmetric = symmetry == "on" or (symmetry == "first-stage" and number == 0)
+        symmetric = halves_alike(symmetry, number)
         nets = replace(nets, symmetric=symmetric and averaged)
         if number == 0 and preset.register and guides.mean:
             given = (nets, generator, target, guides.mean)
@@ -171,8 +171,12 @@ def fit(
                 fit_shape(nets, target, samples, guides.perceptual, relief, preset.batch, rng, watch, symmetric=flips)
         if number == 0 and second:
             nets = agreeing(nets, target.alone, second, preset.agree)
-    with torch.no_grad():
-        image = target.image[None]
-        canonical = nets.canonical(image)
-        view, light = nets.view_of(image)[0], nets.light_of(image)[0]
-    return Factors(canonical.depth[0], canonical.albedo[0], view, light)
+    return factors_of(nets, target)
+
+
+@torch.no_grad()
+def factors_of(nets: FactorNets, target: Target) -> Factors:
+    """What the networks now say of a photo."""
+    image = target.image[None]
+    canonical = nets.canonical(image)
+    return Factors(canonical.depth[0], canonical.albedo[0], nets.view_of(image)[0], nets.light_of(image)[0])

@@ -35,7 +35,7 @@ from g2s_cli.method.stages import (
 )
 from g2s_cli.method.training import Rhythm, Run, Trained
 from g2s_cli.nets.stylegan2 import Generator
-from g2s_cli.zoo.catalog import Category, Preset
+from g2s_cli.zoo.catalog import Category, Preset, halves_alike
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def pretrain(
     run.phase("prior", nets.parameters("depth"), effort.prior, prior)
     for number, stage in enumerate(effort.stages):
         cycle = f"cycle {number + 1}"
-        flips = effort.symmetry == "on" or (effort.symmetry == "first-stage" and number == 0)
+        flips = halves_alike(effort.symmetry, number)
         first = partial(albedo, flips=flips and number > 0)  # as the authors have it
         run.phase(f"{cycle}, albedo", nets.parameters("albedo"), stage.albedo, first)
         run.phase(f"{cycle}, project", projector.encoder.parameters(), stage.project, project)

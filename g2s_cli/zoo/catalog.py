@@ -32,6 +32,11 @@ OFFSET_WEIGHT = 0.01  # the paper's λ₁
 SUFFIX = ".safetensors"
 
 
+def halves_alike(symmetry: Symmetry, cycle: int) -> bool:
+    """Whether a cycle, counted from 0, takes the object's halves to be alike."""
+    return symmetry == "on" or (symmetry == "first-stage" and cycle == 0)
+
+
 @dataclass(frozen=True)
 class WeightsFile:
     """One of a category's files.

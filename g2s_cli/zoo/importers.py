@@ -84,6 +84,9 @@ def read_latent(file: LatentFile, size: int) -> Float[Tensor, d]:
     """
     path = file.path
     try:
+        if path.is_dir():
+            remedy = f"Name its file of latents, such as {path / 'state.safetensors'}."
+            raise WeightsError(f"{path} is a folder.", remedy)
         path.stat()
     except FileNotFoundError as error:
         raise WeightsError(f"There is no file {path}.", "Check the path.") from error

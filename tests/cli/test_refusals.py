@@ -74,6 +74,7 @@ BAD_USAGE = {
     "stdin and a file": (["reconstruct", "-", FACE, "-o", "new"], "- reads one photo from stdin, and 2 are named."),
     "no hub repository": (["reconstruct", FACE, "--hub-repo", "bad", "-o", "new"], "'bad' is no Hub repository."),
     "no hub repository to list": (["sample", "--hub-repo", "me/", "-o", "new.png"], "'me/' is no Hub repository."),
+    "frames of one angle": (["rotate", "full", "--yaw", "20", "--frames", "5"], "there is one angle"),
     "too many turns": (["rotate", "full", "--frames", "1001"], "--frames"),
     "too many lights": (["relight", "full", "--light", "0,0", "--light", "1,0", "--frames", "1001"], "--frames"),
     "too far": (["rotate", "full", "--yaw", "-20:200"], "-90 and 90"),

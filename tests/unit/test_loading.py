@@ -62,6 +62,12 @@ def test_a_plan_of_what_cannot_be_meant_is_refused(wish: dict[str, Any], says: s
     assert str(refusal.value).startswith(says)
 
 
+def test_a_gan_that_is_not_there_is_what_is_wrong(tmp_path: Path) -> None:
+    for gan in (tmp_path / "nosuch.pt", tmp_path):
+        with pytest.raises(WeightsError, match=f"There is no file {gan}"):
+            Plan.of(gan=gan, preset="instant")
+
+
 def test_photos_are_registered_with_the_mean_face_that_the_networks_know(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = load(Plan.of(preset="fast"), CPU)
     mean = loaded.guides.mean

@@ -250,6 +250,8 @@ def test_what_g2s_writes_holds_latents(tmp_path: Path) -> None:
         read_latent(LatentFile.named(tmp_path / "none.safetensors"), 8)
     with pytest.raises(WeightsError, match="aaa cannot be read: File name too long"):
         read_latent(LatentFile.named("a" * 300 + ":3"), 8)
+    with pytest.raises(WeightsError, match=r"is a folder\. Name its file of latents, such as .*state\.safetensors"):
+        read_latent(LatentFile.named(tmp_path), 8)
     layers = tmp_path / "layers.safetensors"
     save_file({"latent": torch.zeros(14, 8)}, layers)
     with pytest.raises(WeightsError, match=r"14 x 8: W\+"):
