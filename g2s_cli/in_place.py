@@ -25,6 +25,7 @@ from g2s_cli.opening.upright import read_upright
 from g2s_cli.result import Reconstruction, cut_out, original_file
 from g2s_cli.scene.camera import back_project, project, to_canonical, to_view
 from g2s_cli.scene.factors import Factors
+from g2s_cli.scene.outline import outlined
 from g2s_cli.scene.placement import Placement
 from g2s_cli.scene.render import depth_with_rim, render
 from g2s_cli.scene.resample import continued
@@ -58,11 +59,12 @@ def relight(
     else:
         own = _brightness(made.inverted)
         new = map(_brightness, pipeline.relight_each(made, lights, by=by, device=device))
-    mask = cut_out(made, made.factors)
+    core = (cut_out(made, made.factors) > 0.5).float()
+    where = outlined(made.mask, inside.crop * 2 - 1)  # to the photo's own outline: no light on what is behind it
     for shading in new:
-        gain = shading.clamp(min=DARKEST) / own.clamp(min=DARKEST)
-        gain = 1 + mask * (gain.clamp(1 / STRONGEST, STRONGEST) - 1)
-        yield inside.changed(inside.crop * (inside.grown(gain[None]) - 1))
+        gain = (shading.clamp(min=DARKEST) / own.clamp(min=DARKEST)).clamp(1 / STRONGEST, STRONGEST)
+        more = inside.grown(continued(gain[None] - 1, core))
+        yield inside.changed(inside.crop * more * where)
 
 
 def rotate(

@@ -167,12 +167,12 @@ def fit_albedo(
 class Held:
     """A relief as a photo shows and lights it, which step 1 takes as given.
 
-    mirror: the same with its halves swapped, if it is to explain the photo, too. rough: the smoothness term's.
+    mirror: the same with its halves swapped, if it is to explain the photo, too.
     """
 
+    depth: Float[Tensor, "1 h w"]
     own: Unpainted
     mirror: Unpainted | None
-    rough: Float[Tensor, ""]
 
     @classmethod
     def of(
@@ -187,7 +187,7 @@ class Held:
         """A relief from a view, under a light."""
         own = unpainted(depth, view, light, camera)
         mirror = unpainted(mirrored(depth), view, light, camera) if symmetric else None
-        return cls(own, mirror, roughness(depth) + roughness(own.diffuse))
+        return cls(depth, own, mirror)
 
 
 @torch.no_grad()
@@ -378,7 +378,7 @@ def _photo_loss(
     loss = _sample_loss(held.own.painted(albedo), target.alone, perceptual)
     if held.mirror:
         loss = (loss + _sample_loss(held.mirror.painted(mirrored(albedo)), target.alone, perceptual)) / 2
-    return loss + SMOOTHNESS_WEIGHT * held.rough
+    return loss + SMOOTHNESS_WEIGHT * (roughness(held.depth) + roughness(held.own.diffuse))
 
 
 def _sample_loss(seen: Seen, asked: Samples, perceptual: Perceptual) -> Float[Tensor, ""]:

@@ -36,8 +36,8 @@ def nearest_triangle(
 ) -> tuple[Int[Tensor, "b h w"], Float[Tensor, "b h w"]]:
     """Which triangle of each mesh is nearest at each pixel centre, and how far it is.
 
-    points: vertices in the camera's frame, all with z > 0. Returns the triangle's index, -1 where nothing is
-    hit, and the depth of the surface there (scene units, perspective-correct), +inf where nothing is hit.
+    points: vertices in the camera's frame, all with z > 0. Returns the triangle's index (of several the last), -1 where
+    nothing is hit, and the depth of the surface there (scene units, perspective-correct), +inf where nothing is hit.
     """
     batch, size = len(points), camera.size
     # How far outside a triangle a pixel centre still counts: closes the cracks that rounding leaves between
@@ -75,9 +75,10 @@ def nearest_triangle(
     mesh = torch.div(owner, len(triangles), rounding_mode="floor")
     slot = (mesh * size + y) * size + x
     nearest = depth.new_full((batch * size * size,), torch.inf).scatter_reduce_(0, slot, depth, "amin")
-    winner = torch.full_like(nearest, -1, dtype=torch.long)
     wins = depth == nearest[slot]
-    winner[slot[wins]] = (owner - mesh * len(triangles))[wins]
+    # Triangles that meet in a pixel are as near as each other: the last one has it, not whichever thread comes last.
+    winner = torch.full_like(nearest, -1, dtype=torch.long)
+    winner.scatter_reduce_(0, slot[wins], (owner - mesh * len(triangles))[wins], "amax")
     return winner.view(batch, size, size), nearest.view(batch, size, size)
 
 

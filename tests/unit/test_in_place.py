@@ -18,6 +18,7 @@ from g2s_cli.in_place import Inside, continued
 from g2s_cli.opening.cutting import cut
 from g2s_cli.result import Reconstruction, cut_out
 from g2s_cli.scene.light import user_from_light
+from g2s_cli.scene.outline import outlined
 from g2s_cli.scene.placement import Placement
 
 TILTED = Placement(150.0, 110.0, 96.0, math.radians(20))
@@ -80,6 +81,16 @@ def test_a_photo_changed_band_by_band_is_the_same(inside: Reconstruction, monkey
     monkeypatch.setattr(in_place, "BAND_PX", 7)
     [in_bands] = in_place.relight(inside, [(0.7, 0.1)])
     assert np.array_equal(at_once, in_bands)
+
+
+def test_light_ends_at_the_photos_own_outline(inside: Reconstruction, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not where pixels of the relief do, each of which has several of the photo's."""
+    changes: list[torch.Tensor] = []
+    monkeypatch.setattr(Inside, "changed", lambda self, change: changes.append(change) or self.photo)
+    list(in_place.relight(inside, [(-0.8, 0.0)]))
+    outline = outlined(inside.mask, Inside.of(inside).crop * 2 - 1)
+    assert changes[0][:, outline == 0].abs().max() == 0
+    assert changes[0][:, outline == 1].abs().max() > 0.05
 
 
 def test_detail_that_the_relief_cannot_hold_survives_another_light(inside: Reconstruction) -> None:

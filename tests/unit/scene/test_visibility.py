@@ -94,6 +94,17 @@ def test_of_two_layers_the_nearer_is_seen(order: tuple[float, float]) -> None:
     torch.testing.assert_close(depth, torch.full_like(depth, 0.97))
 
 
+def test_of_layers_as_near_as_each_other_the_last_is_seen_whatever_the_threads() -> None:
+    """As many pixels as several threads share: which of them came last decided, and Adam made other results of it."""
+    camera = Camera(256)
+    points = back_project(torch.ones(1, 9, 9), Camera(9)).flatten(1, 2)
+    triangles = grid_triangles(9, 9, points.device)
+    both = torch.cat((triangles, triangles + 81))
+    winner, _ = nearest_triangle(torch.cat((points, points), dim=1), both, camera)
+    assert (winner >= len(triangles)).float().mean() > 0.98
+    assert ((winner == -1) | (winner >= len(triangles))).all()
+
+
 def test_a_mesh_beside_the_picture_is_not_seen() -> None:
     camera = Camera(4)
     points = back_project(torch.ones(1, 4, 4), camera).flatten(1, 2) + torch.tensor((0.5, 0.0, 0.0))
