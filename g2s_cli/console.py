@@ -82,19 +82,30 @@ def silence(stream: Any) -> None:
         os.dup2(nowhere.fileno(), stream.fileno())
 
 
-def write_result_line(text: str) -> None:
-    """Write to stdout, at once. Raises G2SError if that cannot be; who stops reading (`| head`) raises as ever."""
-    try:
-        if sys.stdout is None:
-            raise OSError("it is closed")
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        silence(sys.stdout)
-        what = f"stdout cannot be written: {error.strerror or error}."
-        raise G2SError(what, "What the command has written to files is there.") from error
+class ToResults:
+    """stdout as it is at the moment, written at once: one that cannot be written to is said."""
+
+    def write(self, text: str) -> int:
+        """Write. Raises G2SError if that cannot be; who stops reading (`| head`) raises as ever."""
+        try:
+            if sys.stdout is None:
+                raise OSError("it is closed")
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            silence(sys.stdout)
+            what = f"stdout cannot be written: {error.strerror or error}."
+            raise G2SError(what, "What the command has written to files is there.") from error
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is stdout's."""
+        return getattr(sys.stdout, name)
 
 
 class Output:
@@ -123,20 +134,20 @@ class Output:
 
     def put(self, line: object) -> None:
         """A line of results."""
-        write_result_line(f"{line}\n")
+        ToResults().write(f"{line}\n")
 
     def put_json(self, document: dict[str, Any]) -> None:
         """The results as one JSON document."""
-        write_result_line(json.dumps(document, indent=2) + "\n")
+        ToResults().write(json.dumps(document, indent=2) + "\n")
 
     def put_table(self, table: Table) -> None:
         """The results as a table."""
-        _wide(stderr=False).print(table)
+        _wide(ToResults()).print(table)
 
     def show_table(self, table: Table) -> None:
         """A table for people, unless they asked for quiet."""
         if not self.quiet:
-            _wide(stderr=True).print(table)
+            _wide(ToPeople()).print(table)
 
     def fail(self, text: str, error: BaseException | None = None) -> None:
         """The last line of a run, or of a photo, that failed; with -v, where it failed comes first."""
@@ -183,10 +194,10 @@ def figure(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _wide(*, stderr: bool) -> Console:
+def _wide(stream: Any) -> Console:
     """A console for tables: as wide as they need where nobody looks at a terminal."""
-    console = Console(stderr=stderr, highlight=False, markup=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, markup=False, width=UNSEEN_WIDTH)
+    console = Console(file=stream, highlight=False, markup=False)
+    return console if console.is_terminal else Console(file=stream, highlight=False, markup=False, width=UNSEEN_WIDTH)
 
 
 class LiveFetching:

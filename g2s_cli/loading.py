@@ -23,6 +23,7 @@ from g2s_cli.method.registration import MeanObject
 from g2s_cli.method.sampling import LightPrior, ViewPrior
 from g2s_cli.method.shapes import ShapeModel, shape_model
 from g2s_cli.method.stages import EncoderProjector, LinearProjector, Projector
+from g2s_cli.method.training import drawn_from
 from g2s_cli.nets.discriminator import Discriminator
 from g2s_cli.nets.offset import OffsetEncoder
 from g2s_cli.nets.parsing import ParsingNet
@@ -243,8 +244,7 @@ def first_nets(loaded: Loaded) -> tuple[FactorNets, Projector]:
 
     Weights that nobody trained are drawn from the plan's seed; torch's global generator stays as it is.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(loaded.plan.seed)
+    with drawn_from(loaded.plan.seed):
         return _first_nets(loaded)
 
 

@@ -71,13 +71,14 @@ def open_photo(path: Path, size: int, template: Template | None = None, wanted: 
     filled = share_outside(placed.placement, *picture.size)
     notes += _notes(picture, placed, size, filled)
     aligned = cut(picture, placed.placement, min(max(side, size), MOST_ALIGNED))
-    if (np.ptp(np.asarray(aligned), axis=(0, 1)) == 0).all():
+    pixels = np.array(aligned)
+    if (np.ptp(pixels, axis=(0, 1)) == 0).all():
         raise ImageError(f"{path} shows nothing: what is taken of it has one colour.", "Name another photo.")
     mask = _mask(wanted.mask, path, picture, placed.placement, size) if wanted.mask else None
     return Photo(
         name=path.name,
         image=torch.from_numpy(np.array(resized(aligned, size))).permute(2, 0, 1).float() / 127.5 - 1,
-        aligned=np.array(aligned),
+        aligned=pixels,
         placement=placed.placement,
         mask=mask,
         original=path.read_bytes(),

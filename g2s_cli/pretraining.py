@@ -36,7 +36,7 @@ from g2s_cli.method.parallel import Group
 from g2s_cli.method.pretrain import Subject, modules_of, pretrain
 from g2s_cli.method.progress import Silent, Watch
 from g2s_cli.method.stages import EncoderProjector, Target
-from g2s_cli.method.training import Rhythm, Trained
+from g2s_cli.method.training import Rhythm, Trained, drawn_from
 from g2s_cli.nets.offset import OffsetEncoder
 from g2s_cli.opening.placing import Wanted
 from g2s_cli.photo import open_photo
@@ -277,8 +277,7 @@ def _untrained(order: Order, loaded: Loaded) -> tuple[FactorNets, EncoderProject
     """Fresh networks, drawn from the run's seed."""
     width, encoder_width = order.widths
     kind, machine = loaded.kind, loaded.machine
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(order.plan.seed)
+    with drawn_from(order.plan.seed):
         nets = fresh_nets(kind, loaded.means, width).to(machine.device, machine.dtype)
         encoder = OffsetEncoder(kind.working_size, loaded.gan.generator.latent_size, encoder_width).to(machine.device)
     return nets, encoder_projector(kind, loaded.gan, encoder, machine)

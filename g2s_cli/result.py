@@ -153,8 +153,8 @@ def read_result(folder: Path | str) -> Reconstruction:
             raise TypeError(f"{REPORT} {type(report)}")
     with _reading(folder / ALIGNED):
         aligned = _read_aligned(folder / ALIGNED)
-    with _reading(original_file(folder, report)):
-        original = original_file(folder, report).read_bytes()
+    with _reading(photo := original_file(folder, report)):
+        original = photo.read_bytes()
     return Reconstruction(
         category=category,
         photo=tensors["photo"],

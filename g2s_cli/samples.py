@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -32,7 +33,7 @@ from g2s_cli.zoo.catalog import Category
 from g2s_cli.zoo.store import writing
 
 LATENTS, FACTS = "latents.safetensors", "samples.json"
-OURS = r"seed\d+-\d+\.png|latents\.safetensors|samples\.json"  # what g2s writes into a folder of pictures
+OURS = rf"seed\d+-\d+\.png|{re.escape(LATENTS)}|{re.escape(FACTS)}"  # what g2s writes into a folder of pictures
 MOST = 100_000  # pictures of a run
 MOST_SHEET_PX = 4096  # a side; larger sheets show their pictures smaller
 

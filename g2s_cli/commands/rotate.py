@@ -23,7 +23,7 @@ from g2s_cli.commands.options import (
 from g2s_cli.console import output
 from g2s_cli.errors import UsageError
 
-FRAMES = 9  # of a turn, unless said otherwise
+USUAL_FRAMES = 9  # of a turn, unless said otherwise
 
 
 def rotate(
@@ -35,7 +35,7 @@ def rotate(
     pitch: Annotated[str | None, typer.Option("--pitch", metavar="A:B", help="Degrees; positive turns up.")] = None,
     frames: Annotated[
         int | None,
-        typer.Option("--frames", min=2, max=MOST_FRAMES, help="Pictures from A to B.", show_default=str(FRAMES)),
+        typer.Option("--frames", min=2, max=MOST_FRAMES, help="Pictures from A to B.", show_default=str(USUAL_FRAMES)),
     ] = None,
     by: ShownBy = "mesh",
     in_place: InPlace = False,
@@ -60,7 +60,7 @@ def rotate(
     still = yaws[0] == yaws[1] and pitches[0] == pitches[1]
     if still and frames:
         raise UsageError("--frames turns from A to B, and there is one angle.", "Give a range, such as --yaw -20:20.")
-    count = 1 if still else frames or FRAMES
+    count = 1 if still else frames or USUAL_FRAMES
 
     from g2s_cli import in_place as whole_photo
     from g2s_cli import pipeline

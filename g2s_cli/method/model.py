@@ -14,8 +14,7 @@ from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.light import diffuse_shading, shade
 from g2s_cli.scene.surface import normals
-from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
-from g2s_cli.scene.warp import inverse_grid, mirrored, sample, symmetrised
+from g2s_cli.scene.warp import looking, mirrored, sample, symmetrised
 
 
 @dataclass(frozen=True)
@@ -135,8 +134,7 @@ def unpainted(
     """Turn and light a relief. One may serve many views."""
     batch = len(view)
     diffuse = diffuse_shading(normals(depth, camera).expand(batch, -1, -1, -1), light)
-    seen = visible_depth(depth.expand(batch, -1, -1), view, camera)
-    return Unpainted(light, diffuse, inverse_grid(seen, view, camera), (seen < VIEW_FAR).detach())
+    return Unpainted(light, diffuse, *looking(depth.expand(batch, -1, -1), view, camera))
 
 
 def see(canonical: Canonical, view: Float[Tensor, "b 6"], light: Float[Tensor, "b 4"], camera: Camera) -> Seen:

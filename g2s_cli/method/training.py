@@ -7,6 +7,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,14 @@ class Trained:
     optimizer: dict[str, Any] | None = None
     losses: dict[str, list[float]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+@contextmanager
+def drawn_from(seed: int) -> Iterator[None]:
+    """Inside the block fresh modules draw their weights from a seed; torch's global generator is put back as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def draws(*what: int | str) -> torch.Generator:

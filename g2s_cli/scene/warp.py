@@ -61,9 +61,16 @@ def warp(
 
     Differentiable with respect to texture, depth and view; the mask is not.
     """
+    grid, valid = looking(depth, view, camera)
+    return sample(texture, grid), valid
+
+
+def looking(
+    depth: Float[Tensor, "b h w"], view: Float[Tensor, "b 6"], camera: Camera
+) -> tuple[Float[Tensor, "b h w 2"], Bool[Tensor, "b h w"]]:
+    """Where in a texture on a canonical relief each pixel of a view looks, and where it sees the relief at all."""
     seen = visible_depth(depth, view, camera)
-    image = sample(texture, inverse_grid(seen, view, camera))
-    return image, (seen < VIEW_FAR).detach()
+    return inverse_grid(seen, view, camera), (seen < VIEW_FAR).detach()
 
 
 def mirrored(maps: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w"]:

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.scene.placement import Template
+from g2s_cli.scene.visibility import VIEW_FAR, VIEW_NEAR
 from g2s_cli.zoo.store import cache_root, find_stored, models_root
 
 Symmetry = Literal["on", "off", "first-stage"]
@@ -27,7 +28,6 @@ ParserName = Literal["bisenet", "pspnet-voc", "pspnet-ade20k"]
 PARSER_CLASSES: dict[ParserName, int] = {"bisenet": 19, "pspnet-voc": 21, "pspnet-ade20k": 150}
 
 QUICK_BATCH = 8
-SEEN_FROM, SEEN_TO = 0.8, 1.2  # scene units: what views show (`scene.visibility`, which needs torch)
 OFFSET_WEIGHT = 0.01  # the paper's λ₁
 SUFFIX = ".safetensors"
 
@@ -292,8 +292,8 @@ def _parse(folder: Path, data: dict[str, Any]) -> Category:
         raise ValueError(f"a weights file is no *{SUFFIX} in the category's folder")
     if any(entry.gan_sha256 and not entry.sha256 for entry in weights.values()):
         raise ValueError("gan_sha256 is stated of a file without a sha256 of its own")
-    if not SEEN_FROM < image["near"] < image["far"] < SEEN_TO:
-        raise ValueError(f"near and far do not lie between {SEEN_FROM} and {SEEN_TO}, the first before the second")
+    if not VIEW_NEAR < image["near"] < image["far"] < VIEW_FAR:
+        raise ValueError(f"near and far do not lie between {VIEW_NEAR} and {VIEW_FAR}, the first before the second")
     if not isinstance(data["title"], str) or not isinstance(data["licence"], str):
         raise TypeError("title and licence are not both text")
     if "views" not in weights and "mean" not in views:

@@ -24,7 +24,7 @@ from g2s_cli.method.prior import ellipsoid, raw_from_depth
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.registration import Registered, misplacing
 from g2s_cli.method.stages import Samples
-from g2s_cli.method.training import draws
+from g2s_cli.method.training import drawn_from, draws
 from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.scene.warp import symmetrised
 from g2s_cli.zoo.catalog import Category
@@ -99,8 +99,7 @@ def schedule(updates: int | None, *, begun: bool) -> tuple[Run, ...]:
 def first_networks(kind: Category, gallery: Gallery, dtype: torch.dtype, seed: int) -> FactorNets:
     """Untrained networks, and for the mean shape half an ellipsoid on the faces' mean mask."""
     size, camera = kind.working_size, camera_of(kind)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with drawn_from(seed):
         depth = MapNet(size, 1, MAP_WIDTH, BOTTLENECK, bounded=False)
         albedo = MapNet(size, 3, MAP_WIDTH, BOTTLENECK, bounded=True)
         view, light = CodeNet(size, 6, VIEW_WIDTH), CodeNet(size, 4, LIGHT_WIDTH)

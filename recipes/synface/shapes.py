@@ -47,10 +47,8 @@ HASTE = 1.5  # how far the mean goes at once, in what codes have in common
 EVERY = 2  # pixels: curvature is measured on a grid so wide
 NUDGE = 0.05  # standard deviations: of finite differences
 LEAST_VARIANCE = 1e-4
-DOUBTED, LEAST_SEEN = (
-    3,
-    1e-3,
-)  # so many faces' worth of the usual variance are added to every point's; weights from 0 up
+DOUBTED = 3  # so many faces' worth of the usual variance are added to every point's ...
+LEAST_SEEN = 1e-3  # ... which have been seen by so many at the least, or variances would not be finite
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli.method.parallel import Group
-from g2s_cli.method.training import draws
+from g2s_cli.method.training import drawn_from, draws
 from g2s_cli.nets.stylegan2 import Generator
 from recipes.synface.keeping import keep, kept
 from recipes.synface.objectives import discriminator_loss, generator_loss, path_lengths, r1_penalty
@@ -256,6 +256,5 @@ class Learner:
         return torch.optim.Adam(weights(state), betas=(memory, 0.99**ratio), fused=True)  # each step says its rate
 
     def _fresh_reader(self) -> Reader:
-        with torch.random.fork_rng():
-            torch.manual_seed(self.settings.seed)
+        with drawn_from(self.settings.seed):
             return Reader(generator_of(self.average, torch.float32).size).to(self.device)
