@@ -77,7 +77,7 @@ def rotate(
     photo's colours (gan). Background that the object uncovers is painted smoothly from around it: its texture is not
     continued.
     """
-    pipeline.check_shown(turns, "turn", None)
+    pipeline.check_turns(turns, None)
     inside = Inside.of(made)
     own = cut_out(made, made.factors)
     around = inside.around(own)

@@ -277,10 +277,7 @@ def rotate_each(
 
     by, size, errors: as for `relight_each`.
     """
-    check_shown(turns, "turn", size)
-    for turned in turns:
-        if max(map(abs, turned)) > math.pi / 2 + 1e-6:
-            raise UsageError(f"There is no turn {turned}.", "Give radians, within ±π/2.")
+    check_turns(turns, size)
     variants = [made.factors.turned(yaw, pitch) for yaw, pitch in turns]
     _check_device(device)
     if by != "mesh":
@@ -298,6 +295,14 @@ def check_shown(places: Sequence[tuple[float, float]], what: str, size: int | No
     for place in places:
         if len(place) != 2 or not all(map(math.isfinite, place)):
             raise UsageError(f"There is no {what} {place}.", "Give pairs of finite numbers.")
+
+
+def check_turns(turns: Sequence[tuple[float, float]], size: int | None) -> None:
+    """Raise UsageError as `check_shown`, and for what lies beyond a right angle."""
+    check_shown(turns, "turn", size)
+    for turned in turns:
+        if max(map(abs, turned)) > math.pi / 2 + 1e-6:
+            raise UsageError(f"There is no turn {turned}.", "Give radians, within ±π/2.")
 
 
 def _check_device(name: str) -> None:

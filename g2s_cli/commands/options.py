@@ -53,10 +53,15 @@ MaxFaces = Annotated[
 Solid = Annotated[
     bool, typer.Option("--solid", help="Close the relief for 3D printing: mesh.stl, and mesh.ply with colours.")
 ]
-HeightMm = Annotated[float, typer.Option("--height-mm", min=1, max=10_000, help="How tall all of --solid is.")]
+HeightMm = Annotated[
+    float | None,
+    typer.Option("--height-mm", min=1, max=10_000, help="How tall all of --solid is; 100 if not said."),
+]
 ThicknessMm = Annotated[
-    float,
-    typer.Option("--thickness-mm", min=0.1, max=10_000, help="How thick it is at its thinnest: no more than tall."),
+    float | None,
+    typer.Option(
+        "--thickness-mm", min=0.1, max=10_000, help="How thick it is at its thinnest: no more than tall; 3 if not said."
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**64 - 1, help="The same seed gives the same result.")]
 
@@ -85,13 +90,18 @@ def read_detail(
     texture_size: int | None,
     max_faces: int | None,
     solid: bool,
-    height_mm: float,
-    thickness_mm: float,
+    height_mm: float | None,
+    thickness_mm: float | None,
 ) -> Detail:
-    """How fine meshes are to be. Raises G2SError if this machine cannot make such."""
+    """How fine meshes are to be. Raises UsageError for sizes of no body, G2SError if this machine cannot make such."""
     from g2s_cli.meshes import Body, Detail
 
-    detail = Detail(mesh_size, texture_size, max_faces, Body(height_mm, thickness_mm) if solid else None)
+    given = {"height_mm": height_mm, "thickness_mm": thickness_mm}
+    sizes = {name: size for name, size in given.items() if size is not None}
+    if sizes and not solid:
+        option = "--" + next(iter(sizes)).replace("_", "-")
+        raise UsageError(f"{option} is of a body for printing.", "Add --solid, or leave it out.")
+    detail = Detail(mesh_size, texture_size, max_faces, Body(**sizes) if solid else None)
     detail.check()
     return detail
 

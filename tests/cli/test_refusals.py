@@ -109,6 +109,15 @@ def test_bodies_of_no_size(g2s: Callable, out: Path, option: str, size: str) -> 
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
+@pytest.mark.parametrize("option", ["--height-mm", "--thickness-mm"])
+def test_sizes_of_a_body_that_nobody_asked_for(g2s: Callable, out: Path, option: str) -> None:
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    answer = g2s("mesh", out, option, "60")
+    assert answer.returncode == 2
+    assert f"{option} is of a body for printing. Add --solid" in answer.stderr
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
 @pytest.mark.parametrize("case", BAD_USAGE)
 def test_usage_that_cannot_be_meant(tmp_path: Path, g2s: Callable, case: str) -> None:
     (tmp_path / "full").mkdir()

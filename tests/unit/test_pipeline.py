@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from g2s_cli import pipeline, reconstruct
+from g2s_cli import in_place, pipeline, reconstruct
 from g2s_cli.errors import ImageError, UsageError
 from g2s_cli.loading import Machine, Plan
 from g2s_cli.method.metrics import psnr
@@ -99,6 +99,8 @@ def test_pictures_are_made_when_they_are_asked_for(
 def test_turns_are_radians(made: Reconstruction) -> None:
     with pytest.raises(UsageError, match=r"There is no turn \(20\.0, 0\.0\)\. Give radians, within ±π/2"):
         rotate(made, [(20.0, 0.0)], size=16)
+    with pytest.raises(UsageError, match=r"There is no turn \(0\.0, 1\.6\)\."):
+        next(in_place.rotate(made, [(0.0, 1.6)]))
     assert rotate(made, [(math.pi / 2, 0.0)], size=16)[0].shape == (3, 16, 16)
 
 
