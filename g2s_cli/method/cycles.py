@@ -150,6 +150,7 @@ def fit(
             given = (nets, generator, target, guides.mean)
             if preset.agree and guides.shapes:
                 second = second_opinion(*given, guides.shapes, watch, masked=preset.masked)
+                nets = replace(nets, gloss=second.gloss.item())
             first = match(*given, watch, masked=preset.masked)
             fit_registered(nets, first, Fit(preset.register, preset.rate, preset.decay), watch)
         if number == 0 and preset.place:
@@ -170,7 +171,8 @@ def fit(
             with going_back(nets.parameters("depth"), preset.keep):
                 fit_shape(nets, target, samples, guides.perceptual, relief, preset.batch, rng, watch, symmetric=flips)
         if number == 0 and second:
-            nets = agreeing(nets, target.alone, second, preset.agree)
+            # Results are the paper's matt objects: from here on highlights are paint.
+            nets = replace(agreeing(nets, target.alone, second, preset.agree), gloss=0.0)
     return factors_of(nets, target)
 
 

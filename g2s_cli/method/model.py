@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from g2s_cli.method.prior import depth_from_raw, light_from_code, view_from_code
 from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.scene.camera import Camera
-from g2s_cli.scene.light import diffuse_shading, shade
+from g2s_cli.scene.light import diffuse_shading, shade, specular_shading
 from g2s_cli.scene.surface import normals
 from g2s_cli.scene.warp import looking, mirrored, sample, symmetrised
 
@@ -44,7 +44,8 @@ class FactorNets:
 
     base: the category's mean shape in D's raw units, or None. mean_view, mean_light: added to what V and L
     say, in network units. symmetric: whether what D and A say is averaged with its mirror image, as our own
-    jointly trained networks expect. dtype: arithmetic of the convolutions; geometry is always float32.
+    jointly trained networks expect. gloss: how strong highlights are, of reflectance 1; 0 is the paper's matt object.
+    dtype: arithmetic of the convolutions; geometry is always float32.
     """
 
     depth: MapNet
@@ -56,6 +57,7 @@ class FactorNets:
     mean_view: Float[Tensor, 6]
     mean_light: Float[Tensor, 4]
     symmetric: bool = False
+    gloss: float = 0.0
     dtype: torch.dtype = torch.float32
 
     def parameters(self, *names: str) -> Iterator[nn.Parameter]:
@@ -114,29 +116,41 @@ class FactorNets:
 class Unpainted:
     """A canonical relief under lights and from views, before it has colours: all of Φ that albedo has no part in.
 
-    diffuse: its shading (b h w). grid: where each pixel of the views looks at it. valid: where it is seen.
+    diffuse: its shading (b h w). highlights: what is added to its colours, where all of them are (b h w), if it shines.
+    grid: where each pixel of the views looks at it. valid: where it is seen.
     """
 
     light: Float[Tensor, "b 4"]
     diffuse: Float[Tensor, "b h w"]
+    highlights: Float[Tensor, "b h w"] | None
     grid: Float[Tensor, "b h w 2"]
     valid: Bool[Tensor, "b h w"]
 
     def painted(self, albedo: Float[Tensor, "_ 3 h w"]) -> Seen:
         """With colours, of one object for all or of each one's own."""
         texture = shade(albedo.expand(len(self.light), -1, -1, -1), self.diffuse, self.light)
+        if self.highlights is not None:
+            texture = texture + 2 * self.highlights.unsqueeze(1)  # of colours from -1 to 1
         return Seen(sample(texture, self.grid), self.valid, self.diffuse)
 
 
 def unpainted(
-    depth: Float[Tensor, "_ h w"], view: Float[Tensor, "b 6"], light: Float[Tensor, "b 4"], camera: Camera
+    depth: Float[Tensor, "_ h w"],
+    view: Float[Tensor, "b 6"],
+    light: Float[Tensor, "b 4"],
+    camera: Camera,
+    gloss: float = 0.0,
 ) -> Unpainted:
     """Turn and light a relief. One may serve many views."""
     batch = len(view)
-    diffuse = diffuse_shading(normals(depth, camera).expand(batch, -1, -1, -1), light)
-    return Unpainted(light, diffuse, *looking(depth.expand(batch, -1, -1), view, camera))
+    normal = normals(depth, camera).expand(batch, -1, -1, -1)
+    highlights = gloss * specular_shading(normal, light, view) if gloss else None
+    grid, valid = looking(depth.expand(batch, -1, -1), view, camera)
+    return Unpainted(light, diffuse_shading(normal, light), highlights, grid, valid)
 
 
-def see(canonical: Canonical, view: Float[Tensor, "b 6"], light: Float[Tensor, "b 4"], camera: Camera) -> Seen:
+def see(
+    canonical: Canonical, view: Float[Tensor, "b 6"], light: Float[Tensor, "b 4"], camera: Camera, gloss: float = 0.0
+) -> Seen:
     """Φ(d, a, v, l): light the canonical object and see it from the views. One object may serve many views."""
-    return unpainted(canonical.depth, view, light, camera).painted(canonical.albedo)
+    return unpainted(canonical.depth, view, light, camera, gloss).painted(canonical.albedo)

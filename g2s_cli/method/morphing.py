@@ -35,7 +35,7 @@ from g2s_cli.method.shapes import ShapeModel
 from g2s_cli.method.stages import Samples, Target
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.scene.camera import Camera, back_project, project, to_view
-from g2s_cli.scene.light import diffuse_shading, shading_of
+from g2s_cli.scene.light import diffuse_shading, shading_of, specular_shading
 from g2s_cli.scene.render import depth_with_rim
 from g2s_cli.scene.resample import blurred, continued, softened
 from g2s_cli.scene.surface import normals_of, to_the_rim
@@ -46,12 +46,14 @@ from g2s_cli.scene.warp import forward_grid, identity_grid, inverse_grid, sample
 # lies up to two pixels beside the relief.
 HALF_TURN = 0.5
 # Standard deviations of what views lack: rotations x, y and z in radians, translations in scene units.
-VIEW_DEVIATIONS = (0.035, 0.035, 0.026, 0.008, 0.008, 0.02)
+VIEW_DEVIATIONS = (0.0525, 0.0525, 0.039, 0.012, 0.012, 0.03)
+LOOKS_SPREAD = 2.0  # standard deviations of what the model has: photos' looks differ more than those of the GAN's faces
 COLOUR_DEVIATION = 0.1  # of a photo's log brightness in each colour, beyond what the looks' factors have
 FLOW_DEVIATION = 0.3 / 64  # of a flow, in shares of the side; what is wrong of it is wrong of whole regions ...
 FLOW_WEIGHT = 1 / 30  # ... so a pixel of it counts so much
 UPDATES, DECAY = 90, 0.97
-RATES = {"shape": 0.05, "view": 0.05, "light": 0.02, "colour": 0.02, "look": 0.1}
+RATES = {"shape": 0.05, "view": 0.05, "light": 0.02, "colour": 0.02, "look": 0.1, "gloss": 0.05}
+USUAL_GLOSS, GLOSS_SPREAD = 0.06, 1.0  # the median of highlights' strength, and the deviation of its logarithm
 LEAST_SHADING = 0.05
 INSIDE = 0.95  # of a mask: a point there is an object's
 HIDDEN = 0.006  # scene units behind what is seen: a point so far behind is not seen
@@ -82,21 +84,27 @@ class Observed:
 
 @dataclass(frozen=True)
 class Codes:
-    """What explains pictures: amounts of the shape's factors, of the view's deviations, lights, colours and looks."""
+    """What explains pictures: amounts of the shape's factors, view's deviations, light, colours, looks and gloss."""
 
     shape: Float[Tensor, "b k"]
     view: Float[Tensor, "b 6"]
     light: Float[Tensor, "b 4"]
     colour: Float[Tensor, "b 3"]
     look: Float[Tensor, "b l"]
+    gloss: Float[Tensor, "b 1"]
 
 
 @dataclass(frozen=True)
 class Explained:
-    """Pictures' depth, less one, in scene units, and how much of what each pixel shows the model has seen (0 to 1)."""
+    """What pictures show, as a model has it.
+
+    relief: their depth, less one, in scene units. known: how much of what each pixel shows the model has seen (0 to 1).
+    gloss: how strong highlights are, of reflectance 1.
+    """
 
     relief: Float[Tensor, "b h w"]
     known: Float[Tensor, "b h w"]
+    gloss: Float[Tensor, b]
 
 
 def beside_mean(
@@ -172,8 +180,8 @@ def second_opinion(
 def begun(model: ShapeModel, seen: Observed) -> Codes:
     """The mean object, where the networks have it."""
     count, like = len(seen.views), seen.logarithm
-    zeros = [like.new_zeros(count, size) for size in (model.factors.shape[-1], 6, 3, model.looks.shape[-1])]
-    return Codes(zeros[0], zeros[1], seen.lights.clone(), zeros[2], zeros[3])
+    sizes = {"shape": model.factors.shape[-1], "view": 6, "colour": 3, "look": model.looks.shape[-1], "gloss": 1}
+    return Codes(light=seen.lights.clone(), **{name: like.new_zeros(count, size) for name, size in sizes.items()})
 
 
 def explain(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes, updates: int, decay: float) -> Codes:
@@ -201,10 +209,14 @@ def left_over(
 ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b h w 2"], Float[Tensor, "b h w 3"]]:
     """What codes leave of the pictures' logarithms, point by point; where the points lie; and their places in view."""
     points = moved_points(model, seen, camera, codes)
-    placed = to_view(points, seen.views + codes.view * seen.views.new_tensor(VIEW_DEVIATIONS), camera)
+    views = seen.views + codes.view * seen.views.new_tensor(VIEW_DEVIATIONS)
+    placed = to_view(points, views, camera)
     pixels = project(placed, camera)
-    look = model.albedo + torch.einsum("chwl,bl->bchw", model.looks, codes.look) + codes.colour[..., None, None]
-    return at_pixels(seen.logarithm, pixels, camera) - log_shading(points, codes.light) - look, pixels, placed
+    apart = LOOKS_SPREAD * torch.einsum("chwl,bl->bchw", model.looks, codes.look)
+    look = model.albedo + apart + codes.colour[..., None, None]
+    normal = slanted(points)
+    shown = (look + log_shading(normal, codes.light)).exp() + highlights(normal, codes.light, views, gloss_of(codes))
+    return at_pixels(seen.logarithm, pixels, camera) - shown.log(), pixels, placed
 
 
 @torch.no_grad()
@@ -222,7 +234,7 @@ def as_explained(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes
         grid = still - sample(move, grid, outside="border").permute(0, 2, 3, 1) / camera.centre
     maps = torch.cat((seen.depth.unsqueeze(1) + deeper, known), dim=1)
     relief, share = sample(maps, grid, outside="border").unbind(dim=1)
-    return Explained(relief, softened(share.unsqueeze(1), 1)[:, 0])
+    return Explained(relief, softened(share.unsqueeze(1), 1)[:, 0], gloss_of(codes))
 
 
 @torch.no_grad()
@@ -260,6 +272,7 @@ def unlikely(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes) ->
         + ((codes.light - mean) / deviations).square().sum(dim=1)
         + (codes.colour / COLOUR_DEVIATION).square().sum(dim=1)
         + codes.look.square().sum(dim=1)
+        + codes.gloss.square().sum(dim=1)
     )
     return pictures + prior / 2
 
@@ -269,9 +282,21 @@ def slanted(points: Float[Tensor, "b h w 3"]) -> Float[Tensor, "b h w 3"]:
     return to_the_rim(normals_of(points).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
-def log_shading(points: Float[Tensor, "b h w 3"], light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 1 h w"]:
+def log_shading(normal: Float[Tensor, "b h w 3"], light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 1 h w"]:
     """What light takes of the logarithms of pictures, point by point."""
-    return shading_of(diffuse_shading(slanted(points), light), light).clamp(min=LEAST_SHADING).log()
+    return shading_of(diffuse_shading(normal, light), light).clamp(min=LEAST_SHADING).log()
+
+
+def gloss_of(codes: Codes) -> Float[Tensor, b]:
+    """How strong highlights are, of reflectance 1."""
+    return USUAL_GLOSS * (GLOSS_SPREAD * codes.gloss[:, 0]).exp()
+
+
+def highlights(
+    normal: Float[Tensor, "b h w 3"], light: Float[Tensor, "b 4"], views: Float[Tensor, "b 6"], gloss: Float[Tensor, b]
+) -> Float[Tensor, "b 1 h w"]:
+    """What highlights add to pictures, point by point."""
+    return (gloss[:, None, None] * specular_shading(normal, light, views)).unsqueeze(1)
 
 
 def at_pixels(

@@ -19,7 +19,6 @@ from g2s_cli.method.progress import Watch
 from g2s_cli.method.sampling import LightPrior, ViewPrior
 from g2s_cli.nets.offset import OffsetEncoder
 from g2s_cli.nets.stylegan2 import Generator, Mapping
-from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.light import diffuse_shading, shade
 from g2s_cli.scene.surface import normals, roughness
 from g2s_cli.scene.warp import forward_grid, mirrored, sample, warp
@@ -180,13 +179,13 @@ class Held:
         depth: Float[Tensor, "1 h w"],
         view: Float[Tensor, "1 6"],
         light: Float[Tensor, "1 4"],
-        camera: Camera,
+        nets: FactorNets,
         *,
         symmetric: bool,
     ) -> Held:
-        """A relief from a view, under a light."""
-        own = unpainted(depth, view, light, camera)
-        mirror = unpainted(mirrored(depth), view, light, camera) if symmetric else None
+        """A relief from a view, under a light. nets: whose camera sees it, and how glossy they take it to be."""
+        own = unpainted(depth, view, light, nets.camera, nets.gloss)
+        mirror = unpainted(mirrored(depth), view, light, nets.camera, nets.gloss) if symmetric else None
         return cls(depth, own, mirror)
 
 
@@ -194,7 +193,7 @@ class Held:
 def held_fixed(nets: FactorNets, target: Target, *, symmetric: bool) -> Held:
     """The depth, view and light that the networks now say of the photo."""
     image = target.image[None]
-    return Held.of(nets.depth_of(image), nets.view_of(image), nets.light_of(image), nets.camera, symmetric=symmetric)
+    return Held.of(nets.depth_of(image), nets.view_of(image), nets.light_of(image), nets, symmetric=symmetric)
 
 
 def albedo_loss(nets: FactorNets, target: Target, held: Held, perceptual: Perceptual) -> Float[Tensor, ""]:
@@ -212,7 +211,7 @@ def fit_view(nets: FactorNets, target: Target, perceptual: Perceptual, settings:
 
     def loss() -> Iterator[Tensor]:
         image = target.image[None]
-        held = Held.of(canonical.depth, nets.view_of(image), nets.light_of(image), nets.camera, symmetric=False)
+        held = Held.of(canonical.depth, nets.view_of(image), nets.light_of(image), nets, symmetric=False)
         yield _photo_loss(held, canonical.albedo, target, perceptual)
 
     minimise(loss, nets.parameters("view", "light"), settings, "view", watch)
@@ -359,14 +358,14 @@ def shape_loss(
     image = target.image[None]
     canonical = nets.canonical(image)
     view, light = nets.view_of(image), nets.light_of(image)
-    held = Held.of(canonical.depth, view, light, nets.camera, symmetric=symmetric)
+    held = Held.of(canonical.depth, view, light, nets, symmetric=symmetric)
     own = _photo_loss(held, canonical.albedo, target, perceptual)
     if some is None:
         return own
     views, lights = nets.view_of(some.image), nets.light_of(some.image)
-    others = _sample_loss(see(canonical, views, lights, nets.camera), some, perceptual)
+    others = _sample_loss(see(canonical, views, lights, nets.camera, nets.gloss), some, perceptual)
     if symmetric:
-        flipped = see(canonical.mirrored(), views, lights, nets.camera)
+        flipped = see(canonical.mirrored(), views, lights, nets.camera, nets.gloss)
         others = (others + _sample_loss(flipped, some, perceptual)) / 2
     return own + others
 

@@ -17,6 +17,7 @@ from g2s_cli.scene.camera import rotation
 
 # The steepest slant a light is reported or set at: beyond it (x, y) = direction / depth has no finite value.
 LEAST_DEPTH = 1e-2
+SHININESS = 18.0  # how narrow highlights are. Skin's is about 10 to 30; which of these matters little (docs/LOG.md)
 
 
 def direction(light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 3"]:
@@ -28,6 +29,18 @@ def direction(light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 3"]:
 def diffuse_shading(normal: Float[Tensor, "b h w 3"], light: Float[Tensor, "b 4"]) -> Float[Tensor, "b h w"]:
     """max(0, n·l): the part of the shading that shows the shape."""
     return torch.einsum("bhwi,bi->bhw", normal, direction(light)).clamp(min=0)
+
+
+def specular_shading(
+    normal: Float[Tensor, "b h w 3"], light: Float[Tensor, "b 4"], view: Float[Tensor, "b 6"]
+) -> Float[Tensor, "b h w"]:
+    """max(0, n·h) to the power of SHININESS, h halfway between light and viewer (Blinn 1977). Not in the paper.
+
+    view: where the viewer stands, who is taken to be far away.
+    """
+    halfway = direction(light) + rotation(view)[:, 2]
+    halfway = halfway / halfway.norm(dim=1, keepdim=True)
+    return torch.einsum("bhwi,bi->bhw", normal, halfway).clamp(min=0) ** SHININESS
 
 
 def shade(

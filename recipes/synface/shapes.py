@@ -19,14 +19,17 @@ from g2s_cli.method.model import FactorNets
 from g2s_cli.method.morphing import (
     FLOW_DEVIATION,
     FLOW_WEIGHT,
+    USUAL_GLOSS,
     Codes,
     Observed,
     at_pixels,
     begun,
     beside_mean,
     explain,
+    highlights,
     left_over,
     log_shading,
+    slanted,
 )
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.registration import MeanObject
@@ -47,6 +50,7 @@ HASTE = 1.5  # how far the mean goes at once, in what codes have in common
 EVERY = 2  # pixels: curvature is measured on a grid so wide
 NUDGE = 0.05  # standard deviations: of finite differences
 LEAST_VARIANCE = 1e-4
+MATT_SHARE = 0.5  # of what a point shows, at the least: the usual highlights may be more than all of a dark one
 DOUBTED = 3  # so many faces' worth of the usual variance are added to every point's ...
 LEAST_SEEN = 1e-3  # ... which have been seen by so many at the least, or variances would not be finite
 
@@ -116,8 +120,11 @@ def _first(parts: Sequence[Observed], modes: Float[Tensor, "h w 3 m"], camera: C
     """Smooth modes as they are, and looks of the faces where flows have them, on the mean face's relief."""
     values, weights = [], torch.cat([part.weights for part in parts])
     for part in parts:
-        still = back_project(part.relief[None], camera).expand(len(part.views), -1, -1, -1)
-        values.append(at_pixels(part.logarithm, part.found, camera) - log_shading(still, part.lights))
+        normal = slanted(back_project(part.relief[None], camera)).expand(len(part.views), -1, -1, -1)
+        shown = at_pixels(part.logarithm, part.found, camera).exp()
+        usual = part.lights.new_full((len(part.views),), USUAL_GLOSS)
+        matt = (shown - highlights(normal, part.lights, part.views, usual)).clamp(min=MATT_SHARE * shown)
+        values.append(matt.log() - log_shading(normal, part.lights))
     albedo, looks, variance = factored(torch.cat(values), weights, LOOKS, draws(seed, "looks"))
     lights = torch.cat([part.lights for part in parts])
     count = modes.shape[-1]

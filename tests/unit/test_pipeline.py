@@ -130,7 +130,7 @@ def test_what_the_gan_paints_does_not_depend_on_how_much_is_painted_at_once(
 def test_facts_say_what_a_preset_means_and_survive_a_file() -> None:
     plan = Plan.of(preset="fast")
     said = plan.facts
-    assert said["effort"].items() >= {"place": 15, "stages": [[0, 0, 30], [150, 0, 0]], "keep": 0.4}.items()
+    assert said["effort"].items() >= {"place": 15, "stages": [[0, 0, 60], [150, 0, 0]], "keep": 0.4}.items()
     assert json.loads(json.dumps(said)) == said
     assert replace(plan, effort=replace(plan.effort, keep=0.3)).facts != said
 

@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from g2s_cli.method import morphing, registration
+from g2s_cli.method import cycles, morphing, registration
 from g2s_cli.method.cycles import Guides, fit
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.losses import DiscriminatorDistance
 from g2s_cli.method.model import FactorNets
+from g2s_cli.method.morphing import Explained
 from g2s_cli.method.parsing import Parser
 from g2s_cli.method.progress import Silent
 from g2s_cli.method.registration import MeanObject
@@ -126,6 +127,12 @@ def mean(target: Target, parser: Parser, monkeypatch: pytest.MonkeyPatch) -> Mea
     return MeanObject(torch.full((SIZE, SIZE), 0.98), target.latent, torch.zeros(4, 512), parser)
 
 
+def nothing_known() -> ShapeModel:
+    """Of how objects differ."""
+    plain, still = torch.zeros(3, SIZE, SIZE), torch.zeros(SIZE, SIZE, 3, 2)
+    return ShapeModel(still[..., 0], still, plain, plain[..., None], plain + 0.01, torch.ones(2, 4))
+
+
 @pytest.fixture
 def unmoved(nets: FactorNets, generator: Generator, target: Target, category: Category) -> Ran:
     """A fit by a preset and guides that asks for no other views."""
@@ -152,10 +159,7 @@ def test_a_second_opinion_is_heard_before_the_first_cycle_and_followed_after_it(
 ) -> None:
     monkeypatch.setattr(morphing, "UPDATES", 2)
     hilly = replace(mean, depth=1 - 0.05 * torch.linspace(-1, 1, SIZE).square().expand(SIZE, SIZE))
-    plain = torch.zeros(3, SIZE, SIZE)
-    still = torch.zeros(SIZE, SIZE, 3, 2)
-    shapes = ShapeModel(still[..., 0], still, plain, plain[..., None], plain + 0.01, torch.ones(2, 4))
-    knowing = replace(guides, mean=hilly, shapes=shapes)
+    knowing = replace(guides, mean=hilly, shapes=nothing_known())
     schedule = preset(category, Stage(0, 0, 1), Stage(1, 0, 0), register=2, samples=0, rate=0.0, agree=0.5)
     begun, led = unmoved(schedule, knowing)
     assert begun == ["explain 2", "match 1", "register 2", "albedo 0", "shape 1", "albedo 1"]
@@ -165,6 +169,19 @@ def test_a_second_opinion_is_heard_before_the_first_cycle_and_followed_after_it(
     assert torch.equal(led.view, as_it_was.view)
     _, alone = unmoved(schedule, guides)  # where no mean object is known
     assert torch.equal(alone.depth, as_it_was.depth)
+
+
+def test_highlights_are_taken_off_where_shape_is_found_and_painted_on_in_the_end(
+    unmoved: Ran, category: Category, guides: Guides, mean: MeanObject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gloss: dict[str, float] = {}
+    said = Explained(torch.zeros(1, SIZE, SIZE), torch.ones(1, SIZE, SIZE), torch.tensor([0.07]))
+    monkeypatch.setattr(cycles, "second_opinion", lambda *_, **__: said)
+    for step in ("fit_view", "fit_shape", "fit_albedo"):
+        monkeypatch.setattr(cycles, step, lambda nets, *_, step=step, **__: gloss.update({step: nets.gloss}))
+    schedule = preset(category, Stage(0, 0, 1), Stage(1, 0, 0), register=2, place=1, samples=0, agree=0.5)
+    unmoved(schedule, replace(guides, mean=mean, shapes=nothing_known()))
+    assert gloss == pytest.approx({"fit_view": 0.07, "fit_shape": 0.07, "fit_albedo": 0.0})
 
 
 @pytest.mark.parametrize("masked", [True, False])

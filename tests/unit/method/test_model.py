@@ -13,8 +13,10 @@ from g2s_cli.method.cycles import Means, camera_of, fresh_nets, trained_nets
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.model import FactorNets, see
 from g2s_cli.scene.factors import Factors
+from g2s_cli.scene.light import specular_shading
 from g2s_cli.scene.render import render
-from g2s_cli.scene.warp import mirrored
+from g2s_cli.scene.surface import normals
+from g2s_cli.scene.warp import mirrored, warp
 from g2s_cli.zoo.catalog import load_category
 from g2s_cli.zoo.store import load_tensors, models_root
 
@@ -78,6 +80,17 @@ def test_one_object_seen_from_many_views_is_what_render_shows(nets: FactorNets) 
         inner[[0, -1]] = inner[:, [0, -1]] = False
         assert inner.sum() > 100
         torch.testing.assert_close(image.clamp(-1, 1)[:, inner], wanted.image[:, inner], rtol=0, atol=0.05)
+
+
+@torch.no_grad()
+def test_a_glossy_object_is_the_matt_one_with_highlights_upon_it(nets: FactorNets) -> None:
+    canonical = nets.canonical(IMAGE[:1])
+    matt, glossy = (see(canonical, VIEWS, LIGHTS, nets.camera, gloss).image for gloss in (0.0, 0.1))
+    assert torch.equal(matt, see(canonical, VIEWS, LIGHTS, nets.camera).image)
+    bright = specular_shading(normals(canonical.depth, nets.camera).expand(len(VIEWS), -1, -1, -1), LIGHTS, VIEWS)
+    added, _ = warp(bright.unsqueeze(1), canonical.depth.expand(len(VIEWS), -1, -1), VIEWS, nets.camera)
+    torch.testing.assert_close(glossy - matt, 0.2 * added.expand(-1, 3, -1, -1), atol=1e-6, rtol=0)
+    assert (glossy - matt).max() > 0.1
 
 
 @torch.no_grad()

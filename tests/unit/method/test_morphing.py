@@ -20,6 +20,7 @@ from g2s_cli.method.morphing import (
     as_explained,
     begun,
     explain,
+    gloss_of,
     left_over,
     observe,
     slanted,
@@ -30,7 +31,7 @@ from g2s_cli.method.shapes import ShapeModel
 from g2s_cli.method.stages import Samples
 from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.scene.camera import Camera, back_project
-from g2s_cli.scene.light import diffuse_shading, lit, shading_of
+from g2s_cli.scene.light import diffuse_shading, lit, shading_of, specular_shading
 from g2s_cli.scene.surface import normals
 from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
 from g2s_cli.scene.warp import warp
@@ -54,14 +55,17 @@ ROW, COLUMN = torch.meshgrid(ticks, ticks, indexing="ij")
 BROW = 0.01 * torch.exp(-(COLUMN.square() + (ROW + 0.35).square()) / 0.05)
 JAW = 0.004 * COLUMN * torch.exp(-((ROW - 0.5).square()) / 0.1)
 NONE = torch.zeros(SIZE, SIZE)
+MATT = torch.full((1, 1), -10.0)  # a code of gloss
 FACTORS = torch.stack((torch.stack((NONE, NONE, -BROW), dim=-1), torch.stack((JAW, NONE, NONE), dim=-1)), dim=-1)
 
 
-def pictured(depth: Tensor, view: Tensor, light: Tensor) -> tuple[Samples, Tensor]:
+def pictured(depth: Tensor, view: Tensor, light: Tensor, gloss: float = 0.0) -> tuple[Samples, Tensor]:
     """The object of that canonical depth, and the depth that shows."""
     disc = (MEAN.depth < 1.025).float().unsqueeze(1)
-    shading = shading_of(diffuse_shading(normals(depth, CAMERA), light), light)
-    found, _ = warp(torch.cat((lit(MEAN.albedo, shading), disc), dim=1), depth, view, CAMERA)
+    normal = normals(depth, CAMERA)
+    shading = shading_of(diffuse_shading(normal, light), light)
+    texture = lit(MEAN.albedo, shading) + 2 * gloss * specular_shading(normal, light, view).unsqueeze(1)
+    found, _ = warp(torch.cat((texture, disc), dim=1), depth, view, CAMERA)
     mask = (found[:, 3:] > 0.9).float()
     return Samples(found[:, :3] * mask, mask), visible_depth(depth, view, CAMERA)
 
@@ -106,11 +110,25 @@ def test_what_only_shading_shows_is_found(model: ShapeModel, brow: tuple[Observe
     assert apart(found.relief[0] + 1, depth, inside) < 0.55 * apart(before, depth, inside)
 
 
+def test_a_highlight_is_no_shape(model: ShapeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean object's own shape, oiled: taken for matt, its brow would come out."""
+    head_on = torch.tensor([[0.5, 0.5, 0.0, -0.4]])
+    photo, _ = pictured(MEAN.depth, VIEW, head_on, gloss=0.15)
+    seen = replace(seen_of(photo), lights=head_on)
+    held = replace(model, lights=torch.stack((head_on[0], torch.full((4,), 0.01))))
+    codes = explain(held, seen, CAMERA, begun(held, seen), 60, DECAY)
+    assert gloss_of(codes).item() == pytest.approx(0.15, abs=0.06)
+    assert as_explained(held, seen, CAMERA, codes).gloss.item() == gloss_of(codes).item()
+    monkeypatch.setattr(morphing, "USUAL_GLOSS", 1e-6)
+    matt = explain(held, seen, CAMERA, begun(held, seen), 60, DECAY)
+    assert abs(codes.shape[0, 0].item()) < 0.3 * matt.shape[0, 0].item()
+
+
 def test_what_lies_elsewhere_is_found(model: ShapeModel) -> None:
     """A face that is wider below: what it shows, the mean one shows elsewhere."""
     canonical = back_project(MEAN.depth, CAMERA) + FACTORS[None, ..., 1]
     seen = seen_of(pictured(MEAN.depth, VIEW, LIGHT)[0])
-    pushed = Codes(torch.tensor([[0.0, 1.0]]), torch.zeros(1, 6), LIGHT, torch.zeros(1, 3), torch.zeros(1, 1))
+    pushed = replace(begun(model, seen), shape=torch.tensor([[0.0, 1.0]]))
     left, pixels, placed = left_over(model, seen, CAMERA, pushed)
     assert left.shape == (1, 3, SIZE, SIZE)
     torch.testing.assert_close(morphing.moved_points(model, seen, CAMERA, pushed), canonical)
@@ -124,9 +142,9 @@ def test_what_lies_elsewhere_is_found(model: ShapeModel) -> None:
 
 def test_nothing_is_left_of_what_the_model_made(model: ShapeModel, brow: tuple[Observed, Tensor, Tensor]) -> None:
     seen, _, _ = brow
-    true = Codes(torch.tensor([[1.0, 0.0]]), torch.zeros(1, 6), LIGHT, torch.zeros(1, 3), torch.zeros(1, 1))
+    true = replace(begun(model, seen), shape=torch.tensor([[1.0, 0.0]]), gloss=MATT)
     left, _, _ = left_over(model, seen, CAMERA, true)
-    wrong, _, _ = left_over(model, seen, CAMERA, begun(model, seen))
+    wrong, _, _ = left_over(model, seen, CAMERA, replace(begun(model, seen), gloss=MATT))
     forehead = (seen.weights * (BROW > 0.002)).unsqueeze(1)
     assert (left.square() * forehead).sum() < 0.3 * (wrong.square() * forehead).sum()
 
@@ -178,7 +196,8 @@ def test_how_unlikely_codes_are_has_the_right_gradient(
     double = ShapeModel(*(value.double() for value in vars(model).values()))
     seen = Observed(**{name: value.double() for name, value in vars(brow[0]).items()})
     codes = [
-        torch.randn(1, size, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) for size in (2, 6, 3, 1)
+        torch.randn(1, size, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+        for size in (2, 6, 3, 1, 1)
     ]
     codes.insert(2, LIGHT.double() + 0.01)
 
@@ -219,7 +238,8 @@ def test_depth_goes_a_share_of_the_way_to_a_second_opinion(nets: FactorNets, pho
     nets = nets if own else replace(nets, base=None)
     before = shown_by(nets, photo)
     ramp = torch.linspace(-0.01, 0.01, SIZE).expand(SIZE, -1)
-    other = Explained(before - 1 + 0.3 + ramp, torch.ones_like(before))  # where all of it is does not count
+    lying = before - 1 + 0.3 + ramp  # where all of it is does not count
+    other = Explained(lying, torch.ones_like(before), torch.zeros(1))
     inside = (photo.mask[0, 0] > 0) & (torch.arange(SIZE) > 8) & (torch.arange(SIZE) < 24)
     change = (shown_by(agreeing(nets, photo, other, 0.5), photo) - before)[0][inside]
     wanted = 0.5 * ramp[inside]
@@ -237,7 +257,7 @@ def test_what_a_second_opinion_has_not_seen_and_says_beside_the_photo_does_not_c
     beside = torch.where(photo.mask[:, 0] * (before < VIEW_FAR) > 0, 0.0, 1.0)
 
     def change(relief: Tensor, known: Tensor) -> Tensor:
-        led = agreeing(nets, photo, Explained(relief, known), 1.0)
+        led = agreeing(nets, photo, Explained(relief, known, torch.zeros(1)), 1.0)
         return (led.depth_of(photo.image) - nets.depth_of(photo.image)).abs()[0].detach()
 
     everywhere = torch.ones_like(before)

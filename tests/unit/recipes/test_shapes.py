@@ -60,7 +60,7 @@ def seen_with(found: Tensor, weights: Tensor) -> Observed:
 def learnt_from(parts: list[Observed]) -> Learnt:
     """Nothing known but that the plane is as grey as the pictures."""
     blank, lights = torch.zeros(3, SIZE, SIZE), torch.tensor([[0.6, 0.4, 0.0, 0.0], [0.1, 0.1, 0.1, 0.1]])
-    none = Codes(*(torch.zeros(0, size) for size in (COUNT, 6, 4, 3, 1)))
+    none = Codes(*(torch.zeros(0, size) for size in (COUNT, 6, 4, 3, 1, 1)))
     start = Learnt(0, torch.zeros(COUNT), torch.eye(COUNT), blank - 0.7, blank[..., None], blank + 1.0, lights, none)
     return replace(start, codes=joined([begun(start.model(MODES), part) for part in parts]))
 

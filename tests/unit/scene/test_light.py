@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +11,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from g2s_cli.scene.camera import Camera, rotation
-from g2s_cli.scene.light import LEAST_DEPTH, diffuse_shading, direction, light_from_user, shade, user_from_light
+from g2s_cli.scene.light import (
+    LEAST_DEPTH,
+    SHININESS,
+    diffuse_shading,
+    direction,
+    light_from_user,
+    shade,
+    specular_shading,
+    user_from_light,
+)
 from g2s_cli.scene.surface import normals
 
 SLANTS = st.floats(-2, 2)
@@ -79,6 +90,32 @@ def test_shading_is_ambient_plus_diffuse_times_reflectance() -> None:
 def test_surfaces_turned_away_are_dark() -> None:
     normal = torch.tensor((-0.8, 0.0, 0.6)).view(1, 1, 1, 3)
     assert diffuse_shading(normal, torch.tensor([[0.0, 1.0, 3.0, 0.0]])) == 0
+
+
+@pytest.mark.parametrize("view", [FRONT, torch.tensor([0.1, -0.4, 0.05, 0.0, 0.0, 0.0])])
+def test_a_highlight_lies_where_the_surface_is_halfway_between_light_and_viewer(view: Tensor) -> None:
+    light = torch.tensor([[0.0, 1.0, 0.5, -0.3]])
+    away = rotation(view[None])[0].T @ torch.tensor([0.0, 0.0, 1.0])
+    halfway = direction(light)[0] + away
+    halfway = halfway / halfway.norm()
+    across = torch.linalg.cross(halfway, away + torch.tensor([0.3, 0.1, 0.0]))
+    tilts = torch.deg2rad(torch.tensor([-100.0, -15.0, 0.0, 15.0, 100.0]))[:, None]
+    normal = tilts.cos() * halfway + tilts.sin() * across / across.norm()
+    found = specular_shading(normal.view(1, 1, 5, 3), light, view[None])[0, 0]
+    beside = math.cos(math.radians(15)) ** SHININESS
+    torch.testing.assert_close(found, torch.tensor([0.0, beside, 1.0, beside, 0.0]), atol=1e-5, rtol=0)
+
+
+def test_gradient_of_highlights() -> None:
+    rng = torch.Generator().manual_seed(1)
+    depth = (1 + 0.01 * torch.rand(2, 5, 5, generator=rng, dtype=torch.float64)).requires_grad_()
+    light = torch.tensor([[0.3, 0.6, 0.2, -0.1], [0.5, 0.4, -0.3, 0.2]], dtype=torch.float64, requires_grad=True)
+    view = (0.1 * torch.randn(2, 6, generator=rng, dtype=torch.float64)).requires_grad_()
+
+    def bright(depth: Tensor, light: Tensor, view: Tensor) -> Tensor:
+        return specular_shading(normals(depth, Camera(5)), light, view)
+
+    assert torch.autograd.gradcheck(bright, (depth, light, view), eps=1e-7)
 
 
 def test_gradient_of_shading() -> None:
