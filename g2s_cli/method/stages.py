@@ -26,6 +26,7 @@ from g2s_cli.zoo.catalog import OFFSET_WEIGHT
 
 PERCEPTUAL_WEIGHT = 0.5
 SMOOTHNESS_WEIGHT = 0.01  # the paper's λ₂
+WHITE = 0.98  # of -1 to 1: a camera has no more
 
 
 @dataclass(frozen=True)
@@ -381,6 +382,11 @@ def _photo_loss(
 
 
 def _sample_loss(seen: Seen, asked: Samples, perceptual: Perceptual) -> Float[Tensor, ""]:
-    """L1 + 0.5 perceptual, where the sample counts and the relief is seen."""
+    """L1 + 0.5 perceptual, where the sample counts and the relief is seen.
+
+    Where it is white, it says only that the object is at least so bright. (The authors' pictures end at white
+    everywhere: what is too bright for a sample that is not white has no gradient there.)
+    """
     mask = asked.mask * seen.valid.unsqueeze(1)
-    return l1(seen.image, asked.image, mask) + PERCEPTUAL_WEIGHT * perceptual(seen.image, asked.image, mask)
+    shown = torch.where(asked.image > WHITE, seen.image.clamp(max=1), seen.image)
+    return l1(shown, asked.image, mask) + PERCEPTUAL_WEIGHT * perceptual(shown, asked.image, mask)

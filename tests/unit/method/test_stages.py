@@ -21,9 +21,11 @@ from g2s_cli.method.sampling import LightPrior, ViewPrior
 from g2s_cli.method.stages import (
     Asked,
     EncoderProjector,
+    Held,
     LinearProjector,
     Samples,
     Target,
+    albedo_loss,
     as_it_is,
     collect,
     fit_albedo,
@@ -187,6 +189,23 @@ def test_where_the_mask_is_empty_smoothness_alone_is_left(
         fit_albedo(nets, where, distance, Fit(1, rate=0.0, decay=0.0), watch, symmetric=False)
     assert watch.values[0] == pytest.approx(smoothness.item())
     assert watch.values[1] > 2 * smoothness
+
+
+@pytest.mark.parametrize(("grey", "wrong"), [(1.0, False), (0.9, True)])
+def test_nothing_is_too_bright_for_what_is_white(
+    nets: FactorNets, target: Target, distance: DiscriminatorDistance, grey: float, wrong: bool
+) -> None:
+    photo = replace(target, image=torch.full_like(target.image, grey))
+    image = photo.image[None]
+    dazzling = torch.tensor([[30.0, 0.0, 0.0, 0.0]])
+    with torch.no_grad():
+        held = Held.of(nets.depth_of(image), nets.view_of(image), dazzling, nets, symmetric=True)
+        seen = held.own.painted(nets.albedo_of(image))
+        assert seen.image[:, :, seen.valid[0]].amin() > 1
+        smoothness = 0.01 * (roughness(held.depth) + roughness(held.own.diffuse))
+        loss = albedo_loss(nets, photo, held, distance)
+    assert (loss.item() > 0.1 + smoothness) == wrong
+    assert wrong or loss.item() == pytest.approx(smoothness.item())
 
 
 def test_step_2_changes_the_encoder_alone(
