@@ -22,7 +22,7 @@ import torch
 from torch.nn.functional import softplus
 
 from g2s_cli.method.parallel import Group
-from g2s_cli.zoo.store import part_of
+from g2s_cli.zoo.tensors import part_of
 from recipes.synface.pictures import Pictures
 from recipes.synface.running import first_pair
 from recipes.synface.states import LATENT, Pair, as_checkpoint

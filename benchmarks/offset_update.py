@@ -21,7 +21,8 @@ from torch.nn.functional import l1_loss
 
 from g2s_cli.nets.discriminator import Discriminator
 from g2s_cli.nets.stylegan2 import Generator
-from g2s_cli.zoo.store import load_tensors, models_root, part_of
+from g2s_cli.zoo.store import models_root
+from g2s_cli.zoo.tensors import load_tensors, part_of
 
 Update = Callable[[], Tensor]
 

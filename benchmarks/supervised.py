@@ -28,7 +28,7 @@ from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.surface import normals
 from g2s_cli.truth import Pair, read_truth
 from g2s_cli.zoo.catalog import Category
-from g2s_cli.zoo.store import load_tensors, part_of
+from g2s_cli.zoo.tensors import load_tensors, part_of
 
 BATCH = 32
 RATE = 1e-3

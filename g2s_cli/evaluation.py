@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from g2s_cli.errors import G2SError
+from g2s_cli.files import GO_ON, naming, sha256_of_input, writing
 from g2s_cli.method.cycles import camera_of
 from g2s_cli.method.metrics import coverage, eroded, mad_deg, side
 from g2s_cli.result import Reconstruction, picture
@@ -35,7 +36,6 @@ from g2s_cli.scene.visibility import VIEW_FAR
 from g2s_cli.sheet import contact_sheet
 from g2s_cli.truth import Pair, Truth, read_truth
 from g2s_cli.zoo.catalog import Category
-from g2s_cli.zoo.store import GO_ON, naming, sha256_of_input, writing
 
 VERB = "g2s evaluate"
 ROWS, TABLE, SUMMARY, WORST = "rows.jsonl", "images.csv", "summary.json", "worst.png"

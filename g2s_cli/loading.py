@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli.errors import UsageError, WeightsError
+from g2s_cli.files import sha256_of
 from g2s_cli.method.cycles import Guides, Means, camera_of, fresh_nets, trained_nets
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.losses import DiscriminatorDistance, perceptual_distance
@@ -33,7 +34,7 @@ from g2s_cli.result import Reconstruction
 from g2s_cli.zoo.catalog import OFFSET_WEIGHT, Category, Part, Preset, Symmetry, load_category
 from g2s_cli.zoo.importers import LatentFile, check_gan, parser_for, read_part
 from g2s_cli.zoo.sources import Sources, obtain
-from g2s_cli.zoo.store import load_tensors, part_of, sha256_of
+from g2s_cli.zoo.tensors import load_tensors, part_of
 
 Background = Literal["keep", "remove"]
 SEEDS = range(2**64)  # torch's

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from g2s_cli.errors import G2SError, UsageError, attempt, understood
+from g2s_cli.files import sha256_of_input, writing
 from g2s_cli.meshes import Detail
 from g2s_cli.opening.upright import pictures_in
 from g2s_cli.result import REPORT, STATE, Reconstruction, missing_files, write_result
 from g2s_cli.target import check_target, folders_of
-from g2s_cli.zoo.store import sha256_of_input, writing
 
 SUMMARY = "g2s-summary.json"
 FIGURES = ("inversion_psnr_db", "reconstruction_psnr_db", "warnings")

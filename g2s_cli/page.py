@@ -17,13 +17,13 @@ from jaxtyping import Float
 from numpy import ndarray
 from PIL import Image
 
+from g2s_cli.files import writing
 from g2s_cli.meshes import Detail
 from g2s_cli.result import PAGE, Reconstruction, surface
 from g2s_cli.scene.light import LEAST_DEPTH, user_from_light
 from g2s_cli.scene.mesh import Mesh, camera_pose
 from g2s_cli.scene.relief import widened
 from g2s_cli.scene.texture import LEAST_SHADING, Texture, normals_at
-from g2s_cli.zoo.store import writing
 
 PLACE = "{{scene}}"  # in page.html
 JPEG_QUALITY = 92

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from g2s_cli import __version__
 from g2s_cli.errors import UsageError, WeightsError, attempt
+from g2s_cli.files import sha256_of
 from g2s_cli.loading import Background, Loaded, Machine, Plan, Weights, first_nets, fitted, load, load_gan, projector_of
 from g2s_cli.meshes import Detail
 from g2s_cli.method.cycles import fit
@@ -37,7 +38,6 @@ from g2s_cli.scene.texture import lit_by
 from g2s_cli.zoo.catalog import Category, Part, Symmetry, load_category
 from g2s_cli.zoo.importers import read_latent
 from g2s_cli.zoo.sources import Sources, obtain
-from g2s_cli.zoo.store import sha256_of
 
 By = Literal["mesh", "gan"]  # rendered from the shape, or projected through the generator
 # Photos that share a search; with more, what a search costs each hardly falls, and the first result is late.

@@ -26,6 +26,7 @@ from torch import Tensor
 from g2s_cli import __version__
 from g2s_cli.errors import UsageError
 from g2s_cli.evaluation import baselines, mean_of, scored, without_nan
+from g2s_cli.files import GO_ON, sha256_of_input, writing
 from g2s_cli.loading import Loaded, Machine, Plan, Weights, encoder_projector, load
 from g2s_cli.many import photos_named
 from g2s_cli.method.cycles import factors_of, fresh_nets
@@ -47,7 +48,7 @@ from g2s_cli.zoo.catalog import Category, Part, Pretraining, Symmetry, load_cate
 from g2s_cli.zoo.entry import add_category, check_free
 from g2s_cli.zoo.importers import write_weights
 from g2s_cli.zoo.sources import Sources
-from g2s_cli.zoo.store import GO_ON, load_tensors, sha256_of_input, writing
+from g2s_cli.zoo.tensors import load_tensors
 
 TOGETHER = 16  # photos inverted at once; always the same ones, so that a run taken up again finds the same latents
 VERB = "g2s pretrain"

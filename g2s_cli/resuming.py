@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.zoo.store import replacing
+from g2s_cli.files import replacing
 
 SETTINGS, LOCK = "settings.json", ".lock"
 

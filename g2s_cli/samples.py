@@ -22,6 +22,7 @@ from torch import Tensor
 
 from g2s_cli import __version__
 from g2s_cli.errors import UsageError
+from g2s_cli.files import writing
 from g2s_cli.loading import Machine, Weights, load_gan
 from g2s_cli.method.latents import truncated_latents
 from g2s_cli.method.progress import Watch
@@ -30,7 +31,6 @@ from g2s_cli.scene.mesh import to_bytes
 from g2s_cli.sheet import contact_sheet
 from g2s_cli.target import built_beside, check_target, folders_of
 from g2s_cli.zoo.catalog import Category
-from g2s_cli.zoo.store import writing
 
 LATENTS, FACTS = "latents.safetensors", "samples.json"
 OURS = rf"seed\d+-\d+\.png|{re.escape(LATENTS)}|{re.escape(FACTS)}"  # what g2s writes into a folder of pictures

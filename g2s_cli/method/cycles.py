@@ -37,7 +37,7 @@ from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.factors import Factors
 from g2s_cli.zoo.catalog import Category, Preset, Symmetry, halves_alike
-from g2s_cli.zoo.store import part_of
+from g2s_cli.zoo.tensors import part_of
 
 
 @dataclass(frozen=True)

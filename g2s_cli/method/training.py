@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from g2s_cli.errors import G2SError
+from g2s_cli.files import GO_ON, replacing, writing
 from g2s_cli.method.fitting import Fit, fresh_adam
 from g2s_cli.method.parallel import Group
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.stages import Samples
 from g2s_cli.zoo.catalog import Preset
-from g2s_cli.zoo.store import GO_ON, replacing, writing
 
 CHECKPOINT, SAMPLES = "checkpoint.pt", "samples"
 COLLECT = "collect"  # the one phase that advances by photos, not by steps

@@ -10,9 +10,10 @@ from pathlib import Path
 from shutil import copyfile
 
 from g2s_cli.errors import UsageError
+from g2s_cli.files import replacing
 from g2s_cli.zoo.catalog import SUFFIX, Category, Part, category_folders, check_name
 from g2s_cli.zoo.hub import CARD, README, with_hash
-from g2s_cli.zoo.store import cache_root, find_stored, keep, replacing, using_the_cache
+from g2s_cli.zoo.store import cache_root, find_stored, keep, using_the_cache
 
 
 def check_free(name: str, words: str) -> None:

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from g2s_cli.errors import G2SError, UsageError, WeightsError
+from g2s_cli.files import replacing, sha256_of
 from g2s_cli.zoo.catalog import Category, Part, read_category
 from g2s_cli.zoo.pair import gan_of
 from g2s_cli.zoo.release import WAYS_OUT
-from g2s_cli.zoo.store import Stored, cache_root, replacing, require_space, sha256_of
+from g2s_cli.zoo.store import Stored, cache_root, require_space
 
 CARD, README = "model.toml", "README.md"
 PULLED = "hub.json"  # beside a card: the repository and the commit it came from

@@ -20,6 +20,7 @@ from safetensors.torch import save, save_file
 from torch import Tensor
 
 from g2s_cli.errors import G2SError, WeightsError, attempt
+from g2s_cli.files import sha256_of
 from g2s_cli.nets.discriminator import Discriminator
 from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.nets.offset import OffsetEncoder
@@ -28,7 +29,8 @@ from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.zoo.catalog import PARSER_CLASSES, SUFFIX, Category, Part
 from g2s_cli.zoo.nvidia import read_nvidia
 from g2s_cli.zoo.pair import TRAINED_WITH
-from g2s_cli.zoo.store import ELSEWHERE, load_tensors, part_of, sha256_of, writing_weights
+from g2s_cli.zoo.store import ELSEWHERE, writing_weights
+from g2s_cli.zoo.tensors import load_tensors, part_of
 
 METADATA = {"format": "g2s-weights-1"}
 

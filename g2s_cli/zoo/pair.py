@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from g2s_cli.errors import WeightsError
 from g2s_cli.zoo.catalog import SUFFIX, Category
-from g2s_cli.zoo.store import Stored, metadata_of, models_root
+from g2s_cli.zoo.store import Stored, models_root
+from g2s_cli.zoo.tensors import metadata_of
 
 TRAINED_WITH = "gan_sha256"  # in the metadata of networks
 

@@ -13,6 +13,7 @@ from shutil import copyfile
 from torch import Tensor
 
 from g2s_cli.errors import WeightsError
+from g2s_cli.files import replacing, sha256_of
 from g2s_cli.zoo.catalog import SUFFIX, Category, Part, Release, category_folders, load_category
 from g2s_cli.zoo.fetching import Fetching, SilentFetching
 from g2s_cli.zoo.hub import HubRepo, NotOnHubError, fetch_from_hub, pull_description, pulled_from, with_hash
@@ -29,8 +30,6 @@ from g2s_cli.zoo.store import (
     locked,
     models_root,
     remember,
-    replacing,
-    sha256_of,
     sweep,
     using_the_cache,
 )

@@ -7,26 +7,20 @@ one move: a file without one is not there.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-import secrets
 import shutil
-import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from torch import Tensor
 
-from g2s_cli.errors import G2SError, ImageError, WeightsError
+from g2s_cli.errors import WeightsError
+from g2s_cli.files import replacing, sha256_of
 
 PACKAGE = Path(__file__).resolve().parent.parent
-GO_ON = "Free space. The same command goes on."  # of a file in a folder that a long run works in
 ELSEWHERE = "Free space, or set G2S_CACHE elsewhere."  # of a file in the cache that the disk refuses
 LOCK_SECONDS = 3600  # how long to wait for another process that fetches the same file
 
@@ -104,40 +98,6 @@ def using_the_cache() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replacing(place: Path) -> Iterator[Path]:
-    """A path to write to; it becomes `place` when the block ends well, and is gone if it does not.
-
-    Whoever the umask lets read new files may read it, whatever wrote it: safetensors writes for its owner alone.
-    """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.parent / f".{secrets.token_hex(8)}.part"
-    temporary.touch(exist_ok=False)
-    allowed = temporary.stat().st_mode
-    try:
-        yield temporary
-        temporary.chmod(stat.S_IMODE(allowed))
-        temporary.replace(place)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def naming(place: Path, remedy: str) -> Iterator[None]:
-    """Turn what the system says of a file that cannot be written into a G2SError with this remedy."""
-    try:
-        yield
-    except OSError as error:
-        raise G2SError(f"{place} cannot be written: {error.strerror or error}.", remedy) from error
-
-
-@contextlib.contextmanager
-def writing(place: Path, remedy: str) -> Iterator[Path]:
-    """As `replacing`; raises G2SError with this remedy where the disk refuses."""
-    with naming(place, remedy), replacing(place) as temporary:
-        yield temporary
-
-
-@contextlib.contextmanager
 def writing_weights(place: Path, remedy: str = ELSEWHERE) -> Iterator[Path]:
     """As `replacing`; raises WeightsError with this remedy for whatever goes wrong while the block writes."""
     try:
@@ -199,40 +159,3 @@ def require_space(bytes_needed: int, folder: Path | None = None, variable: str =
 def in_megabytes(count: int) -> str:
     """Bytes in words."""
     return f"{count / 1e6:.1f} MB"
-
-
-def sha256_of(path: Path) -> str:
-    """A file's SHA-256, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sha256_of_input(path: Path) -> str:
-    """The same of a photo or another picture of the user's. Raises ImageError if it cannot be read."""
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror or error}.", "Check the path.") from error
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, in float32. Raises WeightsError if it cannot be read."""
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} is not a readable safetensors file.", "Fetch or make it again.") from error
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-
-
-def metadata_of(path: Path) -> Mapping[str, str]:
-    """What a safetensors file says about itself. Raises WeightsError if it cannot be read."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} is not a readable safetensors file.", "Fetch or make it again.") from error
-
-
-def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix` and a dot, without it."""
-    return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32
 
 from g2s_cli.errors import G2SError
-from g2s_cli.zoo.store import sha256_of
+from g2s_cli.files import sha256_of
 from recipes.synface.markings import Markings, mark
 
 REMEDY = "The recipe's README says where the face model is from, and how to make it."

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float16, Float32
 
 from g2s_cli.errors import G2SError
-from g2s_cli.zoo.store import replacing
+from g2s_cli.files import replacing
 
 NEUTRAL, IDENTITY = "generic_neutral_mesh", "identity"
 REMEDY = "Get it anew: git clone https://github.com/ICT-VGL/ICT-FaceKit"

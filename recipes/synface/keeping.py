@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from g2s_cli.errors import G2SError
-from g2s_cli.zoo.store import replacing
+from g2s_cli.files import replacing
 
 
 def keep(state: Mapping[str, Any], path: Path) -> None:

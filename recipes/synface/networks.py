@@ -13,6 +13,7 @@ from torch import Tensor
 
 from g2s_cli.console import output
 from g2s_cli.errors import UsageError
+from g2s_cli.files import sha256_of
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
 from g2s_cli.method.cycles import Means, trained_nets
 from g2s_cli.method.frame import Frame
@@ -24,7 +25,7 @@ from g2s_cli.resuming import at_work_in
 from g2s_cli.zoo.catalog import Category, load_category
 from g2s_cli.zoo.importers import read_part, sha256_as_kept, write_weights
 from g2s_cli.zoo.pair import TRAINED_WITH
-from g2s_cli.zoo.store import metadata_of, sha256_of
+from g2s_cli.zoo.tensors import metadata_of
 from recipes.synface.joint import Learner, first_networks, schedule, train
 from recipes.synface.moving import FACTORS, GALLERY, Gallery, Moves, Source
 from recipes.synface.registering import mean_face

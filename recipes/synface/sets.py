@@ -18,8 +18,8 @@ from jaxtyping import Float32, UInt8, UInt16
 from PIL import Image
 
 from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.files import replacing
 from g2s_cli.target import built_beside
-from g2s_cli.zoo.store import replacing
 from recipes.synface.face_model import FaceModel
 from recipes.synface.render import FAR, Rendered, images, render
 from recipes.synface.side_by_side import in_turn

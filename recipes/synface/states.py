@@ -20,7 +20,7 @@ from g2s_cli.method.latents import random_latents
 from g2s_cli.nets.discriminator import Discriminator
 from g2s_cli.nets.rosinality import levels
 from g2s_cli.nets.stylegan2 import MAPPING_RATE, Generator
-from g2s_cli.zoo.store import part_of
+from g2s_cli.zoo.tensors import part_of
 
 State = dict[str, Tensor]
 TAPS = (1.0, 3.0, 3.0, 1.0)

@@ -10,10 +10,10 @@ import made_up
 import pytest
 from servers import TOKEN, HubServer
 
+from g2s_cli.files import sha256_of
 from g2s_cli.zoo.catalog import load_category
 from g2s_cli.zoo.importers import read_part, write_weights
 from g2s_cli.zoo.sources import store_part
-from g2s_cli.zoo.store import sha256_of
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 REPO = "somebody/shapes"

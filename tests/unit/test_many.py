@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from g2s_cli.errors import G2SError, ImageError, UsageError
+from g2s_cli.files import sha256_of
 from g2s_cli.many import SUMMARY, Job, Outcome, jobs_for, kept, photos_named, run_all, summary_of, write_summary
 from g2s_cli.meshes import Body, Detail
 from g2s_cli.result import Reconstruction, read_result, rewrite_meshes, write_result
-from g2s_cli.zoo.store import sha256_of
 
 FACTS = {"seed": 0, "weights": {"gan": "abc"}}
 Make = Callable[..., Reconstruction]

@@ -14,12 +14,12 @@ from PIL import Image, ImageOps
 
 from g2s_cli import in_place, pipeline, reconstruct
 from g2s_cli.errors import ImageError, UsageError
+from g2s_cli.files import sha256_of
 from g2s_cli.loading import Machine, Plan
 from g2s_cli.method.metrics import psnr
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.pipeline import facts_of, reconstruct_each, relight, relight_each, rotate, rotate_each
 from g2s_cli.result import Reconstruction
-from g2s_cli.zoo.store import sha256_of
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 QUICK = {"preset": "fast", "iterations": 4, "seed": 3}

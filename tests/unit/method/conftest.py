@@ -13,7 +13,8 @@ from g2s_cli.nets.discriminator import Discriminator
 from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.scene.camera import Camera
-from g2s_cli.zoo.store import load_tensors, models_root, part_of
+from g2s_cli.zoo.store import models_root
+from g2s_cli.zoo.tensors import load_tensors, part_of
 
 SIZE = 16
 

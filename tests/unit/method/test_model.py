@@ -18,7 +18,8 @@ from g2s_cli.scene.render import render
 from g2s_cli.scene.surface import normals
 from g2s_cli.scene.warp import mirrored, warp
 from g2s_cli.zoo.catalog import load_category
-from g2s_cli.zoo.store import load_tensors, models_root
+from g2s_cli.zoo.store import models_root
+from g2s_cli.zoo.tensors import load_tensors
 
 IMAGE = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
 VIEWS = torch.tensor([[0.1, -0.2, 0.05, 0.002, 0, 0], [-0.1, 0.3, 0, 0, 0.003, 0]])

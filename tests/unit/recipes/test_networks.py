@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from g2s_cli import reconstruct
 from g2s_cli.errors import UsageError
+from g2s_cli.files import sha256_of
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
 from g2s_cli.method import registration
 from g2s_cli.method.frame import Frame
@@ -32,7 +33,7 @@ from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.warp import symmetrised
 from g2s_cli.zoo.catalog import Category, load_category
 from g2s_cli.zoo.importers import read_part, write_weights
-from g2s_cli.zoo.store import models_root, sha256_of
+from g2s_cli.zoo.store import models_root
 from recipes.synface import joint, registering, shapes
 from recipes.synface.explaining import explanation, lesson
 from recipes.synface.joint import LEARNER, LOG, REGISTERED, SCHEDULE, Learner, first_networks, schedule

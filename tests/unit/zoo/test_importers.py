@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from g2s_cli.errors import WeightsError
+from g2s_cli.files import sha256_of
 from g2s_cli.zoo.catalog import PARSER_CLASSES, load_category
 from g2s_cli.zoo.importers import (
     LatentFile,
@@ -30,7 +31,7 @@ from g2s_cli.zoo.importers import (
     sha256_as_kept,
     write_weights,
 )
-from g2s_cli.zoo.store import load_tensors, sha256_of
+from g2s_cli.zoo.tensors import load_tensors
 
 GAN = made_up.gan(16)
 NETWORKS = made_up.networks(16, width=16)

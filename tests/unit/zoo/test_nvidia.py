@@ -39,7 +39,7 @@ from g2s_cli.errors import WeightsError
 from g2s_cli.nets.discriminator import Discriminator
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.zoo.nvidia import read_nvidia
-from g2s_cli.zoo.store import part_of
+from g2s_cli.zoo.tensors import part_of
 
 DATA = Path(__file__).parents[2] / "data" / "nvidia_stylegan2.npz"
 

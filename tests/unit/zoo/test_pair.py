@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from g2s_cli.errors import WeightsError
+from g2s_cli.files import sha256_of
 from g2s_cli.zoo.catalog import Category, WeightsFile, category_names, load_category, read_category
 from g2s_cli.zoo.hub import prepared
 from g2s_cli.zoo.importers import write_weights
 from g2s_cli.zoo.pair import check_pair, gan_of
 from g2s_cli.zoo.sources import check_pair_at_hand, stated
-from g2s_cli.zoo.store import Stored, sha256_of
+from g2s_cli.zoo.store import Stored
 
 OURS, OTHER = 64 * "a", 64 * "b"
 

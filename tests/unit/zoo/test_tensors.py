@@ -1,0 +1,58 @@
+"""Files of tensors: read, cut by their names, and refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from g2s_cli.errors import WeightsError
+from g2s_cli.zoo.tensors import load_tensors, metadata_of, part_of
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "zebra" / "gan.safetensors"
+    path.parent.mkdir()
+    save_file({"a.x": torch.tensor([0.1, 2.0]).half(), "a.y.x": torch.tensor([3]), "ab": torch.zeros(2, 2)}, path)
+    return path
+
+
+def test_tensors_are_read_in_single_precision(file: Path) -> None:
+    tensors = load_tensors(file)
+    assert {name: value.dtype for name, value in tensors.items()} == {
+        "a.x": torch.float32,
+        "a.y.x": torch.int64,
+        "ab": torch.float32,
+    }
+    torch.testing.assert_close(tensors["a.x"], torch.tensor([0.1, 2.0]).half().float(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights", b"\xff" * 64])
+def test_another_file_is_refused(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    with pytest.raises(WeightsError, match="not a readable safetensors file"):
+        load_tensors(file)
+
+
+def test_a_cut_or_absent_file_is_refused(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-3])
+    for path in (file, file.with_name("none.safetensors")):
+        with pytest.raises(WeightsError, match="not a readable safetensors file"):
+            load_tensors(path)
+
+
+def test_a_part_is_what_its_prefix_and_a_dot_begin(file: Path) -> None:
+    assert sorted(part_of(load_tensors(file), "a")) == ["x", "y.x"]
+
+
+def test_a_file_says_what_it_was_told_to_say(tmp_path: Path) -> None:
+    told, untold = tmp_path / "told.safetensors", tmp_path / "untold.safetensors"
+    save_file({"a": torch.zeros(1)}, told, metadata={"seed": "3"})
+    save_file({"a": torch.zeros(1)}, untold)
+    assert metadata_of(told) == {"seed": "3"}
+    assert metadata_of(untold) == {}
+    with pytest.raises(WeightsError, match="not a readable safetensors file"):
+        metadata_of(tmp_path / "none.safetensors")
