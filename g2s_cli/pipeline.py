@@ -85,7 +85,12 @@ def reconstruct(
         seed=seed,
         wanted=wanted,
     )
-    [made] = reconstruct_each([Path(photo)], plan, machine, watch)
+    return reconstruct_as(plan, Path(photo), machine, watch)
+
+
+def reconstruct_as(plan: Plan, photo: Path, machine: Machine, watch: Watch | None = None) -> Reconstruction:
+    """One photo's reconstruction. Raises what `reconstruct` raises."""
+    [made] = reconstruct_each([photo], plan, machine, watch)
     if isinstance(made, Exception):
         raise made
     return made

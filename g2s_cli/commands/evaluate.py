@@ -55,6 +55,7 @@ def evaluate(
     from g2s_cli.truth import pairs_in
     from g2s_cli.zoo.sources import Sources, category_from, obtain
 
+    machine = Machine.named(device)
     sources = Sources.of_environment(hub_repo)
     kind = category_from(category, sources)
     needed = kind.needs(kind.preset(preset))
@@ -70,7 +71,6 @@ def evaluate(
         seed=seed,
         wanted=Wanted(align=False),  # the true depth lies where the photo has it
     )
-    machine = Machine.named(device)
     told = ("category", "preset", "effort", "iterations_at_most", "seed", "weights")
     # Figures of two versions are not to be averaged.
     settings = {"g2s_version": __version__} | {name: plan.facts[name] for name in told}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -119,10 +120,10 @@ def reconstruct(
     if not many and str(photos[0]) != "-":
         check_file(photos[0])  # before PyTorch is imported, which takes seconds
 
-    from g2s_cli import pipeline
     from g2s_cli.loading import Machine, Plan
     from g2s_cli.opening.placing import Wanted
     from g2s_cli.photo import open_photo
+    from g2s_cli.pipeline import reconstruct_as
     from g2s_cli.result import STATE, write_result
     from g2s_cli.target import check_target, folders_of
     from g2s_cli.zoo.importers import LatentFile
@@ -130,27 +131,30 @@ def reconstruct(
 
     # What cannot work is refused here, before weights are read: options, the folder, the photo.
     detail = read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm)
+    machine = Machine.named(device)
     sources = Sources.of_environment(hub_repo)
     kind = category_from(category or ("own" if gan else "synface"), sources)
     needed = kind.needs(kind.preset(preset), own_gan=gan is not None)
     wanted = Wanted(not no_align, face, read_crop(crop) if crop else None, mask).check()
     command = shlex.join(("g2s", *sys.argv[1:]))
+    asked = partial(
+        Plan.of,
+        category=kind.name,
+        preset=preset,
+        iterations=iterations,
+        symmetry=symmetry,
+        background=background,
+        gan=gan,
+        latent=latent,
+        sources=sources,
+        seed=seed,
+        wanted=wanted,
+    )
     if many:
         jobs = jobs_of(photos, out, latent, mask)
         with output.fetching() as fetching:
             obtain(kind, needed, sources, fetching, kind.welcomes)
-        plan = Plan.of(
-            category=kind.name,
-            preset=preset,
-            iterations=iterations,
-            symmetry=symmetry,
-            background=background,
-            gan=gan,
-            sources=sources,
-            seed=seed,
-            wanted=wanted,
-        )
-        reconstruct_many(jobs, out, plan, detail, Machine.named(device), command, overwrite=overwrite, as_json=as_json)
+        reconstruct_many(jobs, out, asked(), detail, machine, command, overwrite=overwrite, as_json=as_json)
         return
     read = [file for file in (photos[0], mask, gan, LatentFile.named(latent).path if latent else None) if file]
     check_target(out, STATE, overwrite=overwrite, needed=folders_of(read))
@@ -159,21 +163,7 @@ def reconstruct(
         with output.fetching() as fetching:
             obtain(kind, needed, sources, fetching, kind.welcomes)
         with output.watch() as watch:
-            made = pipeline.reconstruct(
-                file,
-                category=kind.name,
-                preset=preset,
-                iterations=iterations,
-                symmetry=symmetry,
-                background=background,
-                gan=gan,
-                latent=latent,
-                sources=sources,
-                seed=seed,
-                device=device,
-                watch=watch,
-                wanted=wanted,
-            )
+            made = reconstruct_as(asked(), file, machine, watch)
     made = replace(made, report={"command": command, "meshes": asdict(detail)} | made.report)
     write_result(made, out, overwrite=overwrite, detail=detail)
 

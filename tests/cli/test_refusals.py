@@ -55,6 +55,10 @@ BAD_USAGE = {
     "empty angle": (["rotate", "full", "--yaw="], "--yaw '' cannot be read"),
     "odd angle": (["rotate", "full", "--yaw", "abc"], "--yaw 'abc' cannot be read"),
     "unknown device": (["reconstruct", FACE, "--device", "abacus", "-o", "new"], "abacus"),
+    "unknown device, nothing fetched": (
+        ["reconstruct", FACE, "--category", "cat", "--device", "abacus", "-o", "new"],
+        "abacus",
+    ),
     "folder in the way": (["reconstruct", FACE, "-o", "full"], "Name another folder with -o"),
     "somebody's folder": (["reconstruct", FACE, "-o", "full", "--overwrite"], "will not delete it"),
     "not a result": (["rotate", "full", "--yaw", "5"], "is not a g2s result folder"),
