@@ -35,7 +35,7 @@ from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.render import render, warped_mask
 from g2s_cli.scene.show import look, show
 from g2s_cli.scene.texture import lit_by
-from g2s_cli.zoo.catalog import Category, Part, Symmetry, load_category
+from g2s_cli.zoo.catalog import Part, Symmetry, load_category
 from g2s_cli.zoo.importers import read_latent
 from g2s_cli.zoo.sources import Sources, obtain
 
@@ -173,7 +173,7 @@ def _explained(
     factors = fit(nets, projector, gan.generator, target, seen.core, kind, effort, plan.symmetry, guides, rng, clock)
 
     rebuilt = render(factors, nets.camera).image
-    warnings = [*photo.warnings, *_warnings(found.psnr_db, found.strangeness, kind), *seen.notes]
+    warnings = [*photo.warnings, *_warnings(found, plan), *seen.notes]
     for sentence in warnings:
         watch.note(sentence)
     report = facts_of(plan) | {
@@ -377,16 +377,18 @@ def _encoder_state(projector: Projector) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in projector.encoder.state_dict().items()}
 
 
-def _warnings(psnr_db: float, strangeness: float, kind: Category) -> list[str]:
-    """What a user should be told about how well the photo fits the category."""
-    said = []
-    if psnr_db < kind.least_psnr_db or strangeness > kind.most_strangeness:
-        said.append(
-            f"The photo seems to lie outside {kind.title}: the GAN's own version of it (inverted.png) has "
-            f"{psnr_db:.1f} dB and lies {strangeness:.2f} times as far from the mean as its usual pictures. "
-            "Expect a shape of that picture rather than of yours."
-        )
-    return said
+def _warnings(found: Inversion, plan: Plan) -> list[str]:
+    """What a user should be told about how well the photo fits the category; a search cut short does not know."""
+    kind = plan.kind
+    if plan.effort.invert < kind.preset(plan.preset).invert:
+        return []
+    if found.psnr_db >= kind.least_psnr_db and found.strangeness <= kind.most_strangeness:
+        return []
+    return [
+        f"The photo seems to lie outside {kind.title}: the GAN's own version of it (inverted.png) has "
+        f"{found.psnr_db:.1f} dB and lies {found.strangeness:.2f} times as far from the mean as its usual pictures. "
+        "Expect a shape of that picture rather than of yours."
+    ]
 
 
 def _sum(spent: dict[str, float], more: dict[str, float], share: float = 1.0) -> dict[str, float]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
@@ -18,6 +19,7 @@ from g2s_cli.files import sha256_of
 from g2s_cli.loading import Machine, Plan
 from g2s_cli.method.metrics import psnr
 from g2s_cli.nets.stylegan2 import Generator
+from g2s_cli.opening.placing import Wanted
 from g2s_cli.pipeline import facts_of, reconstruct_each, relight, relight_each, rotate, rotate_each
 from g2s_cli.result import Reconstruction
 
@@ -64,6 +66,15 @@ def test_the_users_random_numbers_stay_theirs(photos: list[Path]) -> None:
     torch.manual_seed(5)
     reconstruct(photos[0], **QUICK, device="cpu")
     assert torch.equal(torch.rand(3), before)
+
+
+def test_a_photo_of_something_else_is_said_to_be_unless_the_search_was_cut_short(tmp_path: Path) -> None:
+    stripes = np.indices((128, 128)).sum(axis=0) % 16 * 16
+    Image.fromarray(np.stack((stripes, 255 - stripes, stripes // 2), axis=-1).astype(np.uint8)).save(tmp_path / "a.png")
+    strange = reconstruct(tmp_path / "a.png", preset="instant", device="cpu", wanted=Wanted(align=False))
+    short = reconstruct(tmp_path / "a.png", **QUICK, device="cpu", wanted=Wanted(align=False))
+    said = [any("outside" in one for one in made.report["warnings"]) for made in (strange, short)]
+    assert said == [True, False]
 
 
 @pytest.mark.parametrize("index", [0, 2])
