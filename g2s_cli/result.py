@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8, UInt16
+from jaxtyping import Bool, Float, UInt8, UInt16
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -22,7 +22,7 @@ from torch.nn.functional import avg_pool2d
 
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.meshes import BODY_FILES, SURFACE_FILES, Detail, write_meshes
-from g2s_cli.scene.camera import Camera
+from g2s_cli.scene.camera import Camera, rotation
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.light import user_from_light
 from g2s_cli.scene.mesh import Mesh, camera_pose, relief_mesh, to_bytes
@@ -31,8 +31,8 @@ from g2s_cli.scene.placement import Placement
 from g2s_cli.scene.relief import Outline, refine, widened
 from g2s_cli.scene.render import canonical_mask, on_white, photo_depth, render, warped_mask
 from g2s_cli.scene.resample import middle
-from g2s_cli.scene.show import show
-from g2s_cli.scene.texture import Texture, as_image, texture_of
+from g2s_cli.scene.show import Look, look
+from g2s_cli.scene.texture import Texture, as_image, normal_texture, texture_of
 from g2s_cli.scene.warp import mirrored
 from g2s_cli.target import built_beside, check_target
 
@@ -41,7 +41,8 @@ CUT_PX = 5  # how wide the edge of a cut-out picture is blurred, canonical pixel
 STATE, REPORT, ALIGNED, PAGE = "state.safetensors", "report.json", "aligned.png", "view.html"
 # What every result has beside its meshes and the photo's own file.
 MAPS = ("input.png", "inverted.png", "mask.png", "depth.npy", "depth.png", "normal.png", "albedo.png")
-ALWAYS = (*MAPS, "reconstruction.png", "camera.json", "light.json", STATE, REPORT, ALIGNED)
+LARGE = ("depth_large.png", "normal_large.png", "albedo_large.png")  # the same of the mesh, over reconstruction.png
+ALWAYS = (*MAPS, *LARGE, "reconstruction.png", "camera.json", "light.json", STATE, REPORT, ALIGNED)
 # Pictures of `g2s rotate` and `g2s relight`; and all that g2s writes into a result folder, as regular expressions.
 FRAMES = r"(in_place_)?\d{3,}\.png|(rotate|relight|in_place)\.gif"
 NAMES = "|".join(map(re.escape, (*ALWAYS, *SURFACE_FILES, *BODY_FILES, PAGE)))
@@ -102,8 +103,9 @@ def write_result(made: Reconstruction, folder: Path, *, overwrite: bool = False,
         _write_files(made, building)
         mesh, texture = surface(made, detail := detail or Detail())
         write_meshes(building, mesh, texture, detail)
-        seen = show(mesh, texture.lit, made.factors.view, made.camera.resized(picture_size(made)))
-        save_image(building / "reconstruction.png", seen.on_white)
+        seen = look(mesh, len(texture.lit[0]), made.factors.view, made.camera.resized(picture_size(made)))
+        save_image(building / "reconstruction.png", seen.painted(texture.lit).on_white)
+        _write_large(building, made, seen, texture)
 
 
 def rewrite_meshes(made: Reconstruction, folder: Path, detail: Detail) -> list[Path]:
@@ -302,10 +304,10 @@ def _write_files(made: Reconstruction, folder: Path) -> None:
     original_file(folder, made.report).write_bytes(made.original)
     save_image(folder / "inverted.png", made.inverted)
     Image.fromarray((made.mask * 255).round().byte().numpy()).save(folder / "mask.png")
-    _write_depth(folder, photo_depth(seen, made.factors.view, made.mask, made.camera))
-    # Outward and in OpenGL axes: the internal normal is minus the outward one, and y and z turn over.
-    facing = seen.normal.permute(2, 0, 1) * seen.normal.new_tensor((-1.0, 1.0, 1.0))[:, None, None]
-    save_image(folder / "normal.png", torch.where(shown, facing, -1.0))  # black says nothing is there
+    depth = photo_depth(seen, made.factors.view, made.mask, made.camera).float().numpy()
+    np.save(folder / "depth.npy", depth)
+    Image.fromarray(depth_code(depth)).save(folder / "depth.png")
+    _write_normal(folder / "normal.png", seen.normal.permute(2, 0, 1), shown)
     save_image(folder / "albedo.png", seen.albedo)
     _write_json(folder / "camera.json", _camera_facts(made))
     _write_json(folder / "light.json", _light_facts(made.factors))
@@ -319,20 +321,36 @@ def depth_code(depth: Float[np.ndarray, "*shape"]) -> UInt16[np.ndarray, "*shape
     return np.nan_to_num(code, nan=0.0).astype(np.uint16)
 
 
-def _write_depth(folder: Path, depth: Float[Tensor, "h w"]) -> None:
-    np.save(folder / "depth.npy", depth.float().numpy())
-    Image.fromarray(depth_code(depth.float().numpy())).save(folder / "depth.png")
+def _write_normal(path: Path, normal: Float[Tensor, "3 h w"], shown: Bool[Tensor, "h w"]) -> None:
+    """Unit normals in the photo's frame as normal.png holds them: outward, in OpenGL axes, black where nothing is."""
+    # The internal normal is minus the outward one, and y and z turn over.
+    outward = normal * normal.new_tensor((-1.0, 1.0, 1.0))[:, None, None]
+    save_image(path, torch.where(shown, outward, -1.0))
+
+
+def _write_large(folder: Path, made: Reconstruction, seen: Look, texture: Texture) -> None:
+    """Depth, normals and albedo of the mesh, pixel for pixel over reconstruction.png. seen: as that shows it."""
+    there = seen.depth.isfinite()
+    depth = torch.where(there, seen.depth, torch.nan)
+    Image.fromarray(depth_code(depth.numpy())).save(folder / "depth_large.png")
+    canonical = seen.painted(normal_texture(made.factors, made.camera, len(texture.lit[0]))).image
+    normal = torch.einsum("ij,jhw->ihw", rotation(made.factors.view[None])[0], canonical)
+    normal = normal / normal.norm(dim=0).clamp(min=1e-6)
+    _write_normal(folder / "normal_large.png", normal, there)
+    save_image(folder / "albedo_large.png", seen.painted(texture.albedo.clamp(-1, 1)).on_white)
 
 
 def _camera_facts(made: Reconstruction) -> dict[str, Any]:
     camera = made.camera
     opengl = camera_pose(made.factors, camera)
     opencv = np.diag((1.0, -1.0, -1.0, 1.0)) @ opengl
+    large = camera.resized(picture_size(made))
     return {
         "size_px": camera.size,
         "fov_deg": camera.fov_deg,
         "focal_px": camera.focal,
         "centre_px": [camera.centre, camera.centre],
+        "large": {"size_px": large.size, "focal_px": large.focal, "centre_px": [large.centre, large.centre]},
         "world_to_camera_opengl": opengl.tolist(),
         "world_to_camera_opencv": opencv.tolist(),
         "convention": {

@@ -35,11 +35,12 @@ class Look:
     """What a camera sees of a mesh from a view, whatever its texture: the same under any light.
 
     grid: where in a texture each pixel lies. texels: at how many a side it is read. hit: which pixels show the mesh.
-    cover: how much of each it covers.
+    cover: how much of each it covers. depth: along the viewing axis in scene units, infinite where no mesh is.
     """
 
     grid: Float[Tensor, "1 h w 2"]
     texels: int
+    depth: Float[Tensor, "h w"]
     hit: Bool[Tensor, "1 h w"]
     cover: Float[Tensor, "1 1 h w"]
 
@@ -61,7 +62,7 @@ def look(mesh: Mesh, texels: int, view: Float[Tensor, 6], camera: Camera) -> Loo
     cover = avg_pool2d(hit[:, None].to(view.dtype), 3, 1, 1, count_include_pad=False)
     # Finer texels than the picture's pixels would alias.
     read = mesh.camera.resized(min(texels, round(mesh.camera.size * camera.focal / mesh.camera.focal)))
-    return Look(to_grid(project(points, read), read), read.size, hit, cover)
+    return Look(to_grid(project(points, read), read), read.size, nearest[0].to(view.dtype), hit, cover)
 
 
 def show(mesh: Mesh, lit: Float[Tensor, "3 t t"], view: Float[Tensor, 6], camera: Camera) -> Shown:

@@ -84,13 +84,18 @@ def normals_at(mesh: Mesh, factors: Factors, camera: Camera) -> Float[ndarray, "
 
     They are smooth, as the shading is that the photo's light was taken off by; the mesh's own are finer.
     """
-    facing = to_the_rim(normals(factors.depth[None], camera).permute(0, 3, 1, 2))[0]
-    framed = resampled(_framed(facing, widened(camera)), mesh.camera.size)
+    inward = normal_texture(factors, camera, mesh.camera.size)
     points, _ = mesh_points(mesh, torch.zeros(6))
-    grid = to_grid(project(points[None], mesh.camera), mesh.camera).to(framed)  # a row of all vertices
-    found = sample(framed[None], grid, outside="border")[0, :, 0].T
+    grid = to_grid(project(points[None], mesh.camera), mesh.camera).to(inward)  # a row of all vertices
+    found = sample(inward[None], grid, outside="border")[0, :, 0].T
     outward = -found.double().cpu().numpy() * FLIP  # inner normals point away from the viewer
     return outward / np.linalg.norm(outward, axis=1, keepdims=True).clip(min=1e-9)
+
+
+def normal_texture(factors: Factors, camera: Camera, size: int) -> Float[Tensor, "3 t t"]:
+    """Normals of the networks' relief as a texture of the mesh: canonical, with the internal sign, about one long."""
+    facing = to_the_rim(normals(factors.depth[None], camera).permute(0, 3, 1, 2))[0]
+    return resampled(_framed(facing, widened(camera)), size)
 
 
 def _over(

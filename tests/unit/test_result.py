@@ -28,7 +28,7 @@ from g2s_cli.page import write_page
 from g2s_cli.result import Reconstruction, missing_files, read_result, write_result
 
 PICTURES = ["input", "original", "inverted", "mask", "depth", "normal", "albedo", "reconstruction", "aligned"]
-PICTURES += ["texture", "texture_albedo"]
+PICTURES += ["texture", "texture_albedo", "depth_large", "normal_large", "albedo_large"]
 OTHERS = [
     "depth.npy",
     "mesh.obj",
@@ -147,6 +147,37 @@ def test_the_mesh_seen_through_camera_json_reproduces_the_photo(
     colours = texture[((1 - v) * len(texture)).astype(int), (u * len(texture)).astype(int)]
     # Nearest pixels on both sides of a weave of eight: two pixels off, it would miss by thirty.
     assert np.abs(colours - sharp.aligned[i[inside], j[inside]]).mean() < 12
+
+
+def test_large_maps_are_of_the_mesh_as_camera_json_sees_it(sharp: Reconstruction, tmp_path: Path) -> None:
+    write_result(sharp, tmp_path / "out")
+    solid = trimesh.load(tmp_path / "out" / "mesh.glb", force="mesh", process=False)
+    facts = json.loads((tmp_path / "out" / "camera.json").read_text())
+    pose, large = np.array(facts["world_to_camera_opencv"]), facts["large"]
+    x, y, z, _ = pose @ np.c_[solid.vertices, np.ones(len(solid.vertices))].T
+    column, row = large["centre_px"][0] + large["focal_px"] * np.stack((x, y)) / z
+    code, normal, albedo, reconstruction = (
+        pixels(tmp_path / "out" / f"{name}.png")
+        for name in ("depth_large", "normal_large", "albedo_large", "reconstruction")
+    )
+    assert code.shape == (large["size_px"],) * 2 == (320, 320)
+    assert normal.shape == albedo.shape == reconstruction.shape == (320, 320, 3)
+    there = code > 0
+    depth = 1.1 - 0.2 * code / 65535
+    outward = solid.vertex_normals @ pose[:3, :3].T  # OpenCV's axes: y down, z away
+    plain = (outward[:, 2] < -0.7) & (np.minimum(row, column) > 1) & (np.maximum(row, column) < 318)
+    i, j = row[plain].astype(int), column[plain].astype(int)
+    plain[plain] = there[i, j] & there[i + 1, j] & there[i, j + 1] & there[i + 1, j + 1]
+    assert plain.sum() > 0.5 * len(plain)
+    i, j, down, right = (part[plain] for part in (row.astype(int), column.astype(int), row % 1, column % 1))
+    upper, lower = (depth[k, j] * (1 - right) + depth[k, j + 1] * right for k in (i, i + 1))
+    assert np.abs(upper * (1 - down) + lower * down - z[plain]).max() < 1e-4
+    facing = (normal[i, j] / 127.5 - 1) * (1, -1, -1)
+    assert np.median((facing * outward[plain]).sum(axis=1)) > 0.99
+    assert np.array_equal(there, normal.any(axis=2))
+    # Where it is brightest, light takes nothing away; elsewhere the albedo is the brighter.
+    assert (albedo[there] - reconstruction[there]).mean() > 10
+    assert np.abs(albedo - reconstruction)[~there].mean() < 1
 
 
 def test_depth_is_unseen_outside_the_mask_and_16_bits_hold_it(folder: Path, made: Reconstruction) -> None:
