@@ -1,8 +1,8 @@
 """From users' photos to latents w whose images G(w) are the photos (paper 4.1; Karras et al. 2020, app. D).
 
-Adam on w alone, from the nearest of many random latents, with noise on w that dies away, a pull towards the
-cloud of latents the mapping network makes, and a distance of L1 and discriminator features. Several photos go
-through the networks as one batch, each with a latent of its own that knows nothing of the others.
+Adam on w alone, from what a ridge regression on random pictures says of the photo, with a pull towards the cloud of
+latents the mapping network makes, and a distance of L1 and discriminator features. Several photos go through the
+networks as one batch, each with a latent of its own that knows nothing of the others.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from g2s_cli.method.latents import LatentCloud, random_latents
 from g2s_cli.method.losses import DiscriminatorDistance
@@ -21,24 +22,25 @@ from g2s_cli.method.metrics import psnr
 from g2s_cli.method.progress import Watch
 from g2s_cli.nets.stylegan2 import Generator
 
-PIXELS_AT_ONCE = (
-    1 << 16
-)  # of photos in one update: 16 of 64 px, 4 of 128; more are slower (benchmarks/inversion_batch.py)
+# Pixels of photos in one update: 16 of 64 px, 4 of 128; more are slower (benchmarks/inversion_batch.py).
+PIXELS_AT_ONCE = 1 << 16
+CLOUD = 1024  # latents that say where latents lie; showing their pictures is what costs
+GUESS_PX = 8  # of the features that a start is regressed on
+RIDGE = 0.06  # in units of what the features of random pictures vary by
 
 
 @dataclass(frozen=True)
 class InversionSettings:
     """How hard to try. Figures behind the defaults are in docs/LOG.md.
 
-    candidates: random latents the start is chosen from. rate: Adam's. noise: of the latent's own spread, at
-    the start; gone after three quarters of `iterations`. pull: weight of the squared distance from the mean
-    latent in units of the latents' spread. features: weight of the discriminator's features beside L1.
+    candidates: random latents whose pictures the start is learnt from. rate: Adam's. pull: weight of the squared
+    distance from the mean latent in units of the latents' spread. features: weight of the discriminator's features
+    beside L1.
     """
 
     iterations: int = 200
-    candidates: int = 2048
-    rate: float = 0.05
-    noise: float = 0.05
+    candidates: int = 128
+    rate: float = 0.1
     pull: float = 2e-3
     features: float = 0.1
 
@@ -70,17 +72,15 @@ def invert(
     """Find w with G(w) ≈ photo for each photo. The networks stay as they are.
 
     The same generator state gives a photo the same w in whatever company: candidates are drawn and shown once for all
-    photos, and each is moved with the noise that it alone would draw. known: where to start; None is the nearest of
-    some random latents.
+    photos. known: where to start; None is what the candidates' pictures say.
     """
-    latents = random_latents(generator, settings.candidates, rng)
-    cloud = LatentCloud.of(latents)
-    start = _nearest(latents, photos, generator, distance, watch) if known is None else known.to(photos.device)
-    state, count = rng.get_state(), max(1, PIXELS_AT_ONCE // generator.size**2)
+    latents = random_latents(generator, max(CLOUD, settings.candidates), rng)
+    cloud, candidates = LatentCloud.of(latents), latents[: settings.candidates]
+    start = _first_guess(candidates, photos, generator, distance, watch) if known is None else known.to(photos.device)
+    count = max(1, PIXELS_AT_ONCE // generator.size**2)
     found = []
     for some, own in zip(photos.split(count), start.split(count), strict=True):
-        rng.set_state(state)
-        found += _descend(some, own, cloud, generator, distance, settings, rng, watch)
+        found += _descend(some, own, cloud, generator, distance, settings, watch)
     return found
 
 
@@ -91,23 +91,19 @@ def _descend(
     generator: Generator,
     distance: DiscriminatorDistance,
     settings: InversionSettings,
-    rng: torch.Generator,
     watch: Watch,
 ) -> list[Inversion]:
     """Adam from some latents on, all of them at once, each as if it were alone."""
     wanted = distance.features(photos)
     latent = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([latent], lr=settings.rate, betas=(0.9, 0.999))
-    unit = cloud.spread / math.sqrt(latent.shape[1])
 
     watch.begin("invert", settings.iterations)
     for done in range(settings.iterations):
         share = done / settings.iterations
         for group in optimizer.param_groups:
             group["lr"] = settings.rate * _ramp(share)
-        strength = settings.noise * max(0.0, 1 - share / 0.75) ** 2
-        jitter = torch.randn(1, latent.shape[1], generator=rng, device=rng.device).to(latent) * (unit * strength)
-        image = generator(latent + jitter)
+        image = generator(latent)
         away = (latent - cloud.mean).square().sum(dim=1) / cloud.spread.square()
         losses = (
             (image - photos).abs().flatten(1).mean(dim=1)
@@ -137,7 +133,7 @@ def _gaps(a: Sequence[Float[Tensor, "k _ _ _"]], b: Sequence[Float[Tensor, "k _ 
 
 
 @torch.no_grad()
-def _nearest(
+def _first_guess(
     latents: Float[Tensor, "n d"],
     photos: Float[Tensor, "k 3 s s"],
     generator: Generator,
@@ -145,20 +141,36 @@ def _nearest(
     watch: Watch,
     batch: int = 64,
 ) -> Float[Tensor, "k d"]:
-    """For each photo the latent whose image's features are nearest the photo's. Each latent is shown once."""
-    wanted = [maps.flatten(1).float() for maps in distance.features(photos)]
-    least = wanted[0].new_full((len(photos),), torch.inf)
-    start = latents[:1].repeat(len(photos), 1)
+    """What latents of random pictures say of those of photos: ridge regression of w on the discriminator's features.
+
+    A few dozen pictures give a better start than the nearest of thousands. Each latent is shown once.
+    """
+    wanted = _told_by(distance.features(photos))
     chunks = torch.split(latents, min(batch, generator.at_once))
     watch.begin("search", len(chunks))
+    shown, least = [], wanted[0].new_full((len(photos),), torch.inf)
     for done, chunk in enumerate(chunks, start=1):
-        shown = [maps.flatten(1).float() for maps in distance.features(generator(chunk))]
-        gaps = torch.stack([torch.cdist(a, b, p=1) / a.shape[1] for a, b in zip(shown, wanted, strict=True)]).sum(0)
-        gap, index = gaps.min(dim=0)
-        start = torch.where((gap < least)[:, None], chunk[index], start)
-        least = torch.minimum(least, gap)
+        shown.append(_told_by(distance.features(generator(chunk))))
+        near = [torch.cdist(b, a, p=1).amin(dim=1) / a.shape[1] for a, b in zip(shown[-1], wanted, strict=True)]
+        least = torch.minimum(least, torch.stack(near).sum(dim=0))
         watch.advance(done, least.mean().item())
-    return start
+    kernel, own = latents.new_zeros(len(latents), len(latents)), latents.new_zeros(len(photos), len(latents))
+    for block, of_photos in zip(map(torch.cat, zip(*shown, strict=True)), wanted, strict=True):
+        mean = block.mean(dim=0)
+        apart = block - mean
+        unit = apart.square().sum(dim=1).mean().clamp(min=1e-12) * len(wanted)
+        kernel += apart @ apart.T / unit
+        own += (
+            torch.stack([apart @ (one - mean) for one in of_photos]) / unit
+        )  # each by itself: the same in any company
+    mean = latents.mean(dim=0)
+    weights = torch.linalg.solve(kernel + RIDGE * torch.eye(len(latents)).to(kernel), latents - mean)
+    return torch.stack([one @ weights for one in own]) + mean
+
+
+def _told_by(features: Sequence[Float[Tensor, "b _ _ _"]]) -> list[Float[Tensor, "b _"]]:
+    """The discriminator's features, block by block, at few pixels: a row a picture."""
+    return [adaptive_avg_pool2d(maps.float(), min(maps.shape[-1], GUESS_PX)).flatten(1) for maps in features]
 
 
 def _ramp(share: float, up: float = 0.05, down: float = 0.25) -> float:

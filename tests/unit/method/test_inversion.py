@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from g2s_cli.method import inversion
-from g2s_cli.method.inversion import InversionSettings, invert
+from g2s_cli.method.inversion import CLOUD, InversionSettings, invert
 from g2s_cli.method.latents import LatentCloud, random_latents
 from g2s_cli.method.losses import DiscriminatorDistance
 from g2s_cli.method.metrics import psnr
@@ -43,22 +43,29 @@ def test_a_face_of_the_gan_comes_back(generator: Generator, distance: Discrimina
     assert found.psnr_db > 30
     assert found.psnr_db == pytest.approx(psnr(found.image, photo))
     torch.testing.assert_close(generator(found.latent[None])[0].clamp(-1, 1), found.image)
-    assert 0.8 < found.strangeness < 1.3
+    assert 0.5 < found.strangeness < 1.3
     assert found.feature_distance < 0.05
     assert diary.begun == [("search", 1), ("invert", 36)]
     assert len(diary.losses) == 36
     assert diary.losses[-1] < diary.losses[0] / 2
 
 
-def test_it_starts_at_the_nearest_candidate(
+def test_it_starts_nearer_than_any_candidate(generator: Generator, distance: DiscriminatorDistance) -> None:
+    photos = generator(random_latents(generator, 4, seeded(8))).clamp(-1, 1)
+    still = InversionSettings(iterations=0, candidates=48)
+    started = invert(photos, generator, distance, still, seeded(3), Silent())
+    candidates = generator(random_latents(generator, CLOUD, seeded(3))[:48]).clamp(-1, 1)
+    for one, photo in zip(started, photos, strict=True):
+        assert one.psnr_db > max(psnr(other, photo) for other in candidates)
+        assert one.strangeness < 1
+
+
+def test_one_candidate_says_no_more_than_its_own_latent(
     generator: Generator, distance: DiscriminatorDistance, latents: Tensor
 ) -> None:
-    candidates = random_latents(generator, 6, seeded(3))
-    photo = generator(candidates[4:5])[0]
-    still = InversionSettings(iterations=0, candidates=6)
-    [found] = invert(photo[None], generator, distance, still, seeded(3), Silent())
-    torch.testing.assert_close(found.latent, candidates[4])
-    assert found.feature_distance < 1e-5
+    still = InversionSettings(iterations=0, candidates=1)
+    [found] = invert(generator(latents[:1]), generator, distance, still, seeded(3), Silent())
+    torch.testing.assert_close(found.latent, random_latents(generator, CLOUD, seeded(3))[0])
 
 
 def test_the_same_seed_finds_the_same(generator: Generator, distance: DiscriminatorDistance, latents: Tensor) -> None:
@@ -94,7 +101,7 @@ def test_a_photo_has_the_same_latent_in_any_company(
     together = invert(photos, generator, distance, settings, seeded(2), Silent())
     for photo, found in zip(photos, together, strict=True):
         [alone] = invert(photo[None], generator, distance, settings, seeded(2), Silent())
-        assert (found.latent - alone.latent).abs().max() < 1e-3
+        assert (found.latent - alone.latent).abs().max() < 5e-3
         assert psnr(found.image, alone.image) > 60
         assert found.psnr_db == pytest.approx(alone.psnr_db, abs=0.01)
         assert found.feature_distance == pytest.approx(alone.feature_distance, rel=1e-3)
