@@ -123,7 +123,7 @@ def test_what_is_cut_short(tables: ModuleType) -> None:
     assert short.prior == whole.prior
     assert tables.shortened(whole, None, None) == whole
     assert tables.steps(load_category("synface").preset("fast")) == (
-        "inversion 400, register 20, place 15, steps 0/0/60, 150/0/0, keep 0.4, agree 0.5"
+        "inversion 200, register 20, place 15, steps 0/0/60, 150/0/0, keep 0.4, agree 0.5"
     )
 
 
