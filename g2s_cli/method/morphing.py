@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.prior import raw_from_depth
@@ -36,11 +37,10 @@ from g2s_cli.method.stages import Samples, Target
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.scene.camera import Camera, back_project, project, to_view
 from g2s_cli.scene.light import diffuse_shading, shading_of, specular_shading
-from g2s_cli.scene.render import depth_with_rim
-from g2s_cli.scene.resample import blurred, continued, softened
+from g2s_cli.scene.render import RIM_SHARE, depth_with_rim
 from g2s_cli.scene.surface import normals_of, to_the_rim
-from g2s_cli.scene.visibility import visible_depth
-from g2s_cli.scene.warp import forward_grid, identity_grid, inverse_grid, sample, to_grid
+from g2s_cli.scene.visibility import VIEW_FAR, depth_of_points, visible_depth
+from g2s_cli.scene.warp import identity_grid, sample, to_grid
 
 # How much of a photo's turn the GAN does; the mean object's relief does the rest. Turned all the way, the GAN's picture
 # lies up to two pixels beside the relief.
@@ -57,8 +57,10 @@ USUAL_GLOSS, GLOSS_SPREAD = 0.06, 1.0  # the median of highlights' strength, and
 LEAST_SHADING = 0.05
 INSIDE = 0.95  # of a mask: a point there is an object's
 HIDDEN = 0.006  # scene units behind what is seen: a point so far behind is not seen
-ROUNDS = 15  # of turning a move of points into a flow to them, or back
-STEPS, STEP = 3, 0.6  # of canonical depth towards what a photo is to show
+ROUNDS = 15  # of turning a flow around
+AGREE_UPDATES, AGREE_RATE = 60, 0.003  # of canonical depth towards what a photo is to show; scene units
+AGREE_STIFFNESS = 20.0  # of the change's squared differences from pixel to pixel beside the mean distance
+AGREED = 1e-3  # scene units: distances count by their squares up to there, beyond by themselves
 
 
 @dataclass(frozen=True)
@@ -66,20 +68,16 @@ class Observed:
     """Pictures, and the mean object's points in them: what explaining begins with.
 
     logarithm: of the pictures. relief: the mean object's canonical depth. views, lights: as networks say them.
-    points: the mean object's in these views, in scene units; found: the pixels where a flow has them. weights: how much
-    each point counts, 0 where it is not seen. plain: 1 where it is seen. depth: the mean object's, less one, as the
-    views show it, continued beyond it.
+    found: the pixels where a flow has the mean object's points. weights: how much each point counts, 0 where it is not
+    seen.
     """
 
     logarithm: Float[Tensor, "b 3 h w"]
     relief: Float[Tensor, "h w"]
     views: Float[Tensor, "b 6"]
     lights: Float[Tensor, "b 4"]
-    points: Float[Tensor, "b h w 3"]
     found: Float[Tensor, "b h w 2"]
     weights: Float[Tensor, "b h w"]
-    plain: Float[Tensor, "b h w"]
-    depth: Float[Tensor, "b h w"]
 
 
 @dataclass(frozen=True)
@@ -98,12 +96,10 @@ class Codes:
 class Explained:
     """What pictures show, as a model has it.
 
-    relief: their depth, less one, in scene units. known: how much of what each pixel shows the model has seen (0 to 1).
-    gloss: how strong highlights are, of reflectance 1.
+    depth: in scene units, 1.2 where nothing is seen. gloss: how strong highlights are, of reflectance 1.
     """
 
-    relief: Float[Tensor, "b h w"]
-    known: Float[Tensor, "b h w"]
+    depth: Float[Tensor, "b h w"]
     gloss: Float[Tensor, b]
 
 
@@ -143,17 +139,13 @@ def observe(
     plain = (points[..., 2] - at_pixels(front.unsqueeze(1), pixels, camera)[:, 0]).abs() < HIDDEN
     plain = plain & (at_pixels(objects.mask, found, camera)[:, 0] > INSIDE)
     plain = plain & (at_pixels(posed.shown.mask, pixels, camera)[:, 0] > INSIDE)
-    plain = plain.to(apart.dtype)
     return Observed(
         logarithm=logarithm(objects.image),
         relief=relief,
         views=views,
         lights=lights,
-        points=points,
         found=found,
-        weights=plain * (-at_pixels(apart, found, camera)[:, 0] / TRUSTED).exp(),
-        plain=plain,
-        depth=posed.relief,
+        weights=plain.to(apart.dtype) * (-at_pixels(apart, found, camera)[:, 0] / TRUSTED).exp(),
     )
 
 
@@ -198,10 +190,20 @@ def explain(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes, upd
     return Codes(**{name: value.detach() for name, value in values.items()})
 
 
-def moved_points(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes) -> Float[Tensor, "b h w 3"]:
-    """The canonical points as the codes have them."""
-    still = back_project(seen.relief[None], camera)
-    return still + model.mean + torch.einsum("hwik,bk->bhwi", model.factors, codes.shape)
+def moved_points(
+    model: ShapeModel, seen: Observed, camera: Camera, codes: Codes, margin: int = 0
+) -> Float[Tensor, "b v u 3"]:
+    """The canonical points as the codes have them. margin: so many more on each side, which go on as the outermost."""
+    moves = model.mean + torch.einsum("hwik,bk->bhwi", model.factors, codes.shape)
+    relief = seen.relief[None, None]
+    if margin:
+        relief, moves = pad(relief, (margin,) * 4, mode="replicate"), _going_on(moves, margin)
+    return back_project(relief[:, 0], camera, margin) + moves
+
+
+def views_of(seen: Observed, codes: Codes) -> Float[Tensor, "b 6"]:
+    """The views of pictures by their codes, in radians and scene units."""
+    return seen.views + codes.view * seen.views.new_tensor(VIEW_DEVIATIONS)
 
 
 def left_over(
@@ -209,7 +211,7 @@ def left_over(
 ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b h w 2"], Float[Tensor, "b h w 3"]]:
     """What codes leave of the pictures' logarithms, point by point; where the points lie; and their places in view."""
     points = moved_points(model, seen, camera, codes)
-    views = seen.views + codes.view * seen.views.new_tensor(VIEW_DEVIATIONS)
+    views = views_of(seen, codes)
     placed = to_view(points, views, camera)
     pixels = project(placed, camera)
     apart = LOOKS_SPREAD * torch.einsum("chwl,bl->bchw", model.looks, codes.look)
@@ -221,40 +223,36 @@ def left_over(
 
 @torch.no_grad()
 def as_explained(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes) -> Explained:
-    """The depth that pictures have by their codes."""
-    _, pixels, placed = left_over(model, seen, camera, codes)
-    looking = inverse_grid(seen.depth + 1, seen.views, camera)
-    move = sample((pixels - project(seen.points, camera)).permute(0, 3, 1, 2), looking, outside="border")
-    deeper = sample((placed - seen.points)[..., 2].unsqueeze(1), looking, outside="border")
-    known = sample(seen.plain.unsqueeze(1), looking, outside="border")
-    # A pixel shows what came to it: g(p) = p - move(g(p)).
-    still = identity_grid(camera.size, move.device).expand(len(move), -1, -1, -1)
-    grid = still
-    for _ in range(ROUNDS):
-        grid = still - sample(move, grid, outside="border").permute(0, 2, 3, 1) / camera.centre
-    maps = torch.cat((seen.depth.unsqueeze(1) + deeper, known), dim=1)
-    relief, share = sample(maps, grid, outside="border").unbind(dim=1)
-    return Explained(relief, softened(share.unsqueeze(1), 1)[:, 0], gloss_of(codes))
+    """The depth that pictures have by their codes: of the nearest of the moved points' surface, folds and steps too."""
+    points = moved_points(model, seen, camera, codes, camera.size // RIM_SHARE)
+    depth = depth_of_points(to_view(points, views_of(seen, codes), camera), camera)
+    return Explained(depth, gloss_of(codes))
 
 
-@torch.no_grad()
 def agreeing(nets: FactorNets, photo: Samples, other: Explained, share: float) -> FactorNets:
     """The networks with a mean shape of this photo's own: what they show of it goes part of the way to another depth.
 
-    photo: one. Where all of the depth is does not count, nor what the other one has not seen.
+    photo: one. Where all of the depth is does not count, nor what the other one does not show.
     """
-    camera, view, begin = nets.camera, nets.view_of(photo.image), nets.depth_of(photo.image)
-    depth, asked = begin, None
-    for _ in range(STEPS):
-        seen = depth_with_rim(depth, view, camera)
-        there = well_inside(photo.mask, seen)
-        if asked is None:
-            asked = seen + share * other.known * _centred(other.relief + 1 - seen, there * other.known)
-        lacking = there * _centred(asked - seen, there)
-        smooth = blurred(lacking[None], 1) / blurred(there[None], 1).clamp(min=1e-6)
-        whole = continued(smooth[0], there[0])
-        depth = depth + STEP * sample(whole[None], forward_grid(depth, view, camera), outside="border")[:, 0]
-    own = raw_from_depth(depth, camera) - raw_from_depth(begin, camera)
+    camera = nets.camera
+    with torch.no_grad():
+        view, begin = nets.view_of(photo.image), nets.depth_of(photo.image)
+        seen = depth_with_rim(begin, view, camera)
+        inside = well_inside(photo.mask, seen) * (other.depth < VIEW_FAR)
+        asked = seen + share * _centred(other.depth - seen, inside)
+    change = torch.zeros_like(begin, requires_grad=True)
+    adam = torch.optim.Adam([change], lr=AGREE_RATE, betas=(0.8, 0.98))
+    schedule = torch.optim.lr_scheduler.ExponentialLR(adam, DECAY)
+    for _ in range(AGREE_UPDATES):
+        shown = depth_with_rim(begin + change, view, camera)
+        there = inside * (shown < VIEW_FAR)
+        lacking = (_centred(shown - asked, there).square() + AGREED**2).sqrt()
+        bent = sum(change.diff(dim=dim).square().mean() for dim in (-1, -2))
+        adam.zero_grad()
+        ((lacking * there).sum() / there.sum().clamp(min=1) + AGREE_STIFFNESS * bent).backward()
+        adam.step()
+        schedule.step()
+    own = raw_from_depth((begin + change).detach(), camera) - raw_from_depth(begin, camera)
     return replace(nets, base=own[0] if nets.base is None else nets.base + own[0])
 
 
@@ -315,6 +313,11 @@ def _pixels_shown(
     for _ in range(ROUNDS):
         found = pixels - at_pixels(move, found, camera).permute(0, 2, 3, 1)
     return found
+
+
+def _going_on(points: Float[Tensor, "b h w c"], margin: int) -> Float[Tensor, "b v u c"]:
+    """So many more on each side, like the outermost."""
+    return pad(points.permute(0, 3, 1, 2), (margin,) * 4, mode="replicate").permute(0, 2, 3, 1)
 
 
 def _centred(maps: Float[Tensor, "1 h w"], weights: Float[Tensor, "1 h w"]) -> Float[Tensor, "1 h w"]:

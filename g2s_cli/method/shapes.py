@@ -1,7 +1,7 @@
 """How a category's objects differ from the mean object, in shape and in look: what `method.morphing` fits.
 
-A morphable model (Blanz and Vetter, SIGGRAPH 1999) of a relief, learnt from random objects of the GAN's without a label
-(recipes/synface/shapes.py).
+A morphable model (Blanz and Vetter, SIGGRAPH 1999) of a relief, learnt without a label from random objects of the GAN's
+(recipes/synface/shapes.py) and from photos (recipes/synface/refining.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from g2s_cli.scene.camera import Camera
 
 REACH = 10 / 64  # of the smooth modes' kernel, a Gaussian, in shares of the picture's side
 AMPLITUDES = (1 / 64, 1 / 64, 1.5 / 64)  # standard deviations of the modes together: to the side, up and down, in depth
-PARTS = ("mean", "factors", "albedo", "looks", "variance", "lights")
+PARTS = ("mean", "detail", "factors", "albedo", "looks", "variance", "lights")
 ANYTHING = 100.0  # variance of logarithms of which nothing is known
 LEAST_SHARE = 0.05  # of a mode's amplitude in the strongest's: the others are left out
 
@@ -42,10 +42,11 @@ class ShapeModel:
     lights: Float[Tensor, "2 4"]
 
 
-def smooth_modes(camera: Camera) -> Float[Tensor, "h w 3 k"]:
+def smooth_modes(camera: Camera, reach: float = REACH, least: float = LEAST_SHARE) -> Float[Tensor, "h w 3 k"]:
     """Symmetric moves of points that vary as a Gaussian process does: products of cosines, the slower the stronger.
 
-    Scene units. To the side they are odd in the column, else even.
+    Scene units. To the side they are odd in the column, else even. reach: of the process's kernel, in shares of the
+    side. least: modes with a smaller share of the strongest's amplitude are left out.
     """
     size = camera.size
     ticks = (torch.arange(size) + 0.5) / size
@@ -55,8 +56,8 @@ def smooth_modes(camera: Camera) -> Float[Tensor, "h w 3 k"]:
         for high in range(size):
             for wide in range(size):
                 turns = (high / 2, wide + (0.5 if axis == 0 else 0.0))  # waves a side
-                share = math.exp(-((math.pi * REACH) ** 2) * (turns[0] ** 2 + turns[1] ** 2))
-                if share < LEAST_SHARE:
+                share = math.exp(-((math.pi * reach) ** 2) * (turns[0] ** 2 + turns[1] ** 2))
+                if share < least:
                     break
                 across = 2 * math.pi * turns[1] * (ticks - 0.5)
                 rows = (2 * math.pi * turns[0] * ticks).cos()
@@ -70,13 +71,20 @@ def smooth_modes(camera: Camera) -> Float[Tensor, "h w 3 k"]:
 def shape_model(tensors: Mapping[str, Tensor], camera: Camera, device: torch.device) -> ShapeModel:
     """The model that a category's networks come with. Raises KeyError without it, RuntimeError for one of another size.
 
-    shape.mean and shape.factors are in `smooth_modes`; the others are `ShapeModel`'s, in any precision. Points without
-    any reflectance have been seen of no object: nothing is expected of what they show.
+    shape.mean and shape.factors are in `smooth_modes`; shape.detail is what the mean has beside them; the others are
+    `ShapeModel`'s, in any precision. Points without any reflectance have been seen of no object: nothing is expected of
+    what they show.
     """
     modes = smooth_modes(camera).to(device)
     part = {name: tensors[f"shape.{name}"].to(device).float() for name in PARTS}
     unseen = (part["albedo"] == 0).all(dim=0)
     if any(part[name].shape[1:3] != modes.shape[:2] for name in ("albedo", "looks", "variance")):
         raise RuntimeError(f"a model of shape that is not for {camera.size} px")
-    part["variance"] = torch.where(unseen, ANYTHING, part["variance"])
-    return ShapeModel(**{name: modes @ part[name] if name in ("mean", "factors") else part[name] for name in PARTS})
+    return ShapeModel(
+        mean=modes @ part["mean"] + part["detail"],
+        factors=modes @ part["factors"],
+        albedo=part["albedo"],
+        looks=part["looks"],
+        variance=torch.where(unseen, ANYTHING, part["variance"]),
+        lights=part["lights"],
+    )

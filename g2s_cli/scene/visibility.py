@@ -94,17 +94,25 @@ def visible_depth(
     margin: the relief goes on this many pixels beyond the canonical picture with the depth of its rim, so that
     an object the picture cuts off (a neck, a head of hair) does not end there when it turns.
     """
-    batch, height, width = depth.shape
     grid = pad(depth.unsqueeze(1), (margin,) * 4, mode="replicate")[:, 0] if margin else depth
-    points = to_view(back_project(grid, camera, margin), view, camera).flatten(1, 2)
-    triangles = grid_triangles(grid.shape[1], grid.shape[2], depth.device)
-    winner, _ = nearest_triangle(points, triangles, camera)
+    return depth_of_points(to_view(back_project(grid, camera, margin), view, camera), camera)
+
+
+def depth_of_points(points: Float[Tensor, "b v u 3"], camera: Camera) -> Float[Tensor, "b h w"]:
+    """Depth at every pixel centre of the nearest surface through a grid of points, wherever they lie.
+
+    points: in the camera's frame, scene units. Clamped and differentiable as `visible_depth`.
+    """
+    batch, size = len(points), camera.size
+    triangles = grid_triangles(points.shape[1], points.shape[2], points.device)
+    flat = points.flatten(1, 2)
+    winner, _ = nearest_triangle(flat, triangles, camera)
     hit = winner >= 0
     index = triangles[winner.clamp(min=0)].view(batch, -1)
-    corners = points.gather(1, index.unsqueeze(-1).expand(-1, -1, 3)).view(batch, height, width, 3, 3)
+    corners = flat.gather(1, index.unsqueeze(-1).expand(-1, -1, 3)).view(batch, size, size, 3, 3)
     a, b, c = corners.unbind(dim=-2)
     normal = torch.linalg.cross(b - a, c - a)
-    ray = camera.rays(depth)
+    ray = camera.rays(points)
     facing = (normal * ray).sum(-1)
     grazing = facing.abs() < GRAZING * normal.norm(dim=-1).detach()
     surface = (normal * a).sum(-1) / torch.where(hit, facing, torch.ones_like(facing))

@@ -23,10 +23,11 @@ from g2s_cli.zoo.store import models_root
 from recipes.synface import quality
 from recipes.synface.face_model import read_face_model
 from recipes.synface.facekit import write_face_model
-from recipes.synface.networks import networks_command, shapes_command
+from recipes.synface.networks import networks_command
 from recipes.synface.pictures import Pictures
 from recipes.synface.running import LEARNER, export, train
 from recipes.synface.sets import FIRST_TRAINING_SEED, render_set, write_benchmark
+from recipes.synface.shape_commands import refine_command, shapes_command
 from recipes.synface.states import averaged
 from recipes.synface.training import Learner, Settings
 
@@ -131,6 +132,7 @@ def train_command(
 
 app.command("networks")(networks_command)
 app.command("shapes")(shapes_command)
+app.command("refine")(refine_command)
 
 
 @app.command("export")

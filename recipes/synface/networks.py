@@ -8,7 +8,6 @@ from typing import Annotated
 
 import torch
 import typer
-from safetensors.torch import load_file
 from torch import Tensor
 
 from g2s_cli.console import output
@@ -19,13 +18,10 @@ from g2s_cli.method.cycles import Means, trained_nets
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.progress import Watch
-from g2s_cli.method.registration import MeanObject
 from g2s_cli.method.training import draws
 from g2s_cli.resuming import at_work_in
 from g2s_cli.zoo.catalog import Category, load_category
 from g2s_cli.zoo.importers import read_part, sha256_as_kept, write_weights
-from g2s_cli.zoo.pair import TRAINED_WITH
-from g2s_cli.zoo.tensors import metadata_of
 from recipes.synface.joint import Learner, first_networks, schedule, train
 from recipes.synface.moving import FACTORS, GALLERY, Gallery, Moves, Source
 from recipes.synface.registering import mean_face
@@ -33,7 +29,6 @@ from recipes.synface.shapes import learn
 
 VERB = "recipes.synface networks"
 SHAPES = "shapes.pt"
-SHAPES_VERB = "recipes.synface shapes"
 NO_MEANS = Means(torch.zeros(6), torch.zeros(4))  # our networks say views and lights as they are
 
 
@@ -131,44 +126,6 @@ def networks_command(
     write_weights(made.tensors, out, trained_with)
     output.say(f"R² of the directions: {', '.join(f'{name} {value}' for name, value in made.explained.items())}")
     output.put(as_toml(made, out, trained_with))
-
-
-def shapes_command(
-    gan: Annotated[Path, typer.Argument(metavar="GAN", help="The GAN's file.")],
-    networks: Annotated[Path, typer.Argument(metavar="NETWORKS", help="What `networks` wrote.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="*.safetensors.")] = Path("networks-shapes.safetensors"),
-    work: Annotated[
-        Path | None,
-        typer.Option("--work", metavar="FOLDER", help="Where the run keeps its work.", show_default="beside the file"),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same model.")] = 0,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
-) -> None:
-    """Learn how faces differ from the mean face once more, which `networks` does in the end. Killed, it goes on."""
-    folder = work or out.with_name(f"{out.stem}-run")
-    if out.resolve() == networks.resolve():
-        raise UsageError(f"{out} is what is read, too.", "Name another file: --out.")
-    _, tensors = read_part(gan)
-    read_part(networks)  # which refuses what cannot be used
-    trained_with, stated = sha256_as_kept(gan, tensors), metadata_of(networks).get(TRAINED_WITH)
-    if stated != trained_with:
-        raise UsageError(f"{networks} was trained with another GAN than {gan}.", "Name that one.")
-    kept = load_file(networks)  # in half precision as it is
-    if not {"directions", "mean_depth"} <= kept.keys():
-        raise UsageError(f"{networks} knows no mean face.", "Give it a file that `networks` of this recipe wrote.")
-    facts: dict[str, object] = {"gan": trained_with, "networks": sha256_of(networks), "seed": seed}
-    with at_work_in(folder, facts, SHAPES_VERB), output.watch() as watch:
-        machine = Machine.named(device)
-        loaded = load_gan(Weights({}, gan), machine)
-        kind = fitted(load_category("synface"), loaded.generator)
-        nets = networks_of(networks, kind, machine)
-        source = Source(loaded, Frame(kind.frame_share, kind.working_size))
-        depth, directions = (kept[name].float().to(machine.device) for name in ("mean_depth", "directions"))
-        mean = MeanObject(depth, loaded.generator.latent_avg, directions, loaded.parser)
-        moves = Moves.of(nets, Gallery.of(source, draws(seed, "gallery")))
-        shapes = learn(nets, mean, moves, source, seed, folder / SHAPES, watch)
-    write_weights(kept | shapes.tensors, out, trained_with)
-    output.put(out)
 
 
 def as_toml(made: Made, path: Path, trained_with: str) -> str:

@@ -7,7 +7,7 @@ the one that such codes are likeliest under.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from g2s_cli.method.morphing import (
 )
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.registration import MeanObject
-from g2s_cli.method.shapes import ShapeModel, smooth_modes
+from g2s_cli.method.shapes import ShapeModel, shape_model, smooth_modes
 from g2s_cli.method.training import draws
 from g2s_cli.scene.camera import Camera, back_project
 from recipes.synface.keeping import keep, kept
@@ -57,10 +57,11 @@ LEAST_SEEN = 1e-3  # ... which have been seen by so many at the least, or varian
 
 @dataclass(frozen=True)
 class Learnt:
-    """The model so far, in smooth modes, and the codes of the faces by it."""
+    """The model so far, in smooth modes, and the codes of the faces by it. detail: of the mean, beside the modes."""
 
     done: int
     mean: Float[Tensor, m]
+    detail: Float[Tensor, "h w 3"]
     factors: Float[Tensor, "m k"]
     albedo: Float[Tensor, "3 h w"]
     looks: Float[Tensor, "3 h w l"]
@@ -70,13 +71,13 @@ class Learnt:
 
     def model(self, modes: Float[Tensor, "h w 3 m"]) -> ShapeModel:
         """As it is fitted."""
-        shape = modes @ self.mean, modes @ self.factors
+        shape = modes @ self.mean + self.detail, modes @ self.factors
         return ShapeModel(*shape, self.albedo, self.looks, self.variance, self.lights)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """As `g2s_cli.method.shapes.shape_model` reads it."""
-        maps = {"albedo": self.albedo, "looks": self.looks, "variance": self.variance}
+        maps = {"detail": self.detail, "albedo": self.albedo, "looks": self.looks, "variance": self.variance}
         small = {"mean": self.mean, "factors": self.factors, "lights": self.lights}
         halves = {name: tensor.half() for name, tensor in maps.items()}
         return {f"shape.{name}": tensor.contiguous().cpu() for name, tensor in (halves | small).items()}
@@ -131,7 +132,8 @@ def _first(parts: Sequence[Observed], modes: Float[Tensor, "h w 3 m"], camera: C
     mean, factors = modes.new_zeros(count), torch.eye(count, device=modes.device)
     spread = torch.stack((lights.mean(dim=0), lights.std(dim=0)))
     model = ShapeModel(modes @ mean, modes @ factors, albedo, looks, variance, spread)
-    return Learnt(0, mean, factors, albedo, looks, variance, spread, joined([begun(model, part) for part in parts]))
+    codes = joined([begun(model, part) for part in parts])
+    return Learnt(0, mean, torch.zeros_like(model.mean), factors, albedo, looks, variance, spread, codes)
 
 
 def one_round(
@@ -144,20 +146,23 @@ def one_round(
     for part, begin in zip(parts, parted(learnt.codes, parts), strict=True):
         found.append(explain(model, part, camera, begin, updates, DECAY))
         uncertain += covariances(model, part, camera, found[-1]).sum(dim=0)
-    codes = joined(found)
+    learnt = likeliest(replace(learnt, done=learnt.done + 1), joined(found), uncertain)
+    albedo, _, left = reflectance(learnt, parts, modes, camera)
+    return replace(learnt, albedo=albedo), left
+
+
+def likeliest(learnt: Learnt, codes: Codes, uncertain: Float[Tensor, "k k"]) -> Learnt:
+    """The model under which codes are likeliest that may be wrong by `uncertain`, the sum of their covariances."""
     middle = codes.shape.mean(dim=0)
     apart = codes.shape - middle
     spread, axes = torch.linalg.eigh((apart.T @ apart + uncertain) / len(apart))
     spread = spread.clamp(min=LEAST_VARIANCE).sqrt()
-    learnt = replace(
+    return replace(
         learnt,
-        done=learnt.done + 1,
         mean=learnt.mean + HASTE * (learnt.factors @ middle),
         factors=learnt.factors @ (axes * spread),
         codes=replace(codes, shape=(apart @ axes) / spread),
     )
-    albedo, left = _albedo(learnt, parts, modes, camera)
-    return replace(learnt, albedo=albedo), left
 
 
 @torch.no_grad()
@@ -187,17 +192,27 @@ def covariances(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes)
 
 
 @torch.no_grad()
-def _albedo(
+def reflectance(
     learnt: Learnt, parts: Sequence[Observed], modes: Float[Tensor, "h w 3 m"], camera: Camera
-) -> tuple[Float[Tensor, "3 h w"], float]:
-    """The mean reflectance under the codes, and the variance that is left."""
+) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "3 h w"], float]:
+    """The mean reflectance under the codes, what varies of what that leaves, and how much of it in the mean.
+
+    The variance is the greater the fewer faces have shown a point.
+    """
     model, total = learnt.model(modes), torch.zeros_like(learnt.albedo)
     squares, counted = torch.zeros_like(total), torch.zeros_like(total[0])
     for part, codes in zip(parts, parted(learnt.codes, parts), strict=True):
         left, weights = _freed_of_colour(left_over(model, part, camera, codes)[0], part), part.weights.unsqueeze(1)
         total, squares = total + (left * weights).sum(dim=0), squares + (left.square() * weights).sum(dim=0)
         counted = counted + part.weights.sum(dim=0)
-    return learnt.albedo + total / counted.clamp(min=1), (squares.sum() / counted.sum() / len(total)).item()
+    albedo = learnt.albedo + total / counted.clamp(min=1)
+    return albedo, doubted(squares, counted), (squares.sum() / counted.sum() / len(total)).item()
+
+
+def doubted(squares: Float[Tensor, "c h w"], counted: Float[Tensor, "h w"]) -> Float[Tensor, "c h w"]:
+    """Variances of points from sums of squares of so many faces; what few have shown may vary by more than it did."""
+    usual = squares.sum(dim=(1, 2), keepdim=True) / counted.sum()
+    return (squares + DOUBTED * usual) / counted.clamp(min=LEAST_SEEN) + LEAST_VARIANCE
 
 
 def _freed_of_colour(left: Float[Tensor, "b 3 h w"], seen: Observed) -> Float[Tensor, "b 3 h w"]:
@@ -218,12 +233,8 @@ def factored(
     shape, seen = values.shape[1:], weights.sum(dim=0)
     counted = seen.clamp(min=1)
 
-    def varying(squares: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
-        usual = squares.sum(dim=(1, 2), keepdim=True) / seen.sum()
-        return (squares + DOUBTED * usual) / seen.clamp(min=LEAST_SEEN) + LEAST_VARIANCE
-
     mean = (values * weights.unsqueeze(1)).sum(dim=0) / counted
-    variance = varying(((values - mean).square() * weights.unsqueeze(1)).sum(dim=0))
+    variance = doubted(((values - mean).square() * weights.unsqueeze(1)).sum(dim=0), seen)
     factors = 0.05 * torch.randn(mean.numel(), count, generator=rng).to(values.device)
     every = weights.unsqueeze(1).expand_as(values).flatten(1)
     for _ in range(LOOK_ROUNDS):
@@ -241,7 +252,7 @@ def factored(
         curvature = (every.T @ product.flatten(1)).view(-1, count, count) + ridge
         factors = torch.linalg.solve(curvature, ((every * apart).T @ amount).unsqueeze(-1))[..., 0]
         left = (apart - amount @ factors.T) * every
-        variance = varying((left * (apart - amount @ factors.T)).sum(dim=0).view(shape))
+        variance = doubted((left * (apart - amount @ factors.T)).sum(dim=0).view(shape), seen)
         mean = mean + left.sum(dim=0).view(shape) / counted
     return mean, factors.view(*shape, count), variance
 
@@ -256,6 +267,18 @@ def parted(codes: Codes, parts: Sequence[Observed]) -> list[Codes]:
     counts = [len(part.views) for part in parts]
     each = [tensor.split(counts) for tensor in vars(codes).values()]
     return [Codes(*some) for some in zip(*each, strict=True)]
+
+
+def of_tensors(tensors: Mapping[str, Tensor], camera: Camera, device: torch.device) -> Learnt:
+    """What `Learnt.tensors` kept, without codes: those of no faces. Raises KeyError if that is no such model."""
+    model = shape_model(tensors, camera, device)
+    kept = {name: tensors[f"shape.{name}"].to(device).float() for name in ("mean", "detail", "factors")}
+    sizes = {"shape": model.factors.shape[-1], "view": 6, "light": 4, "colour": 3, "look": model.looks.shape[-1]}
+    none = Codes(
+        gloss=model.lights.new_zeros(0, 1), **{n: model.lights.new_zeros(0, size) for n, size in sizes.items()}
+    )
+    maps = {name: getattr(model, name) for name in ("albedo", "looks", "variance", "lights")}
+    return Learnt(done=0, codes=none, **kept, **maps)
 
 
 def write(learnt: Learnt, place: Path) -> None:

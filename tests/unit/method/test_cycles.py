@@ -175,7 +175,7 @@ def test_highlights_are_taken_off_where_shape_is_found_and_painted_on_in_the_end
     unmoved: Ran, category: Category, guides: Guides, mean: MeanObject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gloss: dict[str, float] = {}
-    said = Explained(torch.zeros(1, SIZE, SIZE), torch.ones(1, SIZE, SIZE), torch.tensor([0.07]))
+    said = Explained(torch.ones(1, SIZE, SIZE), torch.tensor([0.07]))
     monkeypatch.setattr(cycles, "second_opinion", lambda *_, **__: said)
     for step in ("fit_view", "fit_shape", "fit_albedo"):
         monkeypatch.setattr(cycles, step, lambda nets, *_, step=step, **__: gloss.update({step: nets.gloss}))

@@ -33,17 +33,29 @@ def test_moves_vary_about_as_a_gaussian_process_does() -> None:
         assert alike.item() == pytest.approx(math.exp(-((far / 64 / REACH) ** 2) / 2), abs=0.12)
 
 
+def test_a_shorter_reach_bends_more_sharply() -> None:
+    """And is what a longer one has, of which it lacks nothing."""
+    wide, fine = smooth_modes(CAMERA), smooth_modes(CAMERA, 4 / 64, 0.02)
+    assert fine.shape[-1] > 5 * wide.shape[-1]
+    bent = [modes[:, 8, 2].diff(n=2, dim=0).square().sum(dim=-1).mean().item() for modes in (wide, fine)]
+    assert bent[1] > 10 * bent[0]
+    flat = [modes.flatten(0, 2) for modes in (wide, fine)]
+    left = flat[0] - flat[1] @ torch.linalg.lstsq(flat[1], flat[0]).solution
+    assert left.abs().max() < 1e-5
+
+
 def test_a_model_is_kept_as_amounts_of_modes() -> None:
     modes = smooth_modes(CAMERA)
     count = modes.shape[-1]
     maps = {name: torch.rand(3, 64, 64) for name in ("albedo", "variance")} | {"looks": torch.rand(3, 64, 64, 2)}
+    maps["detail"] = 0.01 * torch.rand(64, 64, 3)
     tensors = maps | {"mean": torch.eye(count)[3], "factors": 2 * torch.eye(count)[:, :5], "lights": torch.rand(2, 4)}
     kept = {f"shape.{name}": tensor.half() for name, tensor in tensors.items()}
     kept["shape.albedo"][:, 5, 7] = 0  # which no object has shown
     model = shape_model(kept, CAMERA, CPU)
     assert (model.variance[:, 5, 7] == ANYTHING).all()
     assert (model.variance[:, 5, 6] <= 1).all()
-    torch.testing.assert_close(model.mean, modes[..., 3])
+    torch.testing.assert_close(model.mean, modes[..., 3] + maps["detail"], atol=1e-5, rtol=0)
     torch.testing.assert_close(model.factors, 2 * modes[..., :5])
     torch.testing.assert_close(model.looks, tensors["looks"], atol=1e-3, rtol=0)
     for name in PARTS:

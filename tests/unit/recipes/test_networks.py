@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import made_up
+import numpy as np
 import pytest
 import torch
 import typer
@@ -23,6 +24,7 @@ from g2s_cli.files import sha256_of
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
 from g2s_cli.method import registration
 from g2s_cli.method.frame import Frame
+from g2s_cli.method.inversion import InversionSettings
 from g2s_cli.method.model import Canonical, see
 from g2s_cli.method.prior import light_from_code, raw_from_depth, view_from_code
 from g2s_cli.method.progress import Silent
@@ -34,11 +36,14 @@ from g2s_cli.scene.warp import symmetrised
 from g2s_cli.zoo.catalog import Category, load_category
 from g2s_cli.zoo.importers import read_part, write_weights
 from g2s_cli.zoo.store import models_root
-from recipes.synface import joint, registering, shapes
+from recipes.synface import joint, refining, registering, shapes
 from recipes.synface.explaining import explanation, lesson
 from recipes.synface.joint import LEARNER, LOG, REGISTERED, SCHEDULE, Learner, first_networks, schedule
 from recipes.synface.moving import SPREAD, WIDEST, Gallery, Moves, Source
-from recipes.synface.networks import Made, make_networks, networks_command, shapes_command
+from recipes.synface.networks import Made, make_networks, networks_command
+from recipes.synface.refining import AT_ONCE, Round
+from recipes.synface.shape_commands import refine_command, shapes_command
+from recipes.synface.shapes import Learnt
 
 FACE = Path(__file__).parents[2] / "data" / "face.png"
 CPU = Machine(torch.device("cpu"), torch.float32)
@@ -320,7 +325,8 @@ def test_shapes_are_learnt_again_and_the_rest_is_kept(gan: Path, tmp_path: Path)
     assert before.keys() == after.keys()
     for name, tensor in after.items():
         assert tensor.dtype == before[name].dtype, name
-        assert torch.equal(tensor, before[name]) == (not name.startswith("shape.")), name  # the seed is another
+        learnt = name.startswith("shape.") and name != "shape.detail"  # of which only photos tell
+        assert torch.equal(tensor, before[name]) != learnt, name  # the seed is another
 
     write_weights({name: tensor for name, tensor in whole.items() if name != "mean_depth"}, networks, sha256_of(gan))
     none = tmp_path / "none.safetensors"
@@ -335,3 +341,55 @@ def test_shapes_are_learnt_again_and_the_rest_is_kept(gan: Path, tmp_path: Path)
         assert isinstance(refused, UsageError)
         assert why in str(refused)
     assert not (tmp_path / "no-run").exists()
+
+
+def test_shapes_are_learnt_on_from_photos(gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refining, "ROUNDS", [Round(10 / 64, True), Round(5 / 64, False)])
+    for name in ("UPDATES", "FIRST_UPDATES", "BENDS"):
+        monkeypatch.setattr(refining, name, 2)
+    monkeypatch.setattr(refining, "INVERSION", InversionSettings(iterations=1, candidates=8))
+    app = typer.Typer()
+    app.command()(refine_command)
+    networks, out, pictures = (tmp_path / name for name in ("networks.safetensors", "again.safetensors", "p.npy"))
+    whole = made(gan, tmp_path / "run").tensors
+    write_weights(whole, networks, sha256_of(gan))
+    np.save(pictures, np.random.default_rng(0).integers(0, 255, (AT_ONCE + 3, 16, 16, 3)).astype(np.uint8))
+    command = [str(gan), str(networks), str(pictures), "--photos", str(AT_ONCE + 3), "--device", "cpu"]
+    said = CliRunner().invoke(app, [*command, "-o", str(out)])
+    assert said.exit_code == 0, said.output
+    before, after = load_file(networks), load_file(out)
+    assert before.keys() == after.keys()
+    for name in ("mean", "detail", "factors", "albedo", "variance"):
+        assert not torch.equal(after[f"shape.{name}"], before[f"shape.{name}"]), name
+    same = [name for name in before if not name.startswith("shape.")] + ["shape.looks", "shape.lights"]
+    assert all(torch.equal(after[name], before[name]) for name in same)
+
+    real = refining.write
+
+    def written_and_killed(learnt: Learnt, place: Path) -> None:
+        real(learnt, place)
+        raise Killed
+
+    monkeypatch.setattr(refining, "write", written_and_killed)
+    killed = tmp_path / "killed.safetensors"
+    assert CliRunner().invoke(app, [*command, "-o", str(killed)]).exit_code != 0
+    monkeypatch.setattr(refining, "write", real)
+    assert CliRunner().invoke(app, [*command, "-o", str(killed)]).exit_code == 0
+    resumed = load_file(killed)
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in after.items())
+
+    write_weights({name: tensor for name, tensor in whole.items() if name != "shape.mean"}, networks, sha256_of(gan))
+    np.save(tmp_path / "large.npy", np.zeros((AT_ONCE, 32, 32, 3), np.uint8))
+    for arguments, why in (
+        (command, "does not know how faces differ"),
+        ([*command[:4], str(AT_ONCE + 4)], "holds 35 pictures, not 36"),
+    ):
+        refused = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "no.safetensors")]).exception
+        assert isinstance(refused, UsageError)
+        assert why in str(refused)
+    assert not (tmp_path / "no-run").exists()
+    write_weights(whole, networks, sha256_of(gan))
+    command[2:] = [str(tmp_path / "large.npy"), "--photos", str(AT_ONCE)]
+    refused = CliRunner().invoke(app, [*command, "-o", str(tmp_path / "none.safetensors")]).exception
+    assert isinstance(refused, UsageError)
+    assert "of 32 px, and the GAN makes 16 px" in str(refused)

@@ -51,17 +51,18 @@ def seen_with(found: Tensor, weights: Tensor) -> Observed:
     """Plain grey pictures of a plane seen from the front, of which a flow says where its points are."""
     count = len(found)
     views, lights = torch.zeros(count, 6), torch.tensor([[0.6, 0.4, 0.0, 0.0]]).expand(count, -1)
-    flat = torch.zeros(count, SIZE, SIZE)
     grey = torch.full((count, 3, SIZE, SIZE), -0.7)
-    points = to_view(back_project(RELIEF[None], CAMERA).expand(count, -1, -1, -1), views, CAMERA)
-    return Observed(grey, RELIEF, views, lights, points, found, weights, weights, flat)
+    return Observed(grey, RELIEF, views, lights, found, weights)
 
 
 def learnt_from(parts: list[Observed]) -> Learnt:
     """Nothing known but that the plane is as grey as the pictures."""
     blank, lights = torch.zeros(3, SIZE, SIZE), torch.tensor([[0.6, 0.4, 0.0, 0.0], [0.1, 0.1, 0.1, 0.1]])
     none = Codes(*(torch.zeros(0, size) for size in (COUNT, 6, 4, 3, 1, 1)))
-    start = Learnt(0, torch.zeros(COUNT), torch.eye(COUNT), blank - 0.7, blank[..., None], blank + 1.0, lights, none)
+    still = torch.zeros(SIZE, SIZE, 3)
+    start = Learnt(
+        0, torch.zeros(COUNT), still, torch.eye(COUNT), blank - 0.7, blank[..., None], blank + 1.0, lights, none
+    )
     return replace(start, codes=joined([begun(start.model(MODES), part) for part in parts]))
 
 

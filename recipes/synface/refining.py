@@ -1,0 +1,161 @@
+"""The model of shape learnt on from photos: pictures that the GAN has learnt from, without depth or any other label.
+
+A GAN's pictures are lit nearly as faces are, photos of faces as they are. So the mean face's finest slopes, which no
+smooth mode has, are found under the many lights of many photos (photometric stereo of a population), turn by turn with
+how photos are explained, how faces differ, and what reflectance is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from g2s_cli.method.inversion import InversionSettings, invert
+from g2s_cli.method.masks import mask_by_features
+from g2s_cli.method.model import FactorNets
+from g2s_cli.method.morphing import Codes, Observed, begun, beside_mean, explain, unlikely
+from g2s_cli.method.progress import Silent, Watch
+from g2s_cli.method.registration import MeanObject
+from g2s_cli.method.shapes import ShapeModel, smooth_modes
+from g2s_cli.method.stages import Samples
+from g2s_cli.method.training import draws
+from g2s_cli.scene.camera import Camera
+from recipes.synface.moving import Source
+from recipes.synface.pictures import Pictures
+from recipes.synface.shapes import (
+    ALIKE,
+    DECAY,
+    FIRST_UPDATES,
+    Learnt,
+    covariances,
+    joined,
+    likeliest,
+    parted,
+    read,
+    reflectance,
+    write,
+)
+
+PHOTOS, AT_ONCE = 672, 32
+INVERSION = InversionSettings(iterations=50)  # far enough for masks and colours
+UPDATES = 30  # of a photo's codes in a round, which go on
+BENDS, BEND_RATE = 80, 0.02  # updates of the mean face's detail in a round, each by the photos of one batch
+LEAST_BEND = 0.02  # of a mode's amplitude in the strongest's
+
+
+class Round(NamedTuple):
+    """reach: of the process that the mean face's detail is bent by, in shares of the side. factors: learnt, too."""
+
+    reach: float
+    factors: bool
+
+
+ROUNDS = [Round(4 / 64, True)] * 10 + [Round(2.5 / 64, False)] * 4 + [Round(1.5 / 64, False)] * 6
+
+
+@torch.no_grad()
+def observed(
+    pictures: Pictures, count: int, nets: FactorNets, mean: MeanObject, source: Source, seed: int, watch: Watch
+) -> Iterator[Observed]:
+    """The first photos of a set, found in W, each with the mean face beside it."""
+    gan, frame = source.gan, source.frame
+    watch.begin("see", count)
+    done = 0
+    for photos in pictures.batches(count, AT_ONCE):
+        with torch.enable_grad():
+            found = invert(
+                photos.to(mean.depth.device),
+                gan.generator,
+                gan.inversion_distance,
+                INVERSION,
+                draws(seed, "invert"),
+                Silent(),
+            )
+        latents = torch.stack([one.latent for one in found])
+        masks = [mask_by_features(latent, gan.generator, gan.parser, frame).whole for latent in latents]
+        faces = Samples(frame(photos.to(latents.device)), torch.stack(masks).unsqueeze(1)).bare
+        seen = beside_mean(faces, latents, mean, nets, gan.generator.layers, lambda asked: source.show(asked).bare)
+        done += len(photos)
+        watch.advance(done, seen.weights.mean().item())
+        yield seen
+
+
+def refine(
+    learnt: Learnt,
+    parts: Sequence[Observed],
+    camera: Camera,
+    seed: int,
+    place: Path,
+    watch: Watch,
+) -> Learnt:
+    """The model that photos are likeliest under, from one of random faces on.
+
+    place: a file that a killed run goes on from, a round at a time. Raises G2SError for a damaged one.
+    """
+    modes = smooth_modes(camera).to(learnt.albedo.device)
+    if place.exists():
+        learnt = read(place, modes.device)
+    else:
+        model = learnt.model(modes)
+        learnt = replace(learnt, done=0, codes=joined([begun(model, part) for part in parts]))
+    watch.begin("refine", len(ROUNDS))
+    while learnt.done < len(ROUNDS):
+        learnt, left = one_round(learnt, ROUNDS[learnt.done], parts, modes, camera, seed)
+        write(learnt, place)
+        watch.advance(learnt.done, left)
+    return learnt
+
+
+def one_round(
+    learnt: Learnt,
+    how: Round,
+    parts: Sequence[Observed],
+    modes: Float[Tensor, "h w 3 m"],
+    camera: Camera,
+    seed: int,
+) -> tuple[Learnt, float]:
+    """Codes by the model; by the codes factors, the mean face and reflectance; and the variance that is left."""
+    model, updates = learnt.model(modes), UPDATES if learnt.done else FIRST_UPDATES
+    before = parted(learnt.codes, parts)
+    found = [explain(model, part, camera, codes, updates, DECAY) for part, codes in zip(parts, before, strict=True)]
+    codes, done = joined(found), learnt.done + 1
+    if how.factors:
+        pairs = zip(parts, found, strict=True)
+        uncertain = torch.stack([covariances(model, part, camera, some).sum(dim=0) for part, some in pairs]).sum(dim=0)
+        learnt = likeliest(learnt, codes, uncertain)
+    else:
+        learnt = replace(learnt, codes=codes)
+    model, found = learnt.model(modes), parted(learnt.codes, parts)
+    fine = smooth_modes(camera, how.reach, LEAST_BEND).to(modes.device)
+    bend = bent(model, fine, parts, found, camera, draws(seed, "bend", done))
+    learnt = replace(learnt, done=done, detail=learnt.detail + bend)
+    albedo, variance, left = reflectance(learnt, parts, modes, camera)
+    return replace(learnt, albedo=albedo, variance=variance), left
+
+
+def bent(
+    model: ShapeModel,
+    fine: Float[Tensor, "h w 3 m"],
+    parts: Sequence[Observed],
+    codes: Sequence[Codes],
+    camera: Camera,
+    rng: torch.Generator,
+) -> Float[Tensor, "h w 3"]:
+    """What makes photos likelier if the mean face is bent so: amounts of `fine`, by Adam on some photos at a time."""
+    amounts = fine.new_zeros(fine.shape[-1], requires_grad=True)
+    adam = torch.optim.Adam([amounts], lr=BEND_RATE, betas=(0.9, 0.98))
+    count = sum(len(part.views) for part in parts)
+    for index in torch.randint(len(parts), (BENDS,), generator=rng).tolist():
+        part = parts[index]
+        moved = replace(model, mean=model.mean + fine @ amounts)
+        cost = unlikely(moved, part, camera, codes[index]).mean() * count / ALIKE + amounts.square().sum() / 2
+        adam.zero_grad()
+        cost.backward()
+        adam.step()
+    return fine @ amounts.detach()

@@ -1,0 +1,145 @@
+"""python -m recipes.synface shapes, refine: how faces differ from the mean one, for networks made before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from safetensors.torch import load_file
+from torch import Tensor
+
+from g2s_cli.console import output
+from g2s_cli.errors import UsageError
+from g2s_cli.files import sha256_of
+from g2s_cli.loading import Machine, Weights, fitted, load_gan
+from g2s_cli.method.frame import Frame
+from g2s_cli.method.model import FactorNets
+from g2s_cli.method.progress import Watch
+from g2s_cli.method.registration import MeanObject
+from g2s_cli.method.shapes import PARTS
+from g2s_cli.method.training import draws
+from g2s_cli.resuming import at_work_in
+from g2s_cli.zoo.catalog import load_category
+from g2s_cli.zoo.importers import read_part, sha256_as_kept, write_weights
+from g2s_cli.zoo.pair import TRAINED_WITH
+from g2s_cli.zoo.tensors import metadata_of
+from recipes.synface.moving import Gallery, Moves, Source
+from recipes.synface.networks import SHAPES, networks_of
+from recipes.synface.pictures import Pictures
+from recipes.synface.refining import AT_ONCE, PHOTOS, observed, refine
+from recipes.synface.shapes import Learnt, learn, of_tensors
+
+VERB = "recipes.synface"
+REFINED = "refined.pt"
+
+GanFile = Annotated[Path, typer.Argument(metavar="GAN", help="The GAN's file.")]
+NetworksFile = Annotated[Path, typer.Argument(metavar="NETWORKS", help="What `networks` wrote.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="*.safetensors.")]
+Work = Annotated[
+    Path | None,
+    typer.Option("--work", metavar="FOLDER", help="Where the run keeps its work.", show_default="beside the file"),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same model.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Networks made before, with the GAN they belong to and the mean face they know."""
+
+    tensors: dict[str, Tensor]
+    nets: FactorNets
+    source: Source
+    mean: MeanObject
+
+
+def shapes_command(
+    gan: GanFile,
+    networks: NetworksFile,
+    out: Out = Path("networks-shapes.safetensors"),
+    work: Work = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Learn how faces differ from the mean face once more, which `networks` does in the end. Killed, it goes on."""
+
+    def learnt(known: Known, folder: Path, watch: Watch) -> Learnt:
+        moves = Moves.of(known.nets, Gallery.of(known.source, draws(seed, "gallery")))
+        return learn(known.nets, known.mean, moves, known.source, seed, folder / SHAPES, watch)
+
+    _written("shapes", learnt, gan, networks, out, work, {"seed": seed}, device)
+
+
+def refine_command(
+    gan: GanFile,
+    networks: NetworksFile,
+    pictures: Annotated[Path, typer.Argument(metavar="PICTURES", help="A .npy that `render` made.")],
+    out: Out = Path("networks-refined.safetensors"),
+    photos: Annotated[int, typer.Option("--photos", min=AT_ONCE, help="The first so many of the pictures.")] = PHOTOS,
+    work: Work = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Learn on from photos how faces differ, and what the mean face is like in detail. Killed, it goes on."""
+    read = Pictures.of(pictures)
+    if len(read) < photos:
+        raise UsageError(f"{pictures} holds {len(read)} pictures, not {photos}.", "Render more, or give --photos.")
+    if not {f"shape.{name}" for name in PARTS} <= read_part(networks)[1].keys():
+        raise UsageError(f"{networks} does not know how faces differ.", "Run `shapes` on it first.")
+
+    def learnt(known: Known, folder: Path, watch: Watch) -> Learnt:
+        if read.size != known.source.gan.generator.size:
+            what = (
+                f"{pictures} holds pictures of {read.size} px, and the GAN makes {known.source.gan.generator.size} px."
+            )
+            raise UsageError(what, "Render them in that size.")
+        camera = known.nets.camera
+        begin = of_tensors(known.tensors, camera, known.mean.depth.device)
+        parts = list(observed(read, photos, known.nets, known.mean, known.source, seed, watch))
+        return refine(begin, parts, camera, seed, folder / REFINED, watch)
+
+    _written(
+        "refine", learnt, gan, networks, out, work, {"seed": seed, "photos": photos, "of": sha256_of(pictures)}, device
+    )
+
+
+def _written(
+    verb: str,
+    learnt: Callable[[Known, Path, Watch], Learnt],
+    gan: Path,
+    networks: Path,
+    out: Path,
+    work: Path | None,
+    settings: dict[str, object],
+    device: str,
+) -> None:
+    """Write networks with another model of shape. Raises G2SError."""
+    folder = work or out.with_name(f"{out.stem}-run")
+    if out.resolve() == networks.resolve():
+        raise UsageError(f"{out} is what is read, too.", "Name another file: --out.")
+    _, tensors = read_part(gan)
+    read_part(networks)  # which refuses what cannot be used
+    trained_with, stated = sha256_as_kept(gan, tensors), metadata_of(networks).get(TRAINED_WITH)
+    if stated != trained_with:
+        raise UsageError(f"{networks} was trained with another GAN than {gan}.", "Name that one.")
+    kept = load_file(networks)  # in half precision as it is
+    if not {"directions", "mean_depth"} <= kept.keys():
+        raise UsageError(f"{networks} knows no mean face.", "Give it a file that `networks` of this recipe wrote.")
+    facts = {"gan": trained_with, "networks": sha256_of(networks)} | settings
+    with at_work_in(folder, facts, f"{VERB} {verb}"), output.watch() as watch:
+        known = _known(gan, networks, kept, Machine.named(device))
+        made = learnt(known, folder, watch)
+    write_weights(kept | made.tensors, out, trained_with)
+    output.put(out)
+
+
+def _known(gan: Path, networks: Path, kept: dict[str, Tensor], machine: Machine) -> Known:
+    loaded = load_gan(Weights({}, gan), machine)
+    kind = fitted(load_category("synface"), loaded.generator)
+    nets = networks_of(networks, kind, machine)
+    source = Source(loaded, Frame(kind.frame_share, kind.working_size))
+    depth, directions = (kept[name].float().to(machine.device) for name in ("mean_depth", "directions"))
+    return Known(kept, nets, source, MeanObject(depth, loaded.generator.latent_avg, directions, loaded.parser))
