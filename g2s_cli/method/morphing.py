@@ -3,8 +3,9 @@
 A flow says where the mean object's parts lie in a photo, wherever there is something to see: eyes, a mouth, an outline.
 Foreheads, cheeks and chins have nothing but their shading. So the mean object's points are moved, along smooth factors
 alike in both halves, until the mean object's reflectance under one light explains the photo's pixels, and not far from
-where the flow has them. How much each factor varies has been learnt from random objects of the GAN's, without a label
-(recipes/synface/shapes.py). It is a morphable model (Blanz and Vetter, SIGGRAPH 1999) of a relief.
+where the flow has them. How much each factor varies has been learnt without a label, from random objects of the GAN's
+(recipes/synface/shapes.py) and from photos (recipes/synface/refining.py). It is a morphable model (Blanz and Vetter,
+SIGGRAPH 1999) of a relief.
 """
 
 from __future__ import annotations
@@ -208,17 +209,16 @@ def views_of(seen: Observed, codes: Codes) -> Float[Tensor, "b 6"]:
 
 def left_over(
     model: ShapeModel, seen: Observed, camera: Camera, codes: Codes
-) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b h w 2"], Float[Tensor, "b h w 3"]]:
-    """What codes leave of the pictures' logarithms, point by point; where the points lie; and their places in view."""
+) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b h w 2"]]:
+    """What codes leave of the pictures' logarithms, point by point, and the pixels where the points lie."""
     points = moved_points(model, seen, camera, codes)
     views = views_of(seen, codes)
-    placed = to_view(points, views, camera)
-    pixels = project(placed, camera)
+    pixels = project(to_view(points, views, camera), camera)
     apart = LOOKS_SPREAD * torch.einsum("chwl,bl->bchw", model.looks, codes.look)
     look = model.albedo + apart + codes.colour[..., None, None]
     normal = slanted(points)
     shown = (look + log_shading(normal, codes.light)).exp() + highlights(normal, codes.light, views, gloss_of(codes))
-    return at_pixels(seen.logarithm, pixels, camera) - shown.log(), pixels, placed
+    return at_pixels(seen.logarithm, pixels, camera) - shown.log(), pixels
 
 
 @torch.no_grad()
@@ -258,7 +258,7 @@ def agreeing(nets: FactorNets, photo: Samples, other: Explained, share: float) -
 
 def unlikely(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes) -> Float[Tensor, b]:
     """Negative logarithms of the codes' probabilities given the pictures, up to constants."""
-    left, pixels, _ = left_over(model, seen, camera, codes)
+    left, pixels = left_over(model, seen, camera, codes)
     looks_wrong = (1 + left.square() / model.variance).sqrt() - 1  # robust: half of the square where it is small
     deviation = FLOW_DEVIATION * camera.size
     lies_wrong = FLOW_WEIGHT * (pixels - seen.found).square().sum(dim=-1) / deviation**2

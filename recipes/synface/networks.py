@@ -131,10 +131,12 @@ def networks_command(
 def as_toml(made: Made, path: Path, trained_with: str) -> str:
     """The lines of model.toml that go with a file of networks."""
     rows = "".join(f"  {row},\n" for row in made.view_covariance)
-    return (
-        f"[views]\nmean = {made.view_mean}\ncovariance = [\n{rows}]\n\n"
-        f'[weights.networks]\nfile = "{path.name}"\nsha256 = "{sha256_of(path)}"\ngan_sha256 = "{trained_with}"'
-    )
+    return f"[views]\nmean = {made.view_mean}\ncovariance = [\n{rows}]\n\n{weights_as_toml(path, trained_with)}"
+
+
+def weights_as_toml(path: Path, trained_with: str) -> str:
+    """Those of them that are of the file itself."""
+    return f'[weights.networks]\nfile = "{path.name}"\nsha256 = "{sha256_of(path)}"\ngan_sha256 = "{trained_with}"'
 
 
 def _rounded(numbers: Tensor) -> list[float]:

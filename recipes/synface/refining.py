@@ -19,7 +19,8 @@ from torch import Tensor
 from g2s_cli.method.inversion import InversionSettings, invert
 from g2s_cli.method.masks import mask_by_features
 from g2s_cli.method.model import FactorNets
-from g2s_cli.method.morphing import Codes, Observed, begun, beside_mean, explain, unlikely
+from g2s_cli.method.morphing import Codes, Observed, beside_mean, explain, unlikely
+from g2s_cli.method.morphing import begun as first_codes
 from g2s_cli.method.progress import Silent, Watch
 from g2s_cli.method.registration import MeanObject
 from g2s_cli.method.shapes import ShapeModel, smooth_modes
@@ -86,26 +87,27 @@ def observed(
         yield seen
 
 
-def refine(
-    learnt: Learnt,
-    parts: Sequence[Observed],
-    camera: Camera,
-    seed: int,
-    place: Path,
-    watch: Watch,
-) -> Learnt:
-    """The model that photos are likeliest under, from one of random faces on.
+def begun(place: Path, learnt: Learnt) -> Learnt:
+    """What a run has come to by the file that it keeps, else what it begins with. Raises G2SError for a damaged one."""
+    return read(place, learnt.albedo.device) if place.exists() else learnt
 
-    place: a file that a killed run goes on from, a round at a time. Raises G2SError for a damaged one.
+
+def finished(learnt: Learnt) -> bool:
+    """Whether no round is left to do."""
+    return learnt.done == len(ROUNDS)
+
+
+def refine(learnt: Learnt, parts: Sequence[Observed], camera: Camera, seed: int, place: Path, watch: Watch) -> Learnt:
+    """The model that photos are likeliest under, from one of other faces on or from one that is on its way.
+
+    place: a file that is written after every round.
     """
     modes = smooth_modes(camera).to(learnt.albedo.device)
-    if place.exists():
-        learnt = read(place, modes.device)
-    else:
+    if not learnt.done:
         model = learnt.model(modes)
-        learnt = replace(learnt, done=0, codes=joined([begun(model, part) for part in parts]))
+        learnt = replace(learnt, codes=joined([first_codes(model, part) for part in parts]))
     watch.begin("refine", len(ROUNDS))
-    while learnt.done < len(ROUNDS):
+    while not finished(learnt):
         learnt, left = one_round(learnt, ROUNDS[learnt.done], parts, modes, camera, seed)
         write(learnt, place)
         watch.advance(learnt.done, left)
@@ -150,8 +152,9 @@ def bent(
     """What makes photos likelier if the mean face is bent so: amounts of `fine`, by Adam on some photos at a time."""
     amounts = fine.new_zeros(fine.shape[-1], requires_grad=True)
     adam = torch.optim.Adam([amounts], lr=BEND_RATE, betas=(0.9, 0.98))
-    count = sum(len(part.views) for part in parts)
-    for index in torch.randint(len(parts), (BENDS,), generator=rng).tolist():
+    counts = torch.tensor([float(len(part.views)) for part in parts])
+    count = int(counts.sum())
+    for index in torch.multinomial(counts, BENDS, replacement=True, generator=rng).tolist():  # each photo as often
         part = parts[index]
         moved = replace(model, mean=model.mean + fine @ amounts)
         cost = unlikely(moved, part, camera, codes[index]).mean() * count / ALIKE + amounts.square().sum() / 2

@@ -23,13 +23,13 @@ from g2s_cli.method.shapes import PARTS
 from g2s_cli.method.training import draws
 from g2s_cli.resuming import at_work_in
 from g2s_cli.zoo.catalog import load_category
-from g2s_cli.zoo.importers import read_part, sha256_as_kept, write_weights
+from g2s_cli.zoo.importers import check_gan, read_part, sha256_as_kept, write_weights
 from g2s_cli.zoo.pair import TRAINED_WITH
 from g2s_cli.zoo.tensors import metadata_of
 from recipes.synface.moving import Gallery, Moves, Source
-from recipes.synface.networks import SHAPES, networks_of
+from recipes.synface.networks import SHAPES, networks_of, weights_as_toml
 from recipes.synface.pictures import Pictures
-from recipes.synface.refining import AT_ONCE, PHOTOS, observed, refine
+from recipes.synface.refining import AT_ONCE, PHOTOS, begun, finished, observed, refine
 from recipes.synface.shapes import Learnt, learn, of_tensors
 
 VERB = "recipes.synface"
@@ -64,7 +64,10 @@ def shapes_command(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Learn how faces differ from the mean face once more, which `networks` does in the end. Killed, it goes on."""
+    """Learn how faces differ from the mean face once more, which `networks` does in the end. Killed, it goes on.
+
+    Prints what model.toml must say of the file.
+    """
 
     def learnt(known: Known, folder: Path, watch: Watch) -> Learnt:
         moves = Moves.of(known.nets, Gallery.of(known.source, draws(seed, "gallery")))
@@ -83,21 +86,27 @@ def refine_command(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Learn on from photos how faces differ, and what the mean face is like in detail. Killed, it goes on."""
+    """Learn on from photos how faces differ, and what the mean face is like in detail. Killed, it goes on.
+
+    Prints what model.toml must say of the file.
+    """
     read = Pictures.of(pictures)
     if len(read) < photos:
         raise UsageError(f"{pictures} holds {len(read)} pictures, not {photos}.", "Render more, or give --photos.")
-    if not {f"shape.{name}" for name in PARTS} <= read_part(networks)[1].keys():
-        raise UsageError(f"{networks} does not know how faces differ.", "Run `shapes` on it first.")
+    lacking = sorted({f"shape.{name}" for name in PARTS} - read_part(networks)[1].keys())
+    if lacking:
+        what = f"{networks} does not know how faces differ: it lacks {', '.join(lacking)}."
+        raise UsageError(what, "Run `shapes` on it first.")
+    shown = check_gan(read_part(gan)[1])[0].size
+    if read.size != shown:
+        what = f"{pictures} holds pictures of {read.size} px, and the GAN makes {shown} px."
+        raise UsageError(what, "Render them in that size.")
 
     def learnt(known: Known, folder: Path, watch: Watch) -> Learnt:
-        if read.size != known.source.gan.generator.size:
-            what = (
-                f"{pictures} holds pictures of {read.size} px, and the GAN makes {known.source.gan.generator.size} px."
-            )
-            raise UsageError(what, "Render them in that size.")
         camera = known.nets.camera
-        begin = of_tensors(known.tensors, camera, known.mean.depth.device)
+        begin = begun(folder / REFINED, of_tensors(known.tensors, camera, known.mean.depth.device))
+        if finished(begin):
+            return begin
         parts = list(observed(read, photos, known.nets, known.mean, known.source, seed, watch))
         return refine(begin, parts, camera, seed, folder / REFINED, watch)
 
@@ -133,7 +142,7 @@ def _written(
         known = _known(gan, networks, kept, Machine.named(device))
         made = learnt(known, folder, watch)
     write_weights(kept | made.tensors, out, trained_with)
-    output.put(out)
+    output.put(weights_as_toml(out, trained_with))
 
 
 def _known(gan: Path, networks: Path, kept: dict[str, Tensor], machine: Machine) -> Known:

@@ -57,7 +57,7 @@ LEAST_SEEN = 1e-3  # ... which have been seen by so many at the least, or varian
 
 @dataclass(frozen=True)
 class Learnt:
-    """The model so far, in smooth modes, and the codes of the faces by it. detail: of the mean, beside the modes."""
+    """The model so far, in smooth modes, and the codes of faces by it. detail: of the mean, beside the modes."""
 
     done: int
     mean: Float[Tensor, m]
@@ -174,7 +174,7 @@ def covariances(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes)
     def all_of(change: Float[Tensor, k] | float = 0.0) -> tuple[Tensor, Tensor]:
         numbers = torch.cat((codes.shape, codes.view), dim=1) + change
         shape, view = numbers.split((codes.shape.shape[1], codes.view.shape[1]), dim=1)
-        left, pixels, _ = left_over(model, seen, camera, replace(codes, shape=shape, view=view))
+        left, pixels = left_over(model, seen, camera, replace(codes, shape=shape, view=view))
         return _freed_of_colour(left, seen)[:, :, coarse, coarse], pixels[:, coarse, coarse]
 
     still, there = all_of()
@@ -195,7 +195,7 @@ def covariances(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes)
 def reflectance(
     learnt: Learnt, parts: Sequence[Observed], modes: Float[Tensor, "h w 3 m"], camera: Camera
 ) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "3 h w"], float]:
-    """The mean reflectance under the codes, what varies of what that leaves, and how much of it in the mean.
+    """The mean reflectance under the codes, the variance of what that leaves, and the mean of what was left before.
 
     The variance is the greater the fewer faces have shown a point.
     """
@@ -206,7 +206,8 @@ def reflectance(
         total, squares = total + (left * weights).sum(dim=0), squares + (left.square() * weights).sum(dim=0)
         counted = counted + part.weights.sum(dim=0)
     albedo = learnt.albedo + total / counted.clamp(min=1)
-    return albedo, doubted(squares, counted), (squares.sum() / counted.sum() / len(total)).item()
+    varying = squares - total.square() / counted.clamp(min=1)
+    return albedo, doubted(varying, counted), (squares.sum() / counted.sum() / len(total)).item()
 
 
 def doubted(squares: Float[Tensor, "c h w"], counted: Float[Tensor, "h w"]) -> Float[Tensor, "c h w"]:

@@ -320,7 +320,7 @@ def test_shapes_are_learnt_again_and_the_rest_is_kept(gan: Path, tmp_path: Path)
     write_weights(whole, networks, sha256_of(gan))
     said = CliRunner().invoke(app, [str(gan), str(networks), "-o", str(out), "--device", "cpu"])
     assert said.exit_code == 0, said.output
-    assert said.stdout.strip() == str(out)
+    assert tomllib.loads(said.stdout)["weights"]["networks"]["sha256"] == sha256_of(out)
     before, after = load_file(networks), load_file(out)
     assert before.keys() == after.keys()
     for name, tensor in after.items():
@@ -381,7 +381,7 @@ def test_shapes_are_learnt_on_from_photos(gan: Path, tmp_path: Path, monkeypatch
     write_weights({name: tensor for name, tensor in whole.items() if name != "shape.mean"}, networks, sha256_of(gan))
     np.save(tmp_path / "large.npy", np.zeros((AT_ONCE, 32, 32, 3), np.uint8))
     for arguments, why in (
-        (command, "does not know how faces differ"),
+        (command, "does not know how faces differ: it lacks shape.mean"),
         ([*command[:4], str(AT_ONCE + 4)], "holds 35 pictures, not 36"),
     ):
         refused = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "no.safetensors")]).exception
@@ -393,3 +393,4 @@ def test_shapes_are_learnt_on_from_photos(gan: Path, tmp_path: Path, monkeypatch
     refused = CliRunner().invoke(app, [*command, "-o", str(tmp_path / "none.safetensors")]).exception
     assert isinstance(refused, UsageError)
     assert "of 32 px, and the GAN makes 16 px" in str(refused)
+    assert not (tmp_path / "none-run").exists()
