@@ -60,7 +60,6 @@ class Round(NamedTuple):
 ROUNDS = [Round(4 / 64, True)] * 10 + [Round(2.5 / 64, False)] * 4 + [Round(1.5 / 64, False)] * 6
 
 
-@torch.no_grad()
 def observed(
     pictures: Pictures, count: int, nets: FactorNets, mean: MeanObject, source: Source, seed: int, watch: Watch
 ) -> Iterator[Observed]:
@@ -69,19 +68,12 @@ def observed(
     watch.begin("see", count)
     done = 0
     for photos in pictures.batches(count, AT_ONCE):
-        with torch.enable_grad():
-            found = invert(
-                photos.to(mean.depth.device),
-                gan.generator,
-                gan.inversion_distance,
-                INVERSION,
-                draws(seed, "invert"),
-                Silent(),
-            )
+        rng, asked = draws(seed, "invert"), photos.to(mean.depth.device)
+        found = invert(asked, gan.generator, gan.inversion_distance, INVERSION, rng, Silent())
         latents = torch.stack([one.latent for one in found])
         masks = [mask_by_features(latent, gan.generator, gan.parser, frame).whole for latent in latents]
-        faces = Samples(frame(photos.to(latents.device)), torch.stack(masks).unsqueeze(1)).bare
-        seen = beside_mean(faces, latents, mean, nets, gan.generator.layers, lambda asked: source.show(asked).bare)
+        faces = Samples(frame(asked), torch.stack(masks).unsqueeze(1)).bare
+        seen = beside_mean(faces, latents, mean, nets, gan.generator.layers, lambda some: source.show(some).bare)
         done += len(photos)
         watch.advance(done, seen.weights.mean().item())
         yield seen
