@@ -48,18 +48,19 @@ from g2s_cli.scene.warp import identity_grid, sample, to_grid
 HALF_TURN = 0.5
 # Standard deviations of what views lack: rotations x, y and z in radians, translations in scene units.
 VIEW_DEVIATIONS = (0.0525, 0.0525, 0.039, 0.012, 0.012, 0.03)
-LOOKS_SPREAD = 2.0  # standard deviations of what the model has: photos' looks differ more than those of the GAN's faces
+LOOKS_SPREAD = 2.0  # times the model's looks, which are kept as the GAN's faces have them: photos' differ more
 COLOUR_DEVIATION = 0.1  # of a photo's log brightness in each colour, beyond what the looks' factors have
 FLOW_DEVIATION = 0.3 / 64  # of a flow, in shares of the side; what is wrong of it is wrong of whole regions ...
-FLOW_WEIGHT = 1 / 30  # ... so a pixel of it counts so much
-UPDATES, DECAY = 90, 0.97
-RATES = {"shape": 0.05, "view": 0.05, "light": 0.02, "colour": 0.02, "look": 0.1, "gloss": 0.05}
+FLOW_WEIGHT = 0.01  # ... so a pixel of it counts so much
+COUNTED = 0.2  # of every pixel: its neighbours are wrong as it is
+UPDATES, DECAY = 240, 0.9855
+RATES = {"shape": 0.1, "view": 0.1, "light": 0.04, "colour": 0.04, "look": 0.2, "gloss": 0.1}
 USUAL_GLOSS, GLOSS_SPREAD = 0.06, 1.0  # the median of highlights' strength, and the deviation of its logarithm
 LEAST_SHADING = 0.05
 INSIDE = 0.95  # of a mask: a point there is an object's
 HIDDEN = 0.006  # scene units behind what is seen: a point so far behind is not seen
 ROUNDS = 15  # of turning a flow around
-AGREE_UPDATES, AGREE_RATE = 60, 0.003  # of canonical depth towards what a photo is to show; scene units
+AGREE_UPDATES, AGREE_RATE, AGREE_DECAY = 60, 0.003, 0.97  # of canonical depth towards what a photo is to show
 AGREE_STIFFNESS = 20.0  # of the change's squared differences from pixel to pixel beside the mean distance
 AGREED = 1e-3  # scene units: distances count by their squares up to there, beyond by themselves
 
@@ -242,7 +243,7 @@ def agreeing(nets: FactorNets, photo: Samples, other: Explained, share: float) -
         asked = seen + share * _centred(other.depth - seen, inside)
     change = torch.zeros_like(begin, requires_grad=True)
     adam = torch.optim.Adam([change], lr=AGREE_RATE, betas=(0.8, 0.98))
-    schedule = torch.optim.lr_scheduler.ExponentialLR(adam, DECAY)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(adam, AGREE_DECAY)
     for _ in range(AGREE_UPDATES):
         shown = depth_with_rim(begin + change, view, camera)
         there = inside * (shown < VIEW_FAR)
@@ -262,7 +263,7 @@ def unlikely(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes) ->
     looks_wrong = (1 + left.square() / model.variance).sqrt() - 1  # robust: half of the square where it is small
     deviation = FLOW_DEVIATION * camera.size
     lies_wrong = FLOW_WEIGHT * (pixels - seen.found).square().sum(dim=-1) / deviation**2
-    pictures = (seen.weights * (looks_wrong.sum(dim=1) + lies_wrong / 2)).sum(dim=(1, 2))
+    pictures = COUNTED * (seen.weights * (looks_wrong.sum(dim=1) + lies_wrong / 2)).sum(dim=(1, 2))
     mean, deviations = model.lights
     prior = (
         codes.shape.square().sum(dim=1)

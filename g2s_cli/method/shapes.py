@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int8
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -19,7 +19,9 @@ from g2s_cli.scene.camera import Camera
 
 REACH = 10 / 64  # of the smooth modes' kernel, a Gaussian, in shares of the picture's side
 AMPLITUDES = (1 / 64, 1 / 64, 1.5 / 64)  # standard deviations of the modes together: to the side, up and down, in depth
-PARTS = ("mean", "detail", "factors", "albedo", "looks", "variance", "lights")
+FINE_REACH, FINE = 4 / 64, 0.5  # of moves that one object alone has, beside the factors; their share of AMPLITUDES
+PARTS = ("mean", "detail", "factors", "albedo", "looks", "look_steps", "variance", "lights")
+STEPS = 127  # of a factor of looks on either side of 0, as it is kept
 ANYTHING = 100.0  # variance of logarithms of which nothing is known
 LEAST_SHARE = 0.05  # of a mode's amplitude in the strongest's: the others are left out
 
@@ -71,20 +73,34 @@ def smooth_modes(camera: Camera, reach: float = REACH, least: float = LEAST_SHAR
 def shape_model(tensors: Mapping[str, Tensor], camera: Camera, device: torch.device) -> ShapeModel:
     """The model that a category's networks come with. Raises KeyError without it, RuntimeError for one of another size.
 
-    shape.mean and shape.factors are in `smooth_modes`; shape.detail is what the mean has beside them; the others are
-    `ShapeModel`'s, in any precision. Points without any reflectance have been seen of no object: nothing is expected of
-    what they show.
+    shape.mean and shape.factors are in `smooth_modes`; shape.detail is what the mean has beside them; shape.looks are
+    those of the points that have a reflectance, as `in_steps` has them; the others are `ShapeModel`'s, in any
+    precision. Points without a reflectance have been seen of no object: nothing is expected of what they show. Beside
+    the factors an object may have moves of a shorter reach of its own, of which none is likelier than another.
     """
-    modes = smooth_modes(camera).to(device)
+    modes, fine = smooth_modes(camera).to(device), FINE * smooth_modes(camera, FINE_REACH).to(device)
     part = {name: tensors[f"shape.{name}"].to(device).float() for name in PARTS}
-    unseen = (part["albedo"] == 0).all(dim=0)
-    if any(part[name].shape[1:3] != modes.shape[:2] for name in ("albedo", "looks", "variance")):
+    if any(part[name].shape[1:3] != modes.shape[:2] for name in ("albedo", "variance")):
         raise RuntimeError(f"a model of shape that is not for {camera.size} px")
+    seen = reflecting(part["albedo"])
+    looks = modes.new_zeros(*part["albedo"].shape, len(part["look_steps"]))
+    looks[:, seen] = part["looks"] * part["look_steps"]
     return ShapeModel(
         mean=modes @ part["mean"] + part["detail"],
-        factors=modes @ part["factors"],
+        factors=torch.cat((modes @ part["factors"], fine), dim=-1),
         albedo=part["albedo"],
-        looks=part["looks"],
-        variance=torch.where(unseen, ANYTHING, part["variance"]),
+        looks=looks,
+        variance=torch.where(seen, part["variance"], ANYTHING),
         lights=part["lights"],
     )
+
+
+def reflecting(albedo: Float[Tensor, "3 h w"]) -> Bool[Tensor, "h w"]:
+    """Which points have been seen of an object."""
+    return (albedo != 0).any(dim=0)
+
+
+def in_steps(looks: Float[Tensor, "3 p l"]) -> tuple[Int8[Tensor, "3 p l"], Float[Tensor, l]]:
+    """Factors of looks in a byte a number, and how large each factor's steps are."""
+    steps = looks.abs().amax(dim=(0, 1)).clamp(min=torch.finfo(looks.dtype).tiny) / STEPS
+    return (looks / steps).round().to(torch.int8), steps

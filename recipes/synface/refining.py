@@ -2,7 +2,8 @@
 
 A GAN's pictures are lit nearly as faces are, photos of faces as they are. So the mean face's finest slopes, which no
 smooth mode has, are found under the many lights of many photos (photometric stereo of a population), turn by turn with
-how photos are explained, how faces differ, and what reflectance is left.
+how photos are explained, how faces differ, and what reflectance is left. In the end looks are found anew, more of them:
+what is wrong of a picture's reflectance is wrong of whole regions, and must not be taken for shape.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 from g2s_cli.method.inversion import InversionSettings, invert
 from g2s_cli.method.masks import mask_by_features
 from g2s_cli.method.model import FactorNets
-from g2s_cli.method.morphing import Codes, Observed, beside_mean, explain, unlikely
+from g2s_cli.method.morphing import COUNTED, LOOKS_SPREAD, Codes, Observed, beside_mean, explain, unlikely
 from g2s_cli.method.morphing import begun as first_codes
 from g2s_cli.method.progress import Silent, Watch
 from g2s_cli.method.registration import MeanObject
@@ -31,12 +32,12 @@ from recipes.synface.moving import Source
 from recipes.synface.pictures import Pictures
 from recipes.synface.shapes import (
     ALIKE,
-    DECAY,
-    FIRST_UPDATES,
     Learnt,
     covariances,
     joined,
     likeliest,
+    looks_of,
+    pace,
     parted,
     read,
     reflectance,
@@ -45,19 +46,30 @@ from recipes.synface.shapes import (
 
 PHOTOS, AT_ONCE = 672, 32
 INVERSION = InversionSettings(iterations=50)  # far enough for masks and colours
-UPDATES = 30  # of a photo's codes in a round, which go on
 BENDS, BEND_RATE = 80, 0.02  # updates of the mean face's detail in a round, each by the photos of one batch
 LEAST_BEND = 0.02  # of a mode's amplitude in the strongest's
+LOOKS = 32  # factors of photos' looks: about as many as the embedded category's 40 MB hold
 
 
 class Round(NamedTuple):
-    """reach: of the process that the mean face's detail is bent by, in shares of the side. factors: learnt, too."""
+    """What a round learns beside reflectance and its variance.
 
-    reach: float
-    factors: bool
+    reach: of the process that the mean face's detail is bent by, in shares of the side; 0 is not at all. factors: of
+    shape. looks: factors of those, all anew.
+    """
+
+    reach: float = 0.0
+    factors: bool = False
+    looks: bool = False
 
 
-ROUNDS = [Round(4 / 64, True)] * 10 + [Round(2.5 / 64, False)] * 4 + [Round(1.5 / 64, False)] * 6
+ROUNDS = [
+    *[Round(reach=4 / 64, factors=True)] * 10,
+    *[Round(reach=2.5 / 64)] * 4,
+    *[Round(reach=1.5 / 64)] * 6,
+    *[Round(factors=True)] * 2,
+    *[Round(looks=True)] * 2,
+]
 
 
 def observed(
@@ -114,10 +126,10 @@ def one_round(
     camera: Camera,
     seed: int,
 ) -> tuple[Learnt, float]:
-    """Codes by the model; by the codes factors, the mean face and reflectance; and the variance that is left."""
-    model, updates = learnt.model(modes), UPDATES if learnt.done else FIRST_UPDATES
-    before = parted(learnt.codes, parts)
-    found = [explain(model, part, camera, codes, updates, DECAY) for part, codes in zip(parts, before, strict=True)]
+    """Codes by the model; by the codes factors, the mean face and reflectance; and the variance that was left."""
+    model, before = learnt.model(modes), parted(learnt.codes, parts)
+    updates, decay = pace(learnt.done)
+    found = [explain(model, part, camera, codes, updates, decay) for part, codes in zip(parts, before, strict=True)]
     codes, done = joined(found), learnt.done + 1
     if how.factors:
         pairs = zip(parts, found, strict=True)
@@ -125,11 +137,16 @@ def one_round(
         learnt = likeliest(learnt, codes, uncertain)
     else:
         learnt = replace(learnt, codes=codes)
-    model, found = learnt.model(modes), parted(learnt.codes, parts)
-    fine = smooth_modes(camera, how.reach, LEAST_BEND).to(modes.device)
-    bend = bent(model, fine, parts, found, camera, draws(seed, "bend", done))
-    learnt = replace(learnt, done=done, detail=learnt.detail + bend)
+    if how.reach:
+        fine = smooth_modes(camera, how.reach, LEAST_BEND).to(modes.device)
+        found, rng = parted(learnt.codes, parts), draws(seed, "bend", done)
+        learnt = replace(learnt, detail=learnt.detail + bent(learnt.model(modes), fine, parts, found, camera, rng))
+    learnt = replace(learnt, done=done)
     albedo, variance, left = reflectance(learnt, parts, modes, camera)
+    if how.looks:
+        albedo, looks, variance = looks_of(learnt, parts, modes, camera, LOOKS, draws(seed, "looks", done))
+        none = learnt.codes.look.new_zeros(len(learnt.codes.look), LOOKS)
+        learnt = replace(learnt, looks=looks / LOOKS_SPREAD, codes=replace(learnt.codes, look=none))
     return replace(learnt, albedo=albedo, variance=variance), left
 
 
@@ -149,7 +166,9 @@ def bent(
     for index in torch.multinomial(counts, BENDS, replacement=True, generator=rng).tolist():  # each photo as often
         part = parts[index]
         moved = replace(model, mean=model.mean + fine @ amounts)
-        cost = unlikely(moved, part, camera, codes[index]).mean() * count / ALIKE + amounts.square().sum() / 2
+        cost = (
+            unlikely(moved, part, camera, codes[index]).mean() * count / (ALIKE * COUNTED) + amounts.square().sum() / 2
+        )
         adam.zero_grad()
         cost.backward()
         adam.step()

@@ -15,8 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from g2s_cli.method import morphing
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.morphing import (
+    COUNTED,
     FLOW_DEVIATION,
     FLOW_WEIGHT,
     USUAL_GLOSS,
@@ -33,7 +35,7 @@ from g2s_cli.method.morphing import (
 )
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.registration import MeanObject
-from g2s_cli.method.shapes import ShapeModel, shape_model, smooth_modes
+from g2s_cli.method.shapes import ShapeModel, in_steps, reflecting, shape_model, smooth_modes
 from g2s_cli.method.training import draws
 from g2s_cli.scene.camera import Camera, back_project
 from recipes.synface.keeping import keep, kept
@@ -42,7 +44,7 @@ from recipes.synface.registering import AT_ONCE, some_faces
 
 FACES = 800
 ROUNDS = 12
-FIRST_UPDATES, UPDATES, DECAY = 60, 35, 0.95  # of a face's codes: in the first round, and in the others, which go on
+UPDATES, DECAY = 60, 0.943  # of a face's codes, which go on; in the first round `morphing`'s own
 LOOKS, LOOK_ROUNDS = 12, 12  # factors of looks, and how often they are estimated
 LOOK_RIDGE = 20.0  # of their regression: so many faces' worth of nothing
 ALIKE = 10  # pixels that are wrong together
@@ -77,8 +79,9 @@ class Learnt:
     @property
     def tensors(self) -> dict[str, Tensor]:
         """As `g2s_cli.method.shapes.shape_model` reads it."""
-        maps = {"detail": self.detail, "albedo": self.albedo, "looks": self.looks, "variance": self.variance}
-        small = {"mean": self.mean, "factors": self.factors, "lights": self.lights}
+        looks, steps = in_steps(self.looks[:, reflecting(self.albedo.half())])
+        maps = {"detail": self.detail, "albedo": self.albedo, "variance": self.variance}
+        small = {"mean": self.mean, "factors": self.factors, "lights": self.lights, "looks": looks, "look_steps": steps}
         halves = {name: tensor.half() for name, tensor in maps.items()}
         return {f"shape.{name}": tensor.contiguous().cpu() for name, tensor in (halves | small).items()}
 
@@ -140,15 +143,20 @@ def one_round(
     learnt: Learnt, parts: Sequence[Observed], modes: Float[Tensor, "h w 3 m"], camera: Camera
 ) -> tuple[Learnt, float]:
     """Codes by the model, and the model by the codes; and the variance that is left of looks."""
-    model, updates = learnt.model(modes), UPDATES if learnt.done else FIRST_UPDATES
+    model = learnt.model(modes)
     found: list[Codes] = []
     uncertain = torch.zeros_like(learnt.factors[0, :, None] * learnt.factors[0])
     for part, begin in zip(parts, parted(learnt.codes, parts), strict=True):
-        found.append(explain(model, part, camera, begin, updates, DECAY))
+        found.append(explain(model, part, camera, begin, *pace(learnt.done)))
         uncertain += covariances(model, part, camera, found[-1]).sum(dim=0)
     learnt = likeliest(replace(learnt, done=learnt.done + 1), joined(found), uncertain)
     albedo, _, left = reflectance(learnt, parts, modes, camera)
     return replace(learnt, albedo=albedo), left
+
+
+def pace(done: int) -> tuple[int, float]:
+    """Updates of codes in a round after so many, and the rate's decay: all the way at first, then on from there."""
+    return (UPDATES, DECAY) if done else (morphing.UPDATES, morphing.DECAY)
 
 
 def likeliest(learnt: Learnt, codes: Codes, uncertain: Float[Tensor, "k k"]) -> Learnt:
@@ -187,7 +195,7 @@ def covariances(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes)
         pair = ((left - still) * look).flatten(1), ((pixels - there) * lie).flatten(1)
         slopes.append(torch.cat(pair, dim=1) / NUDGE)
     slope = torch.stack(slopes, dim=-1)
-    curvature = EVERY**2 * slope.mT @ slope + torch.eye(count, device=slope.device)
+    curvature = COUNTED * EVERY**2 * slope.mT @ slope + torch.eye(count, device=slope.device)
     return torch.linalg.inv(curvature)[:, : codes.shape.shape[1], : codes.shape.shape[1]]
 
 
@@ -208,6 +216,23 @@ def reflectance(
     albedo = learnt.albedo + total / counted.clamp(min=1)
     varying = squares - total.square() / counted.clamp(min=1)
     return albedo, doubted(varying, counted), (squares.sum() / counted.sum() / len(total)).item()
+
+
+@torch.no_grad()
+def looks_of(
+    learnt: Learnt,
+    parts: Sequence[Observed],
+    modes: Float[Tensor, "h w 3 m"],
+    camera: Camera,
+    count: int,
+    rng: torch.Generator,
+) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "3 h w k"], Float[Tensor, "3 h w"]]:
+    """The mean reflectance of faces, its factors and the variance that they leave, where codes have the points."""
+    model, values = learnt.model(modes), []
+    for part, codes in zip(parts, parted(learnt.codes, parts), strict=True):
+        left, _ = left_over(model, part, camera, replace(codes, look=torch.zeros_like(codes.look)))
+        values.append(_freed_of_colour(left, part) + model.albedo)
+    return factored(torch.cat(values), torch.cat([part.weights for part in parts]), count, rng)
 
 
 def doubted(squares: Float[Tensor, "c h w"], counted: Float[Tensor, "h w"]) -> Float[Tensor, "c h w"]:
@@ -274,7 +299,7 @@ def of_tensors(tensors: Mapping[str, Tensor], camera: Camera, device: torch.devi
     """What `Learnt.tensors` kept, without codes: those of no faces. Raises KeyError if that is no such model."""
     model = shape_model(tensors, camera, device)
     kept = {name: tensors[f"shape.{name}"].to(device).float() for name in ("mean", "detail", "factors")}
-    sizes = {"shape": model.factors.shape[-1], "view": 6, "light": 4, "colour": 3, "look": model.looks.shape[-1]}
+    sizes = {"shape": kept["factors"].shape[-1], "view": 6, "light": 4, "colour": 3, "look": model.looks.shape[-1]}
     none = Codes(
         gloss=model.lights.new_zeros(0, 1), **{n: model.lights.new_zeros(0, size) for n, size in sizes.items()}
     )

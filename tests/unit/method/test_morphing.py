@@ -14,6 +14,7 @@ from g2s_cli.method import morphing
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.morphing import (
     DECAY,
+    UPDATES,
     Codes,
     Explained,
     Observed,
@@ -29,7 +30,7 @@ from g2s_cli.method.morphing import (
     views_of,
 )
 from g2s_cli.method.registration import Posed
-from g2s_cli.method.shapes import ShapeModel
+from g2s_cli.method.shapes import FINE, FINE_REACH, ShapeModel, smooth_modes
 from g2s_cli.method.stages import Samples
 from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.scene.camera import Camera, back_project
@@ -132,6 +133,17 @@ def test_a_highlight_is_no_shape(model: ShapeModel, monkeypatch: pytest.MonkeyPa
     assert abs(codes.shape[0, 0].item()) < 0.3 * matt.shape[0, 0].item()
 
 
+def test_what_one_object_alone_has_is_found(model: ShapeModel, brow: tuple[Observed, Tensor, Tensor]) -> None:
+    """A brow that no learnt factor has, by moves that are as likely one as another."""
+    seen, depth, mask = brow
+    own = replace(model, factors=FINE * smooth_modes(CAMERA, FINE_REACH))
+    codes = explain(own, seen, CAMERA, begun(own, seen), UPDATES, DECAY)
+    found, inside = as_explained(own, seen, CAMERA, codes).depth[0], well_within(mask)
+    before = visible_depth(MEAN.depth, VIEW, CAMERA)[0]
+    assert apart(found, depth, inside) < 0.6 * apart(before, depth, inside)
+    assert codes.shape.square().mean() < 1  # no less likely than objects are
+
+
 def test_what_lies_elsewhere_is_found(model: ShapeModel) -> None:
     """A face that is wider below: what it shows, the mean one shows elsewhere."""
     canonical = back_project(MEAN.depth, CAMERA) + FACTORS[None, ..., 1]
@@ -140,7 +152,7 @@ def test_what_lies_elsewhere_is_found(model: ShapeModel) -> None:
     left, pixels = left_over(model, seen, CAMERA, pushed)
     assert left.shape == (1, 3, SIZE, SIZE)
     torch.testing.assert_close(morphing.moved_points(model, seen, CAMERA, pushed), canonical)
-    there = replace(seen, found=pixels)
+    there = replace(seen, found=pixels, weights=50 * seen.weights)  # one flow alone counts for little
     with_flow = explain(
         replace(model, variance=torch.full_like(model.variance, 1e3)), there, CAMERA, begun(model, seen), 60, DECAY
     )

@@ -7,7 +7,17 @@ import math
 import pytest
 import torch
 
-from g2s_cli.method.shapes import AMPLITUDES, ANYTHING, PARTS, REACH, shape_model, smooth_modes
+from g2s_cli.method.shapes import (
+    AMPLITUDES,
+    ANYTHING,
+    FINE,
+    FINE_REACH,
+    PARTS,
+    REACH,
+    in_steps,
+    shape_model,
+    smooth_modes,
+)
 from g2s_cli.scene.camera import Camera
 
 CAMERA = Camera(64)
@@ -47,17 +57,22 @@ def test_a_shorter_reach_bends_more_sharply() -> None:
 def test_a_model_is_kept_as_amounts_of_modes() -> None:
     modes = smooth_modes(CAMERA)
     count = modes.shape[-1]
-    maps = {name: torch.rand(3, 64, 64) for name in ("albedo", "variance")} | {"looks": torch.rand(3, 64, 64, 2)}
-    maps["detail"] = 0.01 * torch.rand(64, 64, 3)
+    maps = {name: torch.rand(3, 64, 64) for name in ("albedo", "variance")} | {"detail": 0.01 * torch.rand(64, 64, 3)}
     tensors = maps | {"mean": torch.eye(count)[3], "factors": 2 * torch.eye(count)[:, :5], "lights": torch.rand(2, 4)}
     kept = {f"shape.{name}": tensor.half() for name, tensor in tensors.items()}
     kept["shape.albedo"][:, 5, 7] = 0  # which no object has shown
+    looks = torch.randn(3, 64 * 64 - 1, 2)
+    kept["shape.looks"], kept["shape.look_steps"] = in_steps(looks)
     model = shape_model(kept, CAMERA, CPU)
     assert (model.variance[:, 5, 7] == ANYTHING).all()
     assert (model.variance[:, 5, 6] <= 1).all()
     torch.testing.assert_close(model.mean, modes[..., 3] + maps["detail"], atol=1e-5, rtol=0)
-    torch.testing.assert_close(model.factors, 2 * modes[..., :5])
-    torch.testing.assert_close(model.looks, tensors["looks"], atol=1e-3, rtol=0)
+    torch.testing.assert_close(model.factors[..., :5], 2 * modes[..., :5])
+    torch.testing.assert_close(model.factors[..., 5:], FINE * smooth_modes(CAMERA, FINE_REACH))  # one object's own
+    seen = torch.ones(64, 64, dtype=torch.bool)
+    seen[5, 7] = False
+    torch.testing.assert_close(model.looks[:, seen], looks, atol=looks.abs().max().item() / 254 + 1e-6, rtol=0)
+    assert (model.looks[:, 5, 7] == 0).all()
     for name in PARTS:
         with pytest.raises(KeyError):
             shape_model({key: tensor for key, tensor in kept.items() if key != f"shape.{name}"}, CAMERA, CPU)
@@ -65,3 +80,14 @@ def test_a_model_is_kept_as_amounts_of_modes() -> None:
         shape_model(kept | {"shape.mean": torch.zeros(count + 1)}, CAMERA, CPU)
     with pytest.raises(RuntimeError, match="not for 32 px"):
         shape_model(kept, Camera(32), CPU)
+
+
+def test_looks_are_kept_in_a_byte_a_number() -> None:
+    """Each factor in steps of its own, so that a weak one loses no more of itself than a strong one."""
+    looks = torch.randn(3, 64, 2) * torch.tensor([1.0, 1e-3])
+    kept, steps = in_steps(torch.cat((looks, torch.zeros(3, 64, 1)), dim=-1))
+    assert kept.dtype == torch.int8
+    again = kept * steps
+    assert torch.equal(again[..., 2], torch.zeros(3, 64))
+    wrong = (again[..., :2] - looks).abs().amax(dim=(0, 1)) / looks.abs().amax(dim=(0, 1))
+    assert (wrong < 0.5 / 127 + 1e-6).all()

@@ -22,7 +22,7 @@ from g2s_cli import reconstruct
 from g2s_cli.errors import UsageError
 from g2s_cli.files import sha256_of
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
-from g2s_cli.method import registration
+from g2s_cli.method import morphing, registration
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.inversion import InversionSettings
 from g2s_cli.method.model import Canonical, see
@@ -87,7 +87,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapes, "FACES", 6)
     monkeypatch.setattr(shapes, "AT_ONCE", 4)
     monkeypatch.setattr(shapes, "ROUNDS", 2)
-    monkeypatch.setattr(shapes, "FIRST_UPDATES", 2)
+    monkeypatch.setattr(morphing, "UPDATES", 2)
     monkeypatch.setattr(shapes, "UPDATES", 2)
 
 
@@ -344,9 +344,11 @@ def test_shapes_are_learnt_again_and_the_rest_is_kept(gan: Path, tmp_path: Path)
 
 
 def test_shapes_are_learnt_on_from_photos(gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refining, "ROUNDS", [Round(10 / 64, True), Round(5 / 64, False)])
-    for name in ("UPDATES", "FIRST_UPDATES", "BENDS"):
-        monkeypatch.setattr(refining, name, 2)
+    monkeypatch.setattr(
+        refining, "ROUNDS", [Round(reach=10 / 64, factors=True), Round(reach=5 / 64), Round(looks=True)]
+    )
+    monkeypatch.setattr(refining, "BENDS", 2)
+    monkeypatch.setattr(refining, "LOOKS", 3)
     monkeypatch.setattr(refining, "INVERSION", InversionSettings(iterations=1, candidates=8))
     app = typer.Typer()
     app.command()(refine_command)
@@ -361,7 +363,8 @@ def test_shapes_are_learnt_on_from_photos(gan: Path, tmp_path: Path, monkeypatch
     assert before.keys() == after.keys()
     for name in ("mean", "detail", "factors", "albedo", "variance"):
         assert not torch.equal(after[f"shape.{name}"], before[f"shape.{name}"]), name
-    same = [name for name in before if not name.startswith("shape.")] + ["shape.looks", "shape.lights"]
+    assert after["shape.look_steps"].shape == (3,)
+    same = [name for name in before if not name.startswith("shape.")] + ["shape.lights"]
     assert all(torch.equal(after[name], before[name]) for name in same)
 
     real = refining.write

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from g2s_cli.errors import G2SError
+from g2s_cli.method import morphing
 from g2s_cli.method.morphing import Codes, Observed, begun
 from g2s_cli.method.shapes import shape_model, smooth_modes
 from g2s_cli.scene.camera import Camera, back_project, project, to_view
 from recipes.synface import shapes
-from recipes.synface.shapes import Learnt, covariances, factored, joined, one_round, parted, read, write
+from recipes.synface.shapes import Learnt, covariances, factored, joined, looks_of, one_round, parted, read, write
 
 CAMERA = Camera(16)
 SIZE = CAMERA.size
@@ -79,7 +80,10 @@ def flows() -> list[Observed]:
 
 
 def test_codes_are_as_uncertain_as_the_pictures_leave_them(flows: list[Observed]) -> None:
-    start, some = learnt_from(flows), flows[1]
+    start, some = (
+        learnt_from(flows),
+        replace(flows[1], weights=16 * flows[1].weights),
+    )  # so much more counts a flow here
     model, codes = start.model(MODES), parted(start.codes, flows)[1]
     blind = replace(some, weights=torch.zeros_like(some.weights))
     torch.testing.assert_close(covariances(model, blind, CAMERA, codes), torch.eye(COUNT).expand(20, -1, -1))
@@ -97,8 +101,28 @@ def test_a_pictures_colour_is_no_news(flows: list[Observed]) -> None:
     assert free.mean(dim=(2, 3)).abs().max() < 1e-6
 
 
+def test_looks_are_what_codes_leave_of_photos() -> None:
+    """A blemish of the plane's middle, in each picture so strong; whatever looks were known before."""
+    still = back_project(RELIEF[None], CAMERA).expand(60, -1, -1, -1)
+    plain = seen_with(project(to_view(still, torch.zeros(60, 6), CAMERA), CAMERA), torch.ones(60, SIZE, SIZE))
+    blemish = torch.zeros(3, SIZE, SIZE)
+    blemish[0, 6:10, 6:10] = 0.3
+    strong = torch.randn(60, 1, 1, 1, generator=rng(7))
+    seen = replace(plain, logarithm=plain.logarithm + strong * blemish)
+    start = learnt_from([seen])
+    matt = replace(start.codes, gloss=torch.full((60, 1), -10.0), look=torch.ones(60, 1))
+    albedo, looks, variance = looks_of(
+        replace(start, codes=matt, looks=torch.rand(3, SIZE, SIZE, 1)), [seen], MODES, CAMERA, 1, rng()
+    )
+    found = looks[..., 0] * torch.sign(looks[0, 8, 8, 0])
+    assert torch.corrcoef(torch.stack((found.flatten(), blemish.flatten())))[0, 1] > 0.97
+    assert 0.05 < found[0, 7:9, 7:9].mean() < 0.4  # 0.3, of which little pictures give away a part
+    assert (albedo[1:] + 0.7).abs().max() < 0.05
+    assert variance.mean() < 2e-3
+
+
 def test_rounds_find_what_differs_and_by_how_much(flows: list[Observed], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shapes, "FIRST_UPDATES", 100)
+    monkeypatch.setattr(morphing, "UPDATES", 100)
     learnt = learnt_from(flows)
     for number in range(3):
         learnt, left = one_round(learnt, flows, MODES, CAMERA)
@@ -121,7 +145,7 @@ def test_what_is_learnt_is_kept_and_read(flows: list[Observed], tmp_path: Path) 
     assert torch.equal(again.codes.light, learnt.codes.light)
     assert again.done == 0
     model = shape_model(again.tensors, CAMERA, torch.device("cpu"))
-    torch.testing.assert_close(model.factors, learnt.model(MODES).factors)
+    torch.testing.assert_close(model.factors[..., :COUNT], learnt.model(MODES).factors)
     assert torch.equal(joined([learnt.codes, learnt.codes]).light[60:], learnt.codes.light)
     place.write_bytes(place.read_bytes()[:500])
     with pytest.raises(G2SError, match="is damaged"):
