@@ -80,7 +80,7 @@ def shape_model(tensors: Mapping[str, Tensor], camera: Camera, device: torch.dev
     """
     modes, fine = smooth_modes(camera).to(device), FINE * smooth_modes(camera, FINE_REACH).to(device)
     part = {name: tensors[f"shape.{name}"].to(device).float() for name in PARTS}
-    if any(part[name].shape[1:3] != modes.shape[:2] for name in ("albedo", "variance")):
+    if any(part[name].shape != (3, *modes.shape[:2]) for name in ("albedo", "variance")):
         raise RuntimeError(f"a model of shape that is not for {camera.size} px")
     seen = reflecting(part["albedo"])
     looks = modes.new_zeros(*part["albedo"].shape, len(part["look_steps"]))
