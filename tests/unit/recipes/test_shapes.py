@@ -80,10 +80,8 @@ def flows() -> list[Observed]:
 
 
 def test_codes_are_as_uncertain_as_the_pictures_leave_them(flows: list[Observed]) -> None:
-    start, some = (
-        learnt_from(flows),
-        replace(flows[1], weights=16 * flows[1].weights),
-    )  # so much more counts a flow here
+    start = learnt_from(flows)
+    some = replace(flows[1], weights=16 * flows[1].weights)  # so much more than it usually counts
     model, codes = start.model(MODES), parted(start.codes, flows)[1]
     blind = replace(some, weights=torch.zeros_like(some.weights))
     torch.testing.assert_close(covariances(model, blind, CAMERA, codes), torch.eye(COUNT).expand(20, -1, -1))
