@@ -21,6 +21,7 @@ from g2s_cli.method.model import FactorNets
 from g2s_cli.method.prior import raw_from_depth
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.registration import (
+    BRIGHTEN,
     TRUSTED,
     MeanObject,
     Posed,
@@ -33,7 +34,7 @@ from g2s_cli.method.registration import (
     turned_on,
     well_inside,
 )
-from g2s_cli.method.shapes import ShapeModel
+from g2s_cli.method.shapes import ShapeModel, circumstances
 from g2s_cli.method.stages import Samples, Target
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.scene.camera import Camera, back_project, project, to_view
@@ -57,6 +58,7 @@ UPDATES, DECAY = 240, 0.9855
 RATES = {"shape": 0.1, "view": 0.1, "light": 0.04, "colour": 0.04, "look": 0.2, "gloss": 0.1}
 USUAL_GLOSS, GLOSS_SPREAD = 0.06, 1.0  # the median of highlights' strength, and the deviation of its logarithm
 LEAST_SHADING = 0.05
+LIFT = BRIGHTEN - 0.5  # what `logarithm` adds to light
 INSIDE = 0.95  # of a mask: a point there is an object's
 HIDDEN = 0.006  # scene units behind what is seen: a point so far behind is not seen
 ROUNDS = 15  # of turning a flow around
@@ -168,7 +170,7 @@ def second_opinion(
     seen = beside_mean(photo, target.latent[None], mean, nets, generator.layers, show)
     codes = explain(shapes, seen, camera, begun(shapes, seen), UPDATES, DECAY)
     watch.advance(UPDATES, seen.weights.mean().item())
-    return as_explained(shapes, seen, camera, codes)
+    return as_explained(shapes, seen, camera, unbiased(shapes, seen, codes))
 
 
 def begun(model: ShapeModel, seen: Observed) -> Codes:
@@ -219,7 +221,16 @@ def left_over(
     look = model.albedo + apart + codes.colour[..., None, None]
     normal = slanted(points)
     shown = (look + log_shading(normal, codes.light)).exp() + highlights(normal, codes.light, views, gloss_of(codes))
-    return at_pixels(seen.logarithm, pixels, camera) - shown.log(), pixels
+    return at_pixels(seen.logarithm, pixels, camera) - (shown + LIFT).log(), pixels
+
+
+def unbiased(model: ShapeModel, seen: Observed, codes: Codes) -> Codes:
+    """Codes of shape less what the view and the light of a picture alone make of them.
+
+    Who is in a picture does not depend on where the camera and the light stand, so what codes of many pictures have in
+    common with those (`ShapeModel.bias`), the explanation has put there.
+    """
+    return replace(codes, shape=codes.shape - circumstances(views_of(seen, codes), codes.light) @ model.bias)
 
 
 @torch.no_grad()

@@ -15,14 +15,16 @@ from jaxtyping import Bool, Float, Int8
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from g2s_cli.scene.camera import Camera
+from g2s_cli.scene.camera import Camera, rotation
+from g2s_cli.scene.light import LEAST_DEPTH, direction
 
 REACH = 10 / 64  # of the smooth modes' kernel, a Gaussian, in shares of the picture's side
 AMPLITUDES = (1 / 64, 1 / 64, 1.5 / 64)  # standard deviations of the modes together: to the side, up and down, in depth
 FINE_REACH, FINE = 4 / 64, 0.5  # of moves that one object alone has, beside the factors; their share of AMPLITUDES
-PARTS = ("mean", "detail", "factors", "albedo", "looks", "look_steps", "variance", "lights")
+PARTS = ("mean", "detail", "factors", "albedo", "looks", "look_steps", "variance", "lights", "bias")
 STEPS = 127  # of a factor of looks on either side of 0, as it is kept
 ANYTHING = 100.0  # variance of logarithms of which nothing is known
+FARTHEST_YAW, STEEPEST_LIGHT = 0.8, 1.0  # of the pictures that a bias is learnt from: radians, and a slant
 LEAST_SHARE = 0.05  # of a mode's amplitude in the strongest's: the others are left out
 
 
@@ -31,9 +33,9 @@ class ShapeModel:
     """How objects differ from the mean object.
 
     mean, factors: moves of the mean relief's points in scene units, the former of all objects, the latter's amounts
-    with a standard deviation of 1. albedo, looks: the mean and factors of logarithms as `morphing.observe` takes them,
-    less those of the shading. variance: of what they leave. lights: mean and standard deviations of (ambient, diffuse,
-    l_x, l_y).
+    with a standard deviation of 1. albedo, looks: the mean and factors of the reflectance's logarithm. variance: of
+    what they leave of pictures' logarithms as `morphing.observe` takes them. lights: mean and standard deviations of
+    (ambient, diffuse, l_x, l_y). bias: what factors' amounts seem to be by `circumstances` alone.
     """
 
     mean: Float[Tensor, "h w 3"]
@@ -42,6 +44,7 @@ class ShapeModel:
     looks: Float[Tensor, "3 h w l"]
     variance: Float[Tensor, "3 h w"]
     lights: Float[Tensor, "2 4"]
+    bias: Float[Tensor, "4 k"]
 
 
 def smooth_modes(camera: Camera, reach: float = REACH, least: float = LEAST_SHARE) -> Float[Tensor, "h w 3 k"]:
@@ -76,7 +79,8 @@ def shape_model(tensors: Mapping[str, Tensor], camera: Camera, device: torch.dev
     shape.mean and shape.factors are in `smooth_modes`; shape.detail is what the mean has beside them; shape.looks are
     those of the points that have a reflectance, as `in_steps` has them; the others are `ShapeModel`'s, in any
     precision. Points without a reflectance have been seen of no object: nothing is expected of what they show. Beside
-    the factors an object may have moves of a shorter reach of its own, of which none is likelier than another.
+    the factors an object may have moves of a shorter reach of its own, of which none is likelier than another; the bias
+    is of those, too.
     """
     modes, fine = smooth_modes(camera).to(device), FINE * smooth_modes(camera, FINE_REACH).to(device)
     part = {name: tensors[f"shape.{name}"].to(device).float() for name in PARTS}
@@ -85,14 +89,30 @@ def shape_model(tensors: Mapping[str, Tensor], camera: Camera, device: torch.dev
     seen = reflecting(part["albedo"])
     looks = modes.new_zeros(*part["albedo"].shape, len(part["look_steps"]))
     looks[:, seen] = part["looks"] * part["look_steps"]
+    factors = torch.cat((modes @ part["factors"], fine), dim=-1)
+    if part["bias"].shape != (4, factors.shape[-1]):
+        raise RuntimeError("a model of shape with another one's bias")
     return ShapeModel(
         mean=modes @ part["mean"] + part["detail"],
-        factors=torch.cat((modes @ part["factors"], fine), dim=-1),
+        factors=factors,
         albedo=part["albedo"],
         looks=looks,
         variance=torch.where(seen, part["variance"], ANYTHING),
         lights=part["lights"],
+        bias=part["bias"],
     )
+
+
+def circumstances(views: Float[Tensor, "b 6"], lights: Float[Tensor, "b 4"]) -> Float[Tensor, "b 4"]:
+    """What of view and light is alike in a picture and its mirror image, as symmetric shapes are: 1, y², x² and x y.
+
+    y: the yaw, in radians. x: the slant of the light to the side, as the camera sees it. Both as far as such things are
+    seen in pictures that a bias is learnt from: beyond they count as there.
+    """
+    travel = torch.einsum("bij,bj->bi", rotation(views), direction(lights))
+    yaw = views[:, 1].clamp(-FARTHEST_YAW, FARTHEST_YAW)
+    slant = (travel[:, 0] / travel[:, 2].clamp(min=LEAST_DEPTH)).clamp(-STEEPEST_LIGHT, STEEPEST_LIGHT)
+    return torch.stack((torch.ones_like(yaw), yaw.square(), slant.square(), yaw * slant), dim=1)
 
 
 def reflecting(albedo: Float[Tensor, "3 h w"]) -> Bool[Tensor, "h w"]:

@@ -2,8 +2,12 @@
 
 A GAN's pictures are lit nearly as faces are, photos of faces as they are. So the mean face's finest slopes, which no
 smooth mode has, are found under the many lights of many photos (photometric stereo of a population), turn by turn with
-how photos are explained, how faces differ, and what reflectance is left. In the end looks are found anew, more of them:
+how photos are explained, how faces differ, and what reflectance is left. Then looks are found anew, more of them:
 what is wrong of a picture's reflectance is wrong of whole regions, and must not be taken for shape.
+
+A face is the same from wherever the camera and the light look at it. What codes of shape have in common with those all
+the same is the explanation's own doing: in the end reflectance and the mean face are learnt from codes without it, and
+what is left of it is measured, for `g2s_cli.method.morphing.unbiased` to take away.
 """
 
 from __future__ import annotations
@@ -20,11 +24,21 @@ from torch import Tensor
 from g2s_cli.method.inversion import InversionSettings, invert
 from g2s_cli.method.masks import mask_by_features
 from g2s_cli.method.model import FactorNets
-from g2s_cli.method.morphing import COUNTED, LOOKS_SPREAD, Codes, Observed, beside_mean, explain, unlikely
+from g2s_cli.method.morphing import (
+    COUNTED,
+    LOOKS_SPREAD,
+    Codes,
+    Observed,
+    beside_mean,
+    explain,
+    unbiased,
+    unlikely,
+    views_of,
+)
 from g2s_cli.method.morphing import begun as first_codes
 from g2s_cli.method.progress import Silent, Watch
 from g2s_cli.method.registration import MeanObject
-from g2s_cli.method.shapes import ShapeModel, smooth_modes
+from g2s_cli.method.shapes import ShapeModel, circumstances, shape_model, smooth_modes
 from g2s_cli.method.stages import Samples
 from g2s_cli.method.training import draws
 from g2s_cli.scene.camera import Camera
@@ -48,6 +62,7 @@ PHOTOS, AT_ONCE = 672, 32
 INVERSION = InversionSettings(iterations=50)  # far enough for masks and colours
 BENDS, BEND_RATE = 80, 0.02  # updates of the mean face's detail in a round, each by the photos of one batch
 LEAST_BEND = 0.02  # of a mode's amplitude in the strongest's
+BIAS_RIDGE = 100.0  # of codes' regression on circumstances: so many photos' worth of nothing
 LOOKS = 32  # factors of photos' looks: about as many as the embedded category's 40 MB hold
 
 
@@ -61,6 +76,8 @@ class Round(NamedTuple):
     reach: float = 0.0
     factors: bool = False
     looks: bool = False
+    freed: bool = False
+    bias: bool = False
 
 
 ROUNDS = [
@@ -69,6 +86,9 @@ ROUNDS = [
     *[Round(reach=1.5 / 64)] * 6,
     *[Round(factors=True)] * 2,
     *[Round(looks=True)] * 2,
+    *[Round(freed=True)] * 2,
+    Round(reach=1.5 / 64, freed=True),
+    Round(bias=True),
 ]
 
 
@@ -126,11 +146,18 @@ def one_round(
     camera: Camera,
     seed: int,
 ) -> tuple[Learnt, float]:
-    """Codes by the model; by the codes factors, the mean face and reflectance; and the variance that was left."""
+    """Codes by the model; by the codes factors, the mean face and reflectance; and the variance that was left.
+
+    Of a round for the bias: the share of codes' variance that it is.
+    """
+    if how.bias:
+        return measured(learnt, parts, camera)
     model, before = learnt.model(modes), parted(learnt.codes, parts)
     updates, decay = pace(learnt.done)
     found = [explain(model, part, camera, codes, updates, decay) for part, codes in zip(parts, before, strict=True)]
     codes, done = joined(found), learnt.done + 1
+    if how.freed:
+        codes, _ = freed(model, codes, parts)
     if how.factors:
         pairs = zip(parts, found, strict=True)
         uncertain = torch.stack([covariances(model, part, camera, some).sum(dim=0) for part, some in pairs]).sum(dim=0)
@@ -148,6 +175,33 @@ def one_round(
         none = learnt.codes.look.new_zeros(len(learnt.codes.look), LOOKS)
         learnt = replace(learnt, looks=looks / LOOKS_SPREAD, codes=replace(learnt.codes, look=none))
     return replace(learnt, albedo=albedo, variance=variance), left
+
+
+def measured(learnt: Learnt, parts: Sequence[Observed], camera: Camera) -> tuple[Learnt, float]:
+    """With the bias of the model as g2s reads it and fits it; and the share of codes' squares that it is."""
+    model = shape_model(learnt.tensors, camera, learnt.albedo.device)
+    codes = joined([explain(model, part, camera, first_codes(model, part), *pace(0)) for part in parts])
+    free, bias = freed(model, codes, parts)
+    share = 1 - free.shape.square().sum() / codes.shape.square().sum().clamp(min=1e-9)
+    return replace(learnt, done=learnt.done + 1, bias=bias), share.item()
+
+
+def freed(model: ShapeModel, codes: Codes, parts: Sequence[Observed]) -> tuple[Codes, Float[Tensor, "4 k"]]:
+    """Codes without what they have in common with views and lights, and that."""
+    bias = bias_of(codes, parts)
+    pairs = zip(parts, parted(codes, parts), strict=True)
+    return joined([unbiased(replace(model, bias=bias), part, some) for part, some in pairs]), bias
+
+
+def bias_of(codes: Codes, parts: Sequence[Observed]) -> Float[Tensor, "4 k"]:
+    """What codes of shape are by `circumstances` alone: their regression on these, a little of it given away."""
+    views = torch.cat([views_of(part, some) for part, some in zip(parts, parted(codes, parts), strict=True)])
+    told = circumstances(views, codes.light)[:, 1:]
+    middle, spread = told.mean(dim=0), told.std(dim=0).clamp(min=1e-6)
+    apart, usual = (told - middle) / spread, codes.shape.mean(dim=0)
+    curvature = apart.T @ apart + BIAS_RIDGE * torch.eye(told.shape[1], device=told.device)
+    slopes = torch.linalg.solve(curvature, apart.T @ (codes.shape - usual)) / spread[:, None]
+    return torch.cat(((usual - middle @ slopes)[None], slopes))
 
 
 def bent(

@@ -21,6 +21,7 @@ from g2s_cli.method.morphing import (
     COUNTED,
     FLOW_DEVIATION,
     FLOW_WEIGHT,
+    LIFT,
     USUAL_GLOSS,
     Codes,
     Observed,
@@ -35,7 +36,7 @@ from g2s_cli.method.morphing import (
 )
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.registration import MeanObject
-from g2s_cli.method.shapes import ShapeModel, in_steps, reflecting, shape_model, smooth_modes
+from g2s_cli.method.shapes import FINE_REACH, ShapeModel, in_steps, reflecting, shape_model, smooth_modes
 from g2s_cli.method.training import draws
 from g2s_cli.scene.camera import Camera, back_project
 from recipes.synface.keeping import keep, kept
@@ -59,7 +60,10 @@ LEAST_SEEN = 1e-3  # ... which have been seen by so many at the least, or varian
 
 @dataclass(frozen=True)
 class Learnt:
-    """The model so far, in smooth modes, and the codes of faces by it. detail: of the mean, beside the modes."""
+    """The model so far, in smooth modes, and the codes of faces by it.
+
+    detail: of the mean, beside the modes. bias: of a face's own moves, too, which no codes here have.
+    """
 
     done: int
     mean: Float[Tensor, m]
@@ -69,18 +73,20 @@ class Learnt:
     looks: Float[Tensor, "3 h w l"]
     variance: Float[Tensor, "3 h w"]
     lights: Float[Tensor, "2 4"]
+    bias: Float[Tensor, "4 j"]
     codes: Codes
 
     def model(self, modes: Float[Tensor, "h w 3 m"]) -> ShapeModel:
         """As it is fitted."""
         shape = modes @ self.mean + self.detail, modes @ self.factors
-        return ShapeModel(*shape, self.albedo, self.looks, self.variance, self.lights)
+        bias = self.bias[:, : self.factors.shape[1]]
+        return ShapeModel(*shape, self.albedo, self.looks, self.variance, self.lights, bias)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """As `g2s_cli.method.shapes.shape_model` reads it."""
         looks, steps = in_steps(self.looks[:, reflecting(self.albedo.half())])
-        maps = {"detail": self.detail, "albedo": self.albedo, "variance": self.variance}
+        maps = {"detail": self.detail, "albedo": self.albedo, "variance": self.variance, "bias": self.bias}
         small = {"mean": self.mean, "factors": self.factors, "lights": self.lights, "looks": looks, "look_steps": steps}
         halves = {name: tensor.half() for name, tensor in maps.items()}
         return {f"shape.{name}": tensor.contiguous().cpu() for name, tensor in (halves | small).items()}
@@ -125,7 +131,7 @@ def _first(parts: Sequence[Observed], modes: Float[Tensor, "h w 3 m"], camera: C
     values, weights = [], torch.cat([part.weights for part in parts])
     for part in parts:
         normal = slanted(back_project(part.relief[None], camera)).expand(len(part.views), -1, -1, -1)
-        shown = at_pixels(part.logarithm, part.found, camera).exp()
+        shown = (at_pixels(part.logarithm, part.found, camera).exp() - LIFT).clamp(min=LIFT)
         usual = part.lights.new_full((len(part.views),), USUAL_GLOSS)
         matt = (shown - highlights(normal, part.lights, part.views, usual)).clamp(min=MATT_SHARE * shown)
         values.append(matt.log() - log_shading(normal, part.lights))
@@ -134,9 +140,10 @@ def _first(parts: Sequence[Observed], modes: Float[Tensor, "h w 3 m"], camera: C
     count = modes.shape[-1]
     mean, factors = modes.new_zeros(count), torch.eye(count, device=modes.device)
     spread = torch.stack((lights.mean(dim=0), lights.std(dim=0)))
-    model = ShapeModel(modes @ mean, modes @ factors, albedo, looks, variance, spread)
+    bias = modes.new_zeros(4, count + smooth_modes(camera, FINE_REACH).shape[-1])
+    model = ShapeModel(modes @ mean, modes @ factors, albedo, looks, variance, spread, bias[:, :count])
     codes = joined([begun(model, part) for part in parts])
-    return Learnt(0, mean, torch.zeros_like(model.mean), factors, albedo, looks, variance, spread, codes)
+    return Learnt(0, mean, torch.zeros_like(model.mean), factors, albedo, looks, variance, spread, bias, codes)
 
 
 def one_round(
@@ -298,7 +305,7 @@ def parted(codes: Codes, parts: Sequence[Observed]) -> list[Codes]:
 def of_tensors(tensors: Mapping[str, Tensor], camera: Camera, device: torch.device) -> Learnt:
     """What `Learnt.tensors` kept, without codes: those of no faces. Raises KeyError if that is no such model."""
     model = shape_model(tensors, camera, device)
-    kept = {name: tensors[f"shape.{name}"].to(device).float() for name in ("mean", "detail", "factors")}
+    kept = {name: tensors[f"shape.{name}"].to(device).float() for name in ("mean", "detail", "factors", "bias")}
     sizes = {"shape": kept["factors"].shape[-1], "view": 6, "light": 4, "colour": 3, "look": model.looks.shape[-1]}
     none = Codes(
         gloss=model.lights.new_zeros(0, 1), **{n: model.lights.new_zeros(0, size) for n, size in sizes.items()}

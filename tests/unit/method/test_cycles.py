@@ -130,7 +130,7 @@ def mean(target: Target, parser: Parser, monkeypatch: pytest.MonkeyPatch) -> Mea
 def nothing_known() -> ShapeModel:
     """Of how objects differ."""
     plain, still = torch.zeros(3, SIZE, SIZE), torch.zeros(SIZE, SIZE, 3, 2)
-    return ShapeModel(still[..., 0], still, plain, plain[..., None], plain + 0.01, torch.ones(2, 4))
+    return ShapeModel(still[..., 0], still, plain, plain[..., None], plain + 0.01, torch.ones(2, 4), torch.zeros(4, 2))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from g2s_cli.method import morphing
+from g2s_cli.method.frame import Frame
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.morphing import (
     DECAY,
@@ -25,14 +26,19 @@ from g2s_cli.method.morphing import (
     gloss_of,
     left_over,
     observe,
+    second_opinion,
     slanted,
+    unbiased,
     unlikely,
     views_of,
 )
-from g2s_cli.method.registration import Posed
-from g2s_cli.method.shapes import FINE, FINE_REACH, ShapeModel, smooth_modes
-from g2s_cli.method.stages import Samples
+from g2s_cli.method.parsing import Parser
+from g2s_cli.method.progress import Silent
+from g2s_cli.method.registration import MeanObject, Posed
+from g2s_cli.method.shapes import FINE, FINE_REACH, ShapeModel, circumstances, smooth_modes
+from g2s_cli.method.stages import Samples, Target
 from g2s_cli.nets.factors import CodeNet, MapNet
+from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.scene.camera import Camera, back_project
 from g2s_cli.scene.light import diffuse_shading, lit, shading_of, specular_shading
 from g2s_cli.scene.render import depth_with_rim
@@ -76,10 +82,10 @@ def pictured(depth: Tensor, view: Tensor, light: Tensor, gloss: float = 0.0) -> 
 
 @pytest.fixture(scope="module")
 def model() -> ShapeModel:
-    albedo = (MEAN.albedo[0] / 2 + 0.53).log()
+    albedo = (MEAN.albedo[0] / 2 + 0.5).log()
     lights = torch.stack((LIGHT[0], torch.full((4,), 0.1)))
     looks, variance = torch.zeros(3, SIZE, SIZE, 1), torch.full((3, SIZE, SIZE), 1e-3)
-    return ShapeModel(torch.zeros(SIZE, SIZE, 3), FACTORS, albedo, looks, variance, lights)
+    return ShapeModel(torch.zeros(SIZE, SIZE, 3), FACTORS, albedo, looks, variance, lights, torch.zeros(4, 2))
 
 
 def seen_of(photo: Samples, view: Tensor = VIEW) -> Observed:
@@ -136,7 +142,8 @@ def test_a_highlight_is_no_shape(model: ShapeModel, monkeypatch: pytest.MonkeyPa
 def test_what_one_object_alone_has_is_found(model: ShapeModel, brow: tuple[Observed, Tensor, Tensor]) -> None:
     """A brow that no learnt factor has, by moves that are as likely one as another."""
     seen, depth, mask = brow
-    own = replace(model, factors=FINE * smooth_modes(CAMERA, FINE_REACH))
+    moves = FINE * smooth_modes(CAMERA, FINE_REACH)
+    own = replace(model, factors=moves, bias=torch.zeros(4, moves.shape[-1]))
     codes = explain(own, seen, CAMERA, begun(own, seen), UPDATES, DECAY)
     found, inside = as_explained(own, seen, CAMERA, codes).depth[0], well_within(mask)
     before = visible_depth(MEAN.depth, VIEW, CAMERA)[0]
@@ -166,6 +173,57 @@ def test_nothing_is_left_of_what_the_model_made(model: ShapeModel, brow: tuple[O
     wrong, _ = left_over(model, seen, CAMERA, replace(begun(model, seen), gloss=MATT))
     forehead = (seen.weights * (BROW > 0.002)).unsqueeze(1)
     assert (left.square() * forehead).sum() < 0.3 * (wrong.square() * forehead).sum()
+
+
+def test_nothing_is_left_of_a_dark_object_either(model: ShapeModel) -> None:
+    """A fifth as bright: its shading is as deep as any, though its pictures' logarithms, which are lifted, are not."""
+    photo, _ = pictured(MEAN.depth, VIEW, LIGHT)
+    dark = replace(photo, image=(0.2 * (photo.image + 1) - 1) * photo.mask)
+    bright, dim = seen_of(photo), replace(seen_of(photo), logarithm=seen_of(dark).logarithm)
+    codes = replace(begun(model, dim), gloss=MATT)
+    left, _ = left_over(model, dim, CAMERA, replace(codes, colour=torch.full((1, 3), 0.2).log()))
+    usual, _ = left_over(model, bright, CAMERA, codes)
+    inside = bright.weights.unsqueeze(1) > 0
+    assert (left - usual)[inside.expand_as(left)].abs().median() < 0.005
+
+
+def test_view_and_light_alone_are_taken_from_what_codes_say(
+    model: ShapeModel, brow: tuple[Observed, Tensor, Tensor]
+) -> None:
+    """A picture's own, as its codes have them; nothing but the codes of shape changes."""
+    seen, _, _ = brow
+    codes = replace(begun(model, seen), shape=torch.tensor([[1.0, -1.0]]), view=torch.full((1, 6), 0.2))
+    biased = replace(model, bias=torch.tensor([[0.3, 0.0], [2.0, 0.0], [0.0, 4.0], [0.0, 0.0]]))
+    free = unbiased(biased, seen, codes)
+    told = circumstances(views_of(seen, codes), codes.light)[0]
+    torch.testing.assert_close(free.shape, torch.stack((0.7 - 2 * told[1], -1 - 4 * told[2]))[None])
+    for name in ("view", "light", "colour", "look", "gloss"):
+        assert torch.equal(getattr(free, name), getattr(codes, name))
+    assert torch.equal(unbiased(model, seen, codes).shape, codes.shape)
+
+
+def test_a_second_opinion_is_without_bias(
+    model: ShapeModel,
+    brow: tuple[Observed, Tensor, Tensor],
+    nets: FactorNets,
+    generator: Generator,
+    parser: Parser,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a model that makes a brow of every picture, a brow less."""
+    monkeypatch.setattr(morphing, "UPDATES", 20)
+    monkeypatch.setattr(morphing, "beside_mean", lambda *_: brow[0])  # however the GAN shows the mean object
+    target = Target(torch.zeros(3, SIZE, SIZE), torch.ones(SIZE, SIZE), torch.zeros(512), Frame(1.0, SIZE))
+    mean = MeanObject(MEAN.depth[0], target.latent, torch.zeros(4, 512), parser)
+
+    def said(bias: float) -> Tensor:
+        biased = replace(model, bias=torch.tensor([[bias, 0.0], *[[0.0, 0.0]] * 3]))
+        return second_opinion(nets, generator, target, mean, biased, Silent(), masked=True).depth[0]
+
+    plain, less = said(0.0), said(1.0)
+    change = torch.where((plain < VIEW_FAR) & (less < VIEW_FAR), less - plain, 0.0)
+    assert change.max().item() == pytest.approx(BROW.max().item(), abs=0.002)
+    assert change[20:].abs().max() < 1e-3
 
 
 def test_the_mean_objects_own_picture_is_explained_by_the_mean(model: ShapeModel) -> None:

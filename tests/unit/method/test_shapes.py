@@ -14,11 +14,13 @@ from g2s_cli.method.shapes import (
     FINE_REACH,
     PARTS,
     REACH,
+    circumstances,
     in_steps,
     shape_model,
     smooth_modes,
 )
 from g2s_cli.scene.camera import Camera
+from g2s_cli.scene.light import light_from_user
 
 CAMERA = Camera(64)
 CPU = torch.device("cpu")
@@ -63,7 +65,10 @@ def test_a_model_is_kept_as_amounts_of_modes() -> None:
     kept["shape.albedo"][:, 5, 7] = 0  # which no object has shown
     looks = torch.randn(3, 64 * 64 - 1, 2)
     kept["shape.looks"], kept["shape.look_steps"] = in_steps(looks)
+    own = smooth_modes(CAMERA, FINE_REACH).shape[-1]
+    kept["shape.bias"] = torch.rand(4, 5 + own)
     model = shape_model(kept, CAMERA, CPU)
+    assert torch.equal(model.bias, kept["shape.bias"])
     assert (model.variance[:, 5, 7] == ANYTHING).all()
     assert (model.variance[:, 5, 6] <= 1).all()
     torch.testing.assert_close(model.mean, modes[..., 3] + maps["detail"], atol=1e-5, rtol=0)
@@ -78,8 +83,24 @@ def test_a_model_is_kept_as_amounts_of_modes() -> None:
             shape_model({key: tensor for key, tensor in kept.items() if key != f"shape.{name}"}, CAMERA, CPU)
     with pytest.raises(RuntimeError):
         shape_model(kept | {"shape.mean": torch.zeros(count + 1)}, CAMERA, CPU)
+    with pytest.raises(RuntimeError, match="another one's bias"):
+        shape_model(kept | {"shape.bias": torch.rand(4, 5)}, CAMERA, CPU)
     with pytest.raises(RuntimeError, match="not for 32 px"):
         shape_model(kept, Camera(32), CPU)
+
+
+def test_circumstances_are_of_the_cameras_frame_and_alike_in_a_mirror() -> None:
+    """A light that stands at (0.4, 0.3) as the photo has it, however the head is turned; and all that mirrored."""
+    for yaw in (-0.5, 0.0, 0.3):
+        view = torch.tensor([0.1, yaw, 0.0, 0.01, 0.0, 0.0])
+        said = circumstances(view[None], light_from_user(0.4, 0.3, 0.5, 0.5, view)[None])[0]
+        torch.testing.assert_close(said, torch.tensor([1.0, yaw**2, 0.16, -0.4 * yaw]))
+        mirrored = view * torch.tensor([1.0, -1, -1, -1, 1, 1])
+        there = circumstances(mirrored[None], light_from_user(-0.4, 0.3, 0.5, 0.5, mirrored)[None])[0]
+        torch.testing.assert_close(there, said)
+    far = torch.tensor([[0.0, 1.4, 0.0, 0.0, 0.0, 0.0]])
+    said = circumstances(far, torch.tensor([[0.5, 0.5, 30.0, 0.0]]))  # no picture that a bias is learnt from is so
+    assert said.abs().max() <= 1
 
 
 def test_looks_are_kept_in_a_byte_a_number() -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
-from g2s_cli.method.morphing import Codes, Observed, begun, log_shading, slanted
-from g2s_cli.method.shapes import ShapeModel, smooth_modes
+from g2s_cli.method import morphing
+from g2s_cli.method.morphing import LIFT, Codes, Observed, begun, log_shading, slanted
+from g2s_cli.method.shapes import FINE_REACH, ShapeModel, circumstances, shape_model, smooth_modes
 from g2s_cli.scene.camera import Camera, back_project, project, to_view
-from recipes.synface.refining import bent
+from recipes.synface import shapes
+from recipes.synface.refining import ROUNDS, Round, bent, bias_of, freed, one_round
+from recipes.synface.shapes import Learnt
 
 CAMERA = Camera(32)
 SIZE = CAMERA.size
@@ -28,7 +32,7 @@ def pictures() -> tuple[ShapeModel, list[Observed], list[Codes], torch.Tensor]:
     lights = torch.cat((torch.tensor([[0.4, 0.6]]).expand(COUNT, -1), slants), dim=1)
     still = back_project(RELIEF[None], CAMERA)
     shading = log_shading(slanted(still + ridge).expand(COUNT, -1, -1, -1), lights)
-    logs = (shading - 0.7).expand(-1, 3, -1, -1)
+    logs = ((shading - 0.7).exp() + LIFT).log().expand(-1, 3, -1, -1)
     views = torch.zeros(COUNT, 6)
     found = project(to_view(still.expand(COUNT, -1, -1, -1), views, CAMERA), CAMERA)
     seen = Observed(logs, RELIEF, views, lights, found, torch.ones(COUNT, SIZE, SIZE))
@@ -40,6 +44,7 @@ def pictures() -> tuple[ShapeModel, list[Observed], list[Codes], torch.Tensor]:
         blank[..., None],
         blank + 1e-3,
         torch.stack((lights.mean(dim=0), torch.ones(4))),
+        torch.zeros(4, 1),
     )
     codes = replace(begun(model, seen), gloss=torch.full((COUNT, 1), -10.0))
     return model, [seen], [codes], ridge[..., 2]
@@ -63,3 +68,54 @@ def test_photos_without_weight_bend_nothing() -> None:
     fine = smooth_modes(CAMERA, 4 / 64, 0.02)
     bend = bent(model, fine, [blind], codes, CAMERA, torch.Generator().manual_seed(1))
     assert bend.abs().max() < 1e-6
+
+
+def test_the_rounds_end_with_the_bias_of_the_model_as_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes of a face's own moves among them; a round whose codes are freed of it leaves none in them."""
+    monkeypatch.setattr(morphing, "UPDATES", 2)
+    monkeypatch.setattr(shapes, "UPDATES", 2)
+    model, parts, _, _ = pictures()
+    modes = smooth_modes(CAMERA)
+    count = modes.shape[-1]
+    own = smooth_modes(CAMERA, FINE_REACH).shape[-1]
+    maps = model.mean, torch.eye(count), model.albedo, model.looks, model.variance, model.lights
+    codes = begun(replace(model, factors=modes, bias=torch.zeros(4, count)), parts[0])
+    start = Learnt(1, torch.zeros(count), *maps, torch.zeros(4, count + own), codes)
+    learnt, _ = one_round(start, Round(freed=True), parts, modes, CAMERA, 0)
+    assert learnt.bias.abs().max() == 0
+    assert learnt.codes.shape.abs().max() > 1e-3
+    assert learnt.codes.shape.mean(dim=0).abs().max() < 1e-5
+    learnt, share = one_round(learnt, Round(bias=True), parts, modes, CAMERA, 0)
+    assert learnt.done == 3
+    assert 0 < share < 1
+    assert learnt.bias.shape == (4, count + own)
+    assert learnt.bias[:, count:].abs().max() > 0
+    assert ROUNDS[-1] == Round(bias=True)
+    read = shape_model(learnt.tensors, CAMERA, torch.device("cpu"))
+    torch.testing.assert_close(read.bias, learnt.bias, atol=1e-3, rtol=1e-3)
+
+
+def test_bias_is_what_codes_have_in_common_with_views_and_lights() -> None:
+    """Planted in the codes of 2000 pictures, beside what is the objects' own, which stays."""
+    rng = torch.Generator().manual_seed(2)
+    model = pictures()[0]
+    count = 2000
+    views = 0.3 * torch.randn(count, 6, generator=rng)  # radians, as they are when heads turn freely
+    lights = torch.cat((torch.full((count, 2), 0.5), 0.3 * torch.randn(count, 2, generator=rng)), dim=1)
+    planted = torch.tensor([[0.5], [3.0], [0.0], [2.0]])
+    own = torch.randn(count, 1, generator=rng)
+    shape = own + circumstances(views, lights) @ planted
+    many = Codes(shape, torch.zeros(count, 6), lights, *(torch.zeros(count, size) for size in (3, 1, 1)))
+    grey, places, weights = torch.zeros(count, 3, 1, 1), torch.zeros(count, 1, 1, 2), torch.ones(count, 1, 1)
+    pieces = zip(*(some.split(1200) for some in (grey, views, lights, places, weights)), strict=True)
+    parts = [Observed(one, torch.ones(1, 1), *rest) for one, *rest in pieces]
+    bias = bias_of(many, parts)
+    torch.testing.assert_close(bias, planted, atol=0.6, rtol=0)
+    free, same = freed(replace(model, bias=bias), many, parts)
+    assert torch.equal(same, bias)
+    told = circumstances(views, lights)[:, 1:]
+    before, after = (torch.corrcoef(torch.cat((told, x.shape), dim=1).T)[:3, 3:].abs().max() for x in (many, free))
+    assert before > 0.3
+    assert after < 0.05
+    assert torch.corrcoef(torch.stack((free.shape[:, 0], own[:, 0])))[0, 1] > 0.98
+    assert free.shape.mean(dim=0).abs().max() < 1e-4

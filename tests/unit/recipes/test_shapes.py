@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from g2s_cli.errors import G2SError
 from g2s_cli.method import morphing
 from g2s_cli.method.morphing import Codes, Observed, begun
-from g2s_cli.method.shapes import shape_model, smooth_modes
+from g2s_cli.method.shapes import FINE_REACH, shape_model, smooth_modes
 from g2s_cli.scene.camera import Camera, back_project, project, to_view
 from recipes.synface import shapes
 from recipes.synface.shapes import Learnt, covariances, factored, joined, looks_of, one_round, parted, read, write
@@ -52,7 +53,7 @@ def seen_with(found: Tensor, weights: Tensor) -> Observed:
     """Plain grey pictures of a plane seen from the front, of which a flow says where its points are."""
     count = len(found)
     views, lights = torch.zeros(count, 6), torch.tensor([[0.6, 0.4, 0.0, 0.0]]).expand(count, -1)
-    grey = torch.full((count, 3, SIZE, SIZE), -0.7)
+    grey = torch.full((count, 3, SIZE, SIZE), math.log(math.exp(-0.7) + morphing.LIFT))
     return Observed(grey, RELIEF, views, lights, found, weights)
 
 
@@ -61,9 +62,9 @@ def learnt_from(parts: list[Observed]) -> Learnt:
     blank, lights = torch.zeros(3, SIZE, SIZE), torch.tensor([[0.6, 0.4, 0.0, 0.0], [0.1, 0.1, 0.1, 0.1]])
     none = Codes(*(torch.zeros(0, size) for size in (COUNT, 6, 4, 3, 1, 1)))
     still = torch.zeros(SIZE, SIZE, 3)
-    start = Learnt(
-        0, torch.zeros(COUNT), still, torch.eye(COUNT), blank - 0.7, blank[..., None], blank + 1.0, lights, none
-    )
+    bias = torch.zeros(4, COUNT + smooth_modes(CAMERA, FINE_REACH).shape[-1])
+    maps = blank - 0.7, blank[..., None], blank + 1.0
+    start = Learnt(0, torch.zeros(COUNT), still, torch.eye(COUNT), *maps, lights, bias, none)
     return replace(start, codes=joined([begun(start.model(MODES), part) for part in parts]))
 
 

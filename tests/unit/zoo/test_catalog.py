@@ -224,7 +224,7 @@ def test_an_unknown_preset_names_the_known() -> None:
         ("stages = [[0, 0, 60], [150, 0, 0]]", "stages = 3"),
         ("keep = 0.4", "keep = 1.5"),
         ("keep = 0.4", "keep = -0.1"),
-        ("agree = 0.6", "agree = 1.5"),
+        ("agree = 0.7", "agree = 1.5"),
         ("register = 20\n", ""),
         ("raise_top", "rise_top"),
         ("[weights.gan]", "[weights.gun]"),
