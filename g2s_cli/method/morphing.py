@@ -225,7 +225,7 @@ def left_over(
 
 
 def unbiased(model: ShapeModel, seen: Observed, codes: Codes) -> Codes:
-    """Codes of shape less what the view and the light of a picture alone make of them.
+    """Codes of shape less what the view and the light of a picture alone make of them, and their mean over pictures.
 
     Who is in a picture does not depend on where the camera and the light stand, so what codes of many pictures have in
     common with those (`ShapeModel.bias`), the explanation has put there.
@@ -293,7 +293,7 @@ def slanted(points: Float[Tensor, "b h w 3"]) -> Float[Tensor, "b h w 3"]:
 
 
 def log_shading(normal: Float[Tensor, "b h w 3"], light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 1 h w"]:
-    """What light takes of the logarithms of pictures, point by point."""
+    """What shading takes of the logarithm of the light that points send, point by point."""
     return shading_of(diffuse_shading(normal, light), light).clamp(min=LEAST_SHADING).log()
 
 

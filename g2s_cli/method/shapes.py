@@ -104,10 +104,11 @@ def shape_model(tensors: Mapping[str, Tensor], camera: Camera, device: torch.dev
 
 
 def circumstances(views: Float[Tensor, "b 6"], lights: Float[Tensor, "b 4"]) -> Float[Tensor, "b 4"]:
-    """What of view and light is alike in a picture and its mirror image, as symmetric shapes are: 1, y², x² and x y.
+    """What symmetric shapes seem to depend on, though they do not: 1, y², x² and x y, alike in a mirror image.
 
     y: the yaw, in radians. x: the slant of the light to the side, as the camera sees it. Both as far as such things are
-    seen in pictures that a bias is learnt from: beyond they count as there.
+    seen in pictures that a bias is learnt from: beyond they count as there. Pitch and the light's height, which are
+    alike in a mirror, too, tell nothing more (docs/LOG.md).
     """
     travel = torch.einsum("bij,bj->bi", rotation(views), direction(lights))
     yaw = views[:, 1].clamp(-FARTHEST_YAW, FARTHEST_YAW)

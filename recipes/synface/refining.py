@@ -70,7 +70,8 @@ class Round(NamedTuple):
     """What a round learns beside reflectance and its variance.
 
     reach: of the process that the mean face's detail is bent by, in shares of the side; 0 is not at all. factors: of
-    shape. looks: factors of those, all anew.
+    shape. looks: factors of those, all anew. freed: whether all of this is learnt from codes without their bias. bias:
+    that of the model as it is, and nothing else at all.
     """
 
     reach: float = 0.0
@@ -148,7 +149,7 @@ def one_round(
 ) -> tuple[Learnt, float]:
     """Codes by the model; by the codes factors, the mean face and reflectance; and the variance that was left.
 
-    Of a round for the bias: the share of codes' variance that it is.
+    Of a round for the bias: the share of codes' squares that it is.
     """
     if how.bias:
         return measured(learnt, parts, camera)
@@ -158,6 +159,7 @@ def one_round(
     codes, done = joined(found), learnt.done + 1
     if how.freed:
         codes, _ = freed(model, codes, parts)
+        found = parted(codes, parts)
     if how.factors:
         pairs = zip(parts, found, strict=True)
         uncertain = torch.stack([covariances(model, part, camera, some).sum(dim=0) for part, some in pairs]).sum(dim=0)
@@ -187,17 +189,17 @@ def measured(learnt: Learnt, parts: Sequence[Observed], camera: Camera) -> tuple
 
 
 def freed(model: ShapeModel, codes: Codes, parts: Sequence[Observed]) -> tuple[Codes, Float[Tensor, "4 k"]]:
-    """Codes without what they have in common with views and lights, and that."""
+    """Codes without their mean and what they have in common with views and lights; and that."""
     bias = bias_of(codes, parts)
     pairs = zip(parts, parted(codes, parts), strict=True)
     return joined([unbiased(replace(model, bias=bias), part, some) for part, some in pairs]), bias
 
 
 def bias_of(codes: Codes, parts: Sequence[Observed]) -> Float[Tensor, "4 k"]:
-    """What codes of shape are by `circumstances` alone: their regression on these, a little of it given away."""
+    """What codes of shape are by `circumstances` alone: their mean, and their regression on these, shrunk a little."""
     views = torch.cat([views_of(part, some) for part, some in zip(parts, parted(codes, parts), strict=True)])
     told = circumstances(views, codes.light)[:, 1:]
-    middle, spread = told.mean(dim=0), told.std(dim=0).clamp(min=1e-6)
+    middle, spread = told.mean(dim=0), told.std(dim=0, correction=0).clamp(min=1e-6)
     apart, usual = (told - middle) / spread, codes.shape.mean(dim=0)
     curvature = apart.T @ apart + BIAS_RIDGE * torch.eye(told.shape[1], device=told.device)
     slopes = torch.linalg.solve(curvature, apart.T @ (codes.shape - usual)) / spread[:, None]

@@ -66,7 +66,7 @@ def shapes_command(
 ) -> None:
     """Learn how faces differ from the mean face once more, which `networks` does in the end. Killed, it goes on.
 
-    Prints what model.toml must say of the file.
+    What `refine` has learnt from photos is forgotten. Prints what model.toml must say of the file.
     """
 
     def learnt(known: Known, folder: Path, watch: Watch) -> Learnt:

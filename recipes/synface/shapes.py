@@ -29,16 +29,19 @@ from g2s_cli.method.morphing import (
     begun,
     beside_mean,
     explain,
+    gloss_of,
     highlights,
     left_over,
     log_shading,
+    moved_points,
     slanted,
+    views_of,
 )
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.registration import MeanObject
 from g2s_cli.method.shapes import FINE_REACH, ShapeModel, in_steps, reflecting, shape_model, smooth_modes
 from g2s_cli.method.training import draws
-from g2s_cli.scene.camera import Camera, back_project
+from g2s_cli.scene.camera import Camera, back_project, project, to_view
 from recipes.synface.keeping import keep, kept
 from recipes.synface.moving import Moves, Source
 from recipes.synface.registering import AT_ONCE, some_faces
@@ -131,10 +134,9 @@ def _first(parts: Sequence[Observed], modes: Float[Tensor, "h w 3 m"], camera: C
     values, weights = [], torch.cat([part.weights for part in parts])
     for part in parts:
         normal = slanted(back_project(part.relief[None], camera)).expand(len(part.views), -1, -1, -1)
-        shown = (at_pixels(part.logarithm, part.found, camera).exp() - LIFT).clamp(min=LIFT)
         usual = part.lights.new_full((len(part.views),), USUAL_GLOSS)
-        matt = (shown - highlights(normal, part.lights, part.views, usual)).clamp(min=MATT_SHARE * shown)
-        values.append(matt.log() - log_shading(normal, part.lights))
+        logarithm = at_pixels(part.logarithm, part.found, camera)
+        values.append(_log_reflectance(logarithm, normal, part.lights, part.views, usual))
     albedo, looks, variance = factored(torch.cat(values), weights, LOOKS, draws(seed, "looks"))
     lights = torch.cat([part.lights for part in parts])
     count = modes.shape[-1]
@@ -212,7 +214,8 @@ def reflectance(
 ) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "3 h w"], float]:
     """The mean reflectance under the codes, the variance of what that leaves, and the mean of what was left before.
 
-    The variance is the greater the fewer faces have shown a point.
+    The variance is the greater the fewer faces have shown a point. What is left is of lifted logarithms, so where it is
+    dark reflectance goes a part of its way in a round.
     """
     model, total = learnt.model(modes), torch.zeros_like(learnt.albedo)
     squares, counted = torch.zeros_like(total), torch.zeros_like(total[0])
@@ -234,11 +237,13 @@ def looks_of(
     count: int,
     rng: torch.Generator,
 ) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "3 h w k"], Float[Tensor, "3 h w"]]:
-    """The mean reflectance of faces, its factors and the variance that they leave, where codes have the points."""
+    """The mean reflectance of faces, its factors and the variance they leave of it, where codes have the points."""
     model, values = learnt.model(modes), []
     for part, codes in zip(parts, parted(learnt.codes, parts), strict=True):
-        left, _ = left_over(model, part, camera, replace(codes, look=torch.zeros_like(codes.look)))
-        values.append(_freed_of_colour(left, part) + model.albedo)
+        points, views = moved_points(model, part, camera, codes), views_of(part, codes)
+        logarithm = at_pixels(part.logarithm, project(to_view(points, views, camera), camera), camera)
+        found = _log_reflectance(logarithm, slanted(points), codes.light, views, gloss_of(codes))
+        values.append(_freed_of_colour(found - model.albedo, part) + model.albedo)
     return factored(torch.cat(values), torch.cat([part.weights for part in parts]), count, rng)
 
 
@@ -246,6 +251,19 @@ def doubted(squares: Float[Tensor, "c h w"], counted: Float[Tensor, "h w"]) -> F
     """Variances of points from sums of squares of so many faces; what few have shown may vary by more than it did."""
     usual = squares.sum(dim=(1, 2), keepdim=True) / counted.sum()
     return (squares + DOUBTED * usual) / counted.clamp(min=LEAST_SEEN) + LEAST_VARIANCE
+
+
+def _log_reflectance(
+    logarithm: Float[Tensor, "b 3 h w"],
+    normal: Float[Tensor, "#b h w 3"],
+    lights: Float[Tensor, "b 4"],
+    views: Float[Tensor, "b 6"],
+    gloss: Float[Tensor, b],
+) -> Float[Tensor, "b 3 h w"]:
+    """Of points that pictures show, without light and highlights; in the darkest pixels as if they were less dark."""
+    shown = (logarithm.exp() - LIFT).clamp(min=LIFT)
+    matt = (shown - highlights(normal, lights, views, gloss)).clamp(min=MATT_SHARE * shown)
+    return matt.log() - log_shading(normal, lights)
 
 
 def _freed_of_colour(left: Float[Tensor, "b 3 h w"], seen: Observed) -> Float[Tensor, "b 3 h w"]:

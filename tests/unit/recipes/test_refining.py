@@ -83,8 +83,11 @@ def test_the_rounds_end_with_the_bias_of_the_model_as_it_is_read(monkeypatch: py
     start = Learnt(1, torch.zeros(count), *maps, torch.zeros(4, count + own), codes)
     learnt, _ = one_round(start, Round(freed=True), parts, modes, CAMERA, 0)
     assert learnt.bias.abs().max() == 0
-    assert learnt.codes.shape.abs().max() > 1e-3
-    assert learnt.codes.shape.mean(dim=0).abs().max() < 1e-5
+    plain, _ = one_round(start, Round(), parts, modes, CAMERA, 0)
+    assert not torch.allclose(learnt.codes.shape, plain.codes.shape, atol=1e-3)
+    free, _ = freed(start.model(modes), plain.codes, parts)
+    torch.testing.assert_close(learnt.codes.shape, free.shape)
+    assert not torch.equal(learnt.albedo, plain.albedo)  # which is learnt from them
     learnt, share = one_round(learnt, Round(bias=True), parts, modes, CAMERA, 0)
     assert learnt.done == 3
     assert 0 < share < 1
@@ -103,19 +106,35 @@ def test_bias_is_what_codes_have_in_common_with_views_and_lights() -> None:
     views = 0.3 * torch.randn(count, 6, generator=rng)  # radians, as they are when heads turn freely
     lights = torch.cat((torch.full((count, 2), 0.5), 0.3 * torch.randn(count, 2, generator=rng)), dim=1)
     planted = torch.tensor([[0.5], [3.0], [0.0], [2.0]])
-    own = torch.randn(count, 1, generator=rng)
-    shape = own + circumstances(views, lights) @ planted
-    many = Codes(shape, torch.zeros(count, 6), lights, *(torch.zeros(count, size) for size in (3, 1, 1)))
+    own, deviations = 0.3 * torch.randn(count, 1, generator=rng), torch.randn(count, 6, generator=rng)
+    seen_from = views + deviations * torch.tensor(morphing.VIEW_DEVIATIONS)  # and lit as codes have it, not as at first
+    shape = own + circumstances(seen_from, lights) @ planted
+    many = Codes(shape, deviations, lights, *(torch.zeros(count, size) for size in (3, 1, 1)))
     grey, places, weights = torch.zeros(count, 3, 1, 1), torch.zeros(count, 1, 1, 2), torch.ones(count, 1, 1)
-    pieces = zip(*(some.split(1200) for some in (grey, views, lights, places, weights)), strict=True)
+    pieces = zip(*(some.split(1200) for some in (grey, views, lights.flip(0), places, weights)), strict=True)
     parts = [Observed(one, torch.ones(1, 1), *rest) for one, *rest in pieces]
     bias = bias_of(many, parts)
-    torch.testing.assert_close(bias, planted, atol=0.6, rtol=0)
+    torch.testing.assert_close(bias, planted, atol=0.25, rtol=0)
     free, same = freed(replace(model, bias=bias), many, parts)
     assert torch.equal(same, bias)
-    told = circumstances(views, lights)[:, 1:]
+    told = circumstances(seen_from, lights)[:, 1:]
     before, after = (torch.corrcoef(torch.cat((told, x.shape), dim=1).T)[:3, 3:].abs().max() for x in (many, free))
     assert before > 0.3
-    assert after < 0.05
+    assert after < 0.1
     assert torch.corrcoef(torch.stack((free.shape[:, 0], own[:, 0])))[0, 1] > 0.98
     assert free.shape.mean(dim=0).abs().max() < 1e-4
+
+
+def test_of_few_pictures_little_is_believed() -> None:
+    """A slope of a hundred of them is half of what they say."""
+    views = torch.zeros(100, 6)
+    views[:, 1] = torch.linspace(-0.5, 0.5, 100)
+    lights = torch.tensor([[0.5, 0.5, 0.0, 0.0]]).expand(100, -1)
+    told = circumstances(views, lights)[:, 1:2]
+    slanted_back = lights.clone()
+    slanted_back[:, 2] = -views[:, 1].tan()  # in front of the camera: of view and light only yaw² is left
+    codes = Codes(3 * told, torch.zeros(100, 6), slanted_back, *(torch.zeros(100, size) for size in (3, 1, 1)))
+    part = Observed(
+        torch.zeros(100, 3, 1, 1), torch.ones(1, 1), views, lights, torch.zeros(100, 1, 1, 2), torch.ones(100, 1, 1)
+    )
+    assert bias_of(codes, [part])[1].item() == pytest.approx(1.5, rel=0.02)
