@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Int8
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from g2s_cli.scene.camera import Camera, rotation
-from g2s_cli.scene.light import LEAST_DEPTH, direction
+from g2s_cli.scene.camera import Camera
+from g2s_cli.scene.light import slants_seen
 
 REACH = 10 / 64  # of the smooth modes' kernel, a Gaussian, in shares of the picture's side
 AMPLITUDES = (1 / 64, 1 / 64, 1.5 / 64)  # standard deviations of the modes together: to the side, up and down, in depth
@@ -110,9 +110,8 @@ def circumstances(views: Float[Tensor, "b 6"], lights: Float[Tensor, "b 4"]) -> 
     seen in pictures that a bias is learnt from: beyond they count as there. Pitch and the light's height, which are
     alike in a mirror, too, tell nothing more (docs/LOG.md).
     """
-    travel = torch.einsum("bij,bj->bi", rotation(views), direction(lights))
     yaw = views[:, 1].clamp(-FARTHEST_YAW, FARTHEST_YAW)
-    slant = (travel[:, 0] / travel[:, 2].clamp(min=LEAST_DEPTH)).clamp(-STEEPEST_LIGHT, STEEPEST_LIGHT)
+    slant = slants_seen(lights, views)[:, 0].clamp(-STEEPEST_LIGHT, STEEPEST_LIGHT)
     return torch.stack((torch.ones_like(yaw), yaw.square(), slant.square(), yaw * slant), dim=1)
 
 

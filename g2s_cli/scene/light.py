@@ -22,7 +22,7 @@ SHININESS = 18.0  # how narrow highlights are. Skin's is about 10 to 30; which o
 
 def direction(light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 3"]:
     """Unit direction l of each light, in the frame of the normals."""
-    slant = torch.cat((light[:, 2:], torch.ones_like(light[:, :1])), dim=1)
+    slant = _slanted(light)
     return slant / slant.norm(dim=1, keepdim=True)
 
 
@@ -78,6 +78,16 @@ def light_from_user(x: float, y: float, ambient: float, diffuse: float, view: Fl
 
 def user_from_light(light: Float[Tensor, 4], view: Float[Tensor, 6]) -> tuple[float, float]:
     """Where a canonical light stands as seen in the photo: the inverse of `light_from_user`."""
-    travel = rotation(view[None])[0] @ torch.cat((light[2:], light.new_ones(1)))
-    depth = travel[2].clamp(min=LEAST_DEPTH)
-    return (-travel[0] / depth).item(), (travel[1] / depth).item()
+    x, y = slants_seen(light[None], view[None])[0]
+    return (-x).item(), y.item()
+
+
+def slants_seen(light: Float[Tensor, "b 4"], view: Float[Tensor, "b 6"]) -> Float[Tensor, "b 2"]:
+    """How far canonical lights travel to the right and downwards while they go a unit away from the camera."""
+    travel = torch.einsum("bij,bj->bi", rotation(view), _slanted(light))
+    return travel[:, :2] / travel[:, 2:].clamp(min=LEAST_DEPTH)
+
+
+def _slanted(light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 3"]:
+    """(l_x, l_y, 1) of each light."""
+    return torch.cat((light[:, 2:], torch.ones_like(light[:, :1])), dim=1)

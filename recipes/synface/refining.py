@@ -154,8 +154,8 @@ def one_round(
     if how.bias:
         return measured(learnt, parts, camera)
     model, before = learnt.model(modes), parted(learnt.codes, parts)
-    updates, decay = pace(learnt.done)
-    found = [explain(model, part, camera, codes, updates, decay) for part, codes in zip(parts, before, strict=True)]
+    pairs = zip(parts, before, strict=True)
+    found = [explain(model, part, camera, codes, *pace(learnt.done)) for part, codes in pairs]
     codes, done = joined(found), learnt.done + 1
     if how.freed:
         codes, _ = freed(model, codes, parts)
