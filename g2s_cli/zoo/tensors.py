@@ -5,20 +5,47 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from g2s_cli.errors import WeightsError
 
+STEPS = ".steps"  # how large the steps are of a tensor that is kept in bytes, an entry of its first dimension each
+MOST = 127  # steps on either side of 0
+LEAST_NUMBERS = 256  # of a tensor that is worth it
+
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, in float32. Raises WeightsError if it cannot be read."""
+    """All tensors of a safetensors file, in float32. Raises WeightsError if it cannot be read.
+
+    Those kept in bytes (see `in_bytes`) are what they stand for.
+    """
     try:
-        tensors = load_file(path)
+        kept = load_file(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} is not a readable safetensors file.", "Fetch or make it again.") from error
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    steps = {name.removesuffix(STEPS): kept.pop(name).float() for name in list(kept) if name.endswith(STEPS)}
+    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in kept.items()}
+    for name, step in steps.items():
+        if name not in tensors or tensors[name].shape[:1] != step.shape:
+            raise WeightsError(f"{path} is damaged: {name}{STEPS} are no steps of {name}.", "Fetch or make it again.")
+        tensors[name] = tensors[name].float() * step.view(-1, *[1] * (tensors[name].dim() - 1))
+    return tensors
+
+
+def in_bytes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in a byte a number, and how large the steps of each output are; small ones, and biases, as halves."""
+    packed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if tensor.dim() < 2 or tensor.numel() < LEAST_NUMBERS:
+            packed[name] = tensor.half()
+            continue
+        step = tensor.flatten(1).abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / MOST
+        packed[name] = (tensor / step.view(-1, *[1] * (tensor.dim() - 1))).round().to(torch.int8)
+        packed[f"{name}{STEPS}"] = step
+    return packed
 
 
 def metadata_of(path: Path) -> Mapping[str, str]:

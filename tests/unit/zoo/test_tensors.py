@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from g2s_cli.errors import WeightsError
-from g2s_cli.zoo.tensors import load_tensors, metadata_of, part_of
+from g2s_cli.zoo.tensors import in_bytes, load_tensors, metadata_of, part_of
 
 
 @pytest.fixture
@@ -56,3 +56,31 @@ def test_a_file_says_what_it_was_told_to_say(tmp_path: Path) -> None:
     assert metadata_of(untold) == {}
     with pytest.raises(WeightsError, match="not a readable safetensors file"):
         metadata_of(tmp_path / "none.safetensors")
+
+
+def test_tensors_kept_in_bytes_are_what_they_stand_for(tmp_path: Path) -> None:
+    """To half a step of each output, with a quarter of the bytes; what is small stays as a half."""
+    torch.manual_seed(0)
+    weights = {"net.a": torch.randn(8, 16, 3, 3) * torch.logspace(-3, 1, 8).view(8, 1, 1, 1), "net.b": torch.randn(300)}
+    weights["net.few"], weights["net.none"] = torch.randn(3, 4), torch.zeros(4, 100)
+    packed = in_bytes(weights)
+    assert packed["net.a"].dtype == torch.int8
+    assert packed["net.b"].dtype == packed["net.few"].dtype == torch.float16
+    save_file(packed, tmp_path / "packed.safetensors")
+    read = load_tensors(tmp_path / "packed.safetensors")
+    assert read.keys() == weights.keys()
+    largest = weights["net.a"].flatten(1).abs().amax(dim=1)
+    assert ((read["net.a"] - weights["net.a"]).flatten(1).abs().amax(dim=1) <= largest / 253).all()
+    assert torch.equal(read["net.none"], weights["net.none"])
+    torch.testing.assert_close(in_bytes(read)["net.a"], packed["net.a"])  # and packed again they are the same
+
+
+@pytest.mark.parametrize("steps", [torch.ones(3), torch.ones(2, 1), torch.tensor(1.0)])
+def test_steps_of_another_tensor_are_refused(tmp_path: Path, steps: torch.Tensor) -> None:
+    file = tmp_path / "torn.safetensors"
+    save_file({"a": torch.zeros(2, 200, dtype=torch.int8), "a.steps": steps}, file)
+    with pytest.raises(WeightsError, match=r"a\.steps are no steps of a"):
+        load_tensors(file)
+    save_file({"a.steps": torch.ones(2)}, file)
+    with pytest.raises(WeightsError, match=r"a\.steps are no steps of a"):
+        load_tensors(file)
