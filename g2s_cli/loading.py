@@ -28,6 +28,7 @@ from g2s_cli.method.training import drawn_from
 from g2s_cli.nets.discriminator import Discriminator
 from g2s_cli.nets.offset import OffsetEncoder
 from g2s_cli.nets.parsing import ParsingNet
+from g2s_cli.nets.sight import SightNet
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.opening.placing import Wanted
 from g2s_cli.result import Reconstruction
@@ -233,8 +234,9 @@ def load(plan: Plan, machine: Machine) -> Loaded:
     networks = plan.weights.tensors("networks")
     mean = _mean_object(networks, gan, kind, machine) if plan.effort.register and networks else None
     shapes = _shapes(networks, kind, machine) if plan.effort.agree and networks else None
+    sight = _sight(networks, kind, machine) if plan.effort.sight and networks else None
     # Each photo's own mask says what parses its samples.
-    guides = Guides(distance, perceptual, views, lights, None, mean, shapes)
+    guides = Guides(distance, perceptual, views, lights, None, mean, shapes, sight)
     frame = Frame(kind.frame_share, kind.working_size)
     parsing = load_parser(kind, plan.weights, machine)
     return Loaded(plan, machine, kind, gan, frame, guides, means, networks, parsing, time.perf_counter() - begun)
@@ -338,6 +340,16 @@ def _shapes(tensors: dict[str, Tensor], kind: Category, machine: Machine) -> Sha
     except (KeyError, RuntimeError) as error:
         what = f"The networks of {kind.name} do not know how objects differ from the mean one."
         raise WeightsError(what, f"Fetch newer ones (g2s weights pull {kind.name}), or use --preset paper.") from error
+
+
+def _sight(tensors: dict[str, Tensor], kind: Category, machine: Machine) -> SightNet:
+    """The category's S. Raises WeightsError if its networks have none, or one for pictures of another size."""
+    state = part_of(tensors, "netS")
+    net = SightNet.from_state(state) if state else None
+    if net is None or net.size != kind.working_size:
+        what = f"The networks of {kind.name} have no S, which reads depth off photos of {kind.working_size} px."
+        raise WeightsError(what, f"Fetch newer ones (g2s weights pull {kind.name}), or use --preset paper.")
+    return net.to(machine.device)
 
 
 def _directions(tensors: dict[str, Tensor], gan: Gan) -> Float[Tensor, "4 d"]:

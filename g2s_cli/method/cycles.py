@@ -13,7 +13,7 @@ from torch.nn.functional import mse_loss
 from g2s_cli.method.fitting import Fit, going_back, minimise
 from g2s_cli.method.losses import DiscriminatorDistance, Perceptual
 from g2s_cli.method.model import FactorNets
-from g2s_cli.method.morphing import agreeing, second_opinion
+from g2s_cli.method.morphing import second_opinion
 from g2s_cli.method.parsing import Parser
 from g2s_cli.method.prior import ellipsoid
 from g2s_cli.method.progress import Watch
@@ -32,7 +32,9 @@ from g2s_cli.method.stages import (
     fit_view,
     pseudo_sampler,
 )
+from g2s_cli.method.witnesses import Witness, agreeing, depth_by_sight, with_steps
 from g2s_cli.nets.factors import CodeNet, MapNet, default_width
+from g2s_cli.nets.sight import SightNet
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.factors import Factors
@@ -44,7 +46,7 @@ from g2s_cli.zoo.tensors import part_of
 class Guides:
     """What judges and varies: the two distances, the priors of views and lights, and the parser of masks.
 
-    mean: what photos are registered with, if the category knows it. shapes: how objects differ from it.
+    mean: what photos are registered with, if the category knows it. shapes: how objects differ from it. sight: S.
     """
 
     distance: DiscriminatorDistance
@@ -54,6 +56,7 @@ class Guides:
     parser: Parser | None
     mean: MeanObject | None = None
     shapes: ShapeModel | None = None
+    sight: SightNet | None = None
 
 
 def camera_of(category: Category) -> Camera:
@@ -170,9 +173,14 @@ def fit(
             flips = symmetric and not averaged
             with going_back(nets.parameters("depth"), preset.keep):
                 fit_shape(nets, target, samples, guides.perceptual, relief, preset.batch, rng, watch, symmetric=flips)
-        if number == 0 and second:
+        if number == 0:
+            witnesses = [Witness(second.depth, preset.agree)] if second else []
+            if preset.sight and guides.sight:
+                witnesses.append(Witness(depth_by_sight(guides.sight, target.alone), preset.sight))
             # Results are the paper's matt objects: from here on highlights are paint.
-            nets = replace(agreeing(nets, target.alone, second, preset.agree), gloss=0.0)
+            nets = replace(agreeing(nets, target.alone, witnesses) if witnesses else nets, gloss=0.0)
+            if preset.steps < 1:
+                nets = with_steps(nets, target.alone, preset.steps)
     return factors_of(nets, target)
 
 

@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from g2s_cli.method.model import FactorNets
-from g2s_cli.method.prior import raw_from_depth
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.registration import (
     BRIGHTEN,
@@ -32,16 +31,15 @@ from g2s_cli.method.registration import (
     misfit,
     showing,
     turned_on,
-    well_inside,
 )
 from g2s_cli.method.shapes import ShapeModel, circumstances
 from g2s_cli.method.stages import Samples, Target
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.scene.camera import Camera, back_project, project, to_view
 from g2s_cli.scene.light import diffuse_shading, shading_of, specular_shading
-from g2s_cli.scene.render import RIM_SHARE, depth_with_rim
+from g2s_cli.scene.render import RIM_SHARE
 from g2s_cli.scene.surface import normals_of, to_the_rim
-from g2s_cli.scene.visibility import VIEW_FAR, depth_of_points, visible_depth
+from g2s_cli.scene.visibility import depth_of_points, visible_depth
 from g2s_cli.scene.warp import identity_grid, sample, to_grid
 
 # How much of a photo's turn the GAN does; the mean object's relief does the rest. Turned all the way, the GAN's picture
@@ -62,9 +60,6 @@ LIFT = BRIGHTEN - 0.5  # what `logarithm` adds to light
 INSIDE = 0.95  # of a mask: a point there is an object's
 HIDDEN = 0.006  # scene units behind what is seen: a point so far behind is not seen
 ROUNDS = 15  # of turning a flow around
-AGREE_UPDATES, AGREE_RATE, AGREE_DECAY = 60, 0.003, 0.97  # of canonical depth towards what a photo is to show
-AGREE_STIFFNESS = 20.0  # of the change's squared differences from pixel to pixel beside the mean distance
-AGREED = 1e-3  # scene units: distances count by their squares up to there, beyond by themselves
 
 
 @dataclass(frozen=True)
@@ -241,33 +236,6 @@ def as_explained(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes
     return Explained(depth, gloss_of(codes))
 
 
-def agreeing(nets: FactorNets, photo: Samples, other: Explained, share: float) -> FactorNets:
-    """The networks with a mean shape of this photo's own: what they show of it goes part of the way to another depth.
-
-    photo: one. Where all of the depth is does not count, nor what the other one does not show.
-    """
-    camera = nets.camera
-    with torch.no_grad():
-        view, begin = nets.view_of(photo.image), nets.depth_of(photo.image)
-        seen = depth_with_rim(begin, view, camera)
-        inside = well_inside(photo.mask, seen) * (other.depth < VIEW_FAR)
-        asked = seen + share * _centred(other.depth - seen, inside)
-    change = torch.zeros_like(begin, requires_grad=True)
-    adam = torch.optim.Adam([change], lr=AGREE_RATE, betas=(0.8, 0.98))
-    schedule = torch.optim.lr_scheduler.ExponentialLR(adam, AGREE_DECAY)
-    for _ in range(AGREE_UPDATES):
-        shown = depth_with_rim(begin + change, view, camera)
-        there = inside * (shown < VIEW_FAR)
-        lacking = (_centred(shown - asked, there).square() + AGREED**2).sqrt()
-        bent = sum(change.diff(dim=dim).square().mean() for dim in (-1, -2))
-        adam.zero_grad()
-        ((lacking * there).sum() / there.sum().clamp(min=1) + AGREE_STIFFNESS * bent).backward()
-        adam.step()
-        schedule.step()
-    own = raw_from_depth((begin + change).detach(), camera) - raw_from_depth(begin, camera)
-    return replace(nets, base=own[0] if nets.base is None else nets.base + own[0])
-
-
 def unlikely(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes) -> Float[Tensor, b]:
     """Negative logarithms of the codes' probabilities given the pictures, up to constants."""
     left, pixels = left_over(model, seen, camera, codes)
@@ -330,7 +298,3 @@ def _pixels_shown(
 def _going_on(points: Float[Tensor, "b h w c"], margin: int) -> Float[Tensor, "b v u c"]:
     """So many more on each side, like the outermost."""
     return pad(points.permute(0, 3, 1, 2), (margin,) * 4, mode="replicate").permute(0, 2, 3, 1)
-
-
-def _centred(maps: Float[Tensor, "1 h w"], weights: Float[Tensor, "1 h w"]) -> Float[Tensor, "1 h w"]:
-    return maps - (maps * weights).sum() / weights.sum().clamp(min=1)

@@ -125,9 +125,10 @@ class Preset:
     prior: Adam steps that fit D to the ellipsoid. masked: whether losses see the object alone. candidates,
     invert: random latents that the inversion looks at first, and its steps. register, place: updates before the first
     cycle, of D alone towards the mean object's depth as the photo has it, of V and L alone. keep: the share of its way
-    that D goes back after every step 3. agree: how far, after the first cycle's step 3, the photo's depth goes to that
-    of a model of how objects differ from the mean one. The paper has none of the four. offset_weight: what the
-    encoder's latent offsets cost while it learns (λ₁ of Eq. 2).
+    that D goes back after every step 3. agree, sight: how far, after the first cycle's step 3, the photo's depth goes
+    to that of a model of how objects differ from the mean one, and to what S says of it. steps: ramps of the relief
+    that lie below this share of its height become steps then; 1 is none. The paper has none of the six. offset_weight:
+    what the encoder's latent offsets cost while it learns (λ₁ of Eq. 2).
     """
 
     start: Start
@@ -146,6 +147,8 @@ class Preset:
     place: int = 0
     keep: float = 0.0
     agree: float = 0.0
+    sight: float = 0.0
+    steps: float = 1.0
     offset_weight: float = OFFSET_WEIGHT
 
     def at_most(self, iterations: int) -> Preset:
@@ -357,9 +360,11 @@ def _preset(entry: dict[str, Any]) -> Preset:
     for name, known in (("start", Start), ("follow", Follow), ("symmetry", Symmetry)):
         if entry[name] not in get_args(known):
             raise ValueError(f"{name} {entry[name]!r} is none of {', '.join(get_args(known))}")
-    for name in ("keep", "agree"):
+    for name in ("keep", "agree", "sight", "steps"):
         if not 0 <= entry.get(name, 0.0) <= 1:
             raise ValueError(f"{name} {entry[name]!r}")
+    if entry.get("agree", 0.0) + entry.get("sight", 0.0) > 1:
+        raise ValueError("agree and sight are more than 1 together")
     if entry.get("agree") and not entry.get("register"):
         raise ValueError("agree without register")  # both lay the mean object beside the photo, first of all
     stages = tuple(Stage(*counts) for counts in entry["stages"])

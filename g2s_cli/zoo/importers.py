@@ -25,6 +25,7 @@ from g2s_cli.nets.discriminator import Discriminator
 from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.nets.offset import OffsetEncoder
 from g2s_cli.nets.parsing import NAMED_BY, ParsingNet, parsing_net
+from g2s_cli.nets.sight import SightNet
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.zoo.catalog import PARSER_CLASSES, SUFFIX, Category, Part
 from g2s_cli.zoo.nvidia import read_nvidia
@@ -294,6 +295,8 @@ def _check_networks(tensors: Mapping[str, Tensor]) -> None:
         }
         if encoder := part_of(tensors, "netEnc"):
             sizes.add(OffsetEncoder.from_state(encoder).size)
+        if sight := part_of(tensors, "netS"):
+            sizes.add(SightNet.from_state(sight).size)
     except ValueError as error:  # a layer's number that is none
         raise WeightsError("Its layers are not those of factor networks.", "Fetch the file again.") from error
     if len(sizes) > 1:

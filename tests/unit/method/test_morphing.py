@@ -17,9 +17,7 @@ from g2s_cli.method.morphing import (
     DECAY,
     UPDATES,
     Codes,
-    Explained,
     Observed,
-    agreeing,
     as_explained,
     begun,
     explain,
@@ -202,6 +200,14 @@ def test_view_and_light_alone_are_taken_from_what_codes_say(
     assert torch.equal(unbiased(model, seen, codes).shape, codes.shape)
 
 
+@pytest.fixture
+def nets() -> FactorNets:
+    torch.manual_seed(0)
+    base = torch.atanh((MEAN.depth[0] - 1) / 0.1)
+    parts = MapNet(32, 1, 8, bounded=False), MapNet(32, 3, 8, bounded=True), CodeNet(32, 6, 8), CodeNet(32, 4, 8)
+    return FactorNets(*parts, CAMERA, base, torch.zeros(6), torch.zeros(4), symmetric=True)
+
+
 def test_a_second_opinion_is_without_bias(
     model: ShapeModel,
     brow: tuple[Observed, Tensor, Tensor],
@@ -299,57 +305,3 @@ def test_normals_of_points_on_a_grid_are_those_of_the_depth() -> None:
     found = slanted(back_project(MEAN.depth, CAMERA))
     torch.testing.assert_close(found[:, 1:-1, 1:-1], normals(MEAN.depth, CAMERA)[:, 1:-1, 1:-1])
     assert torch.equal(found[:, 0], found[:, 1])
-
-
-@pytest.fixture
-def nets() -> FactorNets:
-    torch.manual_seed(0)
-    base = torch.atanh((MEAN.depth[0] - 1) / 0.1)
-    parts = MapNet(32, 1, 8, bounded=False), MapNet(32, 3, 8, bounded=True), CodeNet(32, 6, 8), CodeNet(32, 4, 8)
-    return FactorNets(*parts, CAMERA, base, torch.zeros(6), torch.zeros(4), symmetric=True)
-
-
-@pytest.fixture
-def photo() -> Samples:
-    return pictured(MEAN.depth, torch.zeros(1, 6), LIGHT)[0]
-
-
-def shown_by(nets: FactorNets, photo: Samples) -> Tensor:
-    with torch.no_grad():
-        return visible_depth(nets.depth_of(photo.image), nets.view_of(photo.image), CAMERA)
-
-
-@pytest.mark.parametrize("own", [True, False])
-def test_depth_goes_a_share_of_the_way_to_a_second_opinion(nets: FactorNets, photo: Samples, own: bool) -> None:
-    """Of another tilt, with networks that have a mean shape and with ones that have none."""
-    nets = nets if own else replace(nets, base=None)
-    before = shown_by(nets, photo)
-    ramp = torch.linspace(-0.01, 0.01, SIZE).expand(SIZE, -1)
-    other = Explained(before + 0.03 + ramp, torch.zeros(1))  # where all of it is does not count
-    inside = (photo.mask[0, 0] > 0) & (torch.arange(SIZE) > 8) & (torch.arange(SIZE) < 24)
-    change = (shown_by(agreeing(nets, photo, other, 0.5), photo) - before)[0][inside]
-    wanted = 0.5 * ramp[inside]
-    assert (change - wanted - (change - wanted).mean()).abs().max() < 0.4 * wanted.abs().max()
-    assert torch.corrcoef(torch.stack((change, wanted)))[0, 1] > 0.97
-    led = agreeing(nets, photo, other, 0.5).depth_of(photo.image) - nets.depth_of(photo.image)
-    rippled = led.detach()[0, 12:20, 12:20].diff(n=2, dim=1).abs()
-    assert rippled.median() < 2e-5  # absolute differences alone would leave several times that
-    still = agreeing(nets, photo, other, 0.0)
-    torch.testing.assert_close(still.depth_of(photo.image), nets.depth_of(photo.image), atol=1e-6, rtol=0)
-
-
-def test_what_a_second_opinion_has_not_seen_and_says_beside_the_photo_does_not_count(
-    nets: FactorNets, photo: Samples
-) -> None:
-    before = shown_by(nets, photo)
-    hill = 0.02 * torch.exp(-((COLUMN - 0.4).square() + ROW.square()) / 0.02)
-    beside = torch.where(photo.mask[:, 0] * (before < VIEW_FAR) > 0, 0.0, 1.0)
-
-    def change(depth: Tensor) -> Tensor:
-        led = agreeing(nets, photo, Explained(depth, torch.zeros(1)), 1.0)
-        return (led.depth_of(photo.image) - nets.depth_of(photo.image)).abs()[0].detach()
-
-    assert change(before + beside).max() < 2e-4
-    assert change(before + hill)[16, 22] > 0.008
-    unseen = torch.where(COLUMN > 0, VIEW_FAR, before + hill)
-    assert change(unseen)[16, 22] < 0.002
