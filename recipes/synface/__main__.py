@@ -27,7 +27,7 @@ from recipes.synface.networks import networks_command
 from recipes.synface.pictures import Pictures
 from recipes.synface.running import LEARNER, export, train
 from recipes.synface.sets import FIRST_TRAINING_SEED, render_set, write_benchmark
-from recipes.synface.shape_commands import refine_command, shapes_command
+from recipes.synface.shape_commands import refine_command, shapes_command, sight_command
 from recipes.synface.states import averaged
 from recipes.synface.training import Learner, Settings
 
@@ -133,6 +133,7 @@ def train_command(
 app.command("networks")(networks_command)
 app.command("shapes")(shapes_command)
 app.command("refine")(refine_command)
+app.command("sight")(sight_command)
 
 
 @app.command("export")

@@ -22,6 +22,7 @@ except ImportError as error:
 NOTHING = -1  # the triangle of a pixel that shows none
 LOOSE = {"reassoc", "contract", "arcp", "nsz"}  # rounding may differ from machine to machine; infinity stays infinity
 EDGE = 1e-6  # how far outside a triangle still counts as in it, so that no pixel falls between two
+THINNEST = 1e-12  # squared pixels, twice: what is seen edge-on has no pixel's centre in it, and weights without bounds
 
 
 def vertex_normals(
@@ -87,7 +88,7 @@ def _rasterise(points, f, size):
         if left > right or top > bottom:
             continue
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-        if area == 0:
+        if abs(area) < THINNEST:
             continue
         z0, z1, z2 = points[a, 2], points[b, 2], points[c, 2]
         nearest = min(z0, z1, z2) * (1 - 2 * EDGE)

@@ -66,6 +66,13 @@ BIAS_RIDGE = 100.0  # of codes' regression on circumstances: so many photos' wor
 LOOKS = 32  # factors of photos' looks: about as many as the embedded category's 40 MB hold
 
 
+class Photographed(NamedTuple):
+    """Photos as they are explained, and where in them the object is."""
+
+    seen: Observed
+    masks: Float[Tensor, "b 1 h w"]
+
+
 class Round(NamedTuple):
     """What a round learns beside reflectance and its variance.
 
@@ -95,7 +102,7 @@ ROUNDS = [
 
 def observed(
     pictures: Pictures, count: int, nets: FactorNets, mean: MeanObject, source: Source, seed: int, watch: Watch
-) -> Iterator[Observed]:
+) -> Iterator[Photographed]:
     """The first photos of a set, found in W, each with the mean face beside it."""
     gan, frame = source.gan, source.frame
     watch.begin("see", count)
@@ -109,7 +116,7 @@ def observed(
         seen = beside_mean(faces, latents, mean, nets, gan.generator.layers, lambda some: source.show(some).bare)
         done += len(photos)
         watch.advance(done, seen.weights.mean().item())
-        yield seen
+        yield Photographed(seen, faces.mask)
 
 
 def begun(place: Path, learnt: Learnt) -> Learnt:

@@ -19,25 +19,28 @@ from g2s_cli.method.frame import Frame
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.progress import Watch
 from g2s_cli.method.registration import MeanObject
-from g2s_cli.method.shapes import PARTS
+from g2s_cli.method.shapes import PARTS, shape_model
 from g2s_cli.method.training import draws
 from g2s_cli.resuming import at_work_in
 from g2s_cli.zoo.catalog import load_category
 from g2s_cli.zoo.importers import check_gan, read_part, sha256_as_kept, write_weights
 from g2s_cli.zoo.pair import TRAINED_WITH
-from g2s_cli.zoo.tensors import metadata_of
+from g2s_cli.zoo.tensors import in_bytes, metadata_of
 from recipes.synface.moving import Gallery, Moves, Source
 from recipes.synface.networks import SHAPES, networks_of, weights_as_toml
 from recipes.synface.pictures import Pictures
 from recipes.synface.refining import AT_ONCE, PHOTOS, begun, finished, observed, refine
-from recipes.synface.shapes import Learnt, learn, of_tensors
+from recipes.synface.shapes import learn, of_tensors
+from recipes.synface.sighting import UPDATES, Pupil, people_of, teach
 
 VERB = "recipes.synface"
-REFINED = "refined.pt"
+REFINED, SIGHT = "refined.pt", "sight.pt"
 
 GanFile = Annotated[Path, typer.Argument(metavar="GAN", help="The GAN's file.")]
 NetworksFile = Annotated[Path, typer.Argument(metavar="NETWORKS", help="What `networks` wrote.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="*.safetensors.")]
+PicturesFile = Annotated[Path, typer.Argument(metavar="PICTURES", help="A .npy that `render` made.")]
+Photos = Annotated[int, typer.Option("--photos", min=AT_ONCE, help="The first so many of the pictures.")]
 Work = Annotated[
     Path | None,
     typer.Option("--work", metavar="FOLDER", help="Where the run keeps its work.", show_default="beside the file"),
@@ -69,9 +72,9 @@ def shapes_command(
     What `refine` has learnt from photos is forgotten. Prints what model.toml must say of the file.
     """
 
-    def learnt(known: Known, folder: Path, watch: Watch) -> Learnt:
+    def learnt(known: Known, folder: Path, watch: Watch) -> dict[str, Tensor]:
         moves = Moves.of(known.nets, Gallery.of(known.source, draws(seed, "gallery")))
-        return learn(known.nets, known.mean, moves, known.source, seed, folder / SHAPES, watch)
+        return learn(known.nets, known.mean, moves, known.source, seed, folder / SHAPES, watch).tensors
 
     _written("shapes", learnt, gan, networks, out, work, {"seed": seed}, device)
 
@@ -79,9 +82,9 @@ def shapes_command(
 def refine_command(
     gan: GanFile,
     networks: NetworksFile,
-    pictures: Annotated[Path, typer.Argument(metavar="PICTURES", help="A .npy that `render` made.")],
+    pictures: PicturesFile,
     out: Out = Path("networks-refined.safetensors"),
-    photos: Annotated[int, typer.Option("--photos", min=AT_ONCE, help="The first so many of the pictures.")] = PHOTOS,
+    photos: Photos = PHOTOS,
     work: Work = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -90,6 +93,55 @@ def refine_command(
 
     Prints what model.toml must say of the file.
     """
+    read = _photos_of(pictures, photos, gan, networks)
+
+    def learnt(known: Known, folder: Path, watch: Watch) -> dict[str, Tensor]:
+        camera = known.nets.camera
+        begin = begun(folder / REFINED, of_tensors(known.tensors, camera, known.mean.depth.device))
+        if finished(begin):
+            return begin.tensors
+        parts = [part.seen for part in observed(read, photos, known.nets, known.mean, known.source, seed, watch)]
+        return refine(begin, parts, camera, seed, folder / REFINED, watch).tensors
+
+    _written(
+        "refine", learnt, gan, networks, out, work, {"seed": seed, "photos": photos, "of": sha256_of(pictures)}, device
+    )
+
+
+def sight_command(
+    gan: GanFile,
+    networks: NetworksFile,
+    pictures: PicturesFile,
+    out: Out = Path("networks-sight.safetensors"),
+    photos: Photos = PHOTOS,
+    updates: Annotated[int, typer.Option("--updates", min=1, help="Of the network.")] = UPDATES,
+    work: Work = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Teach S to read depth off photos, by what the model of shape makes of some. Killed, it goes on.
+
+    Prints what model.toml must say of the file.
+    """
+    read = _photos_of(pictures, photos, gan, networks)
+
+    def learnt(known: Known, folder: Path, watch: Watch) -> dict[str, Tensor]:
+        camera, like = known.nets.camera, known.mean.depth.device
+        model = shape_model(known.tensors, camera, like)
+        seen = list(observed(read, photos, known.nets, known.mean, known.source, seed, watch))
+        people, pupil = people_of(model, seen, camera, watch), Pupil.new(camera.size, like, seed)
+        given = (pupil, model, known.mean.depth, people, camera, seed, folder / SIGHT, watch)
+        teach(*given, updates=updates, dtype=known.nets.dtype)
+        # A, which every photo's own fit changes anyhow, makes room for S in what a category may weigh.
+        albedo = in_bytes(known.nets.albedo.state_dict())
+        return pupil.tensors | {f"netA.{name}": tensor for name, tensor in albedo.items()}
+
+    facts: dict[str, object] = {"seed": seed, "photos": photos, "updates": updates, "of": sha256_of(pictures)}
+    _written("sight", learnt, gan, networks, out, work, facts, device)
+
+
+def _photos_of(pictures: Path, photos: int, gan: Path, networks: Path) -> Pictures:
+    """Photos for networks that know how faces differ, of the size that their GAN makes. Raises G2SError."""
     read = Pictures.of(pictures)
     if len(read) < photos:
         raise UsageError(f"{pictures} holds {len(read)} pictures, not {photos}.", "Render more, or give --photos.")
@@ -101,23 +153,12 @@ def refine_command(
     if read.size != shown:
         what = f"{pictures} holds pictures of {read.size} px, and the GAN makes {shown} px."
         raise UsageError(what, "Render them in that size.")
-
-    def learnt(known: Known, folder: Path, watch: Watch) -> Learnt:
-        camera = known.nets.camera
-        begin = begun(folder / REFINED, of_tensors(known.tensors, camera, known.mean.depth.device))
-        if finished(begin):
-            return begin
-        parts = list(observed(read, photos, known.nets, known.mean, known.source, seed, watch))
-        return refine(begin, parts, camera, seed, folder / REFINED, watch)
-
-    _written(
-        "refine", learnt, gan, networks, out, work, {"seed": seed, "photos": photos, "of": sha256_of(pictures)}, device
-    )
+    return read
 
 
 def _written(
     verb: str,
-    learnt: Callable[[Known, Path, Watch], Learnt],
+    learnt: Callable[[Known, Path, Watch], dict[str, Tensor]],
     gan: Path,
     networks: Path,
     out: Path,
@@ -125,7 +166,7 @@ def _written(
     settings: dict[str, object],
     device: str,
 ) -> None:
-    """Write networks with another model of shape. Raises G2SError."""
+    """Write networks with tensors learnt anew. Raises G2SError."""
     folder = work or out.with_name(f"{out.stem}-run")
     if out.resolve() == networks.resolve():
         raise UsageError(f"{out} is what is read, too.", "Name another file: --out.")
@@ -141,7 +182,7 @@ def _written(
     with at_work_in(folder, facts, f"{VERB} {verb}"), output.watch() as watch:
         known = _known(gan, networks, kept, Machine.named(device))
         made = learnt(known, folder, watch)
-    write_weights(kept | made.tensors, out, trained_with)
+    write_weights(kept | made, out, trained_with)
     output.put(weights_as_toml(out, trained_with))
 
 

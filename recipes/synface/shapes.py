@@ -136,7 +136,7 @@ def _first(parts: Sequence[Observed], modes: Float[Tensor, "h w 3 m"], camera: C
         normal = slanted(back_project(part.relief[None], camera)).expand(len(part.views), -1, -1, -1)
         usual = part.lights.new_full((len(part.views),), USUAL_GLOSS)
         logarithm = at_pixels(part.logarithm, part.found, camera)
-        values.append(_log_reflectance(logarithm, normal, part.lights, part.views, usual))
+        values.append(log_reflectance(logarithm, normal, part.lights, part.views, usual))
     albedo, looks, variance = factored(torch.cat(values), weights, LOOKS, draws(seed, "looks"))
     lights = torch.cat([part.lights for part in parts])
     count = modes.shape[-1]
@@ -242,7 +242,7 @@ def looks_of(
     for part, codes in zip(parts, parted(learnt.codes, parts), strict=True):
         points, views = moved_points(model, part, camera, codes), views_of(part, codes)
         logarithm = at_pixels(part.logarithm, project(to_view(points, views, camera), camera), camera)
-        found = _log_reflectance(logarithm, slanted(points), codes.light, views, gloss_of(codes))
+        found = log_reflectance(logarithm, slanted(points), codes.light, views, gloss_of(codes))
         values.append(_freed_of_colour(found - model.albedo, part) + model.albedo)
     return factored(torch.cat(values), torch.cat([part.weights for part in parts]), count, rng)
 
@@ -253,7 +253,7 @@ def doubted(squares: Float[Tensor, "c h w"], counted: Float[Tensor, "h w"]) -> F
     return (squares + DOUBTED * usual) / counted.clamp(min=LEAST_SEEN) + LEAST_VARIANCE
 
 
-def _log_reflectance(
+def log_reflectance(
     logarithm: Float[Tensor, "b 3 h w"],
     normal: Float[Tensor, "#b h w 3"],
     lights: Float[Tensor, "b 4"],

@@ -27,17 +27,19 @@ from g2s_cli.method.inversion import InversionSettings
 from g2s_cli.method.prior import raw_from_depth
 from g2s_cli.method.progress import Silent
 from g2s_cli.method.training import draws
+from g2s_cli.nets.sight import SightNet
 from g2s_cli.opening.placing import Wanted
 from g2s_cli.scene.warp import symmetrised
 from g2s_cli.zoo.catalog import Category, load_category
 from g2s_cli.zoo.importers import read_part, write_weights
 from g2s_cli.zoo.store import models_root
-from recipes.synface import joint, refining, registering, shapes
+from g2s_cli.zoo.tensors import load_tensors, part_of
+from recipes.synface import joint, refining, registering, shapes, sighting
 from recipes.synface.joint import LEARNER, LOG, REGISTERED, SCHEDULE, Learner, first_networks, schedule
 from recipes.synface.moving import SPREAD, WIDEST, Gallery, Moves, Source
 from recipes.synface.networks import Made, make_networks, networks_command
 from recipes.synface.refining import AT_ONCE, Round
-from recipes.synface.shape_commands import refine_command, shapes_command
+from recipes.synface.shape_commands import refine_command, shapes_command, sight_command
 from recipes.synface.shapes import Learnt
 
 FACE = Path(__file__).parents[2] / "data" / "face.png"
@@ -359,3 +361,27 @@ def test_shapes_are_learnt_on_from_photos(gan: Path, tmp_path: Path, monkeypatch
     assert isinstance(refused, UsageError)
     assert "of 32 px, and the GAN makes 16 px" in str(refused)
     assert not (tmp_path / "none-run").exists()
+
+
+def test_s_is_taught_by_photos(gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is added to networks that lack it, and A is kept in bytes beside it."""
+    monkeypatch.setattr(refining, "INVERSION", InversionSettings(iterations=1, candidates=8))
+    monkeypatch.setattr(sighting, "EXPLAIN_UPDATES", 2)
+    monkeypatch.setattr(sighting, "BATCH", 2)
+    app = typer.Typer()
+    app.command()(sight_command)
+    networks, out, pictures = (tmp_path / name for name in ("networks.safetensors", "seeing.safetensors", "p.npy"))
+    write_weights(made(gan, tmp_path / "run").tensors, networks, sha256_of(gan))
+    np.save(pictures, np.random.default_rng(0).integers(0, 255, (AT_ONCE, 16, 16, 3)).astype(np.uint8))
+    command = [str(gan), str(networks), str(pictures), "--photos", str(AT_ONCE), "--device", "cpu", "--updates", "3"]
+    said = CliRunner().invoke(app, [*command, "-o", str(out)])
+    assert said.exit_code == 0, said.output
+    assert read_part(out)[0] == "networks"
+    before, after = load_tensors(networks), load_tensors(out)
+    assert SightNet.from_state(part_of(after, "netS")).size == 16
+    assert load_file(out)["netA.network.0.weight"].dtype == torch.int8
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor, atol=0.01 * tensor.abs().max().item(), rtol=0)
+    again = tmp_path / "again.safetensors"
+    assert CliRunner().invoke(app, [*command, "-o", str(again)]).exit_code == 0
+    assert all(torch.equal(one, after[name]) for name, one in load_tensors(again).items())

@@ -1,0 +1,206 @@
+"""Photos that are explained, taken apart and put together otherwise: pictures whose depth is known, without a label.
+
+The explanation of a photo says who is in it (how the mean face's points move), what that one's skin and hair look like,
+and from where the camera and the light look. Any of these may be another photo's. Nothing of true shapes is known here:
+how people differ, and what light does, is what the model of shape has learnt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import pad
+
+from g2s_cli.method.morphing import (
+    HIDDEN,
+    INSIDE,
+    LOOKS_SPREAD,
+    Codes,
+    Observed,
+    at_pixels,
+    gloss_of,
+    highlights,
+    log_shading,
+    moved_points,
+    slanted,
+    views_of,
+)
+from g2s_cli.method.shapes import ShapeModel, reflecting
+from g2s_cli.scene.camera import Camera, back_project, project, to_view
+from g2s_cli.scene.render import RIM_SHARE
+from g2s_cli.scene.steps import stepped
+from g2s_cli.scene.visibility import VIEW_FAR, depth_of_points, grid_triangles
+from g2s_cli.scene.warp import mirrored
+from recipes.synface.raster import NOTHING, interpolate, rasterise
+from recipes.synface.shapes import log_reflectance
+
+UNLIKE_MODEL = 0.6  # of a logarithm: what is left of a photo's reflectance beside its looks is no more
+LITTLE = 0.3  # of a mask: triangles with no corner above it are none of the object's
+STEPS_BELOW = 0.5  # as the embedded category's presets have it
+ANOTHERS_LOOKS, OF_TWO, MOST_OF_ANOTHER = 0.4, 0.7, 0.6  # shares of fantasies, and of a right angle
+
+
+@dataclass(frozen=True)
+class People:
+    """Explained photos in parts, point by point of the mean face.
+
+    shape: codes. reflectance: its logarithm. masks: what of the points is object, 0 to 1. views, lights, gloss: as
+    photos show them.
+    """
+
+    shape: Float[Tensor, "n k"]
+    reflectance: Float[Tensor, "n 3 h w"]
+    masks: Float[Tensor, "n h w"]
+    views: Float[Tensor, "n 6"]
+    lights: Float[Tensor, "n 4"]
+    gloss: Float[Tensor, n]
+
+    def pick(self, index: Int[Tensor, b]) -> People:
+        """Some of them."""
+        return People(*(getattr(self, field.name)[index] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class Fantasies:
+    """Pictures in [-1, 1], 0 outside their masks, and the depth that they show in scene units, 1.2 where nothing is."""
+
+    image: Float[Tensor, "b 3 h w"]
+    mask: Float[Tensor, "b 1 h w"]
+    depth: Float[Tensor, "b h w"]
+
+
+def together(parts: Sequence[People]) -> People:
+    """All of them in a row."""
+    return People(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(People)))
+
+
+@torch.no_grad()
+def taken_apart(
+    model: ShapeModel, seen: Observed, codes: Codes, masks: Float[Tensor, "b 1 h w"], camera: Camera
+) -> People:
+    """Photos in parts, by codes that explain them. masks: of the photos.
+
+    What a photo does not show of a point, the other half's has; what neither shows is as the looks have it.
+    """
+    points, views = moved_points(model, seen, camera, codes), views_of(seen, codes)
+    there = to_view(points, views, camera)
+    pixels = project(there, camera)
+    front = depth_of_points(
+        to_view(moved_points(model, seen, camera, codes, camera.size // RIM_SHARE), views, camera), camera
+    )
+    plain = (there[..., 2] - at_pixels(front.unsqueeze(1), pixels, camera)[:, 0]).abs() < HIDDEN
+    mask = at_pixels(masks, pixels, camera)[:, 0]
+    other = torch.where(plain.flip(-1), mirrored(mask), torch.minimum(mask, mirrored(mask)))
+
+    found = log_reflectance(
+        at_pixels(seen.logarithm, pixels, camera), slanted(points), codes.light, views, gloss_of(codes)
+    )
+    look = model.albedo + LOOKS_SPREAD * torch.einsum("chwl,bl->bchw", model.looks, codes.look)
+    sure = (plain & (mask > INSIDE)).unsqueeze(1)
+    count = sure.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+    colour = ((found - look) * sure).sum(dim=(2, 3), keepdim=True) / count
+    left = (found - look - colour).clamp(-UNLIKE_MODEL, UNLIKE_MODEL)
+    known = look + colour + _from_either_half(left, sure, torch.zeros_like(left))
+    usual = (colour + _usual(model)).expand_as(found)
+    return People(
+        shape=codes.shape,
+        reflectance=torch.where(reflecting(model.albedo), known, _from_either_half(found, sure, usual)),
+        masks=torch.where(plain, mask, other),
+        views=views,
+        lights=codes.light,
+        gloss=gloss_of(codes),
+    )
+
+
+def mixed(people: People, count: int, rng: torch.Generator) -> People:
+    """People of whom each has a photo's shape and outline, some with a part of another one's shape and all of another
+    one's looks, in the view and the light of any photo.
+    """
+    who, view, look, second = (torch.randint(len(people.shape), (count,), generator=rng) for _ in range(4))
+    turn = torch.pi / 2 * MOST_OF_ANOTHER * torch.rand(count, 1, generator=rng)  # which keeps codes as likely
+    turn = turn * (torch.rand(count, 1, generator=rng) < OF_TWO)
+    look = torch.where(torch.rand(count, generator=rng) < ANOTHERS_LOOKS, look, who)
+    who, view, look, second, turn = (one.to(people.shape.device) for one in (who, view, look, second, turn))
+    return replace(
+        people.pick(who),
+        shape=turn.cos() * people.shape[who] + turn.sin() * people.shape[second],
+        reflectance=people.reflectance[look],
+        views=people.views[view],
+        lights=people.lights[view],
+        gloss=people.gloss[view],
+    )
+
+
+@torch.no_grad()
+def put_together(model: ShapeModel, relief: Float[Tensor, "h w"], people: People, camera: Camera) -> Fantasies:
+    """Pictures of people, and the depth that these show. relief: the mean face's canonical depth.
+
+    Points are shaded as the model has them, and lie where it has them but for the chin, which ends in a step.
+    """
+    seen, codes = _as_explained(relief, people, camera)
+    normal = slanted(moved_points(model, seen, camera, codes))
+    shown = (people.reflectance + log_shading(normal, people.lights)).exp()
+    shown = shown + highlights(normal, people.lights, people.views, people.gloss)
+    margin = camera.size // RIM_SHARE
+    wide = moved_points(_ending_in_a_step(model, relief, camera), seen, camera, codes, margin)
+    values = pad(torch.cat((shown, people.masks.unsqueeze(1)), dim=1), (margin,) * 4, mode="replicate")
+    there = to_view(wide, people.views, camera)
+    corners = torch.cat((project(there, camera), there[..., 2:]), dim=-1).flatten(1, 2).cpu().numpy()
+    triangles = grid_triangles(wide.shape[1], wide.shape[2], torch.device("cpu")).int().numpy()
+    drawn = [
+        _drawn(corner, triangles, np.ascontiguousarray(value), camera.size)
+        for corner, value in zip(corners, values.flatten(2).mT.cpu().numpy(), strict=True)
+    ]
+    maps = torch.from_numpy(np.stack(drawn)).to(relief.device)
+    mask = (maps[:, 3:4] > 0.5).to(maps.dtype)
+    return Fantasies((maps[:, :3].clamp(0, 1) * 2 - 1) * mask, mask, maps[:, 4])
+
+
+def _as_explained(relief: Float[Tensor, "h w"], people: People, camera: Camera) -> tuple[Observed, Codes]:
+    """People as pictures that nobody has seen yet, and the codes that explain them, as far as shapes and views go."""
+    count, like = len(people.shape), people.shape
+    sizes = {"view": 6, "colour": 3, "look": 0, "gloss": 1}
+    codes = Codes(
+        people.shape, light=people.lights, **{name: like.new_zeros(count, size) for name, size in sizes.items()}
+    )
+    blank = like.new_zeros(count, camera.size, camera.size)
+    picture = blank.unsqueeze(1).expand(-1, 3, -1, -1)
+    places = blank.unsqueeze(-1).expand(-1, -1, -1, 2)
+    return Observed(picture, relief, people.views, people.lights, places, blank), codes
+
+
+def _drawn(
+    corners: Float[np.ndarray, "v 3"], triangles: Int[np.ndarray, "t 3"], values: Float[np.ndarray, "v 4"], size: int
+) -> Float[np.ndarray, "5 s s"]:
+    """Colours, mask and depth of what is nearest; where nothing is, 0 and 1.2."""
+    own = np.ascontiguousarray(triangles[(values[triangles, 3] > LITTLE).any(axis=1)])
+    depth, shown = rasterise(corners, own, size)
+    hit = shown != NOTHING
+    drawn = np.zeros((5, size, size), np.float32)
+    drawn[:4, hit] = interpolate(corners, own, shown, values)
+    drawn[4] = np.where(hit, depth, VIEW_FAR)
+    return drawn
+
+
+def _ending_in_a_step(model: ShapeModel, relief: Float[Tensor, "h w"], camera: Camera) -> ShapeModel:
+    """The model with a step for the ramp from chin to neck."""
+    depth = back_project(relief[None], camera)[..., 2] + model.mean[None, ..., 2]
+    farther = (stepped(depth, camera, STEPS_BELOW) - depth)[0]
+    return replace(model, mean=torch.cat((model.mean[..., :2], (model.mean[..., 2] + farther).unsqueeze(-1)), dim=-1))
+
+
+def _from_either_half(
+    maps: Float[Tensor, "b c h w"], sure: Bool[Tensor, "b 1 h w"], else_: Float[Tensor, "b c h w"]
+) -> Float[Tensor, "b c h w"]:
+    """Maps where they are sure, else what the other half has, else something else."""
+    return torch.where(sure, maps, torch.where(sure.flip(-1), mirrored(maps), else_))
+
+
+def _usual(model: ShapeModel) -> Float[Tensor, "3 1 1"]:
+    """The mean reflectance of all points that have one."""
+    return model.albedo[:, reflecting(model.albedo)].mean(dim=1)[:, None, None]
