@@ -125,8 +125,9 @@ def steps(effort: Preset) -> str:
     cycles = ", ".join(f"{stage.albedo}/{stage.project}/{stage.shape}" for stage in effort.stages)
     before = {"inversion": effort.invert, "start": effort.prior, "register": effort.register, "place": effort.place}
     said = [f"{name} {count}" for name, count in before.items() if count or name == "inversion"]
-    shares = [f"{name} {share}" for name, share in (("keep", effort.keep), ("agree", effort.agree)) if share]
-    return ", ".join([*said, f"steps {cycles}", *shares])
+    shares = {"keep": effort.keep, "agree": effort.agree, "sight": effort.sight}
+    after = [f"{name} {share}" for name, share in shares.items() if share]
+    return ", ".join([*said, f"steps {cycles}", *after])
 
 
 def ablations(presets: Mapping[str, Preset]) -> dict[str, tuple[str, Variant]]:

@@ -20,7 +20,7 @@ from g2s_cli.scene.warp import forward_grid, inverse_grid, sample
 RIM_SHARE = 8
 # How steeply `photo_depth` may recede seen from the front, and how much less a degree of yaw: behind the far cheek of a
 # turned head the relief goes on far away. Found on the training images (docs/LOG.md).
-STEEPEST_SEEN_DEG, LESS_A_DEGREE = 88.0, 1 / 3
+STEEPEST_SEEN_DEG, LESS_A_DEGREE = 88.0, 0.2
 
 
 @dataclass(frozen=True)

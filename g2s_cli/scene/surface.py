@@ -17,7 +17,7 @@ from g2s_cli.scene.resample import averaged
 LENGTH_FLOOR = 1e-7
 # Solid things turn away from the camera where they end: by so much, in scene units, where half of what is around is
 # surroundings, felt over windows of so many shares of the picture's side. Found on the training images (docs/LOG.md).
-TURNED_AWAY, FELT = 0.007, 3 / 64
+TURNED_AWAY, FELT = 0.005, 3 / 64
 
 
 def normals(

@@ -36,7 +36,7 @@ def add_category(kind: Category, name: str, files: Mapping[Part, Path], words: s
     title = json.dumps(f"{kind.title}; joint networks of your own", ensure_ascii=False)  # TOML quotes as JSON does
     card = re.sub(r"(?m)^title = .*$", lambda _: f"title = {title}", card, count=1)
     card = re.sub(r'(?m)^follow = "linear"$', 'follow = "encoder"', card)
-    card = re.sub(r"(?m)^(register|agree) = .*\n", "", card)
+    card = re.sub(r"(?m)^(register|agree|sight) = .*\n", "", card)
     if not any(preset.trained for preset in kind.presets.values()):
         card = from_networks(card)
     with using_the_cache():

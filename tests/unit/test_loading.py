@@ -14,6 +14,7 @@ from torch import Tensor
 
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.loading import Machine, Plan, Weights, load, load_gan
+from g2s_cli.nets.sight import SightNet
 from g2s_cli.opening.placing import Wanted
 
 CPU = Machine(torch.device("cpu"), torch.float32)
@@ -108,3 +109,25 @@ def test_networks_say_how_faces_differ_from_the_mean_one(monkeypatch: pytest.Mon
         with pytest.raises(WeightsError, match="how objects differ") as error:
             load(Plan.of(preset="fast"), CPU)
         assert "g2s weights pull synface" in str(error.value.remedy)
+
+
+def test_networks_have_an_s_that_reads_photos_of_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    for preset in ("fast", "instant"):
+        sight = load(Plan.of(preset=preset), CPU).guides.sight
+        assert sight is not None
+        assert sight.size == 64
+    assert load(Plan.of(preset="paper"), CPU).guides.sight is None
+
+    whole = Weights.tensors
+    other = {f"netS.{name}": tensor for name, tensor in SightNet(32, 8, 8).state_dict().items()}
+    for mine in ({}, other):
+
+        def without(self: Weights, part: str, mine: dict[str, Tensor] = mine) -> dict[str, Tensor]:
+            tensors = {k: v for k, v in whole(self, part).items() if not k.startswith("netS.")}
+            return tensors | mine if part == "networks" else tensors
+
+        monkeypatch.setattr(Weights, "tensors", without)
+        with pytest.raises(WeightsError, match="have no S, which reads depth off photos of 64 px") as error:
+            load(Plan.of(preset="instant"), CPU)
+        assert "g2s weights pull synface" in str(error.value.remedy)
+        load(Plan.of(preset="paper"), CPU)

@@ -11,19 +11,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from g2s_cli.method import cycles, morphing, registration
+from g2s_cli.method import cycles, morphing, registration, witnesses
 from g2s_cli.method.cycles import Guides, fit
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.losses import DiscriminatorDistance
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.morphing import Explained
 from g2s_cli.method.parsing import Parser
+from g2s_cli.method.prior import BORDER_COLUMNS
 from g2s_cli.method.progress import Silent
 from g2s_cli.method.registration import MeanObject
 from g2s_cli.method.sampling import LightPrior, ViewPrior
 from g2s_cli.method.shapes import ShapeModel
 from g2s_cli.method.stages import EncoderProjector, LinearProjector, Projector, Target
 from g2s_cli.nets.offset import OffsetEncoder
+from g2s_cli.nets.sight import SightNet
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.scene.factors import Factors
 from g2s_cli.scene.warp import mirrored
@@ -182,6 +184,27 @@ def test_highlights_are_taken_off_where_shape_is_found_and_painted_on_in_the_end
     schedule = preset(category, Stage(0, 0, 1), Stage(1, 0, 0), register=2, place=1, samples=0, agree=0.5)
     unmoved(schedule, replace(guides, mean=mean, shapes=nothing_known()))
     assert gloss == pytest.approx({"fit_view": 0.07, "fit_shape": 0.07, "fit_albedo": 0.0})
+
+
+def test_what_s_says_is_followed_after_the_first_cycle_and_ends_in_steps(
+    unmoved: Ran, category: Category, guides: Guides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the last albedo is fitted; where nobody has an S the relief stays as it is, and so it does above steps."""
+    torch.manual_seed(0)
+    sight = SightNet(SIZE, 8, 8)
+    sight.said.weight.data.mul_(10)
+    schedule = preset(category, Stage(0, 0, 1), Stage(1, 0, 0), samples=0, rate=0.0, sight=0.8)
+    begun, led = unmoved(schedule, replace(guides, sight=sight))
+    assert begun == ["albedo 0", "shape 1", "albedo 1"]
+    _, alone = unmoved(schedule, guides)
+    _, unasked = unmoved(replace(schedule, sight=0.0), replace(guides, sight=sight))
+    assert torch.equal(alone.depth, unasked.depth)
+    assert (led.depth - alone.depth).abs().max() > 1e-3
+    monkeypatch.setattr(witnesses, "stepped", lambda depth, _, below: depth + 0.01 * below)
+    _, stepped = unmoved(replace(schedule, steps=0.5), replace(guides, sight=sight))
+    columns = slice(BORDER_COLUMNS, -BORDER_COLUMNS)
+    apart = (stepped.depth - led.depth)[:, columns]
+    assert apart.median().item() == pytest.approx(0.005, abs=1e-4)  # where depth may go no farther, by less
 
 
 @pytest.mark.parametrize("masked", [True, False])

@@ -132,7 +132,7 @@ def test_on_white() -> None:
     assert on_white(image, mask)[0].tolist() == [[1.0, 0.25, -0.5]]
 
 
-@pytest.mark.parametrize(("yaw_deg", "steepest_deg"), [(0, 88.0), (15, 83.0), (-15, 83.0), (30, 78.0)])
+@pytest.mark.parametrize(("yaw_deg", "steepest_deg"), [(0, 88.0), (15, 85.0), (-15, 85.0), (30, 82.0)])
 def test_the_further_a_head_is_turned_the_less_steep_a_depth_is_believed(yaw_deg: float, steepest_deg: float) -> None:
     camera = Camera(16)
     depth = torch.full((16, 16), 0.95)
@@ -148,7 +148,7 @@ def test_the_further_a_head_is_turned_the_less_steep_a_depth_is_believed(yaw_deg
     assert found[0].isnan().all()
     held = found - turned_away(mask > 0)  # which every depth is, at its outline
     torch.testing.assert_close(held[1:, :8], depth[1:, :8])
-    assert (found[1] - found[12] > 0.003).all()
+    assert (found[1] - found[12] > 0.002).all()
     pixel = depth[1:].mean() / camera.focal
     step = min(0.24, math.tan(math.radians(steepest_deg)) * pixel.item())
     torch.testing.assert_close(held[1:, 8] - 0.95, torch.full((15,), step))

@@ -224,7 +224,10 @@ def test_an_unknown_preset_names_the_known() -> None:
         ("stages = [[0, 0, 60], [150, 0, 0]]", "stages = 3"),
         ("keep = 0.4", "keep = 1.5"),
         ("keep = 0.4", "keep = -0.1"),
-        ("agree = 0.7", "agree = 1.5"),
+        ("agree = 0.5", "agree = 1.5"),
+        ("agree = 0.5", "agree = 0.7"),  # and sight 0.4: more than one
+        ("sight = 1.0", "sight = -1.0"),
+        ("steps = 0.5", "steps = 2.0"),
         ("register = 20\n", ""),
         ("raise_top", "rise_top"),
         ("[weights.gan]", "[weights.gun]"),
