@@ -91,7 +91,7 @@ def scored(
     factors: Factors, mask: Float[Tensor, "h w"], camera: Camera, truth: Truth
 ) -> tuple[Float[Tensor, "h w"], dict[str, float]]:
     """The depth that factors have inside a photo's mask, NaN where nothing is seen, and its score."""
-    depth = photo_depth(render(factors, camera), factors.view, mask, camera)
+    depth = photo_depth(render(factors, camera), factors, mask, camera)
     return depth, score(depth.nan_to_num(VIEW_FAR), ~depth.isnan(), truth, camera)
 
 

@@ -53,6 +53,7 @@ AGAIN = "Reconstruct the photo again."
 MESH_SIZE, TEXTURE_SIZE = 320, 2048
 PICTURE_SIZE = 512  # pixels a side of pictures, at most
 ENCODER = "offset_net."
+APART = "apart"
 # depth.png holds (FARTHEST - depth) / DEPTH_SPAN of its range: the benchmark's convention.
 FARTHEST, DEPTH_SPAN = 1.1, 0.2
 
@@ -165,7 +166,7 @@ def read_result(folder: Path | str) -> Reconstruction:
         original=original,
         inverted=tensors["inverted"],
         mask=tensors["mask"],
-        factors=Factors(tensors["depth"], tensors["albedo"], tensors["view"], tensors["light"]),
+        factors=Factors(tensors["depth"], tensors["albedo"], tensors["view"], tensors["light"], tensors.get(APART)),
         latent=tensors["w"],
         offset_net={k.removeprefix(ENCODER): v for k, v in tensors.items() if k.startswith(ENCODER)},
         camera=camera,
@@ -221,7 +222,7 @@ def _check_shapes(tensors: dict[str, Tensor], size: int) -> None:
         "view": (6,),
         "light": (4,),
         "w": (tensors["w"].numel(),),
-    }
+    } | ({APART: (size, size)} if APART in tensors else {})
     for name, shape in shapes.items():
         tensor = tensors[name]
         if tensor.shape != shape or not tensor.is_floating_point() or not tensor.isfinite().all():
@@ -304,7 +305,7 @@ def _write_files(made: Reconstruction, folder: Path) -> None:
     original_file(folder, made.report).write_bytes(made.original)
     save_image(folder / "inverted.png", made.inverted)
     Image.fromarray((made.mask * 255).round().byte().numpy()).save(folder / "mask.png")
-    depth = photo_depth(seen, made.factors.view, made.mask, made.camera).float().numpy()
+    depth = photo_depth(seen, made.factors, made.mask, made.camera).float().numpy()
     np.save(folder / "depth.npy", depth)
     Image.fromarray(depth_code(depth)).save(folder / "depth.png")
     _write_normal(folder / "normal.png", seen.normal.permute(2, 0, 1), shown)
@@ -391,6 +392,7 @@ def _write_state(path: Path, made: Reconstruction) -> None:
         "photo": made.photo,
         "inverted": made.inverted,
     } | {ENCODER + name: tensor for name, tensor in made.offset_net.items()}
+    tensors |= {} if factors.apart is None else {APART: factors.apart}
     metadata = {"schema": str(SCHEMA), "category": made.category, "camera": json.dumps(asdict(made.camera))}
     metadata["placement"] = json.dumps(asdict(made.placement))
     metadata["frame_share"] = str(made.frame_share)

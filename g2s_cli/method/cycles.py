@@ -32,12 +32,13 @@ from g2s_cli.method.stages import (
     fit_view,
     pseudo_sampler,
 )
-from g2s_cli.method.witnesses import Witness, agreeing, depth_by_sight, with_steps
+from g2s_cli.method.witnesses import Witness, agreeing, depth_by_sight
 from g2s_cli.nets.factors import CodeNet, MapNet, default_width
 from g2s_cli.nets.sight import SightNet
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.factors import Factors
+from g2s_cli.scene.render import depth_with_rim
 from g2s_cli.zoo.catalog import Category, Preset, Symmetry, halves_alike
 from g2s_cli.zoo.tensors import part_of
 
@@ -145,14 +146,14 @@ def fit(
         fit_prior(nets, target, shape, Fit(preset.prior, preset.rate, preset.decay), watch)
     # Our jointly trained networks are averaged with their mirror image; others are pulled towards it.
     averaged = nets.base is not None
-    second = None
+    second, agreed = None, None
     for number, stage in enumerate(preset.stages):
         symmetric = halves_alike(symmetry, number)
         nets = replace(nets, symmetric=symmetric and averaged)
         if number == 0 and preset.register and guides.mean:
             given = (nets, generator, target, guides.mean)
             if preset.agree and guides.shapes:
-                second = second_opinion(*given, guides.shapes, watch, masked=preset.masked)
+                second = second_opinion(*given, guides.shapes, watch, masked=preset.masked, steps=preset.steps)
                 nets = replace(nets, gloss=second.gloss.item())
             first = match(*given, watch, masked=preset.masked)
             fit_registered(nets, first, Fit(preset.register, preset.rate, preset.decay), watch)
@@ -177,11 +178,15 @@ def fit(
             witnesses = [Witness(second.depth, preset.agree)] if second else []
             if preset.sight and guides.sight:
                 witnesses.append(Witness(depth_by_sight(guides.sight, target.alone), preset.sight))
+            if witnesses:
+                nets, agreed = agreeing(nets, target.alone, witnesses)
             # Results are the paper's matt objects: from here on highlights are paint.
-            nets = replace(agreeing(nets, target.alone, witnesses) if witnesses else nets, gloss=0.0)
-            if preset.steps < 1:
-                nets = with_steps(nets, target.alone, preset.steps)
-    return factors_of(nets, target)
+            nets = replace(nets, gloss=0.0)
+    factors = factors_of(nets, target)
+    if agreed is None or any(stage.shape for stage in preset.stages[1:]):
+        return factors
+    shown = depth_with_rim(factors.depth[None], factors.view[None], nets.camera)
+    return replace(factors, apart=agreed.apart(shown))
 
 
 @torch.no_grad()

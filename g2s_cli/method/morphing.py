@@ -38,6 +38,7 @@ from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.scene.camera import Camera, back_project, project, to_view
 from g2s_cli.scene.light import diffuse_shading, shading_of, specular_shading
 from g2s_cli.scene.render import RIM_SHARE
+from g2s_cli.scene.steps import stepped
 from g2s_cli.scene.surface import normals_of, to_the_rim
 from g2s_cli.scene.visibility import depth_of_points, visible_depth
 from g2s_cli.scene.warp import identity_grid, sample, to_grid
@@ -157,15 +158,21 @@ def second_opinion(
     watch: Watch,
     *,
     masked: bool,
+    steps: float = 1.0,
 ) -> Explained:
-    """The photo's depth, had from the mean object alone. masked: whether the photo is 0 outside its object."""
+    """The photo's depth, had from the mean object alone.
+
+    masked: whether the photo is 0 outside its object. steps: ramps of the mean object below this share of its height
+    are read as steps.
+    """
     watch.begin("explain", UPDATES)
     photo, camera = target.alone, nets.camera
     show = showing(generator, target, mean, masked=masked)
     seen = beside_mean(photo, target.latent[None], mean, nets, generator.layers, show)
     codes = explain(shapes, seen, camera, begun(shapes, seen), UPDATES, DECAY)
     watch.advance(UPDATES, seen.weights.mean().item())
-    return as_explained(shapes, seen, camera, unbiased(shapes, seen, codes))
+    read = with_steps(shapes, seen.relief, camera, steps)
+    return as_explained(read, seen, camera, unbiased(shapes, seen, codes))
 
 
 def begun(model: ShapeModel, seen: Observed) -> Codes:
@@ -226,6 +233,16 @@ def unbiased(model: ShapeModel, seen: Observed, codes: Codes) -> Codes:
     common with those (`ShapeModel.bias`), the explanation has put there.
     """
     return replace(codes, shape=codes.shape - circumstances(views_of(seen, codes), codes.light) @ model.bias)
+
+
+def with_steps(model: ShapeModel, relief: Float[Tensor, "h w"], camera: Camera, below: float) -> ShapeModel:
+    """The model with steps for ramps of its mean object, in the part that lies below a share of its height.
+
+    relief: the mean object's canonical depth, without what the model adds.
+    """
+    depth = back_project(relief[None], camera)[..., 2] + model.mean[None, ..., 2]
+    farther = (stepped(depth, camera, below) - depth)[0]
+    return replace(model, mean=torch.cat((model.mean[..., :2], (model.mean[..., 2] + farther).unsqueeze(-1)), dim=-1))
 
 
 @torch.no_grad()

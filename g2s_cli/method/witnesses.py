@@ -19,7 +19,6 @@ from g2s_cli.method.registration import well_inside
 from g2s_cli.method.stages import Samples
 from g2s_cli.nets.sight import SightNet
 from g2s_cli.scene.render import depth_with_rim
-from g2s_cli.scene.steps import stepped
 from g2s_cli.scene.visibility import VIEW_FAR
 from g2s_cli.scene.warp import mirrored
 
@@ -39,6 +38,19 @@ class Witness:
     share: float
 
 
+@dataclass(frozen=True)
+class Agreed:
+    """What all witnesses together say of a photo's depth, up to its mean, and where all of them say something."""
+
+    depth: Float[Tensor, "1 h w"]
+    there: Float[Tensor, "1 h w"]
+
+    def apart(self, shown: Float[Tensor, "1 h w"]) -> Float[Tensor, "h w"]:
+        """How much farther it is than a relief shows it; 0 where one of them says nothing."""
+        there = self.there * (shown < VIEW_FAR)
+        return (there * _centred(self.depth - shown, there))[0]
+
+
 @torch.no_grad()
 def depth_by_sight(net: SightNet, photo: Samples) -> Float[Tensor, "b h w"]:
     """What S says of photos, which are 0 outside their masks, and of their mirror images, in the mean. Scene units."""
@@ -46,11 +58,11 @@ def depth_by_sight(net: SightNet, photo: Samples) -> Float[Tensor, "b h w"]:
     return 1 + (own + mirrored(other)) / 2
 
 
-def agreeing(nets: FactorNets, photo: Samples, witnesses: Sequence[Witness]) -> FactorNets:
+def agreeing(nets: FactorNets, photo: Samples, witnesses: Sequence[Witness]) -> tuple[FactorNets, Agreed]:
     """The networks with a mean shape of this photo's own: what they show of it goes part of the way to other depths.
 
-    photo: one. Their own share is what the witnesses leave. Where all of the depth is does not count, nor what one of
-    them does not show.
+    And that depth itself, which one relief does not hold to the last pixel. photo: one. The networks' own share is what
+    the witnesses leave. Where all of the depth is does not count, nor what one of them does not show.
     """
     camera = nets.camera
     with torch.no_grad():
@@ -72,20 +84,8 @@ def agreeing(nets: FactorNets, photo: Samples, witnesses: Sequence[Witness]) -> 
         ((lacking * there).sum() / there.sum().clamp(min=1) + STIFFNESS * bent).backward()
         adam.step()
         schedule.step()
-    return _saying(nets, begin, (begin + change).detach())
-
-
-@torch.no_grad()
-def with_steps(nets: FactorNets, photo: Samples, below: float) -> FactorNets:
-    """The networks with a mean shape of this photo's own, which has steps for ramps below a share of its height."""
-    depth = nets.depth_of(photo.image)
-    return _saying(nets, depth, stepped(depth, nets.camera, below))
-
-
-def _saying(nets: FactorNets, before: Float[Tensor, "1 h w"], depth: Float[Tensor, "1 h w"]) -> FactorNets:
-    """The networks with a mean shape by which they say a depth of what they said another of."""
-    own = (raw_from_depth(depth, nets.camera) - raw_from_depth(before, nets.camera))[0]
-    return replace(nets, base=own if nets.base is None else nets.base + own)
+    own = (raw_from_depth((begin + change).detach(), camera) - raw_from_depth(begin, camera))[0]
+    return replace(nets, base=own if nets.base is None else nets.base + own), Agreed(asked, inside)
 
 
 def _centred(maps: Float[Tensor, "1 h w"], weights: Float[Tensor, "1 h w"]) -> Float[Tensor, "1 h w"]:

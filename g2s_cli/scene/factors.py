@@ -21,16 +21,22 @@ class Factors:
     view: rotation (x, y, z) in radians, then translation (x, y, z) in scene units, canonical -> photo.
     light: ambient, diffuse, l_x, l_y; the direction is normalise(l_x, l_y, 1) in the canonical frame,
         with y pointing down as everywhere inside (see `scene.camera`).
+    apart: how much farther than the relief shows it a photo's own depth is known to be, pixel by pixel of the photo, in
+        scene units: one relief on a coarse grid does not hold all of it beside edges. None where nothing else is known.
     """
 
     depth: Float[Tensor, "h w"]
     albedo: Float[Tensor, "3 h w"]
     view: Float[Tensor, 6]
     light: Float[Tensor, 4]
+    apart: Float[Tensor, "h w"] | None = None
 
     def to(self, device: torch.device | str) -> Factors:
         """The same factors on another device."""
-        return Factors(self.depth.to(device), self.albedo.to(device), self.view.to(device), self.light.to(device))
+        apart = None if self.apart is None else self.apart.to(device)
+        return Factors(
+            self.depth.to(device), self.albedo.to(device), self.view.to(device), self.light.to(device), apart
+        )
 
     def lit(self, x: float, y: float) -> Factors:
         """The object as bright as it is, lit from (x, y) as seen in the photo: x to the right, y up."""
@@ -39,4 +45,4 @@ class Factors:
 
     def turned(self, yaw_rad: float, pitch_rad: float) -> Factors:
         """The object turned from where the photo sees it: yaw to the photo's right, pitch upwards."""
-        return replace(self, view=turn(self.view, yaw_rad, pitch_rad))
+        return replace(self, view=turn(self.view, yaw_rad, pitch_rad), apart=None)

@@ -75,17 +75,16 @@ def render(factors: Factors, camera: Camera) -> Rendering:
     )
 
 
-def photo_depth(
-    seen: Rendering, view: Float[Tensor, 6], mask: Float[Tensor, "h w"], camera: Camera
-) -> Float[Tensor, "h w"]:
+def photo_depth(seen: Rendering, factors: Factors, mask: Float[Tensor, "h w"], camera: Camera) -> Float[Tensor, "h w"]:
     """The depth at every pixel of the photo's mask, in scene units; NaN outside it, and where no surface is near.
 
-    The surface turns away at the mask's outline. view: from where it is seen; it says how far the slope of the surface
-    is to be believed.
+    What is known of it beside the relief counts here alone, and the surface turns away at the mask's outline. seen: of
+    the factors, whose view says how far the slope of the surface is to be believed.
     """
     inside = mask >= 0.5
-    steepest_deg = STEEPEST_SEEN_DEG - LESS_A_DEGREE * abs(math.degrees(view[1].item()))
-    held = held_to_slope(seen.depth, inside, camera, steepest_deg)
+    steepest_deg = STEEPEST_SEEN_DEG - LESS_A_DEGREE * abs(math.degrees(factors.view[1].item()))
+    depth = seen.depth if factors.apart is None else torch.where(seen.valid, seen.depth + factors.apart, seen.depth)
+    held = held_to_slope(depth, inside, camera, steepest_deg)
     return torch.where(inside & (held < VIEW_FAR), held + turned_away(inside), torch.nan)
 
 

@@ -29,11 +29,11 @@ from g2s_cli.method.morphing import (
     moved_points,
     slanted,
     views_of,
+    with_steps,
 )
 from g2s_cli.method.shapes import ShapeModel, reflecting
-from g2s_cli.scene.camera import Camera, back_project, project, to_view
+from g2s_cli.scene.camera import Camera, project, to_view
 from g2s_cli.scene.render import RIM_SHARE
-from g2s_cli.scene.steps import stepped
 from g2s_cli.scene.visibility import VIEW_FAR, depth_of_points, grid_triangles
 from g2s_cli.scene.warp import mirrored
 from recipes.synface.raster import NOTHING, interpolate, rasterise
@@ -147,7 +147,7 @@ def put_together(model: ShapeModel, relief: Float[Tensor, "h w"], people: People
     shown = (people.reflectance + log_shading(normal, people.lights)).exp()
     shown = shown + highlights(normal, people.lights, people.views, people.gloss)
     margin = camera.size // RIM_SHARE
-    wide = moved_points(_ending_in_a_step(model, relief, camera), seen, camera, codes, margin)
+    wide = moved_points(with_steps(model, relief, camera, STEPS_BELOW), seen, camera, codes, margin)
     values = pad(torch.cat((shown, people.masks.unsqueeze(1)), dim=1), (margin,) * 4, mode="replicate")
     there = to_view(wide, people.views, camera)
     corners = torch.cat((project(there, camera), there[..., 2:]), dim=-1).flatten(1, 2).cpu().numpy()
@@ -185,13 +185,6 @@ def _drawn(
     drawn[:4, hit] = interpolate(corners, own, shown, values)
     drawn[4] = np.where(hit, depth, VIEW_FAR)
     return drawn
-
-
-def _ending_in_a_step(model: ShapeModel, relief: Float[Tensor, "h w"], camera: Camera) -> ShapeModel:
-    """The model with a step for the ramp from chin to neck."""
-    depth = back_project(relief[None], camera)[..., 2] + model.mean[None, ..., 2]
-    farther = (stepped(depth, camera, STEPS_BELOW) - depth)[0]
-    return replace(model, mean=torch.cat((model.mean[..., :2], (model.mean[..., 2] + farther).unsqueeze(-1)), dim=-1))
 
 
 def _from_either_half(

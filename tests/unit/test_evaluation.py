@@ -36,7 +36,7 @@ def data(make: Make, tmp_path: Path) -> list[Pair]:
     """Three photos whose true depth is what a made-up reconstruction says, the last one's 0.01 steeper to one side."""
     for number in range(3):
         made = make(64, number)
-        depth = photo_depth(render(made.factors, made.camera), made.factors.view, made.mask, made.camera)
+        depth = photo_depth(render(made.factors, made.camera), made.factors, made.mask, made.camera)
         slope = torch.linspace(0, 0.02, 64).expand(64, 64) if number == 2 else torch.zeros(64, 64)
         for kind in ("image", "depth"):
             (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from g2s_cli import result
 from g2s_cli.errors import G2SError, UsageError
@@ -112,6 +112,7 @@ def test_what_is_written_is_read_back(
         assert torch.equal(getattr(back, field), getattr(made, field))
     for field in ("depth", "albedo", "view", "light"):
         assert torch.equal(getattr(back.factors, field), getattr(made.factors, field))
+    assert back.factors.apart is None
     assert back.offset_net.keys() == made.offset_net.keys()
     assert all(torch.equal(back.offset_net[name], made.offset_net[name]) for name in made.offset_net)
 
@@ -187,6 +188,29 @@ def test_depth_is_unseen_outside_the_mask_and_16_bits_hold_it(folder: Path, made
     code = pixels(folder / "depth.png")
     assert np.array_equal(code == 0, np.isnan(depth))
     assert np.nanmax(np.abs(1.1 - 0.2 * code / 65535 - depth)) <= 0.2 / 65535
+
+
+def test_what_is_known_of_depth_beside_the_relief_is_in_its_map_and_read_back(
+    made: Reconstruction, tmp_path: Path
+) -> None:
+    ramp = 0.001 * torch.linspace(-1, 1, made.camera.size).expand(made.camera.size, -1)
+    plain, known = made, replace(made, factors=replace(made.factors, apart=ramp))
+    maps = []
+    for some in (plain, known):
+        write_result(some, tmp_path / "out", overwrite=True)
+        maps.append(np.load(tmp_path / "out" / "depth.npy"))
+    there = np.isfinite(maps[0])
+    apart = (maps[1] - maps[0])[there] - ramp.numpy()[there]
+    assert np.median(np.abs(apart)) < 1e-6  # but where a slope is too steep to be believed
+    back = read_result(tmp_path / "out")
+    assert back.factors.apart is not None
+    assert torch.equal(back.factors.apart, ramp)
+    tensors = load_file(tmp_path / "out" / result.STATE)
+    with safe_open(tmp_path / "out" / result.STATE, "pt") as file:
+        facts = file.metadata()
+    save_file(tensors | {"apart": torch.zeros(3, 3)}, tmp_path / "out" / result.STATE, facts)
+    with pytest.raises(G2SError, match="is damaged"):
+        read_result(tmp_path / "out")
 
 
 @given(depth=st.floats(0.9, 1.0999))

@@ -11,14 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from g2s_cli.method import cycles, morphing, registration, witnesses
+from g2s_cli.method import cycles, morphing, registration
 from g2s_cli.method.cycles import Guides, fit
 from g2s_cli.method.frame import Frame
 from g2s_cli.method.losses import DiscriminatorDistance
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.morphing import Explained
 from g2s_cli.method.parsing import Parser
-from g2s_cli.method.prior import BORDER_COLUMNS
 from g2s_cli.method.progress import Silent
 from g2s_cli.method.registration import MeanObject
 from g2s_cli.method.sampling import LightPrior, ViewPrior
@@ -186,10 +185,8 @@ def test_highlights_are_taken_off_where_shape_is_found_and_painted_on_in_the_end
     assert gloss == pytest.approx({"fit_view": 0.07, "fit_shape": 0.07, "fit_albedo": 0.0})
 
 
-def test_what_s_says_is_followed_after_the_first_cycle_and_ends_in_steps(
-    unmoved: Ran, category: Category, guides: Guides, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Before the last albedo is fitted; where nobody has an S the relief stays as it is, and so it does above steps."""
+def test_what_s_says_is_followed_after_the_first_cycle(unmoved: Ran, category: Category, guides: Guides) -> None:
+    """Before the last albedo is fitted; where nobody has an S the relief stays as it is."""
     torch.manual_seed(0)
     sight = SightNet(SIZE, 8, 8)
     sight.said.weight.data.mul_(10)
@@ -200,11 +197,24 @@ def test_what_s_says_is_followed_after_the_first_cycle_and_ends_in_steps(
     _, unasked = unmoved(replace(schedule, sight=0.0), replace(guides, sight=sight))
     assert torch.equal(alone.depth, unasked.depth)
     assert (led.depth - alone.depth).abs().max() > 1e-3
-    monkeypatch.setattr(witnesses, "stepped", lambda depth, _, below: depth + 0.01 * below)
-    _, stepped = unmoved(replace(schedule, steps=0.5), replace(guides, sight=sight))
-    columns = slice(BORDER_COLUMNS, -BORDER_COLUMNS)
-    apart = (stepped.depth - led.depth)[:, columns]
-    assert apart.median().item() == pytest.approx(0.005, abs=1e-4)  # where depth may go no farther, by less
+    assert alone.apart is None
+    assert led.apart is not None
+    assert led.apart.abs().max() > 1e-4
+    _, later = unmoved(replace(schedule, stages=(Stage(0, 0, 1), Stage(0, 0, 1))), replace(guides, sight=sight))
+    assert later.apart is None  # step 3 has gone on from there
+
+
+def test_the_second_opinion_is_read_with_the_presets_steps(
+    unmoved: Ran, category: Category, guides: Guides, mean: MeanObject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    real = morphing.with_steps
+    monkeypatch.setattr(morphing, "UPDATES", 1)
+    monkeypatch.setattr(morphing, "with_steps", lambda *given: asked.append(given[-1]) or real(*given))
+    schedule = preset(category, Stage(0, 0, 0), register=2, agree=0.5)
+    unmoved(replace(schedule, steps=0.6), replace(guides, mean=mean, shapes=nothing_known()))
+    unmoved(schedule, replace(guides, mean=mean, shapes=nothing_known()))
+    assert asked == [0.6, 1.0]
 
 
 @pytest.mark.parametrize("masked", [True, False])

@@ -29,6 +29,7 @@ from g2s_cli.method.morphing import (
     unbiased,
     unlikely,
     views_of,
+    with_steps,
 )
 from g2s_cli.method.parsing import Parser
 from g2s_cli.method.progress import Silent
@@ -305,3 +306,20 @@ def test_normals_of_points_on_a_grid_are_those_of_the_depth() -> None:
     found = slanted(back_project(MEAN.depth, CAMERA))
     torch.testing.assert_close(found[:, 1:-1, 1:-1], normals(MEAN.depth, CAMERA)[:, 1:-1, 1:-1])
     assert torch.equal(found[:, 0], found[:, 1])
+
+
+def test_a_ramp_of_the_mean_object_is_read_as_a_step() -> None:
+    """Of the relief and what the model adds to it together; the moves to the side, and the model above, stay."""
+    camera, rows = Camera(64), torch.arange(64.0)[:, None].expand(64, 64)
+    relief = 0.95 + 0.025 * torch.sigmoid((rows - 47.5) / 0.7)
+    half = torch.zeros(64, 64, 3)
+    half[..., 0], half[..., 2] = 0.003, 0.025 * torch.sigmoid((rows - 47.5) / 0.7)
+    blank = torch.zeros(3, 64, 64)
+    model = ShapeModel(half, half[..., None], blank, blank[..., None], blank + 1, torch.zeros(2, 4), torch.zeros(4, 1))
+    found = with_steps(model, relief, camera, 0.5)
+    before, after = ((relief + some.mean[..., 2])[:, 32] for some in (model, found))
+    assert after.diff().max() > 1.15 * before.diff().max()
+    assert torch.equal(found.mean[..., :2], model.mean[..., :2])
+    torch.testing.assert_close(found.mean[:40], model.mean[:40])
+    assert torch.equal(with_steps(model, relief, camera, 1.0).mean, model.mean)
+    assert found.factors is model.factors

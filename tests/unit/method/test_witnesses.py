@@ -11,10 +11,9 @@ from torch import Tensor
 
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.stages import Samples
-from g2s_cli.method.witnesses import Witness, agreeing, depth_by_sight, with_steps
+from g2s_cli.method.witnesses import Witness, agreeing, depth_by_sight
 from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.nets.sight import SightNet
-from g2s_cli.scene import steps
 from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
 
@@ -60,14 +59,14 @@ def test_depth_goes_a_share_of_the_way_to_a_second_opinion(nets: FactorNets, pho
     ramp = torch.linspace(-0.01, 0.01, SIZE).expand(SIZE, -1)
     other = before + 0.03 + ramp  # where all of it is does not count
     inside = (photo.mask[0, 0] > 0) & (torch.arange(SIZE) > 8) & (torch.arange(SIZE) < 24)
-    change = (shown_by(agreeing(nets, photo, [Witness(other, 0.5)]), photo) - before)[0][inside]
+    change = (shown_by(agreeing(nets, photo, [Witness(other, 0.5)])[0], photo) - before)[0][inside]
     wanted = 0.5 * ramp[inside]
     assert (change - wanted - (change - wanted).mean()).abs().max() < 0.4 * wanted.abs().max()
     assert torch.corrcoef(torch.stack((change, wanted)))[0, 1] > 0.97
-    led = agreeing(nets, photo, [Witness(other, 0.5)]).depth_of(photo.image) - nets.depth_of(photo.image)
+    led = agreeing(nets, photo, [Witness(other, 0.5)])[0].depth_of(photo.image) - nets.depth_of(photo.image)
     rippled = led.detach()[0, 12:20, 12:20].diff(n=2, dim=1).abs()
     assert rippled.median() < 2e-5  # absolute differences alone would leave several times that
-    still = agreeing(nets, photo, [Witness(other, 0.0)])
+    still = agreeing(nets, photo, [Witness(other, 0.0)])[0]
     torch.testing.assert_close(still.depth_of(photo.image), nets.depth_of(photo.image), atol=1e-6, rtol=0)
 
 
@@ -79,7 +78,7 @@ def test_what_a_second_opinion_has_not_seen_and_says_beside_the_photo_does_not_c
     beside = torch.where(photo.mask[:, 0] * (before < VIEW_FAR) > 0, 0.0, 1.0)
 
     def change(depth: Tensor) -> Tensor:
-        led = agreeing(nets, photo, [Witness(depth, 1.0)])
+        led = agreeing(nets, photo, [Witness(depth, 1.0)])[0]
         return (led.depth_of(photo.image) - nets.depth_of(photo.image)).abs()[0].detach()
 
     assert change(before + beside).max() < 2e-4
@@ -94,27 +93,26 @@ def test_each_of_two_witnesses_has_its_share(nets: FactorNets, photo: Samples) -
     aside, up = 0.01 * COLUMN, 0.01 * ROW
     two = [Witness(before + aside, 0.6), Witness(before + up + 0.02, 0.3)]
     inside = (photo.mask[0, 0] > 0) & (COLUMN.abs() < 0.4) & (ROW.abs() < 0.4)
-    change = (shown_by(agreeing(nets, photo, two), photo) - before)[0][inside]
+    change = (shown_by(agreeing(nets, photo, two)[0], photo) - before)[0][inside]
     told = torch.stack((aside[inside], up[inside], torch.ones_like(change)), dim=1)
     shares = torch.linalg.lstsq(told, change[:, None]).solution[:2, 0]
     torch.testing.assert_close(shares, torch.tensor((0.6, 0.3)), atol=0.08, rtol=0)
 
 
-def test_steps_are_made_of_the_relief_that_networks_say(
-    photo: Samples, nets: FactorNets, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Below the middle alone, and without touching the networks."""
-    monkeypatch.setattr(steps, "REACH", 1.5 / SIZE)  # of 64 pixels it would be less than one here
-    ramp = 0.95 + 0.06 * torch.sigmoid((torch.arange(SIZE) - 24.4) / 0.45)[:, None].expand(SIZE, SIZE)
-    wavy = ramp + 0.06 * torch.sigmoid((torch.arange(SIZE) - 8) / 0.7)[:, None]
-    nets = replace(nets, base=torch.atanh((wavy - 1) / 0.1))
-    for parameter in nets.depth.parameters():
-        parameter.data.mul_(0)
-    before, after = nets.depth_of(photo.image)[0], with_steps(nets, photo, 0.5).depth_of(photo.image)[0]
-    torch.testing.assert_close(after, steps.stepped(before[None], CAMERA, 0.5)[0], atol=1e-6, rtol=0)
-    assert (after - before)[20:28].abs().max() > 5e-4
-    torch.testing.assert_close(after[:15], before[:15], atol=1e-6, rtol=0)
-    assert torch.equal(nets.depth_of(photo.image)[0], before)
+def test_what_one_relief_does_not_hold_is_kept_beside_it(nets: FactorNets, photo: Samples) -> None:
+    """A wall of one pixel's width, which a smooth change of the relief cannot be."""
+    before = shown_by(nets, photo)
+    wall = 0.02 * (COLUMN > 0.1)
+    led, agreed = agreeing(nets, photo, [Witness(before + wall + 0.03, 0.5)])
+    shown = shown_by(led, photo)
+    apart = agreed.apart(shown)
+    there = agreed.there[0] > 0
+    wanted = 0.5 * wall[there] + before[0][there]
+    found = (shown[0] + apart)[there]
+    torch.testing.assert_close(found - found.mean(), wanted - wanted.mean(), atol=1e-5, rtol=0)
+    assert abs(apart[there].mean()) < 1e-6
+    assert (apart[~there] == 0).all()
+    assert apart.abs().max() > 1e-4
 
 
 def test_s_is_asked_about_the_mirror_image_too(photo: Samples) -> None:

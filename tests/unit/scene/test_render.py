@@ -142,9 +142,10 @@ def test_the_further_a_head_is_turned_the_less_steep_a_depth_is_believed(yaw_deg
         torch.zeros(3, 16, 16), depth, torch.zeros(16, 16, 3), torch.zeros(3, 16, 16), nothing, nothing == 0
     )
     view = torch.tensor([0.3, math.radians(yaw_deg), 0.2, 0.0, 0.0, 0.0])
+    factors = Factors(depth, torch.zeros(3, 16, 16), view, torch.zeros(4))
     mask = torch.ones(16, 16)
     mask[0] = 0
-    found = photo_depth(seen, view, mask, camera)
+    found = photo_depth(seen, factors, mask, camera)
     assert found[0].isnan().all()
     held = found - turned_away(mask > 0)  # which every depth is, at its outline
     torch.testing.assert_close(held[1:, :8], depth[1:, :8])
@@ -152,3 +153,18 @@ def test_the_further_a_head_is_turned_the_less_steep_a_depth_is_believed(yaw_deg
     pixel = depth[1:].mean() / camera.focal
     step = min(0.24, math.tan(math.radians(steepest_deg)) * pixel.item())
     torch.testing.assert_close(held[1:, 8] - 0.95, torch.full((15,), step))
+
+
+def test_what_is_known_beside_the_relief_counts_in_the_photo_s_depth_alone() -> None:
+    depth = torch.full((16, 16), 0.95)
+    nothing = torch.zeros(16, 16)
+    where = (torch.arange(16) < 8).expand(16, -1)
+    seen = Rendering(torch.zeros(3, 16, 16), depth, torch.zeros(16, 16, 3), torch.zeros(3, 16, 16), nothing, where)
+    factors = Factors(depth, torch.zeros(3, 16, 16), torch.zeros(6), torch.zeros(4))
+    known = replace(factors, apart=0.001 * torch.arange(16.0).expand(16, -1))
+    mask = torch.ones(16, 16)
+    plain, found = (photo_depth(seen, some, mask, Camera(16)) for some in (factors, known))
+    torch.testing.assert_close(found[:, :8], plain[:, :8] + known.apart[:, :8])
+    torch.testing.assert_close(found[:, 8:], plain[:, 8:])  # where nothing is seen nothing is known
+    assert known.lit(0.1, 0.2).apart is known.apart
+    assert known.turned(0.1, 0.0).apart is None  # which is of the photo's own view
