@@ -127,6 +127,7 @@ def steps(effort: Preset) -> str:
     said = [f"{name} {count}" for name, count in before.items() if count or name == "inversion"]
     shares = {"keep": effort.keep, "agree": effort.agree, "sight": effort.sight}
     after = [f"{name} {share}" for name, share in shares.items() if share]
+    after += [f"a step below {effort.steps}"] if effort.steps < 1 else []
     return ", ".join([*said, f"steps {cycles}", *after])
 
 

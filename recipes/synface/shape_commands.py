@@ -69,7 +69,8 @@ def shapes_command(
 ) -> None:
     """Learn how faces differ from the mean face once more, which `networks` does in the end. Killed, it goes on.
 
-    What `refine` has learnt from photos is forgotten. Prints what model.toml must say of the file.
+    What `refine` has learnt from photos is forgotten; an S stays as it was taught. Prints what model.toml must say of
+    the file.
     """
 
     def learnt(known: Known, folder: Path, watch: Watch) -> dict[str, Tensor]:
@@ -91,7 +92,7 @@ def refine_command(
 ) -> None:
     """Learn on from photos how faces differ, and what the mean face is like in detail. Killed, it goes on.
 
-    Prints what model.toml must say of the file.
+    An S stays as it was taught. Prints what model.toml must say of the file.
     """
     read = _photos_of(pictures, photos, gan, networks)
 
@@ -126,12 +127,14 @@ def sight_command(
     read = _photos_of(pictures, photos, gan, networks)
 
     def learnt(known: Known, folder: Path, watch: Watch) -> dict[str, Tensor]:
-        camera, like = known.nets.camera, known.mean.depth.device
-        model = shape_model(known.tensors, camera, like)
-        seen = list(observed(read, photos, known.nets, known.mean, known.source, seed, watch))
-        people, pupil = people_of(model, seen, camera, watch), Pupil.new(camera.size, like, seed)
-        given = (pupil, model, known.mean.depth, people, camera, seed, folder / SIGHT, watch)
-        teach(*given, updates=updates, dtype=known.nets.dtype)
+        camera, device = known.nets.camera, known.mean.depth.device
+        pupil = Pupil.begun(folder / SIGHT, camera.size, device, seed)
+        if pupil.done < updates:
+            model = shape_model(known.tensors, camera, device)
+            seen = list(observed(read, photos, known.nets, known.mean, known.source, seed, watch))
+            people = people_of(model, seen, camera, watch)
+            given = (pupil, model, known.mean.depth, people, camera, seed, folder / SIGHT, watch)
+            teach(*given, updates=updates, dtype=known.nets.dtype)
         # A, which every photo's own fit changes anyhow, makes room for S in what a category may weigh.
         albedo = in_bytes(known.nets.albedo.state_dict())
         return pupil.tensors | {f"netA.{name}": tensor for name, tensor in albedo.items()}
@@ -175,7 +178,7 @@ def _written(
     trained_with, stated = sha256_as_kept(gan, tensors), metadata_of(networks).get(TRAINED_WITH)
     if stated != trained_with:
         raise UsageError(f"{networks} was trained with another GAN than {gan}.", "Name that one.")
-    kept = load_file(networks)  # in half precision as it is
+    kept = load_file(networks)  # as it is: in half precision, some in bytes
     if not {"directions", "mean_depth"} <= kept.keys():
         raise UsageError(f"{networks} knows no mean face.", "Give it a file that `networks` of this recipe wrote.")
     facts = {"gan": trained_with, "networks": sha256_of(networks)} | settings

@@ -65,6 +65,14 @@ class Pupil:
             net = SightNet(size, WIDTH, THOUGHT).to(device)
         return cls(net, torch.optim.AdamW(net.parameters(), lr=RATE, betas=BETAS, weight_decay=DECAY))
 
+    @classmethod
+    def begun(cls, place: Path, size: int, device: torch.device, seed: int) -> Pupil:
+        """What a run has come to by the file that it keeps, else a new one. Raises G2SError for a damaged one."""
+        pupil = cls.new(size, device, seed)
+        if place.exists():
+            pupil.read(place)
+        return pupil
+
     def write(self, place: Path) -> None:
         """Whole or not at all."""
         keep({"net": self.net.state_dict(), "adam": self.adam.state_dict(), "done": self.done}, place)
@@ -108,12 +116,10 @@ def teach(
     dtype: torch.dtype = torch.float32,
     save_every: float = 300.0,
 ) -> None:
-    """Let S learn from fantasies, on from where a file has it. Raises G2SError where the loss is not finite any more.
+    """Let S learn from fantasies, on from where it is. Raises G2SError where the loss is not finite any more.
 
-    place: for that file; save_every: seconds between two savings. dtype: arithmetic of the convolutions.
+    place: a file that it is written to, every so many seconds and in the end. dtype: arithmetic of the convolutions.
     """
-    if place.exists():
-        pupil.read(place)
     watch.begin("sight", updates)
     saved, first = time.monotonic(), pupil.done
     for number, lesson in enumerate(lessons(model, relief, people, camera, seed, first, updates), start=first + 1):
@@ -121,12 +127,12 @@ def teach(
             group["lr"] = RATE * min(1.0, number / WARM_UP) * 0.5 * (1 + math.cos(math.pi * (number - 1) / updates))
         pupil.adam.zero_grad()
         loss = misjudging(pupil.net, lesson, dtype)
+        if not math.isfinite(loss.item()):
+            raise G2SError(f"The loss is not finite at update {number} of S.", "Try another --seed.")
         loss.backward()
         clip_grad_norm_(pupil.net.parameters(), LONGEST)
         pupil.adam.step()
         pupil.done = number
-        if not math.isfinite(loss.item()):
-            raise G2SError(f"The loss is not finite at update {number} of S.", "Try another --seed.")
         watch.advance(number, loss.item())
         if time.monotonic() - saved > save_every:
             pupil.write(place)
@@ -144,7 +150,7 @@ def lessons(
     updates: int,
 ) -> Iterator[Fantasies]:
     """Batches of fantasies, from a number on. Which they are depends on the seed and their number alone."""
-    for start in range(first - first % AT_ONCE, updates, AT_ONCE):
+    for start in range(first - first % AT_ONCE, updates, AT_ONCE) if first < updates else ():
         rng = draws(seed, "fantasies", start)
         made = put_together(model, relief, mixed(people, BATCH * AT_ONCE, rng), camera)
         parts = (maps.split(BATCH) for maps in (made.image, made.mask, made.depth))
@@ -166,10 +172,12 @@ def taken_otherwise(lesson: Fantasies, rng: torch.Generator) -> Fantasies:
     cos, sin, shift = turn.cos() / size, turn.sin() / size, moved[:, None] * SHIFT * noise(2)
     rows = (torch.stack((cos, -sin, shift[:, 0]), dim=1), torch.stack((sin, cos, shift[:, 1]), dim=1))
     grid = affine_grid(torch.stack(rows, dim=1), list(lesson.image.shape), align_corners=False).to(device)
-    maps = grid_sample(torch.cat((lesson.image * lesson.mask, lesson.mask), dim=1), grid, align_corners=False)
-    depth = grid_sample(lesson.depth.unsqueeze(1), grid, align_corners=False, padding_mode="border")[:, 0]
-    depth = 1 + (depth - 1) * size.to(device)[:, None, None]  # what is larger is deeper, too
-    mask = (maps[:, 3:] > 0.5).to(maps.dtype)
+    shown = (lesson.depth < VIEW_FAR).to(lesson.mask.dtype).unsqueeze(1)  # what is nowhere has no part in any depth
+    known = (lesson.image * lesson.mask, lesson.mask, (lesson.depth - 1).unsqueeze(1) * shown, shown)
+    maps = grid_sample(torch.cat(known, dim=1), grid, align_corners=False)
+    mask, there = ((maps[:, index : index + 1] > 0.5).to(maps.dtype) for index in (3, 5))
+    relief = maps[:, 4] / maps[:, 5].clamp(min=0.5) * size.to(device)[:, None, None]  # what is larger is deeper, too
+    depth = torch.where(there[:, 0] > 0, 1 + relief, VIEW_FAR)
     gain = (BRIGHTER * noise(1, 1, 1) + COLOURED * noise(3, 1, 1)).exp().to(device)
     image = ((maps[:, :3] + 1) * gain - 1).clamp(-1, 1) + NOISE * noise(*lesson.image.shape[1:]).to(device)
     over = (torch.rand(count, generator=rng) < 0.5).to(device)

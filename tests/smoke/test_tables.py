@@ -64,7 +64,10 @@ def test_a_tiny_run_and_one_that_takes_it_up(
     upper, flat, ours = table["rows"]
     assert [row["name"] for row in table["rows"]] == ["supervised", "flat depth", "fast, without symmetry"]
     assert upper["note"] == "not run: needs --renders"
-    assert ours["note"] == "inversion 0, register 1, place 1, steps 0/0/1, 1/0/0, keep 0.4, agree 0.5, sight 0.5"
+    assert (
+        ours["note"]
+        == "inversion 0, register 1, place 1, steps 0/0/1, 1/0/0, keep 0.4, agree 0.5, sight 0.5, a step below 0.5"
+    )
     assert flat["coverage"]["mean"] == 1
     assert ours["seconds"]["mean"] > 0
     tables.main(quick)
@@ -123,7 +126,7 @@ def test_what_is_cut_short(tables: ModuleType) -> None:
     assert short.prior == whole.prior
     assert tables.shortened(whole, None, None) == whole
     assert tables.steps(load_category("synface").preset("fast")) == (
-        "inversion 200, register 20, place 15, steps 0/0/60, 150/0/0, keep 0.4, agree 0.5, sight 0.5"
+        "inversion 200, register 20, place 15, steps 0/0/60, 150/0/0, keep 0.4, agree 0.5, sight 0.5, a step below 0.5"
     )
 
 

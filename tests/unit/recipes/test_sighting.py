@@ -13,6 +13,7 @@ from g2s_cli.method.progress import Silent
 from g2s_cli.method.shapes import ShapeModel
 from g2s_cli.nets.sight import SightNet
 from g2s_cli.scene.camera import Camera
+from g2s_cli.scene.visibility import VIEW_FAR
 from g2s_cli.zoo.importers import write_weights
 from g2s_cli.zoo.tensors import load_tensors, part_of
 from recipes.synface import sighting
@@ -121,6 +122,21 @@ def test_pictures_taken_otherwise_show_the_same_depth(monkeypatch: pytest.Monkey
     torch.testing.assert_close(taken_otherwise(lesson, torch.Generator().manual_seed(0)).image, found.image)
 
 
+def test_a_depth_beside_nothing_is_its_own() -> None:
+    """Turned, enlarged and moved, a disc in the air is as far away to its rim as in its middle."""
+    disc = (COLUMN.square() + ROW.square() < 0.5).float().expand(64, -1, -1)
+    depth = torch.where(disc > 0, 0.96, VIEW_FAR)
+    lesson = Fantasies(torch.zeros(64, 3, SIZE, SIZE), disc.unsqueeze(1), depth)
+    found = taken_otherwise(lesson, torch.Generator().manual_seed(0))
+    there = found.depth < VIEW_FAR
+    size = ((found.depth - 1) / -0.04)[there]
+    assert 0.8 < size.min() <= size.max() < 1.25
+    assert ((found.mask[:, 0] > 0) & ~there).sum() == 0
+    assert (found.depth[~there] == VIEW_FAR).all()
+    alike = [one[here].std() < 1e-6 for one, here in zip(found.depth, there, strict=True)]
+    assert all(alike)
+
+
 def test_what_is_larger_is_deeper_too(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TURN", "SHIFT", "BRIGHTER", "COLOURED", "NOISE"):
         monkeypatch.setattr(sighting, name, 0.0)
@@ -152,14 +168,16 @@ def test_s_learns_depth_and_a_kill_costs_nothing(tmp_path: Path) -> None:
 
     killed = Pupil.new(SIZE, CPU, 0)
     with pytest.raises(Killed):
-        teach(killed, *given, tmp_path / "cut.pt", Killer(33), updates=60, save_every=0.0)
-    again = Pupil.new(SIZE, CPU, 5)
+        teach(killed, *given, tmp_path / "cut.pt", Killer(35), updates=60, save_every=0.0)
+    again = Pupil.begun(tmp_path / "cut.pt", SIZE, CPU, 5)
+    assert again.done == 34
     teach(again, *given, tmp_path / "cut.pt", Silent(), updates=60)
     for name, tensor in first.net.state_dict().items():
         torch.testing.assert_close(again.net.state_dict()[name], tensor, atol=1e-6, rtol=1e-5)
     (tmp_path / "cut.pt").write_bytes(b"cut")
     with pytest.raises(G2SError, match=r"cut\.pt is damaged"):
-        teach(again, *given, tmp_path / "cut.pt", Silent(), updates=60)
+        Pupil.begun(tmp_path / "cut.pt", SIZE, CPU, 0)
+    assert not list(lessons(*given[:-1], 0, 61, 61))
 
 
 def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:

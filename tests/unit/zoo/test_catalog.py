@@ -225,7 +225,7 @@ def test_an_unknown_preset_names_the_known() -> None:
         ("keep = 0.4", "keep = 1.5"),
         ("keep = 0.4", "keep = -0.1"),
         ("agree = 0.5", "agree = 1.5"),
-        ("agree = 0.5", "agree = 0.7"),  # and sight 0.4: more than one
+        ("agree = 0.5", "agree = 0.7"),  # and sight 0.5: more than one
         ("sight = 1.0", "sight = -1.0"),
         ("steps = 0.5", "steps = 2.0"),
         ("register = 20\n", ""),
