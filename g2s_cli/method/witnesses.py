@@ -53,7 +53,10 @@ class Agreed:
 
 @torch.no_grad()
 def depth_by_sight(net: SightNet, photo: Samples) -> Float[Tensor, "b h w"]:
-    """What S says of photos, which are 0 outside their masks, and of their mirror images, in the mean. Scene units."""
+    """What S says of photos, which are 0 outside their masks, and of their mirror images, in the mean. Scene units.
+
+    S has learnt from masks of 0 and 1; what it makes of soft ones has not been measured.
+    """
     own, other = net(photo.image, photo.mask), net(mirrored(photo.image), mirrored(photo.mask))
     return 1 + (own + mirrored(other)) / 2
 

@@ -126,9 +126,9 @@ class Preset:
     invert: random latents that the inversion looks at first, and its steps. register, place: updates before the first
     cycle, of D alone towards the mean object's depth as the photo has it, of V and L alone. keep: the share of its way
     that D goes back after every step 3. agree, sight: how far, after the first cycle's step 3, the photo's depth goes
-    to that of a model of how objects differ from the mean one, and to what S says of it. steps: ramps of the relief
-    that lie below this share of its height become steps then; 1 is none. The paper has none of the six. offset_weight:
-    what the encoder's latent offsets cost while it learns (λ₁ of Eq. 2).
+    to that of a model of how objects differ from the mean one, and to what S says of it. steps: ramps of the mean
+    object below this share of its height are read as steps by that model; 1 is none. The paper has none of the six.
+    offset_weight: what the encoder's latent offsets cost while it learns (λ₁ of Eq. 2).
     """
 
     start: Start
@@ -365,6 +365,10 @@ def _preset(entry: dict[str, Any]) -> Preset:
             raise ValueError(f"{name} {entry[name]!r}")
     if entry.get("agree", 0.0) + entry.get("sight", 0.0) > 1:
         raise ValueError("agree and sight are more than 1 together")
+    if entry.get("sight") and not entry["masked"]:
+        raise ValueError("sight without masked")  # S has learnt from objects without surroundings
+    if entry.get("steps", 1.0) < 1 and not entry.get("agree"):
+        raise ValueError("steps without agree")  # which reads them
     if entry.get("agree") and not entry.get("register"):
         raise ValueError("agree without register")  # both lay the mean object beside the photo, first of all
     stages = tuple(Stage(*counts) for counts in entry["stages"])

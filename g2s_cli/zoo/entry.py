@@ -28,15 +28,15 @@ def add_category(kind: Category, name: str, files: Mapping[Part, Path], words: s
     """Describe a category as `kind` is, but with these files alone, which are copied; its folder in the cache.
 
     words: where they come from. readme: the model card. Its presets follow views and lights with the encoder and
-    register no photo, for nobody has found directions in W for new networks; where none began from networks, now all
-    do. The description comes last. Raises WeightsError.
+    register no photo and ask no S, for nobody has found directions in W for new networks, nor taught them an S; where none
+    began from networks, now all do. The description comes last. Raises WeightsError.
     """
     folder = cache_root() / name
     card = without_tables((kind.folder / CARD).read_text(encoding="utf-8"), ("release", "hub", "weights"))
     title = json.dumps(f"{kind.title}; joint networks of your own", ensure_ascii=False)  # TOML quotes as JSON does
     card = re.sub(r"(?m)^title = .*$", lambda _: f"title = {title}", card, count=1)
     card = re.sub(r'(?m)^follow = "linear"$', 'follow = "encoder"', card)
-    card = re.sub(r"(?m)^(register|agree|sight) = .*\n", "", card)
+    card = re.sub(r"(?m)^(register|agree|sight|steps) = .*\n", "", card)
     if not any(preset.trained for preset in kind.presets.values()):
         card = from_networks(card)
     with using_the_cache():

@@ -42,8 +42,9 @@ def in_bytes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if tensor.dim() < 2 or tensor.numel() < LEAST_NUMBERS:
             packed[name] = tensor.half()
             continue
-        step = tensor.flatten(1).abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / MOST
-        packed[name] = (tensor / step.view(-1, *[1] * (tensor.dim() - 1))).round().to(torch.int8)
+        weight = tensor.float()
+        step = (weight.flatten(1).abs().amax(dim=1) / MOST).clamp(min=torch.finfo(torch.float32).tiny)
+        packed[name] = (weight / step.view(-1, *[1] * (tensor.dim() - 1))).round().to(torch.int8)
         packed[f"{name}{STEPS}"] = step
     return packed
 

@@ -228,6 +228,8 @@ def test_an_unknown_preset_names_the_known() -> None:
         ("agree = 0.5", "agree = 0.7"),  # and sight 0.5: more than one
         ("sight = 1.0", "sight = -1.0"),
         ("steps = 0.5", "steps = 2.0"),
+        ("sight = 1.0", "sight = 1.0\nsteps = 0.5"),  # and no model that would read them
+        ("masked = true", "masked = false"),  # of instant, which asks S
         ("register = 20\n", ""),
         ("raise_top", "rise_top"),
         ("[weights.gan]", "[weights.gun]"),

@@ -47,7 +47,7 @@ def test_it_is_as_the_other_but_for_its_files(name: str, files: dict[str, Path],
     assert [(one.stages, one.follow) for one in made.presets.values()] == [
         (one.stages, "encoder") for one in kind.presets.values()
     ]
-    assert not any(one.register or one.agree or one.sight for one in made.presets.values())
+    assert not any(one.register or one.agree or one.sight or one.steps < 1 for one in made.presets.values())
     trained = [one for one in made.presets.values() if one.trained]
     assert trained
     assert all(one.prior == 0 for one in trained)

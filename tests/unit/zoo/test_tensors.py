@@ -73,6 +73,7 @@ def test_tensors_kept_in_bytes_are_what_they_stand_for(tmp_path: Path) -> None:
     assert ((read["net.a"] - weights["net.a"]).flatten(1).abs().amax(dim=1) <= largest / 253).all()
     assert torch.equal(read["net.none"], weights["net.none"])
     torch.testing.assert_close(in_bytes(read)["net.a"], packed["net.a"])  # and packed again they are the same
+    assert (in_bytes({"a": torch.zeros(4, 100).half()})["a"] == 0).all()
 
 
 @pytest.mark.parametrize("steps", [torch.ones(3), torch.ones(2, 1), torch.tensor(1.0)])
