@@ -28,8 +28,8 @@ def add_category(kind: Category, name: str, files: Mapping[Part, Path], words: s
     """Describe a category as `kind` is, but with these files alone, which are copied; its folder in the cache.
 
     words: where they come from. readme: the model card. Its presets follow views and lights with the encoder and
-    register no photo and ask no S, for nobody has found directions in W for new networks, nor taught them an S; where none
-    began from networks, now all do. The description comes last. Raises WeightsError.
+    register no photo and ask no S, for nobody has found directions in W for new networks, nor taught them an S; where
+    none began from networks, now all do. The description comes last. Raises WeightsError.
     """
     folder = cache_root() / name
     card = without_tables((kind.folder / CARD).read_text(encoding="utf-8"), ("release", "hub", "weights"))
