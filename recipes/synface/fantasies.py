@@ -23,6 +23,7 @@ from g2s_cli.method.morphing import (
     Codes,
     Observed,
     at_pixels,
+    begun,
     gloss_of,
     highlights,
     log_shading,
@@ -142,7 +143,7 @@ def put_together(model: ShapeModel, relief: Float[Tensor, "h w"], people: People
 
     Points are shaded as the model has them, and lie where it has them but for the chin, which ends in a step.
     """
-    seen, codes = _as_explained(relief, people, camera)
+    seen, codes = _as_explained(model, relief, people, camera)
     normal = slanted(moved_points(model, seen, camera, codes))
     shown = (people.reflectance + log_shading(normal, people.lights)).exp()
     shown = shown + highlights(normal, people.lights, people.views, people.gloss)
@@ -161,17 +162,15 @@ def put_together(model: ShapeModel, relief: Float[Tensor, "h w"], people: People
     return Fantasies((maps[:, :3].clamp(0, 1) * 2 - 1) * mask, mask, maps[:, 4])
 
 
-def _as_explained(relief: Float[Tensor, "h w"], people: People, camera: Camera) -> tuple[Observed, Codes]:
+def _as_explained(
+    model: ShapeModel, relief: Float[Tensor, "h w"], people: People, camera: Camera
+) -> tuple[Observed, Codes]:
     """People as pictures that nobody has seen yet, and the codes that explain them, as far as shapes and views go."""
-    count, like = len(people.shape), people.shape
-    sizes = {"view": 6, "colour": 3, "look": 0, "gloss": 1}
-    codes = Codes(
-        people.shape, light=people.lights, **{name: like.new_zeros(count, size) for name, size in sizes.items()}
-    )
-    blank = like.new_zeros(count, camera.size, camera.size)
+    blank = people.shape.new_zeros(len(people.shape), camera.size, camera.size)
     picture = blank.unsqueeze(1).expand(-1, 3, -1, -1)
     places = blank.unsqueeze(-1).expand(-1, -1, -1, 2)
-    return Observed(picture, relief, people.views, people.lights, places, blank), codes
+    seen = Observed(picture, relief, people.views, people.lights, places, blank)
+    return seen, replace(begun(model, seen), shape=people.shape)
 
 
 def _drawn(

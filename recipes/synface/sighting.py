@@ -7,7 +7,6 @@ alone; it also sees outlines, which the explanation does not.
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -87,7 +86,7 @@ class Pupil:
     @property
     def tensors(self) -> dict[str, Tensor]:
         """As g2s reads them, in a byte a number."""
-        return {f"netS.{name}": tensor for name, tensor in in_bytes(copy.deepcopy(self.net.state_dict())).items()}
+        return {f"netS.{name}": tensor for name, tensor in in_bytes(self.net.state_dict()).items()}
 
 
 def people_of(model: ShapeModel, photos: Sequence[Photographed], camera: Camera, watch: Watch) -> People:

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from shapes import bumps
+from shapes import bumps, nets_around, two_eyes
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
@@ -36,7 +36,6 @@ from g2s_cli.method.progress import Silent
 from g2s_cli.method.registration import MeanObject, Posed
 from g2s_cli.method.shapes import FINE, FINE_REACH, ShapeModel, circumstances, smooth_modes
 from g2s_cli.method.stages import Samples, Target
-from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.nets.stylegan2 import Generator
 from g2s_cli.scene.camera import Camera, back_project
 from g2s_cli.scene.light import diffuse_shading, lit, shading_of, specular_shading
@@ -51,13 +50,7 @@ LIGHT = torch.tensor([[0.5, 0.5, 0.5, 0.3]])
 VIEW = torch.tensor([[0.05, 0.25, 0.0, 0.0, 0.0, 0.0]])
 
 
-def colours(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Two eyes below a forehead of one colour."""
-    eyes = 0.8 * torch.exp(-((x.abs() - 0.25).square() + (y - 0.2).square()) / 0.01)
-    return 0.4 - eyes, 0.3 - eyes, 0.2 - eyes
-
-
-MEAN = bumps(CAMERA, 1, wide=0.7, high=0.8, far=1.03, colours=colours)
+MEAN = bumps(CAMERA, 1, wide=0.7, high=0.8, far=1.03, colours=two_eyes)
 ticks = torch.linspace(-1, 1, SIZE)
 ROW, COLUMN = torch.meshgrid(ticks, ticks, indexing="ij")
 # A brow that stands out by a scene unit in a hundred, and a face that is wider below.
@@ -203,10 +196,7 @@ def test_view_and_light_alone_are_taken_from_what_codes_say(
 
 @pytest.fixture
 def nets() -> FactorNets:
-    torch.manual_seed(0)
-    base = torch.atanh((MEAN.depth[0] - 1) / 0.1)
-    parts = MapNet(32, 1, 8, bounded=False), MapNet(32, 3, 8, bounded=True), CodeNet(32, 6, 8), CodeNet(32, 4, 8)
-    return FactorNets(*parts, CAMERA, base, torch.zeros(6), torch.zeros(4), symmetric=True)
+    return nets_around(MEAN, CAMERA)
 
 
 def test_a_second_opinion_is_without_bias(

@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from shapes import bumps
+from shapes import bumps, nets_around, two_eyes
 from torch import Tensor
 
 from g2s_cli.method.model import FactorNets
 from g2s_cli.method.stages import Samples
 from g2s_cli.method.witnesses import Witness, agreeing, depth_by_sight
-from g2s_cli.nets.factors import CodeNet, MapNet
 from g2s_cli.nets.sight import SightNet
 from g2s_cli.scene.camera import Camera
 from g2s_cli.scene.visibility import VIEW_FAR, visible_depth
@@ -21,23 +20,14 @@ CAMERA = Camera(32)
 SIZE = CAMERA.size
 
 
-def colours(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Two eyes below a forehead of one colour."""
-    eyes = 0.8 * torch.exp(-((x.abs() - 0.25).square() + (y - 0.2).square()) / 0.01)
-    return 0.4 - eyes, 0.3 - eyes, 0.2 - eyes
-
-
-MEAN = bumps(CAMERA, 1, wide=0.7, high=0.8, far=1.03, colours=colours)
+MEAN = bumps(CAMERA, 1, wide=0.7, high=0.8, far=1.03, colours=two_eyes)
 ticks = torch.linspace(-1, 1, SIZE)
 ROW, COLUMN = torch.meshgrid(ticks, ticks, indexing="ij")
 
 
 @pytest.fixture
 def nets() -> FactorNets:
-    torch.manual_seed(0)
-    base = torch.atanh((MEAN.depth[0] - 1) / 0.1)
-    parts = MapNet(32, 1, 8, bounded=False), MapNet(32, 3, 8, bounded=True), CodeNet(32, 6, 8), CodeNet(32, 4, 8)
-    return FactorNets(*parts, CAMERA, base, torch.zeros(6), torch.zeros(4), symmetric=True)
+    return nets_around(MEAN, CAMERA)
 
 
 @pytest.fixture
