@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d, pad, pixel_shuffle
 
-from g2s_cli.nets.resample import blur
+from g2s_cli.gan.filters import blur
 
 LAYERS = ((256, 256, 4), (256, 128, 8), (128, 64, 16), (64, 32, 32))  # coarser and finer width, coarser pixels
 TAPS = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8

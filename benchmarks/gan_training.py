@@ -21,8 +21,8 @@ import textbook_stylegan2 as textbook
 import torch
 from torch.nn.functional import softplus
 
-from g2s_cli.method.parallel import Group
-from g2s_cli.zoo.tensors import part_of
+from g2s_cli.training.distributed import Group
+from g2s_cli.weights.tensors import part_of
 from recipes.synface.pictures import Pictures
 from recipes.synface.running import first_pair
 from recipes.synface.states import LATENT, Pair, as_checkpoint

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
 from g2s_cli.errors import UsageError
-from g2s_cli.nets.discriminator import Discriminator
+from g2s_cli.gan.discriminator import Discriminator
 
 USUAL_PX = 112  # ArcFace's, where a file leaves its size open
 

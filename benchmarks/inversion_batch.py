@@ -2,7 +2,7 @@
 
     python benchmarks/inversion_batch.py --size 256
 
-G and the discriminator forward, backward to the latents, as `g2s_cli.method.inversion` has it. Weights
+G and the discriminator forward, backward to the latents, as `g2s_cli.gan.inversion` has it. Weights
 are random, for 64 pixels in the recipe's widths, for other sizes in those of the released models. With one thread the
 processor's own time is measured, which other programs on the machine change little; with more, the clock.
 """
@@ -19,11 +19,11 @@ import torch
 from machine import describe
 from torch import nn
 
+from g2s_cli.gan.discriminator import Discriminator
+from g2s_cli.gan.losses import DiscriminatorDistance
+from g2s_cli.gan.rosinality import State
+from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.loading import Gan
-from g2s_cli.method.losses import DiscriminatorDistance
-from g2s_cli.nets.discriminator import Discriminator
-from g2s_cli.nets.rosinality import State
-from g2s_cli.nets.stylegan2 import Generator
 from recipes.synface.running import first_pair
 
 LATENT = 512

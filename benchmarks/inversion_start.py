@@ -17,16 +17,16 @@ import torch
 from machine import describe
 from torch import Tensor
 
+from g2s_cli.batch import photos_named
+from g2s_cli.gan.inversion import CLOUD, InversionSettings, invert
+from g2s_cli.gan.latents import random_latents
+from g2s_cli.geometry.metrics import psnr
 from g2s_cli.loading import Gan, Machine, Weights, load_gan
-from g2s_cli.many import photos_named
-from g2s_cli.method.inversion import CLOUD, InversionSettings, invert
-from g2s_cli.method.latents import random_latents
-from g2s_cli.method.metrics import psnr
-from g2s_cli.method.progress import Silent
-from g2s_cli.opening.placing import Wanted
-from g2s_cli.photo import open_photo
-from g2s_cli.zoo.catalog import load_category
-from g2s_cli.zoo.sources import Sources
+from g2s_cli.photo.align import Wanted
+from g2s_cli.photo.load import open_photo
+from g2s_cli.progress import Silent
+from g2s_cli.weights.catalog import load_category
+from g2s_cli.weights.sources import Sources
 
 
 @torch.no_grad()

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from machine import describe
 
+from g2s_cli.batch import photos_named
+from g2s_cli.geometry.metrics import psnr, side
+from g2s_cli.geometry.render import render
 from g2s_cli.loading import Machine, Weights, load_gan
-from g2s_cli.many import photos_named
-from g2s_cli.method.metrics import psnr, side
-from g2s_cli.result import Reconstruction, picture, read_result, save_image
-from g2s_cli.scene.render import render
-from g2s_cli.zoo.catalog import load_category
-from g2s_cli.zoo.sources import Sources
+from g2s_cli.result.folder import Reconstruction, picture, read_result, save_image
+from g2s_cli.weights.catalog import load_category
+from g2s_cli.weights.sources import Sources
 
 
 def draw_photos(folder: Path, count: int) -> None:

@@ -14,21 +14,21 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from g2s_cli.evaluation import score
+from g2s_cli.estimators.gan2shape.cycles import camera_of
+from g2s_cli.estimators.networks import MapNet, default_width
+from g2s_cli.evaluation.benchmark import score
+from g2s_cli.evaluation.ground_truth import Pair, read_truth
+from g2s_cli.gan.losses import masked_mean
+from g2s_cli.geometry.camera import Camera
+from g2s_cli.geometry.center_crop import Frame
+from g2s_cli.geometry.metrics import eroded
+from g2s_cli.geometry.normals import normals
 from g2s_cli.loading import Machine
-from g2s_cli.method.cycles import camera_of
-from g2s_cli.method.frame import Frame
-from g2s_cli.method.losses import masked_mean
-from g2s_cli.method.metrics import eroded
-from g2s_cli.method.progress import Watch
-from g2s_cli.nets.factors import MapNet, default_width
-from g2s_cli.opening.placing import Wanted
-from g2s_cli.photo import open_photo
-from g2s_cli.scene.camera import Camera
-from g2s_cli.scene.surface import normals
-from g2s_cli.truth import Pair, read_truth
-from g2s_cli.zoo.catalog import Category
-from g2s_cli.zoo.tensors import load_tensors, part_of
+from g2s_cli.photo.align import Wanted
+from g2s_cli.photo.load import open_photo
+from g2s_cli.progress import Watch
+from g2s_cli.weights.catalog import Category
+from g2s_cli.weights.tensors import load_tensors, part_of
 
 BATCH = 32
 RATE = 1e-3

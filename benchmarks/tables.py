@@ -30,14 +30,14 @@ from supervised import BATCH, marks, read_lessons, taught, width_of_depth_net
 from g2s_cli import __version__
 from g2s_cli.console import output
 from g2s_cli.errors import G2SError
-from g2s_cli.evaluation import evaluate, trivial_scores
+from g2s_cli.evaluation.benchmark import evaluate, trivial_scores
+from g2s_cli.evaluation.ground_truth import Pair, pairs_in
 from g2s_cli.loading import Machine, Plan, load_gan
-from g2s_cli.method.progress import Watch
-from g2s_cli.opening.placing import Wanted
+from g2s_cli.photo.align import Wanted
 from g2s_cli.pipeline import reconstruct_each, rotate
-from g2s_cli.result import Reconstruction
-from g2s_cli.truth import Pair, pairs_in
-from g2s_cli.zoo.catalog import Category, Ellipsoid, Preset, load_category
+from g2s_cli.progress import Watch
+from g2s_cli.result.folder import Reconstruction
+from g2s_cli.weights.catalog import Category, Ellipsoid, Preset, load_category
 
 Variant = Callable[[Plan], Plan]
 

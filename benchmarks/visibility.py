@@ -23,8 +23,8 @@ import torch
 from machine import describe
 from torch import Tensor
 
-from g2s_cli.scene.camera import Camera, back_project, project, to_view
-from g2s_cli.scene.visibility import VIEW_FAR, grid_triangles, visible_depth
+from g2s_cli.geometry.camera import Camera, back_project, project, to_view
+from g2s_cli.geometry.rasterizer import VIEW_FAR, grid_triangles, visible_depth
 
 RELIEFS = Path(__file__).parents[1] / "tests" / "data" / "geometry.npz"
 REPEATS = 5

@@ -11,11 +11,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from g2s_cli.meshes import Detail
-    from g2s_cli.opening.placing import Wanted
+    from g2s_cli.mesh.export import Detail
+    from g2s_cli.photo.align import Wanted
     from g2s_cli.pipeline import reconstruct, relight, rotate
-    from g2s_cli.result import Reconstruction, read_result
-    from g2s_cli.zoo.sources import Sources
+    from g2s_cli.result.folder import Reconstruction, read_result
+    from g2s_cli.weights.sources import Sources
 
 __version__ = "0.1.0"
 __all__ = [
@@ -34,10 +34,10 @@ _PLACES = {
     "reconstruct": "pipeline",
     "relight": "pipeline",
     "rotate": "pipeline",
-    "Reconstruction": "result",
-    "read_result": "result",
-    "Detail": "meshes",
-    "Wanted": "opening.placing",
+    "Reconstruction": "result.folder",
+    "read_result": "result.folder",
+    "Detail": "mesh.export",
+    "Wanted": "photo.align",
     "Sources": "zoo.sources",
 }
 

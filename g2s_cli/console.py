@@ -29,8 +29,8 @@ from rich.progress import (
 from rich.table import Table
 
 from g2s_cli.errors import G2SError
-from g2s_cli.method.progress import Silent, Watch
-from g2s_cli.zoo.fetching import Fetching, SilentFetching
+from g2s_cli.progress import Silent, Watch
+from g2s_cli.weights.fetching import Fetching, SilentFetching
 
 UNSEEN_WIDTH = 240  # of tables that go to a file
 SHOWN_PHASES = 12  # of a training that are over; what is taller than the terminal would flicker

@@ -13,29 +13,29 @@ from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli.errors import UsageError, WeightsError
+from g2s_cli.estimators.depth_net import SightNet
+from g2s_cli.estimators.feedforward import FactorNets
+from g2s_cli.estimators.gan2shape.cycles import Guides, Means, camera_of, fresh_nets, trained_nets
+from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
+from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
+from g2s_cli.estimators.gan2shape.steps import EncoderProjector, LinearProjector, Projector
+from g2s_cli.estimators.morphable_model import ShapeModel, shape_model
+from g2s_cli.estimators.registration import MeanObject
 from g2s_cli.files import sha256_of
-from g2s_cli.method.cycles import Guides, Means, camera_of, fresh_nets, trained_nets
-from g2s_cli.method.frame import Frame
-from g2s_cli.method.losses import DiscriminatorDistance, perceptual_distance
-from g2s_cli.method.masks import ObjectMask, find_object, mask_by_features
-from g2s_cli.method.model import FactorNets
-from g2s_cli.method.parsing import Parser, parser_of
-from g2s_cli.method.registration import MeanObject
-from g2s_cli.method.sampling import LightPrior, ViewPrior
-from g2s_cli.method.shapes import ShapeModel, shape_model
-from g2s_cli.method.stages import EncoderProjector, LinearProjector, Projector
-from g2s_cli.method.training import drawn_from
-from g2s_cli.nets.discriminator import Discriminator
-from g2s_cli.nets.offset import OffsetEncoder
-from g2s_cli.nets.parsing import ParsingNet
-from g2s_cli.nets.sight import SightNet
-from g2s_cli.nets.stylegan2 import Generator
-from g2s_cli.opening.placing import Wanted
-from g2s_cli.result import Reconstruction
-from g2s_cli.zoo.catalog import OFFSET_WEIGHT, Category, Part, Preset, Symmetry, load_category
-from g2s_cli.zoo.importers import LatentFile, check_gan, parser_for, read_part
-from g2s_cli.zoo.sources import Sources, obtain
-from g2s_cli.zoo.tensors import load_tensors, part_of
+from g2s_cli.gan.discriminator import Discriminator
+from g2s_cli.gan.losses import DiscriminatorDistance, perceptual_distance
+from g2s_cli.gan.stylegan2 import Generator
+from g2s_cli.geometry.center_crop import Frame
+from g2s_cli.photo.align import Wanted
+from g2s_cli.result.folder import Reconstruction
+from g2s_cli.segmentation.gan_features import Parser, parser_of
+from g2s_cli.segmentation.masks import ObjectMask, find_object, mask_by_features
+from g2s_cli.segmentation.parsing_net import ParsingNet
+from g2s_cli.training.joint_run import drawn_from
+from g2s_cli.weights.catalog import OFFSET_WEIGHT, Category, Part, Preset, Symmetry, load_category
+from g2s_cli.weights.importers import LatentFile, check_gan, parser_for, read_part
+from g2s_cli.weights.sources import Sources, obtain
+from g2s_cli.weights.tensors import load_tensors, part_of
 
 Background = Literal["keep", "remove"]
 SEEDS = range(2**64)  # torch's

@@ -19,25 +19,25 @@ from torch import Tensor
 
 from g2s_cli import __version__
 from g2s_cli.errors import UsageError, WeightsError, attempt
+from g2s_cli.estimators.gan2shape.cycles import fit
+from g2s_cli.estimators.gan2shape.steps import Asked, EncoderProjector, Projector, Target
 from g2s_cli.files import sha256_of
+from g2s_cli.gan.inversion import Inversion, InversionSettings, invert
+from g2s_cli.geometry.center_crop import Frame
+from g2s_cli.geometry.factors import Factors
+from g2s_cli.geometry.metrics import psnr
+from g2s_cli.geometry.render import render, warped_mask
 from g2s_cli.loading import Background, Loaded, Machine, Plan, Weights, first_nets, fitted, load, load_gan, projector_of
-from g2s_cli.meshes import Detail
-from g2s_cli.method.cycles import fit
-from g2s_cli.method.frame import Frame
-from g2s_cli.method.inversion import Inversion, InversionSettings, invert
-from g2s_cli.method.metrics import psnr
-from g2s_cli.method.progress import Silent, Stopwatch, Watch
-from g2s_cli.method.stages import Asked, EncoderProjector, Projector, Target
-from g2s_cli.opening.placing import Wanted
-from g2s_cli.photo import Photo, open_photo
-from g2s_cli.result import Reconstruction, object_mask, picture_size, surface
-from g2s_cli.scene.factors import Factors
-from g2s_cli.scene.render import render, warped_mask
-from g2s_cli.scene.show import look, show
-from g2s_cli.scene.texture import lit_by
-from g2s_cli.zoo.catalog import Part, Symmetry, load_category
-from g2s_cli.zoo.importers import read_latent
-from g2s_cli.zoo.sources import Sources, obtain
+from g2s_cli.mesh.export import Detail
+from g2s_cli.mesh.render import look, show
+from g2s_cli.mesh.texture import lit_by
+from g2s_cli.photo.align import Wanted
+from g2s_cli.photo.load import Photo, open_photo
+from g2s_cli.progress import Silent, Stopwatch, Watch
+from g2s_cli.result.folder import Reconstruction, object_mask, picture_size, surface
+from g2s_cli.weights.catalog import Part, Symmetry, load_category
+from g2s_cli.weights.importers import read_latent
+from g2s_cli.weights.sources import Sources, obtain
 
 By = Literal["mesh", "gan"]  # rendered from the shape, or projected through the generator
 # Photos that share a search; with more, what a search costs each hardly falls, and the first result is late.

@@ -21,16 +21,16 @@ from safetensors.torch import save
 from torch import Tensor
 
 from g2s_cli import __version__
+from g2s_cli.atomic_folder import built_beside, check_target, folders_of
 from g2s_cli.errors import UsageError
 from g2s_cli.files import writing
+from g2s_cli.gan.latents import truncated_latents
+from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.loading import Machine, Weights, load_gan
-from g2s_cli.method.latents import truncated_latents
-from g2s_cli.method.progress import Watch
-from g2s_cli.nets.stylegan2 import Generator
-from g2s_cli.scene.mesh import to_bytes
-from g2s_cli.sheet import contact_sheet
-from g2s_cli.target import built_beside, check_target, folders_of
-from g2s_cli.zoo.catalog import Category
+from g2s_cli.mesh.extract import to_bytes
+from g2s_cli.progress import Watch
+from g2s_cli.result.contact_sheet import contact_sheet
+from g2s_cli.weights.catalog import Category
 
 LATENTS, FACTS = "latents.safetensors", "samples.json"
 OURS = rf"seed\d+-\d+\.png|{re.escape(LATENTS)}|{re.escape(FACTS)}"  # what g2s writes into a folder of pictures

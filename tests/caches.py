@@ -9,7 +9,7 @@ from pathlib import Path
 import made_up
 from servers import TOKEN
 
-from g2s_cli.zoo.catalog import load_category
+from g2s_cli.weights.catalog import load_category
 
 FACE = Path(__file__).parent / "data" / "face.png"
 REPO = "somebody/shapes"

@@ -16,12 +16,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from g2s_cli.result import Reconstruction
-from g2s_cli.scene.camera import Camera
-from g2s_cli.scene.factors import Factors
-from g2s_cli.scene.mesh import to_bytes
-from g2s_cli.scene.placement import Placement
-from g2s_cli.scene.render import render, warped_mask
+from g2s_cli.geometry.camera import Camera
+from g2s_cli.geometry.factors import Factors
+from g2s_cli.geometry.placement import Placement
+from g2s_cli.geometry.render import render, warped_mask
+from g2s_cli.mesh.extract import to_bytes
+from g2s_cli.result.folder import Reconstruction
 
 torch.set_num_threads(1)
 # The same examples every time, however slow the machine.

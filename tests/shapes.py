@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from g2s_cli.method.model import Canonical, FactorNets
-from g2s_cli.nets.factors import CodeNet, MapNet
-from g2s_cli.scene.camera import Camera
+from g2s_cli.estimators.feedforward import Canonical, FactorNets
+from g2s_cli.estimators.networks import CodeNet, MapNet
+from g2s_cli.geometry.camera import Camera
 
 Colours = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 

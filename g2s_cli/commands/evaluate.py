@@ -14,7 +14,7 @@ from g2s_cli.console import figure, output
 from g2s_cli.errors import StoppedError
 
 if TYPE_CHECKING:
-    from g2s_cli.result import Reconstruction
+    from g2s_cli.result.folder import Reconstruction
 
 NOTHING_COMMON = "missed: no pixel inside both masks"
 
@@ -48,12 +48,12 @@ def evaluate(
 
     from rich.table import Table
 
-    from g2s_cli.evaluation import baselines, evaluate, write_report
+    from g2s_cli.evaluation.benchmark import baselines, evaluate, write_report
+    from g2s_cli.evaluation.ground_truth import pairs_in
     from g2s_cli.loading import Machine, Plan
-    from g2s_cli.opening.placing import Wanted
+    from g2s_cli.photo.align import Wanted
     from g2s_cli.pipeline import reconstruct_each
-    from g2s_cli.truth import pairs_in
-    from g2s_cli.zoo.sources import Sources, category_from, obtain
+    from g2s_cli.weights.sources import Sources, category_from, obtain
 
     machine = Machine.named(device)
     sources = Sources.of_environment(hub_repo)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
     from torch import Tensor
 
-    from g2s_cli.method.progress import Watch
+    from g2s_cli.progress import Watch
 
 FRAME_MS = 80
 MOST_GIF_PX = 800  # a side: a photo's GIF would take minutes
@@ -48,9 +48,9 @@ def write_frames(
     Each is written before the next is asked for. photos: the whole photo for each image; they become in_place_000.png,
     ... and in_place.gif. count: how many of each there are; numbers have as many digits as that takes.
     """
-    from g2s_cli.result import FRAMES
-    from g2s_cli.scene.mesh import to_bytes
-    from g2s_cli.target import built_beside
+    from g2s_cli.atomic_folder import built_beside
+    from g2s_cli.mesh.extract import to_bytes
+    from g2s_cli.result.folder import FRAMES
 
     folder = result / name
     with built_beside(folder, FRAMES) as building:

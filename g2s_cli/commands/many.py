@@ -13,15 +13,15 @@ from g2s_cli.errors import SomeFailedError, StoppedError, UsageError, understood
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from g2s_cli.batch import Job, Outcome
     from g2s_cli.loading import Machine, Plan
-    from g2s_cli.many import Job, Outcome
-    from g2s_cli.meshes import Detail
-    from g2s_cli.result import Reconstruction
+    from g2s_cli.mesh.export import Detail
+    from g2s_cli.result.folder import Reconstruction
 
 
 def jobs_of(arguments: Sequence[Path], out: Path, latent: Path | None, mask: Path | None) -> list[Job]:
     """What there is to do, with a word on what was not taken for a photo. Raises UsageError."""
-    from g2s_cli.many import jobs_for, photos_named
+    from g2s_cli.batch import jobs_for, photos_named
 
     if latent:
         raise UsageError("--latent is the w of one photo, and several are named.", "Name one, or leave --latent out.")
@@ -46,7 +46,7 @@ def reconstruct_many(
     as_json: bool,
 ) -> None:
     """Do all jobs, tell of each, and sum them up. Raises SomeFailedError if any failed, StoppedError on Ctrl-C."""
-    from g2s_cli.many import run_all, summary_of, write_summary
+    from g2s_cli.batch import run_all, summary_of, write_summary
     from g2s_cli.pipeline import facts_of, reconstruct_each
 
     begun = time.perf_counter()

@@ -16,7 +16,7 @@ import typer
 from g2s_cli.errors import G2SError, UsageError
 
 if TYPE_CHECKING:
-    from g2s_cli.meshes import Detail
+    from g2s_cli.mesh.export import Detail
 
 By = Literal["mesh", "gan"]
 Symmetry = Literal["on", "off", "first-stage"]
@@ -94,7 +94,7 @@ def read_detail(
     thickness_mm: float | None,
 ) -> Detail:
     """How fine meshes are to be. Raises UsageError for sizes of no body, G2SError if this machine cannot make such."""
-    from g2s_cli.meshes import Body, Detail
+    from g2s_cli.mesh.export import Body, Detail
 
     given = {"height_mm": height_mm, "thickness_mm": thickness_mm}
     sizes = {name: size for name, size in given.items() if size is not None}

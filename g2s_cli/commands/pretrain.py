@@ -59,9 +59,9 @@ def pretrain(
     Example: g2s pretrain faces/ --category synface -o faces-run/ --as faces
     """
     from g2s_cli.loading import Machine
-    from g2s_cli.method.parallel import Group
-    from g2s_cli.pretraining import Collection, Order, run, schedule_of
-    from g2s_cli.zoo.sources import Sources, category_from, obtain
+    from g2s_cli.training.distributed import Group
+    from g2s_cli.training.pretraining import Collection, Order, run, schedule_of
+    from g2s_cli.weights.sources import Sources, category_from, obtain
 
     group = Group.of_environment()
     output.set(quiet=quiet or not group.leads, verbose=verbose)

@@ -34,7 +34,7 @@ from g2s_cli.commands.options import (
 )
 from g2s_cli.console import output
 from g2s_cli.errors import UsageError
-from g2s_cli.opening.upright import check_file
+from g2s_cli.photo.decode import check_file
 
 # What most people came for; the folder holds more.
 KEY_FILES = ("mesh.glb", "mesh.obj", "reconstruction.png", "report.json")
@@ -120,14 +120,14 @@ def reconstruct(
     if not many and str(photos[0]) != "-":
         check_file(photos[0])  # before PyTorch is imported, which takes seconds
 
+    from g2s_cli.atomic_folder import check_target, folders_of
     from g2s_cli.loading import Machine, Plan
-    from g2s_cli.opening.placing import Wanted
-    from g2s_cli.photo import open_photo
+    from g2s_cli.photo.align import Wanted
+    from g2s_cli.photo.load import open_photo
     from g2s_cli.pipeline import reconstruct_as
-    from g2s_cli.result import STATE, write_result
-    from g2s_cli.target import check_target, folders_of
-    from g2s_cli.zoo.importers import LatentFile
-    from g2s_cli.zoo.sources import Sources, category_from, obtain
+    from g2s_cli.result.folder import STATE, write_result
+    from g2s_cli.weights.importers import LatentFile
+    from g2s_cli.weights.sources import Sources, category_from, obtain
 
     # What cannot work is refused here, before weights are read: options, the folder, the photo.
     detail = read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm)

@@ -68,10 +68,10 @@ def relight(
     if frames and asked == 1:
         raise UsageError("--frames moves between lights, and there is one.", "Add another --light X,Y.")
 
-    from g2s_cli import in_place as whole_photo
     from g2s_cli import pipeline
-    from g2s_cli.result import read_result
-    from g2s_cli.scene.light import user_from_light
+    from g2s_cli.geometry.shading import user_from_light
+    from g2s_cli.result import paste_back as whole_photo
+    from g2s_cli.result.folder import read_result
 
     made, lights_in_place = read_result(folder), lights.copy()
     for other in map(read_result, light_from or ()):

@@ -62,9 +62,9 @@ def rotate(
         raise UsageError("--frames turns from A to B, and there is one angle.", "Give a range, such as --yaw -20:20.")
     count = 1 if still else frames or USUAL_FRAMES
 
-    from g2s_cli import in_place as whole_photo
     from g2s_cli import pipeline
-    from g2s_cli.result import read_result
+    from g2s_cli.result import paste_back as whole_photo
+    from g2s_cli.result.folder import read_result
 
     made = read_result(folder)
     shares = [frame / max(count - 1, 1) for frame in range(count)]

@@ -12,7 +12,7 @@ from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Seed, Verbose
 from g2s_cli.console import output
 
 if TYPE_CHECKING:
-    from g2s_cli.zoo.catalog import Category
+    from g2s_cli.weights.catalog import Category
 
 
 def sample(
@@ -53,7 +53,7 @@ def sample(
 
     from g2s_cli import samples
     from g2s_cli.loading import Machine, Weights
-    from g2s_cli.zoo.sources import Sources, category_from, obtain
+    from g2s_cli.weights.sources import Sources, category_from, obtain
 
     draw = samples.Draw(count, truncation, seed).check()
     target = samples.Target.of(out, save=save, overwrite=overwrite, gan=gan)

@@ -12,7 +12,7 @@ from g2s_cli.commands.options import HubRepo, Json, Quiet, Verbose
 from g2s_cli.console import output
 
 if TYPE_CHECKING:
-    from g2s_cli.zoo.catalog import Category, Part
+    from g2s_cli.weights.catalog import Category, Part
 
 weights = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
@@ -62,7 +62,7 @@ def pull(
     Example: g2s weights pull celeba
     """
     output.set(quiet=quiet, verbose=verbose)
-    from g2s_cli.zoo.sources import Sources, category_from, obtain, refuse_unknown
+    from g2s_cli.weights.sources import Sources, category_from, obtain, refuse_unknown
 
     sources = Sources.of_environment(hub_repo)
     kind = category_from(category, sources)
@@ -87,8 +87,8 @@ def verify(
     """
     output.set(quiet=quiet, verbose=verbose)
     from g2s_cli.errors import WeightsError
-    from g2s_cli.zoo.catalog import PARTS, load_category
-    from g2s_cli.zoo.sources import at_hand, check_pair_at_hand
+    from g2s_cli.weights.catalog import PARTS, load_category
+    from g2s_cli.weights.sources import at_hand, check_pair_at_hand
 
     kinds, damaged = ([load_category(category)], []) if category else _all_categories()
     for sentence in damaged:
@@ -130,10 +130,10 @@ def import_(
     """
     output.set(quiet=quiet, verbose=verbose)
     from g2s_cli.errors import UsageError
-    from g2s_cli.zoo.catalog import category_folders, check_name, load_category
-    from g2s_cli.zoo.importers import parser_for, read_part
-    from g2s_cli.zoo.sources import check_import, new_category, store_part
-    from g2s_cli.zoo.store import models_root, using_the_cache
+    from g2s_cli.weights.catalog import category_folders, check_name, load_category
+    from g2s_cli.weights.importers import parser_for, read_part
+    from g2s_cli.weights.sources import check_import, new_category, store_part
+    from g2s_cli.weights.store import models_root, using_the_cache
 
     check_name(category)
     known = category_folders()
@@ -172,9 +172,9 @@ def publish(
     """
     output.set(quiet=quiet, verbose=verbose)
     from g2s_cli.errors import UsageError, WeightsError
-    from g2s_cli.zoo import hub
-    from g2s_cli.zoo.catalog import PARTS, load_category
-    from g2s_cli.zoo.sources import at_hand, check_pair_at_hand
+    from g2s_cli.weights import hub
+    from g2s_cli.weights.catalog import PARTS, load_category
+    from g2s_cli.weights.sources import at_hand, check_pair_at_hand
 
     kind = load_category(category)
     name = hub.HubRepo.named(repo).name
@@ -196,8 +196,8 @@ def path(category: Name, as_json: Json = False) -> None:
     Example: g2s weights path synface
     """
     from g2s_cli.errors import WeightsError
-    from g2s_cli.zoo.catalog import PARTS, load_category
-    from g2s_cli.zoo.sources import at_hand, offered
+    from g2s_cli.weights.catalog import PARTS, load_category
+    from g2s_cli.weights.sources import at_hand, offered
 
     kind = load_category(category)
     files = {part: found for part in PARTS if (found := at_hand(kind, part))}
@@ -210,7 +210,7 @@ def path(category: Name, as_json: Json = False) -> None:
 def _all_categories() -> tuple[list[Category], list[str]]:
     """Every category that can be read, and a sentence for each that cannot."""
     from g2s_cli.errors import WeightsError
-    from g2s_cli.zoo.catalog import category_folders, read_category
+    from g2s_cli.weights.catalog import category_folders, read_category
 
     categories, damaged = [], []
     for _, folder in sorted(category_folders().items()):
@@ -224,8 +224,8 @@ def _all_categories() -> tuple[list[Category], list[str]]:
 def _state(category: Category) -> dict[str, Any]:
     """A category for the list. Files are looked for, not hashed. mismatch: a sentence on networks of another GAN."""
     from g2s_cli.errors import WeightsError
-    from g2s_cli.zoo.catalog import PARTS
-    from g2s_cli.zoo.sources import check_pair_at_hand, offered, stated
+    from g2s_cli.weights.catalog import PARTS
+    from g2s_cli.weights.sources import check_pair_at_hand, offered, stated
 
     here = [part for part in PARTS if stated(category, part)]
     mismatch = ""

@@ -9,15 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, smooth_l1_loss
 
-from g2s_cli.method.losses import l1, slopes
-from g2s_cli.method.model import Canonical, FactorNets, see
-from g2s_cli.method.prior import light_from_code, view_from_code
-from g2s_cli.method.stages import SMOOTHNESS_WEIGHT, Samples
-from g2s_cli.scene.camera import Camera
-from g2s_cli.scene.light import diffuse_shading, shade
-from g2s_cli.scene.surface import normals, roughness
-from g2s_cli.scene.warp import forward_grid, mirrored, sample, warp
-from g2s_cli.zoo.catalog import LightRanges
+from g2s_cli.estimators.feedforward import Canonical, FactorNets, see
+from g2s_cli.estimators.gan2shape.prior import light_from_code, view_from_code
+from g2s_cli.estimators.gan2shape.steps import SMOOTHNESS_WEIGHT, Samples
+from g2s_cli.gan.losses import l1, slopes
+from g2s_cli.geometry.camera import Camera
+from g2s_cli.geometry.normals import normals, roughness
+from g2s_cli.geometry.shading import diffuse_shading, shade
+from g2s_cli.geometry.warp import forward_grid, mirrored, sample, warp
+from g2s_cli.weights.catalog import LightRanges
 
 # Standard deviations of the views of lessons, in network units (see `prior.view_from_code`): 8°, 20°, 4°, 0.006 scene
 # units to the side and upwards. Wider than the GAN's own, which V does not know yet.

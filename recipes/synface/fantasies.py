@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from g2s_cli.method.morphing import (
+from g2s_cli.estimators.morphable import (
     HIDDEN,
     INSIDE,
     LOOKS_SPREAD,
@@ -32,11 +32,11 @@ from g2s_cli.method.morphing import (
     views_of,
     with_steps,
 )
-from g2s_cli.method.shapes import ShapeModel, reflecting
-from g2s_cli.scene.camera import Camera, project, to_view
-from g2s_cli.scene.render import RIM_SHARE
-from g2s_cli.scene.visibility import VIEW_FAR, depth_of_points, grid_triangles
-from g2s_cli.scene.warp import mirrored
+from g2s_cli.estimators.morphable_model import ShapeModel, reflecting
+from g2s_cli.geometry.camera import Camera, project, to_view
+from g2s_cli.geometry.rasterizer import VIEW_FAR, depth_of_points, grid_triangles
+from g2s_cli.geometry.render import RIM_SHARE
+from g2s_cli.geometry.warp import mirrored
 from recipes.synface.raster import NOTHING, interpolate, rasterise
 from recipes.synface.shapes import log_reflectance
 

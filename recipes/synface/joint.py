@@ -18,16 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from g2s_cli.errors import G2SError
-from g2s_cli.method.cycles import camera_of
-from g2s_cli.method.model import FactorNets
-from g2s_cli.method.prior import ellipsoid, raw_from_depth
-from g2s_cli.method.progress import Watch
-from g2s_cli.method.registration import Registered, misplacing
-from g2s_cli.method.stages import Samples
-from g2s_cli.method.training import drawn_from, draws
-from g2s_cli.nets.factors import CodeNet, MapNet
-from g2s_cli.scene.warp import symmetrised
-from g2s_cli.zoo.catalog import Category
+from g2s_cli.estimators.feedforward import FactorNets
+from g2s_cli.estimators.gan2shape.cycles import camera_of
+from g2s_cli.estimators.gan2shape.prior import ellipsoid, raw_from_depth
+from g2s_cli.estimators.gan2shape.steps import Samples
+from g2s_cli.estimators.networks import CodeNet, MapNet
+from g2s_cli.estimators.registration import Registered, misplacing
+from g2s_cli.geometry.warp import symmetrised
+from g2s_cli.progress import Watch
+from g2s_cli.training.joint_run import drawn_from, draws
+from g2s_cli.weights.catalog import Category
 from recipes.synface.explaining import Terms, canonical_of, explanation, lesson, misreading
 from recipes.synface.keeping import keep, kept
 from recipes.synface.moving import FACTORS, GALLERY, Gallery, Moves, Source

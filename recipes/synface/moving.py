@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from g2s_cli.estimators.feedforward import FactorNets
+from g2s_cli.estimators.gan2shape.prior import MAX_TURN_RAD
+from g2s_cli.estimators.gan2shape.steps import Samples, shown
+from g2s_cli.gan.latents import random_latents
+from g2s_cli.geometry.center_crop import Frame
 from g2s_cli.loading import Gan
-from g2s_cli.method.frame import Frame
-from g2s_cli.method.latents import random_latents
-from g2s_cli.method.model import FactorNets
-from g2s_cli.method.prior import MAX_TURN_RAD
-from g2s_cli.method.stages import Samples, shown
 
 FACTORS = ("pitch", "yaw", "light_x", "light_y")  # rotations about x and y, and l_x, l_y
 RIDGE = 0.0125  # of the latents' mean variance: 3 000 faces say little of most of 512 numbers

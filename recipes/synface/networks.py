@@ -12,16 +12,16 @@ from torch import Tensor
 
 from g2s_cli.console import output
 from g2s_cli.errors import UsageError
+from g2s_cli.estimators.feedforward import FactorNets
+from g2s_cli.estimators.gan2shape.cycles import Means, trained_nets
 from g2s_cli.files import sha256_of
+from g2s_cli.geometry.center_crop import Frame
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
-from g2s_cli.method.cycles import Means, trained_nets
-from g2s_cli.method.frame import Frame
-from g2s_cli.method.model import FactorNets
-from g2s_cli.method.progress import Watch
-from g2s_cli.method.training import draws
-from g2s_cli.resuming import at_work_in
-from g2s_cli.zoo.catalog import Category, load_category
-from g2s_cli.zoo.importers import read_part, sha256_as_kept, write_weights
+from g2s_cli.progress import Watch
+from g2s_cli.run_folder import at_work_in
+from g2s_cli.training.joint_run import draws
+from g2s_cli.weights.catalog import Category, load_category
+from g2s_cli.weights.importers import read_part, sha256_as_kept, write_weights
 from recipes.synface.joint import Learner, first_networks, schedule, train
 from recipes.synface.moving import FACTORS, GALLERY, Gallery, Moves, Source
 from recipes.synface.registering import mean_face

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from g2s_cli.errors import G2SError
-from g2s_cli.method.latents import random_latents
-from g2s_cli.nets.stylegan2 import Generator
+from g2s_cli.gan.latents import random_latents
+from g2s_cli.gan.stylegan2 import Generator
 
 CHIP = 150  # pixels that dlib's network looks at
 FACES = "face_recognition_models"

@@ -7,7 +7,7 @@ what is wrong of a picture's reflectance is wrong of whole regions, and must not
 
 A face is the same from wherever the camera and the light look at it. What codes of shape have in common with those all
 the same is the explanation's own doing: in the end reflectance and the mean face are learnt from codes without it, and
-what is left of it is measured, for `g2s_cli.method.morphing.unbiased` to take away.
+what is left of it is measured, for `g2s_cli.estimators.morphable.unbiased` to take away.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from g2s_cli.method.inversion import InversionSettings, invert
-from g2s_cli.method.masks import mask_by_features
-from g2s_cli.method.model import FactorNets
-from g2s_cli.method.morphing import (
+from g2s_cli.estimators.feedforward import FactorNets
+from g2s_cli.estimators.gan2shape.steps import Samples
+from g2s_cli.estimators.morphable import (
     COUNTED,
     LOOKS_SPREAD,
     Codes,
@@ -35,13 +34,14 @@ from g2s_cli.method.morphing import (
     unlikely,
     views_of,
 )
-from g2s_cli.method.morphing import begun as first_codes
-from g2s_cli.method.progress import Silent, Watch
-from g2s_cli.method.registration import MeanObject
-from g2s_cli.method.shapes import ShapeModel, circumstances, shape_model, smooth_modes
-from g2s_cli.method.stages import Samples
-from g2s_cli.method.training import draws
-from g2s_cli.scene.camera import Camera
+from g2s_cli.estimators.morphable import begun as first_codes
+from g2s_cli.estimators.morphable_model import ShapeModel, circumstances, shape_model, smooth_modes
+from g2s_cli.estimators.registration import MeanObject
+from g2s_cli.gan.inversion import InversionSettings, invert
+from g2s_cli.geometry.camera import Camera
+from g2s_cli.progress import Silent, Watch
+from g2s_cli.segmentation.masks import mask_by_features
+from g2s_cli.training.joint_run import draws
 from recipes.synface.moving import Source
 from recipes.synface.pictures import Pictures
 from recipes.synface.shapes import (

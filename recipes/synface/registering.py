@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from g2s_cli.method.model import FactorNets
-from g2s_cli.method.progress import Watch
-from g2s_cli.method.registration import MeanObject, Registered, registered
-from g2s_cli.method.stages import Samples
-from g2s_cli.method.training import draws
-from g2s_cli.scene.resample import softened
-from g2s_cli.scene.warp import mirrored
+from g2s_cli.estimators.feedforward import FactorNets
+from g2s_cli.estimators.gan2shape.steps import Samples
+from g2s_cli.estimators.registration import MeanObject, Registered, registered
+from g2s_cli.geometry.resample import softened
+from g2s_cli.geometry.warp import mirrored
+from g2s_cli.progress import Watch
+from g2s_cli.training.joint_run import draws
 from recipes.synface.keeping import keep, kept
 from recipes.synface.moving import Moves, Source
 

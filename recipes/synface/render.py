@@ -1,6 +1,6 @@
 """A picture of a random head, with its exact depth: pose, light, shading, background.
 
-The camera is g2s's (`g2s_cli.scene.camera`), the head about 1 away from it. Yaw and pitch are angles about its axes:
+The camera is g2s's (`g2s_cli.geometry.camera`), the head about 1 away from it. Yaw and pitch are angles about its axes:
 the opposite of what people call so.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, UInt8
 
-from g2s_cli.scene.camera import Camera
+from g2s_cli.geometry.camera import Camera
 from recipes.synface.face_model import FaceModel
 from recipes.synface.heads import (
     Colours,

@@ -14,17 +14,17 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
-from g2s_cli.method.losses import relief_apart
-from g2s_cli.method.model import Canonical, FactorNets
-from g2s_cli.method.prior import BORDER_COLUMNS, depth_from_raw, raw_from_depth
-from g2s_cli.method.stages import Samples
-from g2s_cli.scene.camera import Camera, back_project, to_view
-from g2s_cli.scene.light import delit, diffuse_shading, shading_of
-from g2s_cli.scene.resample import softened
-from g2s_cli.scene.surface import normals
-from g2s_cli.scene.visibility import visible_depth
-from g2s_cli.scene.warp import forward_grid, identity_grid, mirrored, sample, symmetrised
-from g2s_cli.zoo.catalog import LightRanges
+from g2s_cli.estimators.feedforward import Canonical, FactorNets
+from g2s_cli.estimators.gan2shape.prior import BORDER_COLUMNS, depth_from_raw, raw_from_depth
+from g2s_cli.estimators.gan2shape.steps import Samples
+from g2s_cli.gan.losses import relief_apart
+from g2s_cli.geometry.camera import Camera, back_project, to_view
+from g2s_cli.geometry.normals import normals
+from g2s_cli.geometry.rasterizer import visible_depth
+from g2s_cli.geometry.resample import softened
+from g2s_cli.geometry.shading import delit, diffuse_shading, shading_of
+from g2s_cli.geometry.warp import forward_grid, identity_grid, mirrored, sample, symmetrised
+from g2s_cli.weights.catalog import LightRanges
 from recipes.synface.explaining import Lesson, Terms, canonical_mask, canonical_of, lesson_of, misreading
 
 # Standard deviations: of a shift in shares of half the frame, of the logarithms of size and relief, of raw depth.

@@ -13,12 +13,12 @@ from PIL import Image
 from g2s_cli.errors import UsageError
 from g2s_cli.files import replacing
 from g2s_cli.loading import Machine
-from g2s_cli.method.parallel import Group
-from g2s_cli.method.progress import Watch
-from g2s_cli.scene.mesh import to_bytes
-from g2s_cli.sheet import contact_sheet
-from g2s_cli.zoo.importers import check_gan, read_part, write_weights
-from g2s_cli.zoo.tensors import part_of
+from g2s_cli.mesh.extract import to_bytes
+from g2s_cli.progress import Watch
+from g2s_cli.result.contact_sheet import contact_sheet
+from g2s_cli.training.distributed import Group
+from g2s_cli.weights.importers import check_gan, read_part, write_weights
+from g2s_cli.weights.tensors import part_of
 from recipes.synface.pictures import Pictures
 from recipes.synface.quality import made
 from recipes.synface.states import Pair, State, as_checkpoint, fresh, from_checkpoint, generator_of, grown

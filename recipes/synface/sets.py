@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 from PIL import Image
 
+from g2s_cli.atomic_folder import built_beside
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.files import replacing
-from g2s_cli.target import built_beside
 from recipes.synface.face_model import FaceModel
 from recipes.synface.render import FAR, Rendered, images, render
 from recipes.synface.side_by_side import in_turn
@@ -137,7 +137,7 @@ def _open(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "count size s
 def write_benchmark(model: FaceModel, first_seed: int, count: int, size: int, folder: Path) -> None:
     """Pictures with depth in the layout of the BFM benchmark, and views.json with each one's view and light.
 
-    image/NNNNNN_image.png and depth/NNNNNN_depth.png, as `g2s_cli.truth` reads them. Angles in degrees; the
+    image/NNNNNN_image.png and depth/NNNNNN_depth.png, as `g2s_cli.evaluation.ground_truth` reads them. Angles in degrees; the
     light's x points right and its y down. Raises UsageError if the folder is in use, G2SError if the disk is full.
     """
     _check_order(count, size)

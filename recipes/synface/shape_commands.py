@@ -13,19 +13,19 @@ from torch import Tensor
 
 from g2s_cli.console import output
 from g2s_cli.errors import UsageError
+from g2s_cli.estimators.feedforward import FactorNets
+from g2s_cli.estimators.morphable_model import PARTS, shape_model
+from g2s_cli.estimators.registration import MeanObject
 from g2s_cli.files import sha256_of
+from g2s_cli.geometry.center_crop import Frame
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
-from g2s_cli.method.frame import Frame
-from g2s_cli.method.model import FactorNets
-from g2s_cli.method.progress import Watch
-from g2s_cli.method.registration import MeanObject
-from g2s_cli.method.shapes import PARTS, shape_model
-from g2s_cli.method.training import draws
-from g2s_cli.resuming import at_work_in
-from g2s_cli.zoo.catalog import load_category
-from g2s_cli.zoo.importers import check_gan, read_part, sha256_as_kept, write_weights
-from g2s_cli.zoo.pair import TRAINED_WITH
-from g2s_cli.zoo.tensors import in_bytes, metadata_of
+from g2s_cli.progress import Watch
+from g2s_cli.run_folder import at_work_in
+from g2s_cli.training.joint_run import draws
+from g2s_cli.weights.catalog import load_category
+from g2s_cli.weights.importers import check_gan, read_part, sha256_as_kept, write_weights
+from g2s_cli.weights.pair import TRAINED_WITH
+from g2s_cli.weights.tensors import in_bytes, metadata_of
 from recipes.synface.moving import Gallery, Moves, Source
 from recipes.synface.networks import SHAPES, networks_of, weights_as_toml
 from recipes.synface.pictures import Pictures

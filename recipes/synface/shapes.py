@@ -1,4 +1,4 @@
-"""How random faces differ from the mean face, in shape and in look: the model that `g2s_cli.method.morphing` fits.
+"""How random faces differ from the mean face, in shape and in look: the model that `g2s_cli.estimators.morphable` fits.
 
 Expectation and maximisation, from smooth modes as likely as each other. Each face is explained by the model as it is;
 how far its codes may be wrong is told by the explanation's curvature (Laplace's approximation); and the model becomes
@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from g2s_cli.method import morphing
-from g2s_cli.method.model import FactorNets
-from g2s_cli.method.morphing import (
+from g2s_cli.estimators import morphable as morphing
+from g2s_cli.estimators.feedforward import FactorNets
+from g2s_cli.estimators.morphable import (
     COUNTED,
     FLOW_DEVIATION,
     FLOW_WEIGHT,
@@ -37,11 +37,11 @@ from g2s_cli.method.morphing import (
     slanted,
     views_of,
 )
-from g2s_cli.method.progress import Watch
-from g2s_cli.method.registration import MeanObject
-from g2s_cli.method.shapes import FINE_REACH, ShapeModel, in_steps, reflecting, shape_model, smooth_modes
-from g2s_cli.method.training import draws
-from g2s_cli.scene.camera import Camera, back_project, project, to_view
+from g2s_cli.estimators.morphable_model import FINE_REACH, ShapeModel, in_steps, reflecting, shape_model, smooth_modes
+from g2s_cli.estimators.registration import MeanObject
+from g2s_cli.geometry.camera import Camera, back_project, project, to_view
+from g2s_cli.progress import Watch
+from g2s_cli.training.joint_run import draws
 from recipes.synface.keeping import keep, kept
 from recipes.synface.moving import Moves, Source
 from recipes.synface.registering import AT_ONCE, some_faces
@@ -87,7 +87,7 @@ class Learnt:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """As `g2s_cli.method.shapes.shape_model` reads it."""
+        """As `g2s_cli.estimators.morphable_model.shape_model` reads it."""
         looks, steps = in_steps(self.looks[:, reflecting(self.albedo.half())])
         maps = {"detail": self.detail, "albedo": self.albedo, "variance": self.variance, "bias": self.bias}
         small = {"mean": self.mean, "factors": self.factors, "lights": self.lights, "looks": looks, "look_steps": steps}

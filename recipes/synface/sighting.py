@@ -20,17 +20,17 @@ from torch.nn.functional import affine_grid, grid_sample
 from torch.nn.utils import clip_grad_norm_
 
 from g2s_cli.errors import G2SError
-from g2s_cli.method.morphing import DECAY as EXPLAIN_DECAY
-from g2s_cli.method.morphing import UPDATES as EXPLAIN_UPDATES
-from g2s_cli.method.morphing import begun, explain, unbiased
-from g2s_cli.method.progress import Watch
-from g2s_cli.method.shapes import ShapeModel
-from g2s_cli.method.training import drawn_from, draws
-from g2s_cli.nets.sight import SightNet
-from g2s_cli.scene.camera import Camera
-from g2s_cli.scene.visibility import VIEW_FAR
-from g2s_cli.scene.warp import mirrored
-from g2s_cli.zoo.tensors import in_bytes
+from g2s_cli.estimators.depth_net import SightNet
+from g2s_cli.estimators.morphable import DECAY as EXPLAIN_DECAY
+from g2s_cli.estimators.morphable import UPDATES as EXPLAIN_UPDATES
+from g2s_cli.estimators.morphable import begun, explain, unbiased
+from g2s_cli.estimators.morphable_model import ShapeModel
+from g2s_cli.geometry.camera import Camera
+from g2s_cli.geometry.rasterizer import VIEW_FAR
+from g2s_cli.geometry.warp import mirrored
+from g2s_cli.progress import Watch
+from g2s_cli.training.joint_run import drawn_from, draws
+from g2s_cli.weights.tensors import in_bytes
 from recipes.synface.fantasies import Fantasies, People, mixed, put_together, taken_apart, together
 from recipes.synface.keeping import keep, kept
 from recipes.synface.refining import Photographed

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from g2s_cli.errors import UsageError
-from g2s_cli.method.latents import random_latents
-from g2s_cli.nets.discriminator import Discriminator
-from g2s_cli.nets.rosinality import levels
-from g2s_cli.nets.stylegan2 import MAPPING_RATE, Generator
-from g2s_cli.zoo.tensors import part_of
+from g2s_cli.gan.discriminator import Discriminator
+from g2s_cli.gan.latents import random_latents
+from g2s_cli.gan.rosinality import levels
+from g2s_cli.gan.stylegan2 import MAPPING_RATE, Generator
+from g2s_cli.weights.tensors import part_of
 
 State = dict[str, Tensor]
 TAPS = (1.0, 3.0, 3.0, 1.0)

@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from g2s_cli.method.parallel import Group
-from g2s_cli.method.training import drawn_from, draws
-from g2s_cli.nets.stylegan2 import Generator
+from g2s_cli.gan.stylegan2 import Generator
+from g2s_cli.training.distributed import Group
+from g2s_cli.training.joint_run import drawn_from, draws
 from recipes.synface.keeping import keep, kept
 from recipes.synface.objectives import discriminator_loss, generator_loss, path_lengths, r1_penalty
 from recipes.synface.pictures import Pictures

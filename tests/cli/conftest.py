@@ -15,7 +15,7 @@ from caches import OUTSIDE, RELEASED, members
 from installed import SCRIPT, Installed
 from servers import FileServer, HubServer
 
-from g2s_cli.result import Reconstruction, write_result
+from g2s_cli.result.folder import Reconstruction, write_result
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw
 from servers import TOKEN, FileServer, HubServer
 
-from g2s_cli.zoo.catalog import load_category
+from g2s_cli.weights.catalog import load_category
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 SIDE, DISC = 32, (8, 6, 24, 26)

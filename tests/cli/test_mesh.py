@@ -13,7 +13,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from g2s_cli.meshes import Body, Detail
+from g2s_cli.mesh.export import Body, Detail
 
 FILES = ["mesh.glb", "mesh.obj", "mesh.mtl", "texture.png", "texture_albedo.png"]
 

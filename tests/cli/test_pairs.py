@@ -11,9 +11,9 @@ import pytest
 from servers import TOKEN, HubServer
 
 from g2s_cli.files import sha256_of
-from g2s_cli.zoo.catalog import load_category
-from g2s_cli.zoo.importers import read_part, write_weights
-from g2s_cli.zoo.sources import store_part
+from g2s_cli.weights.catalog import load_category
+from g2s_cli.weights.importers import read_part, write_weights
+from g2s_cli.weights.sources import store_part
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 REPO = "somebody/shapes"

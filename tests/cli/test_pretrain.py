@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from safetensors.torch import load_file
 
 from g2s_cli.files import sha256_of
-from g2s_cli.zoo.tensors import metadata_of
+from g2s_cli.weights.tensors import metadata_of
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 IN_STEP_3 = (3, 1)  # phases over, and steps of the one under way

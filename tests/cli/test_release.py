@@ -14,7 +14,7 @@ from caches import ALL_OF_CAR, FACE, OUTSIDE, RELEASED, kept, members, noticed, 
 from PIL import Image
 from servers import Fault, FileServer
 
-from g2s_cli.zoo.catalog import load_category
+from g2s_cli.weights.catalog import load_category
 
 
 @pytest.mark.parametrize("name", RELEASED)

@@ -18,8 +18,8 @@ from installed import SCRIPT
 from PIL import Image
 
 from g2s_cli import __version__
-from g2s_cli.result import Reconstruction, write_result
-from g2s_cli.scene.placement import Placement
+from g2s_cli.geometry.placement import Placement
+from g2s_cli.result.folder import Reconstruction, write_result
 
 LIGHTS = ["--light", "-1,0", "--light", "1,0"]
 

@@ -19,9 +19,9 @@ from installed import SCRIPT
 from PIL import Image
 from torch.nn.functional import interpolate, max_pool2d
 
-from g2s_cli.result import Reconstruction, write_result
-from g2s_cli.scene.mesh import to_bytes
-from g2s_cli.scene.render import render
+from g2s_cli.geometry.render import render
+from g2s_cli.mesh.extract import to_bytes
+from g2s_cli.result.folder import Reconstruction, write_result
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")

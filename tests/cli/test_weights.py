@@ -12,7 +12,7 @@ import pytest
 import torch
 from caches import FACE, OUTSIDE, one_sentence
 
-from g2s_cli.zoo.store import models_root
+from g2s_cli.weights.store import models_root
 
 
 def test_imported_statistics_are_used(g2s: Callable, home: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from g2s_cli.errors import ImageError
-from g2s_cli.photo import open_photo
+from g2s_cli.photo.load import open_photo
 
 SIZE = 16
 WRITTEN = {"JPEG": "RGB", "PNG": "RGBA", "WEBP": "RGB", "TIFF": "CMYK", "BMP": "RGB", "GIF": "P", "PPM": "L"}

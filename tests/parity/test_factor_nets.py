@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from g2s_cli.nets.factors import CodeNet, MapNet
-from g2s_cli.nets.offset import OffsetEncoder
-from g2s_cli.zoo.importers import read_part
+from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
+from g2s_cli.estimators.networks import CodeNet, MapNet
+from g2s_cli.weights.importers import read_part
 
 DATA = Path(__file__).parents[1] / "data"
 SHAPES: dict[str, dict[str, list[int]]] = json.loads((DATA / "factor_nets_manifest.json").read_text())

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from g2s_cli.nets.discriminator import Discriminator
-from g2s_cli.nets.stylegan2 import Generator
-from g2s_cli.zoo.store import models_root
-from g2s_cli.zoo.tensors import load_tensors, part_of
+from g2s_cli.gan.discriminator import Discriminator
+from g2s_cli.gan.stylegan2 import Generator
+from g2s_cli.weights.store import models_root
+from g2s_cli.weights.tensors import load_tensors, part_of
 
 DATA = Path(__file__).parents[1] / "data" / "gan_outputs.npz"
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from g2s_cli.method.metrics import mad_deg, side
-from g2s_cli.scene.camera import Camera, back_project, to_view
-from g2s_cli.scene.surface import normals, roughness
-from g2s_cli.scene.visibility import VIEW_FAR, VIEW_NEAR, grid_triangles, nearest_triangle, visible_depth
-from g2s_cli.scene.warp import forward_grid, inverse_grid
+from g2s_cli.geometry.camera import Camera, back_project, to_view
+from g2s_cli.geometry.metrics import mad_deg, side
+from g2s_cli.geometry.normals import normals, roughness
+from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR, grid_triangles, nearest_triangle, visible_depth
+from g2s_cli.geometry.warp import forward_grid, inverse_grid
 
 DATA = Path(__file__).parents[1] / "data" / "geometry.npz"
 SIZES = pytest.mark.parametrize("size", [32, 64])

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from g2s_cli.nets.parsing import parsing_net
+from g2s_cli.segmentation.parsing_net import parsing_net
 
 DATA = Path(__file__).parents[1] / "data"
 SHAPES: dict[str, dict[str, list[int]]] = json.loads((DATA / "parsing_nets_manifest.json").read_text())

@@ -19,12 +19,12 @@ import torch
 from PIL import Image
 
 from g2s_cli.errors import UsageError
+from g2s_cli.evaluation.ground_truth import pairs_in
+from g2s_cli.geometry.render import render
 from g2s_cli.loading import Machine, Plan
-from g2s_cli.method.progress import Silent
-from g2s_cli.result import Reconstruction, depth_code
-from g2s_cli.scene.render import render
-from g2s_cli.truth import pairs_in
-from g2s_cli.zoo.catalog import Ellipsoid, load_category
+from g2s_cli.progress import Silent
+from g2s_cli.result.folder import Reconstruction, depth_code
+from g2s_cli.weights.catalog import Ellipsoid, load_category
 
 ROOT = Path(__file__).parents[2]
 CPU = Machine(torch.device("cpu"), torch.float32)

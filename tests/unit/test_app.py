@@ -16,9 +16,9 @@ import torch
 import typer
 
 from g2s_cli import app
+from g2s_cli.atomic_folder import built_beside
 from g2s_cli.commands import rotate
 from g2s_cli.errors import WeightsError
-from g2s_cli.target import built_beside
 
 
 def raised(monkeypatch: pytest.MonkeyPatch, error: BaseException, *options: str) -> int:

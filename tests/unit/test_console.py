@@ -12,7 +12,7 @@ from rich.table import Table
 
 from g2s_cli.console import LiveProgress, Output, TrainingTable
 from g2s_cli.errors import attempt
-from g2s_cli.method.progress import Watch
+from g2s_cli.progress import Watch
 
 
 def run(watch: Watch) -> None:

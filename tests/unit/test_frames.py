@@ -14,7 +14,7 @@ from torch import Tensor
 from g2s_cli.commands import frames
 from g2s_cli.commands.frames import write_frames
 from g2s_cli.errors import UsageError
-from g2s_cli.method.progress import Silent
+from g2s_cli.progress import Silent
 
 
 def greys(count: int, size: int = 16) -> Iterator[Tensor]:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from g2s_cli.errors import UsageError, WeightsError
+from g2s_cli.estimators.depth_net import SightNet
 from g2s_cli.loading import Machine, Plan, Weights, load, load_gan
-from g2s_cli.nets.sight import SightNet
-from g2s_cli.opening.placing import Wanted
+from g2s_cli.photo.align import Wanted
 
 CPU = Machine(torch.device("cpu"), torch.float32)
 

@@ -13,15 +13,16 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from g2s_cli import in_place, pipeline, reconstruct
+from g2s_cli import pipeline, reconstruct
 from g2s_cli.errors import ImageError, UsageError
 from g2s_cli.files import sha256_of
+from g2s_cli.gan.stylegan2 import Generator
+from g2s_cli.geometry.metrics import psnr
 from g2s_cli.loading import Machine, Plan
-from g2s_cli.method.metrics import psnr
-from g2s_cli.nets.stylegan2 import Generator
-from g2s_cli.opening.placing import Wanted
+from g2s_cli.photo.align import Wanted
 from g2s_cli.pipeline import facts_of, reconstruct_each, relight, relight_each, rotate, rotate_each
-from g2s_cli.result import Reconstruction
+from g2s_cli.result import paste_back as in_place
+from g2s_cli.result.folder import Reconstruction
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 QUICK = {"preset": "fast", "iterations": 4, "seed": 3}

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from g2s_cli import samples
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.loading import Machine, Weights, load_gan
-from g2s_cli.method.progress import Silent
+from g2s_cli.mesh.extract import to_bytes
+from g2s_cli.progress import Silent
 from g2s_cli.samples import FACTS, Draw, Target, sample
-from g2s_cli.scene.mesh import to_bytes
-from g2s_cli.zoo.catalog import load_category
+from g2s_cli.weights.catalog import load_category
 
 SIZE = 16
 CPU = Machine(torch.device("cpu"), torch.bfloat16)

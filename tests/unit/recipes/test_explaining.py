@@ -6,11 +6,11 @@ import pytest
 import torch
 from shapes import bumps
 
-from g2s_cli.method.model import Canonical, see
-from g2s_cli.method.prior import light_from_code, view_from_code
-from g2s_cli.method.stages import Samples
-from g2s_cli.scene.camera import Camera
-from g2s_cli.zoo.catalog import load_category
+from g2s_cli.estimators.feedforward import Canonical, see
+from g2s_cli.estimators.gan2shape.prior import light_from_code, view_from_code
+from g2s_cli.estimators.gan2shape.steps import Samples
+from g2s_cli.geometry.camera import Camera
+from g2s_cli.weights.catalog import load_category
 from recipes.synface.explaining import explanation, lesson
 
 CAMERA = Camera(32)

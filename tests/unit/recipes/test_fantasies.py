@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from g2s_cli.method.morphing import Codes, Observed
-from g2s_cli.method.registration import logarithm
-from g2s_cli.method.shapes import ShapeModel
-from g2s_cli.scene.camera import Camera
+from g2s_cli.estimators.morphable import Codes, Observed
+from g2s_cli.estimators.morphable_model import ShapeModel
+from g2s_cli.estimators.registration import logarithm
+from g2s_cli.geometry.camera import Camera
 from recipes.synface.fantasies import Fantasies, People, mixed, put_together, taken_apart, together
 
 CAMERA = Camera(32)

@@ -19,21 +19,22 @@ from typer.testing import CliRunner
 
 from g2s_cli import reconstruct
 from g2s_cli.errors import UsageError
+from g2s_cli.estimators import morphable as morphing
+from g2s_cli.estimators import registration
+from g2s_cli.estimators.depth_net import SightNet
+from g2s_cli.estimators.gan2shape.prior import raw_from_depth
 from g2s_cli.files import sha256_of
+from g2s_cli.gan.inversion import InversionSettings
+from g2s_cli.geometry.center_crop import Frame
+from g2s_cli.geometry.warp import symmetrised
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
-from g2s_cli.method import morphing, registration
-from g2s_cli.method.frame import Frame
-from g2s_cli.method.inversion import InversionSettings
-from g2s_cli.method.prior import raw_from_depth
-from g2s_cli.method.progress import Silent
-from g2s_cli.method.training import draws
-from g2s_cli.nets.sight import SightNet
-from g2s_cli.opening.placing import Wanted
-from g2s_cli.scene.warp import symmetrised
-from g2s_cli.zoo.catalog import Category, load_category
-from g2s_cli.zoo.importers import read_part, write_weights
-from g2s_cli.zoo.store import models_root
-from g2s_cli.zoo.tensors import load_tensors, part_of
+from g2s_cli.photo.align import Wanted
+from g2s_cli.progress import Silent
+from g2s_cli.training.joint_run import draws
+from g2s_cli.weights.catalog import Category, load_category
+from g2s_cli.weights.importers import read_part, write_weights
+from g2s_cli.weights.store import models_root
+from g2s_cli.weights.tensors import load_tensors, part_of
 from recipes.synface import joint, refining, registering, shapes, sighting
 from recipes.synface.joint import LEARNER, LOG, REGISTERED, SCHEDULE, Learner, first_networks, schedule
 from recipes.synface.moving import SPREAD, WIDEST, Gallery, Moves, Source

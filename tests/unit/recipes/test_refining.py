@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from g2s_cli.method import morphing
-from g2s_cli.method.morphing import LIFT, Codes, Observed, begun, log_shading, slanted
-from g2s_cli.method.shapes import FINE_REACH, ShapeModel, circumstances, shape_model, smooth_modes
-from g2s_cli.scene.camera import Camera, back_project, project, to_view
+from g2s_cli.estimators import morphable as morphing
+from g2s_cli.estimators.morphable import LIFT, Codes, Observed, begun, log_shading, slanted
+from g2s_cli.estimators.morphable_model import FINE_REACH, ShapeModel, circumstances, shape_model, smooth_modes
+from g2s_cli.geometry.camera import Camera, back_project, project, to_view
 from recipes.synface import shapes
 from recipes.synface.refining import ROUNDS, Round, bent, bias_of, freed, one_round
 from recipes.synface.shapes import Learnt

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from g2s_cli.errors import G2SError
-from g2s_cli.method import registration
-from g2s_cli.method.model import FactorNets
-from g2s_cli.method.parsing import Parser
-from g2s_cli.method.progress import Silent
-from g2s_cli.method.registration import Registered
-from g2s_cli.method.stages import Samples
-from g2s_cli.nets.factors import CodeNet, MapNet
-from g2s_cli.scene.camera import Camera
+from g2s_cli.estimators import registration
+from g2s_cli.estimators.feedforward import FactorNets
+from g2s_cli.estimators.gan2shape.steps import Samples
+from g2s_cli.estimators.networks import CodeNet, MapNet
+from g2s_cli.estimators.registration import Registered
+from g2s_cli.geometry.camera import Camera
+from g2s_cli.progress import Silent
+from g2s_cli.segmentation.gan_features import Parser
 from recipes.synface import registering
 from recipes.synface.moving import Moves, Source
 from recipes.synface.registering import (

@@ -9,13 +9,13 @@ import torch
 from shapes import bumps
 from torch import Tensor
 
-from g2s_cli.method.model import Canonical, FactorNets, see
-from g2s_cli.method.prior import light_from_code, view_from_code
-from g2s_cli.method.stages import Samples
-from g2s_cli.nets.factors import CodeNet, MapNet
-from g2s_cli.scene.camera import Camera
-from g2s_cli.scene.warp import mirrored
-from g2s_cli.zoo.catalog import load_category
+from g2s_cli.estimators.feedforward import Canonical, FactorNets, see
+from g2s_cli.estimators.gan2shape.prior import light_from_code, view_from_code
+from g2s_cli.estimators.gan2shape.steps import Samples
+from g2s_cli.estimators.networks import CodeNet, MapNet
+from g2s_cli.geometry.camera import Camera
+from g2s_cli.geometry.warp import mirrored
+from g2s_cli.weights.catalog import load_category
 from recipes.synface import reshaping
 from recipes.synface.explaining import photographed
 from recipes.synface.reshaping import ShapeLesson, misshaping, own_pixels, reshaped, shape_lesson

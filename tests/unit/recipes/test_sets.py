@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.truth import pairs_in, read_truth
+from g2s_cli.evaluation.ground_truth import pairs_in, read_truth
 from recipes.synface import sets
 from recipes.synface.face_model import FaceModel
 from recipes.synface.render import images, render

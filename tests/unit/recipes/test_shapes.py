@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from g2s_cli.errors import G2SError
-from g2s_cli.method import morphing
-from g2s_cli.method.morphing import Codes, Observed, begun
-from g2s_cli.method.shapes import FINE_REACH, shape_model, smooth_modes
-from g2s_cli.scene.camera import Camera, back_project, project, to_view
+from g2s_cli.estimators import morphable as morphing
+from g2s_cli.estimators.morphable import Codes, Observed, begun
+from g2s_cli.estimators.morphable_model import FINE_REACH, shape_model, smooth_modes
+from g2s_cli.geometry.camera import Camera, back_project, project, to_view
 from recipes.synface import shapes
 from recipes.synface.shapes import Learnt, covariances, factored, joined, looks_of, one_round, parted, read, write
 

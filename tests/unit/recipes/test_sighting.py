@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from g2s_cli.errors import G2SError
-from g2s_cli.method.progress import Silent
-from g2s_cli.method.shapes import ShapeModel
-from g2s_cli.nets.sight import SightNet
-from g2s_cli.scene.camera import Camera
-from g2s_cli.scene.visibility import VIEW_FAR
-from g2s_cli.zoo.importers import write_weights
-from g2s_cli.zoo.tensors import load_tensors, part_of
+from g2s_cli.estimators.depth_net import SightNet
+from g2s_cli.estimators.morphable_model import ShapeModel
+from g2s_cli.geometry.camera import Camera
+from g2s_cli.geometry.rasterizer import VIEW_FAR
+from g2s_cli.progress import Silent
+from g2s_cli.weights.importers import write_weights
+from g2s_cli.weights.tensors import load_tensors, part_of
 from recipes.synface import sighting
 from recipes.synface.fantasies import Fantasies, People
 from recipes.synface.sighting import Pupil, lessons, misjudging, taken_otherwise, teach

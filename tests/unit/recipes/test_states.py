@@ -8,7 +8,7 @@ from made_up.checkpoints import textbook
 from torch.nn.functional import avg_pool2d
 
 from g2s_cli.errors import UsageError
-from g2s_cli.zoo.importers import check_gan, read_part
+from g2s_cli.weights.importers import check_gan, read_part
 from recipes.synface.running import export
 from recipes.synface.states import (
     LATENT,

@@ -9,8 +9,8 @@ import torch
 
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.loading import Machine
-from g2s_cli.method.parallel import Group
-from g2s_cli.method.progress import Silent
+from g2s_cli.progress import Silent
+from g2s_cli.training.distributed import Group
 from recipes.synface import quality
 from recipes.synface.pictures import Pictures
 from recipes.synface.running import LEARNER, train

@@ -1,1 +1,0 @@
-"""The paper: inversion into W, the shape prior, the three steps and the stages."""

@@ -1,1 +1,0 @@
-"""nn.Modules only: no files, no devices, no knowledge of scenes."""

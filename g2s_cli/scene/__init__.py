@@ -1,1 +1,0 @@
-"""Stateless geometry and light: cameras, surfaces, warps, shading. No networks."""

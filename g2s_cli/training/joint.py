@@ -1,0 +1,114 @@
+"""Joint pre-training (paper 3.1 "Joint training", A.2): one set of networks for many photos, in cycles of three steps.
+
+Whatever is random at a step is drawn from its own seed: of the run, the phase, the step, and the photo's slot in it. A
+step's photos are the same however many processes share them, and nothing runs on from one step to the next but the
+networks and their optimiser: with those saved, a run that was killed ends as if it never had been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from g2s_cli.estimators.feedforward import FactorNets
+from g2s_cli.estimators.gan2shape.cycles import Guides, prior_loss
+from g2s_cli.estimators.gan2shape.prior import ellipsoid
+from g2s_cli.estimators.gan2shape.steps import (
+    EncoderProjector,
+    Samples,
+    Target,
+    albedo_loss,
+    as_it_is,
+    collect,
+    held_fixed,
+    offset_loss,
+    pseudo_sampler,
+    shape_loss,
+)
+from g2s_cli.gan.stylegan2 import Generator
+from g2s_cli.progress import Watch
+from g2s_cli.training.distributed import Group
+from g2s_cli.training.joint_run import Rhythm, Run, Trained
+from g2s_cli.weights.catalog import Category, Preset, halves_alike
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A photo of the set. object_mask: where it is, core: what the weak prior stands on; the target's
+    mask is where losses count."""
+
+    target: Target
+    object_mask: Float[Tensor, "h w"]
+    core: Float[Tensor, "h w"]
+
+
+def pretrain(
+    nets: FactorNets,
+    projector: EncoderProjector,
+    generator: Generator,
+    subjects: Sequence[Subject],
+    category: Category,
+    effort: Preset,
+    guides: Guides,
+    rhythm: Rhythm,
+    folder: Path,
+    group: Group,
+    watch: Watch,
+) -> Trained:
+    """All cycles for all photos. Changes the networks it is given. Goes on where the checkpoint in `folder` says."""
+    run = Run(modules_of(nets, projector), len(subjects), effort, rhythm, folder, group, watch)
+    shapes = [ellipsoid(subject.core, category.ellipsoid) for subject in subjects]
+
+    def prior(photo: int, _rng: torch.Generator) -> Iterator[Tensor]:
+        yield prior_loss(nets, subjects[photo].target, shapes[photo])
+
+    def albedo(photo: int, _rng: torch.Generator, *, flips: bool) -> Iterator[Tensor]:
+        target = subjects[photo].target
+        yield albedo_loss(nets, target, held_fixed(nets, target, symmetric=flips), guides.perceptual)
+
+    def project(photo: int, rng: torch.Generator) -> Iterator[Tensor]:
+        target = subjects[photo].target
+        own = as_it_is(nets, target, generator)
+        asked = pseudo_sampler(nets, target, guides.views, guides.lights, effort.batch, rng)()
+        return offset_loss(projector, generator, asked, own, target, guides.distance)
+
+    def gather(photo: int, rng: torch.Generator, count: int) -> Samples:
+        target = subjects[photo].target
+        own = as_it_is(nets, target, generator)
+        pseudo = pseudo_sampler(nets, target, guides.views, guides.lights, effort.batch, rng)
+        return collect(projector, generator, pseudo, own, target, count, guides.parser)
+
+    def shape(photo: int, rng: torch.Generator, *, cycle: str, flips: bool) -> Iterator[Tensor]:
+        target = subjects[photo].target
+        some = run.samples(cycle, photo, effort.batch, rng, target.image.device)
+        yield shape_loss(nets, target, some, guides.perceptual, symmetric=flips)
+
+    run.phase("prior", nets.parameters("depth"), effort.prior, prior)
+    for number, stage in enumerate(effort.stages):
+        cycle = f"cycle {number + 1}"
+        flips = halves_alike(effort.symmetry, number)
+        first = partial(albedo, flips=flips and number > 0)  # as the authors have it
+        run.phase(f"{cycle}, albedo", nets.parameters("albedo"), stage.albedo, first)
+        run.phase(f"{cycle}, project", projector.encoder.parameters(), stage.project, project)
+        run.collect(cycle, gather)
+        everything = nets.parameters("depth", "albedo", "view", "light")
+        run.phase(f"{cycle}, shape", everything, stage.shape, partial(shape, cycle=cycle, flips=flips))
+        run.drop_samples(cycle)
+    return run.trained
+
+
+def modules_of(nets: FactorNets, projector: EncoderProjector) -> dict[str, nn.Module]:
+    """The networks under the names of their files: netD, netA, netV, netL, netEnc."""
+    return {
+        "netD": nets.depth,
+        "netA": nets.albedo,
+        "netV": nets.view,
+        "netL": nets.light,
+        "netEnc": projector.encoder,
+    }

@@ -1,0 +1,101 @@
+"""The embedded GAN and two of its faces, small untrained networks, and the textbook StyleGAN2 of benchmarks/."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from g2s_cli.estimators.feedforward import FactorNets
+from g2s_cli.estimators.networks import CodeNet, MapNet
+from g2s_cli.gan.discriminator import Discriminator
+from g2s_cli.gan.losses import DiscriminatorDistance
+from g2s_cli.gan.stylegan2 import Generator
+from g2s_cli.geometry.camera import Camera
+from g2s_cli.segmentation.gan_features import Parser, parser_of
+from g2s_cli.weights.store import models_root
+from g2s_cli.weights.tensors import load_tensors, part_of
+
+SIZE = 16
+TEXTBOOK = Path(__file__).parents[2] / "benchmarks" / "textbook_stylegan2.py"
+WIDTHS = [7, 5, 3]  # at 4, 8 and 16 pixels
+LATENT = 6
+DEPTH = 3
+
+
+@pytest.fixture(scope="session")
+def weights() -> dict[str, Tensor]:
+    return load_tensors(models_root() / "synface" / "gan.safetensors")
+
+
+@pytest.fixture(scope="session")
+def generator(weights: dict[str, Tensor]) -> Generator:
+    return Generator(part_of(weights, "g_ema"), weights["latent_avg"])
+
+
+@pytest.fixture(scope="session")
+def distance(weights: dict[str, Tensor]) -> DiscriminatorDistance:
+    return DiscriminatorDistance(Discriminator(part_of(weights, "d")))
+
+
+@pytest.fixture(scope="session")
+def latents(generator: Generator) -> Tensor:
+    z = torch.randn(2, generator.latent_size, generator=torch.Generator().manual_seed(5))
+    return generator.mapping(z)
+
+
+@pytest.fixture(scope="session")
+def parser(generator: Generator) -> Parser:
+    return parser_of(generator)
+
+
+@pytest.fixture
+def nets() -> FactorNets:
+    """Untrained networks of 16 px; the depth net is made louder, so that what it says is no plane."""
+    torch.manual_seed(0)
+    depth = MapNet(SIZE, 1, 8, bounded=False)
+    with torch.no_grad():
+        depth.network[-1].weight.mul_(3)
+    return FactorNets(
+        depth=depth,
+        albedo=MapNet(SIZE, 3, 8, bounded=True),
+        view=CodeNet(SIZE, 6, 8),
+        light=CodeNet(SIZE, 4, 8),
+        camera=Camera(SIZE),
+        base=None,
+        mean_view=torch.tensor([0.05, -0.1, 0, 0, 0, 0]),
+        mean_light=torch.zeros(4),
+    )
+
+
+def made_up_state(net: nn.Module) -> dict[str, Tensor]:
+    """Its state with every parameter and noise drawn; blur filters are left."""
+    rng = torch.Generator().manual_seed(3)
+    state = net.state_dict()
+    return {
+        name: value if name.endswith("kernel") else torch.randn(value.shape, generator=rng)
+        for name, value in state.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def textbook() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("textbook_stylegan2", TEXTBOOK)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def generator_state(textbook: ModuleType) -> dict[str, Tensor]:
+    state = made_up_state(textbook.Generator(WIDTHS, LATENT, DEPTH))
+    return {name: 100 * value if name.startswith("style.") else value for name, value in state.items()}
+
+
+@pytest.fixture(scope="session")
+def discriminator_state(textbook: ModuleType) -> dict[str, Tensor]:
+    return made_up_state(textbook.Discriminator(WIDTHS))

@@ -1,0 +1,352 @@
+"""The three steps: each lowers its loss, and changes the networks it is given and no other."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, fields, replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from g2s_cli.estimators.feedforward import FactorNets
+from g2s_cli.estimators.gan2shape.cycles import fit_prior
+from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
+from g2s_cli.estimators.gan2shape.prior import ellipsoid
+from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
+from g2s_cli.estimators.gan2shape.steps import (
+    Asked,
+    EncoderProjector,
+    Held,
+    LinearProjector,
+    Samples,
+    Target,
+    albedo_loss,
+    as_it_is,
+    collect,
+    fit_albedo,
+    fit_offset,
+    fit_shape,
+    fit_view,
+    pseudo_sampler,
+)
+from g2s_cli.estimators.optimize import Fit
+from g2s_cli.gan.losses import DiscriminatorDistance
+from g2s_cli.gan.stylegan2 import Generator
+from g2s_cli.geometry.center_crop import Frame
+from g2s_cli.geometry.normals import normals, roughness
+from g2s_cli.geometry.shading import diffuse_shading
+from g2s_cli.progress import Silent
+from g2s_cli.segmentation.gan_features import Parser
+from g2s_cli.weights.catalog import Ellipsoid
+
+SIZE = 16
+FRAME = Frame(1.0, SIZE)
+VIEWS = ViewPrior(torch.zeros(6), torch.diag(torch.tensor([0.01, 0.04, 0.001, 0.0, 0.0, 0.0])))
+LIGHTS = LightPrior(x=(-0.9, 0.9), y=(-0.3, 0.8), diffuse=(-0.1, 0.7), alpha=-0.4)
+
+
+class Losses(Silent):
+    """A watch that writes down what it hears."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, int]] = []
+        self.values: list[float] = []
+
+    def begin(self, step: str, total: int) -> None:
+        self.steps.append((step, total))
+
+    def advance(self, done: int, loss: float) -> None:
+        self.values.append(loss)
+        assert done <= self.steps[-1][1]
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def state_of(net: nn.Module) -> Tensor:
+    return torch.cat([value.detach().clone().flatten() for value in (*net.parameters(), *net.buffers())])
+
+
+def changed(nets: FactorNets, before: dict[str, Tensor]) -> set[str]:
+    return {name for name, state in before.items() if not torch.equal(state, state_of(getattr(nets, name)))}
+
+
+@pytest.fixture
+def states(nets: FactorNets) -> dict[str, Tensor]:
+    return {field.name: state_of(getattr(nets, field.name)) for field in fields(nets)[:4]}
+
+
+@pytest.fixture(scope="module")
+def target(generator: Generator, latents: Tensor) -> Target:
+    mask = torch.ones(SIZE, SIZE)
+    mask[:, :2] = mask[:, -2:] = 0
+    return Target(FRAME(generator(latents[:1]).clamp(-1, 1))[0] * mask, mask, latents[0], FRAME)
+
+
+@pytest.fixture
+def encoder(generator: Generator) -> OffsetEncoder:
+    torch.manual_seed(0)
+    encoder = OffsetEncoder(SIZE, generator.latent_size, width=8)
+    with torch.no_grad():
+        encoder.network[-1].weight.mul_(30)  # a fresh encoder hardly says anything
+    return encoder
+
+
+def asked(count: int, seed: int = 0) -> Asked:
+    rng = seeded(seed)
+    view, light = (torch.randn(count, n, generator=rng) for n in (6, 4))
+    return Asked(torch.rand(count, 3, SIZE, SIZE, generator=rng), torch.ones(count, 1, SIZE, SIZE), view, light)
+
+
+def test_linear_offsets_follow_the_change_of_turn_and_light() -> None:
+    directions = torch.randn(4, 8, generator=seeded(0))
+    projector, own = LinearProjector(directions), asked(1)
+    assert not projector.offset(own, own).any()
+    other = Asked(own.image, own.mask, own.view.clone(), own.light.clone())
+    other.view[0, 1] += 0.5  # yaw
+    other.view[0, 2:] += 1  # roll and shifts have no direction
+    other.light[0, 3] -= 2  # l_y
+    other.light[0, :2] += 1  # nor have ambient and diffuse
+    torch.testing.assert_close(projector.offset(other, own)[0], 0.5 * directions[1] - 2 * directions[3])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("depth", [8, 3])
+def test_relative_offsets_vanish_for_the_object_as_it_is(
+    generator: Generator, encoder: OffsetEncoder, depth: int
+) -> None:
+    projector = EncoderProjector(generator.mapping, encoder, depth=depth, relative=True)
+    own, others = asked(1), asked(3, seed=1)
+    torch.testing.assert_close(projector.offset(own, own), torch.zeros(1, 512), rtol=0, atol=1e-4)
+    assert projector.offset(others, own).norm(dim=1).min() > 0.01
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("depth", [8, 3])
+def test_absolute_offsets_are_equation_7(generator: Generator, encoder: OffsetEncoder, depth: int) -> None:
+    """Δw = F₁(E(I) + F₂(0)) - F(0), F₁ being the last `depth` of the eight layers."""
+    some, mapping = asked(2), generator.mapping
+    origin = torch.zeros(1, 512)
+    for number in range(8 - depth):
+        origin = mapping(origin, first=number + 1, last=number + 2)
+    code = encoder(some.image) + origin
+    for number in range(8 - depth, 8):
+        code = mapping(code, first=number + 1, last=number + 2)
+    found = EncoderProjector(mapping, encoder, depth=depth, relative=False).offset(some, asked(1))
+    torch.testing.assert_close(found, code - mapping(torch.zeros(1, 512)), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_without_the_mapping_network_the_offset_is_the_encoders_answer(
+    generator: Generator, encoder: OffsetEncoder
+) -> None:
+    """The paper's "w/o regularize" (table 1, row 5)."""
+    some = asked(2)
+    found = EncoderProjector(generator.mapping, encoder, depth=0, relative=False).offset(some, asked(1))
+    torch.testing.assert_close(found, encoder(some.image), rtol=1e-4, atol=1e-5)
+
+
+def test_step_1_changes_the_albedo_alone(
+    nets: FactorNets, states: dict[str, Tensor], target: Target, distance: DiscriminatorDistance
+) -> None:
+    watch = Losses()
+    fit_albedo(nets, target, distance, Fit(8, rate=2e-3, decay=0.0), watch, symmetric=False)
+    assert changed(nets, states) == {"albedo"}
+    assert watch.steps == [("albedo", 8)]
+    assert watch.values[-1] < 0.9 * watch.values[0]
+
+
+def test_placing_changes_view_and_light_alone(
+    nets: FactorNets, states: dict[str, Tensor], target: Target, distance: DiscriminatorDistance
+) -> None:
+    watch = Losses()
+    fit_view(nets, target, distance, Fit(8, rate=1e-3, decay=0.0), watch)
+    assert changed(nets, states) == {"view", "light"}
+    assert watch.steps == [("view", 8)]
+    assert watch.values[-1] < 0.98 * watch.values[0]
+
+
+def test_a_symmetric_step_1_sees_the_mirrored_object_too(
+    nets: FactorNets, target: Target, distance: DiscriminatorDistance
+) -> None:
+    plain, both = Losses(), Losses()
+    fit_albedo(nets, target, distance, Fit(1, rate=0.0, decay=0.0), plain, symmetric=False)
+    fit_albedo(nets, target, distance, Fit(1, rate=0.0, decay=0.0), both, symmetric=True)
+    assert plain.values[0] != pytest.approx(both.values[0], abs=1e-5)
+
+
+def test_where_the_mask_is_empty_smoothness_alone_is_left(
+    nets: FactorNets, target: Target, distance: DiscriminatorDistance
+) -> None:
+    nowhere, watch = Target(target.image, torch.zeros_like(target.mask), target.latent, FRAME), Losses()
+    with torch.no_grad():
+        image = target.image[None]
+        depth, light = nets.depth_of(image), nets.light_of(image)
+        smoothness = 0.01 * (roughness(depth) + roughness(diffuse_shading(normals(depth, nets.camera), light)))
+    for where in (nowhere, target):
+        fit_albedo(nets, where, distance, Fit(1, rate=0.0, decay=0.0), watch, symmetric=False)
+    assert watch.values[0] == pytest.approx(smoothness.item())
+    assert watch.values[1] > 2 * smoothness
+
+
+@pytest.mark.parametrize(("grey", "wrong"), [(1.0, False), (0.9, True)])
+def test_nothing_is_too_bright_for_what_is_white(
+    nets: FactorNets, target: Target, distance: DiscriminatorDistance, grey: float, wrong: bool
+) -> None:
+    photo = replace(target, image=torch.full_like(target.image, grey))
+    image = photo.image[None]
+    dazzling = torch.tensor([[30.0, 0.0, 0.0, 0.0]])
+    with torch.no_grad():
+        held = Held.of(nets.depth_of(image), nets.view_of(image), dazzling, nets, symmetric=True)
+        seen = held.own.painted(nets.albedo_of(image))
+        assert seen.image[:, :, seen.valid[0]].amin() > 1
+        smoothness = 0.01 * (roughness(held.depth) + roughness(held.own.diffuse))
+        loss = albedo_loss(nets, photo, held, distance)
+    assert (loss.item() > 0.1 + smoothness) == wrong
+    assert wrong or loss.item() == pytest.approx(smoothness.item())
+
+
+def test_step_2_changes_the_encoder_alone(
+    nets: FactorNets,
+    states: dict[str, Tensor],
+    target: Target,
+    distance: DiscriminatorDistance,
+    generator: Generator,
+    encoder: OffsetEncoder,
+) -> None:
+    watch, before, gan = Losses(), state_of(encoder), state_of(generator)
+    own = as_it_is(nets, target, generator)
+    draw = pseudo_sampler(nets, target, VIEWS, LIGHTS, 2, seeded(0))
+    same = draw()
+    projector = EncoderProjector(generator.mapping, encoder, depth=8, relative=True)
+    settings = Fit(6, rate=1e-3)
+    fit_offset(projector, generator, lambda: same, own, target, distance, settings, watch)
+    assert not torch.equal(before, state_of(encoder))
+    assert torch.equal(gan, state_of(generator))
+    assert changed(nets, states) == set()
+    assert watch.steps == [("project", 6)]
+    assert watch.values[-1] < watch.values[0]
+
+
+def test_what_offsets_cost_is_a_value(
+    nets: FactorNets, target: Target, distance: DiscriminatorDistance, generator: Generator, encoder: OffsetEncoder
+) -> None:
+    own, same, still, watch = as_it_is(nets, target, generator), asked(2), Fit(1, rate=0.0, decay=0.0), Losses()
+    paper = EncoderProjector(generator.mapping, encoder, depth=0, relative=True)
+    for projector in (paper, replace(paper, weight=0.0), replace(paper, weight=1.0)):
+        fit_offset(projector, generator, lambda: same, own, target, distance, still, watch)
+    with torch.no_grad():
+        cost = paper.offset(same, own).square().mean().item()
+    assert cost > 1e-3
+    stated, free, dear = watch.values
+    assert stated - free == pytest.approx(0.01 * cost, abs=1e-5)
+    assert dear - free == pytest.approx(cost, rel=1e-3)
+
+
+def test_pictures_too_large_to_be_made_at_once_are_made_in_parts(
+    nets: FactorNets,
+    target: Target,
+    distance: DiscriminatorDistance,
+    generator: Generator,
+    encoder: OffsetEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own, same = as_it_is(nets, target, generator), asked(4)
+    same.mask.fill_(1)  # parts weigh by their pictures, so only where all of them count is the sum the whole's
+    gradients = []
+    made: list[int] = []
+    forward = Generator.forward_features
+    monkeypatch.setattr(Generator, "forward_features", lambda net, w: made.append(len(w)) or forward(net, w))
+    for most, sizes in ((generator.size**2 * 9, [4]), (generator.size**2 * 3, [3, 1]), (1, [1, 1, 1, 1])):
+        monkeypatch.setattr("g2s_cli.gan.stylegan2.MOST_PIXELS", most)
+        made.clear()
+        projector = EncoderProjector(generator.mapping, deepcopy(encoder), depth=8, relative=True)
+        fit_offset(projector, generator, lambda: same, own, target, distance, Fit(1, rate=0.0), Losses())
+        assert made == sizes
+        gradients.append(torch.cat([weight.grad.flatten() for weight in projector.encoder.parameters()]))
+        made.clear()
+        samples = collect(Still(), generator, lambda: same, own, target, 4, None)
+        assert made == sizes
+        assert len(samples.image) == 4
+    for parts in gradients[1:]:
+        assert (parts - gradients[0]).norm() < 1e-4 * gradients[0].norm()
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_step_3_changes_the_four_networks(
+    nets: FactorNets,
+    states: dict[str, Tensor],
+    target: Target,
+    distance: DiscriminatorDistance,
+    generator: Generator,
+    symmetric: bool,
+) -> None:
+    watch, gan, judge = Losses(), state_of(generator), state_of(distance.discriminator)
+    same = Samples(target.image.expand(3, -1, -1, -1), target.mask.expand(3, 1, -1, -1))
+    settings = Fit(5, rate=1e-3, decay=0.0)
+    fit_shape(nets, target, same, distance, settings, 2, seeded(0), watch, symmetric=symmetric)
+    assert changed(nets, states) == {"depth", "albedo", "view", "light"}
+    assert torch.equal(gan, state_of(generator))
+    assert torch.equal(judge, state_of(distance.discriminator))
+    assert watch.steps == [("shape", 5)]
+    assert watch.values[-1] < watch.values[0]
+
+
+def test_the_prior_changes_the_depth_alone(nets: FactorNets, states: dict[str, Tensor], target: Target) -> None:
+    shape = ellipsoid(target.mask, Ellipsoid(near=0.92, far=1.02, radius=0.4))
+    watch = Losses()
+    fit_prior(nets, target, shape, Fit(30, rate=2e-3, decay=0.0), watch)
+    assert changed(nets, states) == {"depth"}
+    assert watch.values[-1] < 0.5 * watch.values[0]
+
+
+def test_pseudo_samples_are_the_object_within_its_mask(nets: FactorNets, target: Target) -> None:
+    draw = pseudo_sampler(nets, target, VIEWS, LIGHTS, 4, seeded(0))
+    one, two = draw(), draw()
+    assert one.image.shape == (4, 3, SIZE, SIZE)
+    assert set(one.mask.unique().tolist()) == {0, 1}
+    assert not (one.image * (1 - one.mask)).any()
+    assert one.image.abs().max() <= 1
+    assert not torch.equal(one.view, two.view)
+    again = pseudo_sampler(nets, target, VIEWS, LIGHTS, 4, seeded(0))()
+    assert all(torch.equal(getattr(one, field.name), getattr(again, field.name)) for field in fields(Asked))
+    own = nets.light_of(target.image[None])[0].detach()
+    torch.testing.assert_close(one.light[:, 0] - own[0], -0.4 * (one.light[:, 1] - own[1]))
+
+
+def test_the_object_as_it_is(nets: FactorNets, target: Target, generator: Generator) -> None:
+    own = as_it_is(nets, target, generator)
+    torch.testing.assert_close(own.image[0], target.image)  # the target is an image of the GAN
+    assert torch.equal(own.mask[0, 0], target.mask)
+    torch.testing.assert_close(own.view, nets.view_of(target.image[None]).detach())
+
+
+@dataclass(frozen=True)
+class Still:
+    """A projector that never moves."""
+
+    def offset(self, asked: Asked, own: Asked) -> Tensor:
+        assert len(own.image) == 1
+        return torch.zeros(len(asked.image), 512)
+
+
+@pytest.mark.parametrize("parsed", [False, True])
+def test_projected_samples_are_what_the_gan_shows(
+    nets: FactorNets, target: Target, generator: Generator, parser: Parser, parsed: bool
+) -> None:
+    own = as_it_is(nets, target, generator)
+    some = asked(2)
+    some.mask[:, :, :8] = 0
+    samples = collect(Still(), generator, lambda: some, own, target, 3, parser if parsed else None)
+    assert len(samples.image) == len(samples.mask) == 4  # whole batches, at least three
+    shown = FRAME(generator(target.latent[None]).clamp(-1, 1))
+    if parsed:
+        assert samples.mask[0, 0, 4:12, 5:11].min() == 1
+        assert samples.mask[0, 0, 0, 0] == 0
+    else:
+        assert torch.equal(samples.mask, some.mask.repeat(2, 1, 1, 1))
+    torch.testing.assert_close(samples.image, shown * samples.mask)
+    picked = samples.pick(torch.tensor([1]))
+    assert torch.equal(picked.image, samples.image[1:2])

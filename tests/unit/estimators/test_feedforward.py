@@ -1,0 +1,156 @@
+"""The factor networks as one value, and Φ over batches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from g2s_cli.estimators.feedforward import FactorNets, see
+from g2s_cli.estimators.gan2shape.cycles import Means, camera_of, fresh_nets, trained_nets
+from g2s_cli.geometry.center_crop import Frame
+from g2s_cli.geometry.factors import Factors
+from g2s_cli.geometry.normals import normals
+from g2s_cli.geometry.render import render
+from g2s_cli.geometry.shading import specular_shading
+from g2s_cli.geometry.warp import mirrored, warp
+from g2s_cli.weights.catalog import load_category
+from g2s_cli.weights.store import models_root
+from g2s_cli.weights.tensors import load_tensors
+
+IMAGE = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+VIEWS = torch.tensor([[0.1, -0.2, 0.05, 0.002, 0, 0], [-0.1, 0.3, 0, 0, 0.003, 0]])
+LIGHTS = torch.tensor([[0.4, 0.5, 0.3, 0.1], [0.2, 0.7, -0.5, 0.4]])
+
+
+@torch.no_grad()
+def test_factors_of_images_are_in_scene_units(nets: FactorNets) -> None:
+    canonical = nets.canonical(IMAGE)
+    assert canonical.depth.shape == (2, 16, 16)
+    assert 0.9 < canonical.depth.min() < canonical.depth.max() < 1.1
+    assert canonical.albedo.abs().max() <= 1
+    torch.testing.assert_close(nets.view_of(IMAGE), torch.cat((
+        math.pi / 3 * (nets.view(IMAGE)[:, :3] + torch.tensor([0.05, -0.1, 0])),
+        0.1 * nets.view(IMAGE)[:, 3:5],
+        torch.zeros(2, 1),
+    ), dim=1))  # fmt: skip
+    code = nets.light(IMAGE)
+    torch.testing.assert_close(nets.light_of(IMAGE), torch.cat((code[:, :2] / 2 + 0.5, code[:, 2:]), dim=1))
+
+
+@torch.no_grad()
+def test_symmetric_networks_say_symmetric_things(nets: FactorNets) -> None:
+    lopsided, even = nets.canonical(IMAGE), replace(nets, symmetric=True).canonical(IMAGE)
+    assert not torch.allclose(lopsided.albedo, mirrored(lopsided.albedo), atol=1e-3)
+    assert not torch.allclose(lopsided.depth, mirrored(lopsided.depth), atol=1e-5)
+    torch.testing.assert_close(even.albedo, mirrored(even.albedo))
+    torch.testing.assert_close(even.depth, mirrored(even.depth))
+    torch.testing.assert_close(even.albedo, (lopsided.albedo + mirrored(lopsided.albedo)) / 2)
+
+
+@torch.no_grad()
+def test_bfloat16_says_nearly_the_same_in_float32(nets: FactorNets) -> None:
+    rounded = nets.to(torch.device("cpu"), torch.bfloat16)
+    for found, wanted in (
+        (rounded.depth_of(IMAGE), nets.depth_of(IMAGE)),
+        (rounded.view_of(IMAGE), nets.view_of(IMAGE)),
+        (rounded.light_of(IMAGE), nets.light_of(IMAGE)),
+    ):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0.01)
+
+
+def test_parameters_are_of_the_networks_named(nets: FactorNets) -> None:
+    assert list(nets.parameters("view")) == list(nets.view.parameters())
+    both = list(nets.parameters("depth", "light"))
+    assert both == [*nets.depth.parameters(), *nets.light.parameters()]
+
+
+@torch.no_grad()
+def test_one_object_seen_from_many_views_is_what_render_shows(nets: FactorNets) -> None:
+    canonical = nets.canonical(IMAGE[:1])
+    seen = see(canonical, VIEWS, LIGHTS, nets.camera)
+    for image, valid, view, light in zip(seen.image, seen.valid, VIEWS, LIGHTS, strict=True):
+        wanted = render(Factors(canonical.depth[0], canonical.albedo[0], view, light), nets.camera)
+        # Pictures go on beyond the frame; training does not.
+        assert (wanted.valid | ~valid).all()
+        inner = valid & (wanted.depth < 1.2)
+        inner[[0, -1]] = inner[:, [0, -1]] = False
+        assert inner.sum() > 100
+        torch.testing.assert_close(image.clamp(-1, 1)[:, inner], wanted.image[:, inner], rtol=0, atol=0.05)
+
+
+@torch.no_grad()
+def test_a_glossy_object_is_the_matt_one_with_highlights_upon_it(nets: FactorNets) -> None:
+    canonical = nets.canonical(IMAGE[:1])
+    matt, glossy = (see(canonical, VIEWS, LIGHTS, nets.camera, gloss).image for gloss in (0.0, 0.1))
+    assert torch.equal(matt, see(canonical, VIEWS, LIGHTS, nets.camera).image)
+    bright = specular_shading(normals(canonical.depth, nets.camera).expand(len(VIEWS), -1, -1, -1), LIGHTS, VIEWS)
+    added, _ = warp(bright.unsqueeze(1), canonical.depth.expand(len(VIEWS), -1, -1), VIEWS, nets.camera)
+    torch.testing.assert_close(glossy - matt, 0.2 * added.expand(-1, 3, -1, -1), atol=1e-6, rtol=0)
+    assert (glossy - matt).max() > 0.1
+
+
+@torch.no_grad()
+def test_a_mirrored_object_is_its_mirror_image(nets: FactorNets) -> None:
+    canonical = nets.canonical(IMAGE[:1])
+    # Mirroring x turns the other way about y and z, and moves and lights from the other side.
+    view, light = VIEWS[:1] * torch.tensor([1, -1, -1, -1, 1, 1]), LIGHTS[:1] * torch.tensor([1, 1, -1, 1])
+    one = see(canonical, VIEWS[:1], LIGHTS[:1], nets.camera)
+    other = see(canonical.mirrored(), view, light, nets.camera)
+    # Cells are split along one diagonal, which mirroring does not keep.
+    assert (one.image - mirrored(other.image)).abs().mean() < 0.02
+
+
+def test_gradients_reach_every_network(nets: FactorNets) -> None:
+    canonical = nets.canonical(IMAGE)
+    see(canonical, nets.view_of(IMAGE), nets.light_of(IMAGE), nets.camera).image.square().mean().backward()
+    for name in ("depth", "albedo", "view", "light"):
+        slopes = torch.cat([parameter.grad.flatten() for parameter in nets.parameters(name)])
+        assert torch.isfinite(slopes).all()
+        assert slopes.any(), name
+
+
+@torch.no_grad()
+def test_the_embedded_networks_see_a_face(generator: torch.nn.Module, latents: Tensor) -> None:
+    category = load_category("synface")
+    nobody = Means(torch.full((6,), torch.nan), torch.full((4,), torch.nan))  # ours say everything themselves
+    trained = trained_nets(load_tensors(models_root() / "synface" / "networks.safetensors"), category, nobody)
+    assert trained.camera == camera_of(category)
+    faces = Frame(category.frame_share, category.working_size)(generator(latents).clamp(-1, 1))
+    depth = replace(trained, symmetric=True).canonical(faces).depth
+    middle, rim = depth[:, 28:44, 26:38].mean(), depth[:, :10, 4:14].mean()
+    assert middle < rim - 0.03  # a nose before a temple
+    # Turned faces: the mirrored one looks the other way.
+    yaw, other = trained.view_of(faces)[:, 1], trained.view_of(mirrored(faces))[:, 1]
+    torch.testing.assert_close(yaw, -other, rtol=0, atol=0.12)
+    light, flipped = trained.light_of(faces)[:, 2], trained.light_of(mirrored(faces))[:, 2]
+    torch.testing.assert_close(light, -flipped, rtol=0, atol=0.25)
+
+
+@pytest.mark.parametrize("kind", ["fresh", "the authors'", "of g2s pretrain"])
+@torch.no_grad()
+def test_networks_without_a_mean_shape_are_relative_to_the_means(kind: str) -> None:
+    category = replace(load_category("celeba"), working_size=16)
+    means = Means(torch.tensor([0.1, -0.2, 0.05, 0.1, 0.0, 0.3]), torch.tensor([0.2, -0.1, 0.3, 0.1]))
+    torch.manual_seed(0)
+    nets = fresh_nets(category, means)
+    if kind != "fresh":
+        parts = {"netD": nets.depth, "netA": nets.albedo, "netV": nets.view, "netL": nets.light}
+        tensors = {f"{part}.{name}": value for part, net in parts.items() for name, value in net.state_dict().items()}
+        if kind == "of g2s pretrain":  # they state their own, and the category's are the statistics of what they say
+            tensors |= {"mean_view": means.view, "mean_light": means.light}
+            means, stated = Means(torch.ones(6), torch.ones(4)), means
+        nets = trained_nets(tensors, category, means)
+        means = stated if kind == "of g2s pretrain" else means
+    assert nets.base is None
+    assert not nets.symmetric
+    size = category.working_size
+    view = nets.view_of(torch.rand(1, 3, size, size) * 2 - 1)[0]
+    mean = means.view * torch.tensor([math.pi / 3] * 3 + [0.1] * 2 + [0.0])
+    torch.testing.assert_close(view, mean, rtol=0, atol=0.04)
+    light = nets.light_of(torch.rand(1, 3, size, size) * 2 - 1)[0]
+    torch.testing.assert_close(light, torch.tensor([0.6, 0.45, 0.3, 0.1]), rtol=0, atol=0.02)

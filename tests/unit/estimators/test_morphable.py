@@ -1,0 +1,315 @@
+"""A photo explained by a model of shape: worlds that were made by one, and what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from shapes import bumps, nets_around, two_eyes
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from g2s_cli.estimators import morphable as morphing
+from g2s_cli.estimators.feedforward import FactorNets
+from g2s_cli.estimators.gan2shape.steps import Samples, Target
+from g2s_cli.estimators.morphable import (
+    DECAY,
+    UPDATES,
+    Codes,
+    Observed,
+    as_explained,
+    begun,
+    explain,
+    gloss_of,
+    left_over,
+    observe,
+    second_opinion,
+    slanted,
+    unbiased,
+    unlikely,
+    views_of,
+    with_steps,
+)
+from g2s_cli.estimators.morphable_model import FINE, FINE_REACH, ShapeModel, circumstances, smooth_modes
+from g2s_cli.estimators.registration import MeanObject, Posed
+from g2s_cli.gan.stylegan2 import Generator
+from g2s_cli.geometry.camera import Camera, back_project
+from g2s_cli.geometry.center_crop import Frame
+from g2s_cli.geometry.normals import normals
+from g2s_cli.geometry.rasterizer import VIEW_FAR, visible_depth
+from g2s_cli.geometry.render import depth_with_rim
+from g2s_cli.geometry.shading import diffuse_shading, lit, shading_of, specular_shading
+from g2s_cli.geometry.warp import warp
+from g2s_cli.progress import Silent
+from g2s_cli.segmentation.gan_features import Parser
+
+CAMERA = Camera(32)
+SIZE = CAMERA.size
+LIGHT = torch.tensor([[0.5, 0.5, 0.5, 0.3]])
+VIEW = torch.tensor([[0.05, 0.25, 0.0, 0.0, 0.0, 0.0]])
+
+
+MEAN = bumps(CAMERA, 1, wide=0.7, high=0.8, far=1.03, colours=two_eyes)
+ticks = torch.linspace(-1, 1, SIZE)
+ROW, COLUMN = torch.meshgrid(ticks, ticks, indexing="ij")
+# A brow that stands out by a scene unit in a hundred, and a face that is wider below.
+BROW = 0.01 * torch.exp(-(COLUMN.square() + (ROW + 0.35).square()) / 0.05)
+JAW = 0.004 * COLUMN * torch.exp(-((ROW - 0.5).square()) / 0.1)
+NONE = torch.zeros(SIZE, SIZE)
+MATT = torch.full((1, 1), -10.0)  # a code of gloss
+FACTORS = torch.stack((torch.stack((NONE, NONE, -BROW), dim=-1), torch.stack((JAW, NONE, NONE), dim=-1)), dim=-1)
+
+
+def pictured(depth: Tensor, view: Tensor, light: Tensor, gloss: float = 0.0) -> tuple[Samples, Tensor]:
+    """The object of that canonical depth, and the depth that shows."""
+    disc = (MEAN.depth < 1.025).float().unsqueeze(1)
+    normal = normals(depth, CAMERA)
+    shading = shading_of(diffuse_shading(normal, light), light)
+    texture = lit(MEAN.albedo, shading) + 2 * gloss * specular_shading(normal, light, view).unsqueeze(1)
+    found, _ = warp(torch.cat((texture, disc), dim=1), depth, view, CAMERA)
+    mask = (found[:, 3:] > 0.9).float()
+    return Samples(found[:, :3] * mask, mask), visible_depth(depth, view, CAMERA)
+
+
+@pytest.fixture(scope="module")
+def model() -> ShapeModel:
+    albedo = (MEAN.albedo[0] / 2 + 0.5).log()
+    lights = torch.stack((LIGHT[0], torch.full((4,), 0.1)))
+    looks, variance = torch.zeros(3, SIZE, SIZE, 1), torch.full((3, SIZE, SIZE), 1e-3)
+    return ShapeModel(torch.zeros(SIZE, SIZE, 3), FACTORS, albedo, looks, variance, lights, torch.zeros(4, 2))
+
+
+def seen_of(photo: Samples, view: Tensor = VIEW) -> Observed:
+    """Beside the mean object as it looks from there."""
+    shown, depth = pictured(MEAN.depth, view, LIGHT)
+    return observe(photo, Posed(shown, view, depth), LIGHT, MEAN.depth[0], CAMERA)
+
+
+@pytest.fixture(scope="module")
+def brow() -> tuple[Observed, Tensor, Tensor]:
+    """One whose brow stands out, the depth it shows, and its mask."""
+    photo, depth = pictured(MEAN.depth - BROW, VIEW, LIGHT)
+    return seen_of(photo), depth[0], photo.mask[0, 0]
+
+
+def apart(one: Tensor, two: Tensor, where: Tensor) -> float:
+    """Standard deviation of what is between two depths."""
+    return (one - two)[where > 0].std().item()
+
+
+def well_within(mask: Tensor) -> Tensor:
+    """All but the two outermost pixels, where an outline that lies a little elsewhere shows what is behind."""
+    return -max_pool2d(-mask[None, None], 5, 1, 2)[0, 0]
+
+
+def test_what_only_shading_shows_is_found(model: ShapeModel, brow: tuple[Observed, Tensor, Tensor]) -> None:
+    """A brow of the forehead's own colour."""
+    seen, depth, mask = brow
+    codes = explain(model, seen, CAMERA, begun(model, seen), 60, DECAY)
+    assert codes.shape[0, 0].item() == pytest.approx(1, abs=0.35)
+    assert abs(codes.shape[0, 1].item()) < 0.3
+    assert codes.view.abs().max() < 0.5
+    found = as_explained(model, seen, CAMERA, codes)
+    assert (found.depth[0] < VIEW_FAR)[mask > 0].all()
+    before, inside = visible_depth(MEAN.depth, VIEW, CAMERA)[0], well_within(mask)
+    assert inside.sum() > 0.5 * mask.sum()
+    assert apart(found.depth[0], depth, inside) < 0.55 * apart(before, depth, inside)
+
+
+def test_a_highlight_is_no_shape(model: ShapeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean object's own shape, oiled: taken for matt, its brow would come out."""
+    head_on = torch.tensor([[0.5, 0.5, 0.0, -0.4]])
+    photo, _ = pictured(MEAN.depth, VIEW, head_on, gloss=0.15)
+    seen = replace(seen_of(photo), lights=head_on)
+    held = replace(model, lights=torch.stack((head_on[0], torch.full((4,), 0.01))))
+    codes = explain(held, seen, CAMERA, begun(held, seen), 60, DECAY)
+    assert gloss_of(codes).item() == pytest.approx(0.15, abs=0.06)
+    assert as_explained(held, seen, CAMERA, codes).gloss.item() == gloss_of(codes).item()
+    monkeypatch.setattr(morphing, "USUAL_GLOSS", 1e-6)
+    matt = explain(held, seen, CAMERA, begun(held, seen), 60, DECAY)
+    assert abs(codes.shape[0, 0].item()) < 0.3 * matt.shape[0, 0].item()
+
+
+def test_what_one_object_alone_has_is_found(model: ShapeModel, brow: tuple[Observed, Tensor, Tensor]) -> None:
+    """A brow that no learnt factor has, by moves that are as likely one as another."""
+    seen, depth, mask = brow
+    moves = FINE * smooth_modes(CAMERA, FINE_REACH)
+    own = replace(model, factors=moves, bias=torch.zeros(4, moves.shape[-1]))
+    codes = explain(own, seen, CAMERA, begun(own, seen), UPDATES, DECAY)
+    found, inside = as_explained(own, seen, CAMERA, codes).depth[0], well_within(mask)
+    before = visible_depth(MEAN.depth, VIEW, CAMERA)[0]
+    assert apart(found, depth, inside) < 0.6 * apart(before, depth, inside)
+    assert codes.shape.square().mean() < 1  # no less likely than objects are
+
+
+def test_what_lies_elsewhere_is_found(model: ShapeModel) -> None:
+    """A face that is wider below: what it shows, the mean one shows elsewhere."""
+    canonical = back_project(MEAN.depth, CAMERA) + FACTORS[None, ..., 1]
+    seen = seen_of(pictured(MEAN.depth, VIEW, LIGHT)[0])
+    pushed = replace(begun(model, seen), shape=torch.tensor([[0.0, 1.0]]))
+    left, pixels = left_over(model, seen, CAMERA, pushed)
+    assert left.shape == (1, 3, SIZE, SIZE)
+    torch.testing.assert_close(morphing.moved_points(model, seen, CAMERA, pushed), canonical)
+    there = replace(seen, found=pixels, weights=50 * seen.weights)  # one flow alone counts for little
+    with_flow = explain(
+        replace(model, variance=torch.full_like(model.variance, 1e3)), there, CAMERA, begun(model, seen), 60, DECAY
+    )
+    assert with_flow.shape[0, 1].item() == pytest.approx(1, abs=0.3)
+
+
+def test_nothing_is_left_of_what_the_model_made(model: ShapeModel, brow: tuple[Observed, Tensor, Tensor]) -> None:
+    seen, _, _ = brow
+    true = replace(begun(model, seen), shape=torch.tensor([[1.0, 0.0]]), gloss=MATT)
+    left, _ = left_over(model, seen, CAMERA, true)
+    wrong, _ = left_over(model, seen, CAMERA, replace(begun(model, seen), gloss=MATT))
+    forehead = (seen.weights * (BROW > 0.002)).unsqueeze(1)
+    assert (left.square() * forehead).sum() < 0.3 * (wrong.square() * forehead).sum()
+
+
+def test_nothing_is_left_of_a_dark_object_either(model: ShapeModel) -> None:
+    """A fifth as bright: its shading is as deep as any, though its pictures' logarithms, which are lifted, are not."""
+    photo, _ = pictured(MEAN.depth, VIEW, LIGHT)
+    dark = replace(photo, image=(0.2 * (photo.image + 1) - 1) * photo.mask)
+    bright, dim = seen_of(photo), replace(seen_of(photo), logarithm=seen_of(dark).logarithm)
+    codes = replace(begun(model, dim), gloss=MATT)
+    left, _ = left_over(model, dim, CAMERA, replace(codes, colour=torch.full((1, 3), 0.2).log()))
+    usual, _ = left_over(model, bright, CAMERA, codes)
+    inside = bright.weights.unsqueeze(1) > 0
+    assert (left - usual)[inside.expand_as(left)].abs().median() < 0.005
+
+
+def test_view_and_light_alone_are_taken_from_what_codes_say(
+    model: ShapeModel, brow: tuple[Observed, Tensor, Tensor]
+) -> None:
+    """A picture's own, as its codes have them; nothing but the codes of shape changes."""
+    seen, _, _ = brow
+    codes = replace(begun(model, seen), shape=torch.tensor([[1.0, -1.0]]), view=torch.full((1, 6), 0.2))
+    biased = replace(model, bias=torch.tensor([[0.3, 0.0], [2.0, 0.0], [0.0, 4.0], [0.0, 0.0]]))
+    free = unbiased(biased, seen, codes)
+    told = circumstances(views_of(seen, codes), codes.light)[0]
+    torch.testing.assert_close(free.shape, torch.stack((0.7 - 2 * told[1], -1 - 4 * told[2]))[None])
+    for name in ("view", "light", "colour", "look", "gloss"):
+        assert torch.equal(getattr(free, name), getattr(codes, name))
+    assert torch.equal(unbiased(model, seen, codes).shape, codes.shape)
+
+
+@pytest.fixture
+def nets() -> FactorNets:
+    return nets_around(MEAN, CAMERA)
+
+
+def test_a_second_opinion_is_without_bias(
+    model: ShapeModel,
+    brow: tuple[Observed, Tensor, Tensor],
+    nets: FactorNets,
+    generator: Generator,
+    parser: Parser,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a model that makes a brow of every picture, a brow less."""
+    monkeypatch.setattr(morphing, "UPDATES", 20)
+    monkeypatch.setattr(morphing, "beside_mean", lambda *_: brow[0])  # however the GAN shows the mean object
+    target = Target(torch.zeros(3, SIZE, SIZE), torch.ones(SIZE, SIZE), torch.zeros(512), Frame(1.0, SIZE))
+    mean = MeanObject(MEAN.depth[0], target.latent, torch.zeros(4, 512), parser)
+
+    def said(bias: float) -> Tensor:
+        biased = replace(model, bias=torch.tensor([[bias, 0.0], *[[0.0, 0.0]] * 3]))
+        return second_opinion(nets, generator, target, mean, biased, Silent(), masked=True).depth[0]
+
+    plain, less = said(0.0), said(1.0)
+    change = torch.where((plain < VIEW_FAR) & (less < VIEW_FAR), less - plain, 0.0)
+    assert change.max().item() == pytest.approx(BROW.max().item(), abs=0.002)
+    assert change[20:].abs().max() < 1e-3
+
+
+def test_the_mean_objects_own_picture_is_explained_by_the_mean(model: ShapeModel) -> None:
+    photo, depth = pictured(MEAN.depth, VIEW, LIGHT)
+    seen = seen_of(photo)
+    codes = explain(model, seen, CAMERA, begun(model, seen), 30, DECAY)
+    assert codes.shape.abs().max() < 0.2
+    found = as_explained(model, seen, CAMERA, codes)
+    assert apart(found.depth[0], depth[0], well_within(photo.mask[0, 0])) < 0.002
+    hidden = seen.weights[0] * (MEAN.depth[0] > 1.029)  # the plane behind is no part of the mask
+    assert hidden.sum() == 0
+
+
+def test_depth_is_what_the_moved_points_show(model: ShapeModel) -> None:
+    """The model's own object, as if a relief of it had been looked at, and beyond the canonical frame, too."""
+    seen = seen_of(pictured(MEAN.depth, VIEW, LIGHT)[0])
+    still = as_explained(model, seen, CAMERA, begun(model, seen))
+    torch.testing.assert_close(still.depth, depth_with_rim(MEAN.depth, seen.views, CAMERA))
+    codes = replace(begun(model, seen), shape=torch.tensor([[1.0, 0.0]]), view=0.3 * torch.ones(1, 6))
+    moved = as_explained(model, seen, CAMERA, codes)
+    deeper = depth_with_rim(MEAN.depth - BROW, views_of(seen, codes), CAMERA)  # along rays, which hardly matters
+    torch.testing.assert_close(moved.depth, deeper, atol=5e-4, rtol=0)
+    turned = seen.views + 0.3 * seen.views.new_tensor(morphing.VIEW_DEVIATIONS)
+    torch.testing.assert_close(views_of(seen, codes), turned)
+
+
+def test_what_is_moved_before_something_hides_it(model: ShapeModel) -> None:
+    """A step to the side: points that slide behind others are not in the picture, those they uncover are near."""
+    slide = torch.zeros(SIZE, SIZE, 3)
+    slide[:, :16, 0] = 0.012  # two pixels to the right
+    slide[:, :16, 2] = 0.02  # and away
+    seen = seen_of(pictured(MEAN.depth, torch.zeros(1, 6), LIGHT)[0], torch.zeros(1, 6))
+    still, codes = seen.relief.clone(), begun(model, seen)
+    flat = replace(seen, relief=torch.full_like(still, 0.98), views=torch.zeros(1, 6))
+    shown = as_explained(replace(model, mean=slide), flat, CAMERA, codes).depth[0, 8]
+    torch.testing.assert_close(shown[16:30], torch.full((14,), 0.98))
+    torch.testing.assert_close(shown[6:14], torch.full((8,), 1.0))
+
+
+def test_pictures_are_explained_each_by_itself(model: ShapeModel, brow: tuple[Observed, Tensor, Tensor]) -> None:
+    one, other = brow[0], seen_of(pictured(MEAN.depth, VIEW, LIGHT)[0])
+    pair = {
+        field.name: one.relief
+        if field.name == "relief"
+        else torch.cat([getattr(some, field.name) for some in (one, other)])
+        for field in fields(Observed)
+    }
+    both = Observed(**pair)
+    together = explain(model, both, CAMERA, begun(model, both), 5, DECAY)
+    alone = explain(model, other, CAMERA, begun(model, other), 5, DECAY)
+    torch.testing.assert_close(together.shape[1:], alone.shape, atol=1e-4, rtol=0)
+
+
+def test_how_unlikely_codes_are_has_the_right_gradient(
+    model: ShapeModel, brow: tuple[Observed, Tensor, Tensor]
+) -> None:
+    double = ShapeModel(*(value.double() for value in vars(model).values()))
+    seen = Observed(**{name: value.double() for name, value in vars(brow[0]).items()})
+    codes = [
+        torch.randn(1, size, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+        for size in (2, 6, 3, 1, 1)
+    ]
+    codes.insert(2, LIGHT.double() + 0.01)
+
+    def cost(*codes: Tensor) -> Tensor:
+        return unlikely(double, seen, CAMERA, Codes(*codes)).sum()
+
+    begin = [(0.1 * code if index != 2 else code).requires_grad_() for index, code in enumerate(codes)]
+    assert torch.autograd.gradcheck(cost, begin, eps=1e-7, atol=1e-3, rtol=1e-3)
+
+
+def test_normals_of_points_on_a_grid_are_those_of_the_depth() -> None:
+    found = slanted(back_project(MEAN.depth, CAMERA))
+    torch.testing.assert_close(found[:, 1:-1, 1:-1], normals(MEAN.depth, CAMERA)[:, 1:-1, 1:-1])
+    assert torch.equal(found[:, 0], found[:, 1])
+
+
+def test_a_ramp_of_the_mean_object_is_read_as_a_step() -> None:
+    """Of the relief and what the model adds to it together; the moves to the side, and the model above, stay."""
+    camera, rows = Camera(64), torch.arange(64.0)[:, None].expand(64, 64)
+    relief = 0.95 + 0.025 * torch.sigmoid((rows - 47.5) / 0.7)
+    half = torch.zeros(64, 64, 3)
+    half[..., 0], half[..., 2] = 0.003, 0.025 * torch.sigmoid((rows - 47.5) / 0.7)
+    blank = torch.zeros(3, 64, 64)
+    model = ShapeModel(half, half[..., None], blank, blank[..., None], blank + 1, torch.zeros(2, 4), torch.zeros(4, 1))
+    found = with_steps(model, relief, camera, 0.5)
+    before, after = ((relief + some.mean[..., 2])[:, 32] for some in (model, found))
+    assert after.diff().max() > 1.15 * before.diff().max()
+    assert torch.equal(found.mean[..., :2], model.mean[..., :2])
+    torch.testing.assert_close(found.mean[:40], model.mean[:40])
+    assert torch.equal(with_steps(model, relief, camera, 1.0).mean, model.mean)
+    assert found.factors is model.factors

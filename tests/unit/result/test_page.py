@@ -1,0 +1,127 @@
+"""The page: what it holds is the mesh, and what its shader computes of that is what `relight` computes."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from g2s_cli.geometry.shading import user_from_light
+from g2s_cli.mesh.export import Detail
+from g2s_cli.mesh.extract import Mesh
+from g2s_cli.mesh.texture import Texture, lit_by
+from g2s_cli.result.folder import Reconstruction, surface
+from g2s_cli.result.page import page_of
+
+FINE = Detail(mesh_size=120, texture_size=240)
+
+
+class Scripts(HTMLParser):
+    """The text of every script element, and every address that anything names."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.addresses: list[str] = []
+        self.inside = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.inside = tag == "script"
+        if self.inside:
+            self.texts.append("")
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = self.inside and tag != "script"
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.texts[-1] += data
+
+
+def scene_in(page: str) -> dict[str, Any]:
+    return json.loads(Scripts(page).texts[0])
+
+
+def array(coded: str, kind: str, columns: int) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(coded), kind).reshape(-1, columns)
+
+
+def sampled(picture: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Bilinear samples at places from 0 to 1, right and down from the upper left corner, as WebGL takes them."""
+    grid = torch.from_numpy(place * 2 - 1).float()[None, None]
+    maps = torch.from_numpy(picture).float().permute(2, 0, 1)[None]
+    return torch.nn.functional.grid_sample(maps, grid, padding_mode="border", align_corners=False)[0, :, 0].T.numpy()
+
+
+@pytest.fixture(scope="module")
+def textured(sharp: Reconstruction) -> tuple[Mesh, Texture]:
+    return surface(sharp, FINE, beyond=True)
+
+
+@pytest.fixture(scope="module")
+def scene(sharp: Reconstruction) -> dict[str, Any]:
+    return scene_in(page_of(sharp, FINE))
+
+
+def test_the_page_holds_the_mesh(scene: dict[str, Any], textured: tuple[Mesh, Texture]) -> None:
+    mesh, _ = textured
+    np.testing.assert_allclose(array(scene["positions"], "<f4", 3), mesh.vertices, atol=1e-7)
+    np.testing.assert_array_equal(array(scene["faces"], "<u4", 3), mesh.faces)
+    fine = array(scene["fine_normals"], "i1", 4)[:, :3] / 127
+    np.testing.assert_allclose(fine, mesh.normals, atol=0.005)
+
+
+@pytest.mark.parametrize("light", [None, (0.8, 0.1), (-0.5, 0.9), (3.0, -2.0)])
+def test_what_the_shader_computes_is_what_relight_computes(
+    sharp: Reconstruction, scene: dict[str, Any], textured: tuple[Mesh, Texture], light: tuple[float, float] | None
+) -> None:
+    _, texture = textured
+    x, y = light or (scene["light"]["x"], scene["light"]["y"])
+    # The shader's lines, a vertex each.
+    pose = np.array(scene["pose"])[:, :3]
+    towards = pose.T @ (x, y, 1.0)
+    towards = np.array([*(towards[:2] / max(towards[2], 0.01)), 1.0])
+    towards /= np.linalg.norm(towards)
+    normal = array(scene["broad_normals"], "i1", 4)[:, :3].astype(float)
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    shading = scene["light"]["ambient"] + scene["light"]["diffuse"] * (normal @ towards).clip(min=0)
+    focal, centre, size, pivot = scene["texture_camera"]
+    position = array(scene["positions"], "<f4", 3)
+    place = (focal * position[:, :2] * (1, -1) / (pivot - position[:, 2:]) + centre + 0.5) / size
+    with Image.open(io.BytesIO(base64.b64decode(scene["reflectance"].partition(",")[2]))) as picture:
+        reflectance = sampled(np.asarray(picture) / 255.0, place) ** 2 * scene["brightest"]
+    colours = (reflectance * shading[:, None]).clip(0, 1)
+
+    factors = sharp.factors if light is None else sharp.factors.lit(*light)
+    right = sampled((lit_by(texture, factors, sharp.camera) / 2 + 0.5).permute(1, 2, 0).numpy(), place)
+    apart = np.abs(colours - right)
+    assert apart.mean() < 1.5 / 255
+    assert np.quantile(apart, 0.99) < 10 / 255
+    assert np.std(right) > 20 / 255  # there is something to get wrong
+
+
+def test_the_light_it_begins_with_is_the_photos(sharp: Reconstruction, scene: dict[str, Any]) -> None:
+    light = sharp.factors.light
+    assert (scene["light"]["x"], scene["light"]["y"]) == pytest.approx(user_from_light(light, sharp.factors.view))
+    assert [scene["light"]["ambient"], scene["light"]["diffuse"]] == pytest.approx(light[:2].tolist())
+
+
+def test_it_needs_no_network_and_a_photos_name_is_only_a_name(sharp: Reconstruction) -> None:
+    name = '</script><script src="http://evil.example/x.js">&<!--.png'
+    page = page_of(replace(sharp, report=sharp.report | {"photo": name}), FINE)
+    found = Scripts(page)
+    assert len(found.texts) == 2
+    assert json.loads(found.texts[0])["title"] == name
+    assert found.addresses == []
+    assert re.findall(r"(?:fetch|import|XMLHttpRequest|@import|url)\s*\(", found.texts[1]) == []

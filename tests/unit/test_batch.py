@@ -1,0 +1,267 @@
+"""Which photos there are, where their results go, and what becomes of each; with made-up reconstructions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from g2s_cli.batch import SUMMARY, Job, Outcome, jobs_for, kept, photos_named, run_all, summary_of, write_summary
+from g2s_cli.errors import G2SError, ImageError, UsageError
+from g2s_cli.files import sha256_of
+from g2s_cli.mesh.export import Body, Detail
+from g2s_cli.result.folder import Reconstruction, read_result, rewrite_meshes, write_result
+
+FACTS = {"seed": 0, "weights": {"gan": "abc"}}
+Make = Callable[..., Reconstruction]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Path]:
+    """Three photos of different colours."""
+    paths = [tmp_path / name for name in ("one.png", "two.png", "three.png")]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (32, 32), (80 * number, 0, 0)).save(path)
+    return paths
+
+
+@pytest.fixture
+def runner(make: Make) -> Callable[..., Callable[[Sequence[Path]], Iterator[Reconstruction | Exception]]]:
+    """A run that makes something up for each photo, or raises or yields what it is told to for some."""
+
+    def runner(facts: dict = FACTS, **fate: BaseException) -> Callable:
+        def run(paths: Sequence[Path]) -> Iterator[Reconstruction | Exception]:
+            for path in paths:
+                failure = fate.get(path.stem)
+                if isinstance(failure, Exception):
+                    yield failure
+                    continue
+                if failure:
+                    raise failure
+                figures = {"inversion_psnr_db": 30.0, "reconstruction_psnr_db": 31.0, "seconds": {"total": 1.0}}
+                made = make(16)
+                yield replace(made, report=made.report | facts | figures | {"photo_sha256": sha256_of(path)})
+
+        return run
+
+    return runner
+
+
+def outcomes(jobs: list[Job], run: Callable, facts: dict = FACTS, overwrite: bool = False) -> dict[str, Outcome]:
+    found = run_all(jobs, facts, run, Detail(), command="g2s reconstruct", overwrite=overwrite)
+    return {outcome.job.photo.stem: outcome for outcome in found}
+
+
+def states(found: dict[str, Outcome]) -> dict[str, str]:
+    return {stem: outcome.state for stem, outcome in found.items()}
+
+
+def refuse(paths: Sequence[Path]) -> Iterator[Reconstruction | Exception]:
+    raise AssertionError(f"{paths} were run")
+
+
+def test_a_folder_stands_for_its_images_in_natural_order(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    (folder / "sub.png").mkdir(parents=True)
+    for name in ("b10.jpg", "B2.JPEG", "b1.png", "a.webp", "notes.txt", ".hidden.png", "clip.eps"):
+        (folder / name).touch()
+    photos, notes = photos_named([folder])
+    assert [path.name for path in photos] == ["a.webp", "b1.png", "B2.JPEG", "b10.jpg"]
+    assert notes == [f"Not taken for photos: {folder / 'clip.eps'}, {folder / 'notes.txt'}."]
+
+
+def test_a_photo_named_twice_is_taken_once(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).touch()
+    around = tmp_path / "c" / ".." / "a.png"
+    (tmp_path / "c").mkdir()
+    photos, notes = photos_named([tmp_path / "b.png", tmp_path, around])
+    assert photos == [tmp_path / "b.png", tmp_path / "a.png"]
+    assert notes == [f"{path} is named more than once, and taken once." for path in (tmp_path / "b.png", around)]
+
+
+def test_files_are_taken_whatever_they_are_called_and_empty_folders_are_refused(tmp_path: Path) -> None:
+    assert photos_named([tmp_path / "nosuch", tmp_path / ".x.png"])[0] == [tmp_path / "nosuch", tmp_path / ".x.png"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="empty has no images"):
+        photos_named([tmp_path / "empty"])
+
+
+@pytest.mark.parametrize(
+    ("names", "folders"),
+    [
+        (["a.jpg", "b.png"], ["a", "b"]),
+        (["x/001.jpg", "y/001.jpg", "z/001.png"], ["001", "001-2", "001-3"]),
+        (["a.jpg", "a.png", "a-2.png"], ["a", "a-3", "a-2"]),
+        (["Me.jpg", "me.png"], ["Me", "me-2"]),
+        ([f"{SUMMARY}.png"], [f"{SUMMARY}-2"]),
+        (["..jpg", ".me.jpg", "plain"], ["jpg", "me", "plain"]),
+    ],
+)
+def test_folders_are_named_after_stems(names: list[str], folders: list[str], tmp_path: Path) -> None:
+    jobs = jobs_for([Path(name) for name in names], tmp_path / "out")
+    assert [job.folder for job in jobs] == [tmp_path / "out" / folder for folder in folders]
+
+
+def test_what_cannot_hold_results_is_refused(tmp_path: Path, made: Reconstruction) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="is a file"):
+        jobs_for([Path("a.png")], tmp_path / "file")
+    write_result(made, tmp_path / "one")
+    with pytest.raises(UsageError, match="is the result of one photo"):
+        jobs_for([Path("a.png")], tmp_path / "one")
+
+
+def test_one_failure_stops_no_other(photos: list[Path], runner: Callable, tmp_path: Path) -> None:
+    jobs, error = jobs_for(photos, tmp_path / "out"), ImageError("two.png is damaged.")
+    found = outcomes(jobs, runner(two=error))
+    assert states(found) == {"one": "made", "two": "failed", "three": "made"}
+    assert found["two"].error is error
+    for job in (jobs[0], jobs[2]):
+        assert read_result(job.folder).report["photo_sha256"] == sha256_of(job.photo)
+        assert read_result(job.folder).report["command"] == "g2s reconstruct"
+    assert not jobs[1].folder.exists()
+
+
+def test_what_is_finished_is_kept(photos: list[Path], runner: Callable, tmp_path: Path) -> None:
+    jobs = jobs_for(photos, tmp_path / "out")
+    outcomes(jobs[:2], runner())
+    found = outcomes(jobs, runner())
+    assert states(found) == {"one": "kept", "two": "kept", "three": "made"}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    for overwrite in (False, True):
+        assert set(states(outcomes(jobs, refuse, overwrite=overwrite)).values()) == {"kept"}
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", ["mesh.glb", "mesh.obj", "aligned.png", "original.png", "mesh.stl"])
+def test_what_is_not_whole_is_no_longer_finished(
+    photos: list[Path], runner: Callable, tmp_path: Path, name: str
+) -> None:
+    jobs, detail = jobs_for(photos[:1], tmp_path / "out"), Detail(body=Body())
+
+    def found(run: Callable, *, overwrite: bool) -> Outcome:
+        [one] = run_all(jobs, FACTS, run, detail, command="g2s reconstruct", overwrite=overwrite)
+        return one
+
+    assert found(runner(), overwrite=False).state == "made"
+    assert found(refuse, overwrite=False).state == "kept"
+    (jobs[0].folder / name).unlink()
+    said = f"{jobs[0].folder} is not whole: it lacks {name}. Add --overwrite to make it again."
+    assert str(found(refuse, overwrite=False).error) == said
+    assert found(runner(), overwrite=True).state == "made"
+    assert found(refuse, overwrite=False).state == "kept"
+
+
+def test_meshes_that_were_made_anew_are_not_those_that_were_asked_for(
+    photos: list[Path], runner: Callable, tmp_path: Path
+) -> None:
+    jobs = jobs_for(photos[:1], tmp_path / "out")
+    outcomes(jobs, runner())
+    for size, state in ((16, "failed"), (None, "kept")):
+        rewrite_meshes(read_result(jobs[0].folder), jobs[0].folder, Detail(mesh_size=size))
+        assert states(outcomes(jobs, refuse)) == {"one": state}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("warnings", None), ("warnings", 3), ("seconds", {}), ("inversion_psnr_db", "much")]
+)
+def test_a_report_that_lacks_something_fails_its_photo_alone(
+    photos: list[Path], runner: Callable, tmp_path: Path, name: str, value: object
+) -> None:
+    jobs = jobs_for(photos[:2], tmp_path / "out")
+    outcomes(jobs, runner())
+    place = jobs[0].folder / "report.json"
+    report = {key: said for key, said in json.loads(place.read_text()).items() if key != name}
+    place.write_text(json.dumps(report if value is None else report | {name: value}))
+    found = outcomes(jobs, refuse)
+    assert states(found) == {"one": "failed", "two": "kept"}
+    assert "is damaged: its report.json cannot be read. Add --overwrite." in str(found["one"].error)
+    summary_of(list(found.values()))
+    assert states(outcomes(jobs, runner(), overwrite=True)) == {"one": "made", "two": "kept"}
+
+
+def test_ctrl_c_leaves_what_is_finished(photos: list[Path], runner: Callable, tmp_path: Path) -> None:
+    jobs = jobs_for(photos, tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt):
+        outcomes(jobs, runner(two=KeyboardInterrupt()))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["one"]
+    assert states(outcomes(jobs, runner())) == {"one": "kept", "two": "made", "three": "made"}
+
+
+@pytest.mark.parametrize("change", ["photo", "seed", "weights"])
+def test_results_of_something_else_are_replaced_only_when_asked(
+    change: str, photos: list[Path], runner: Callable, tmp_path: Path
+) -> None:
+    jobs, facts = jobs_for(photos[:1], tmp_path / "out"), FACTS
+    outcomes(jobs, runner())
+    if change == "photo":
+        Image.new("RGB", (32, 32), "white").save(photos[0])
+    else:
+        facts = FACTS | {change: {"gan": "other"}}
+    found = outcomes(jobs, refuse, facts)["one"]
+    assert isinstance(found.error, UsageError)
+    assert f"was made with another {change}. Add --overwrite" in str(found.error)
+    assert states(outcomes(jobs, runner(facts), facts, overwrite=True)) == {"one": "made"}
+    assert kept(jobs[0], facts).state == "kept"
+
+
+def test_folders_of_something_else_stay(photos: list[Path], tmp_path: Path) -> None:
+    jobs = jobs_for(photos[:1], tmp_path / "out")
+    jobs[0].folder.mkdir(parents=True)
+    (jobs[0].folder / "diary.txt").touch()
+    for overwrite in (False, True):
+        said = str(outcomes(jobs, refuse, overwrite=overwrite)["one"].error)
+        assert "is not empty and holds no g2s result: g2s will not delete it. Name another folder" in said
+    assert (jobs[0].folder / "diary.txt").exists()
+
+
+def test_folders_that_hold_a_photo_or_the_gan_are_not_replaced(
+    photos: list[Path], runner: Callable, tmp_path: Path
+) -> None:
+    jobs, facts = jobs_for(photos, tmp_path / "out"), FACTS | {"seed": 1}
+    outcomes(jobs, runner())
+    inside, gan = tmp_path / "out" / "one" / "own.png", tmp_path / "out" / "two" / "gan.pt"
+    photos[2].rename(inside)
+    gan.touch()
+    jobs = [jobs[0], jobs[1], Job(inside, jobs[2].folder)]
+    for overwrite in (False, True):
+        how = {"command": "g2s reconstruct", "overwrite": overwrite, "gan": gan}
+        found = {one.job.folder.name: one for one in run_all(jobs, facts, runner(facts), Detail(), **how)}
+        assert "own.png lies in" in str(found["one"].error)
+        assert "gan.pt lies in" in str(found["two"].error)
+    assert found["three"].state == "made"
+    assert inside.exists()
+    assert gan.exists()
+
+
+def test_damaged_results_and_missing_photos_are_told_apart(
+    photos: list[Path], runner: Callable, tmp_path: Path
+) -> None:
+    jobs = jobs_for(photos[:2], tmp_path / "out")
+    outcomes(jobs, runner())
+    (jobs[0].folder / "report.json").write_text("[]")
+    photos[1].unlink()
+    with pytest.raises(G2SError, match="is damaged"):
+        kept(jobs[0], FACTS)
+    with pytest.raises(ImageError, match=r"two.png cannot be read"):
+        kept(jobs[1], FACTS)
+
+
+def test_the_summary(photos: list[Path], runner: Callable, tmp_path: Path) -> None:
+    jobs = jobs_for(photos, tmp_path / "out")
+    outcomes(jobs[:1], runner())
+    summary = summary_of(list(outcomes(jobs, runner(two=ZeroDivisionError("by zero"))).values()))
+    assert [one["state"] for one in summary["photos"]] == ["kept", "failed", "made"]
+    assert (summary["made"], summary["kept"], summary["failed"]) == (1, 1, 1)
+    assert summary["photos"][1]["exit_code"] == 1
+    assert "ZeroDivisionError: by zero" in summary["photos"][1]["error"]
+    assert "seconds" not in summary["photos"][0]
+    write_summary(summary, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / SUMMARY).read_text()) == summary
+    write_summary(summary, tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 3

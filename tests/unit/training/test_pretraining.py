@@ -1,0 +1,102 @@
+"""What g2s pretrain is given: photos with or without depth, and an order that can be carried out."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from g2s_cli.errors import UsageError
+from g2s_cli.loading import Machine
+from g2s_cli.progress import Silent
+from g2s_cli.run_folder import at_work_in
+from g2s_cli.training.distributed import Group
+from g2s_cli.training.pretraining import VERB, Collection, Order, run
+from g2s_cli.weights.catalog import Stage
+
+FACE = Path(__file__).parent.parent / "data" / "face.png"
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("G2S_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("img10.png", "img2.png", "img1.png"):
+        shutil.copy(FACE, folder / name)
+    return folder
+
+
+def test_a_folder_of_photos(photos: Path) -> None:
+    (photos / "notes.txt").touch()
+    collection = Collection.of(photos, 2)
+    assert [path.name for path in collection.photos] == ["img1.png", "img2.png"]
+    assert collection.pairs == []
+    assert "notes.txt" in collection.notes[0]
+
+
+def test_photos_with_depth_beside_them(photos: Path, tmp_path: Path) -> None:
+    for folder in ("image", "depth"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for name in ("a", "b"):
+        shutil.copy(FACE, tmp_path / "data" / "image" / f"{name}_image.png")
+        Image.new("I;16", (64, 64), 30000).save(tmp_path / "data" / "depth" / f"{name}_depth.png")
+    (tmp_path / "data" / "image" / ".DS_Store").touch()
+    collection = Collection.of(tmp_path / "data", None)
+    assert [path.name for path in collection.photos] == ["a_image.png", "b_image.png"]
+    assert [pair.depth.name for pair in collection.pairs] == ["a_depth.png", "b_depth.png"]
+
+
+def test_overrides_change_the_schedule_and_so_the_settings(photos: Path, tmp_path: Path) -> None:
+    collection = Collection.of(photos, None)
+    order = Order.of(collection, tmp_path / "run", name="faces")
+    quick = Order.of(collection, tmp_path / "run", name="faces", iterations=5, cycles=2, symmetry="off")
+    assert len(order.plan.effort.stages) == 8
+    assert order.plan.effort.symmetry == "on"
+    assert quick.plan.effort.stages == (Stage(5, 5, 5),) * 2
+    assert quick.plan.effort.symmetry == "off"
+    differing = {name for name, value in order.settings().items() if quick.settings()[name] != value}
+    assert differing == {"schedule"}
+    before = order.settings()["photos"]
+    Image.new("RGB", (64, 64)).save(collection.photos[0])
+    assert order.settings()["photos"] != before
+
+
+def test_an_order_that_cannot_be_carried_out(photos: Path, tmp_path: Path) -> None:
+    collection = Collection.of(photos, None)
+    with pytest.raises(UsageError, match="There are 3 photos, and 4 to be taken a step"):
+        Order.of(collection, tmp_path / "run", name="faces", photos_a_step=4)
+    with pytest.raises(UsageError, match=r"church states no schedule of joint training\. Copy the \[pretrain\] table"):
+        Order.of(collection, tmp_path / "run", name="faces", category="church")
+    with pytest.raises(UsageError, match="There is a category synface already"):
+        Order.of(collection, tmp_path / "run", name="synface")
+
+
+@pytest.fixture
+def unopened(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Order:
+    """An order whose photos must not be opened, on which any would take minutes."""
+    order = Order.of(Collection.of(photos, None), tmp_path / "run", name="faces")
+    perceptual = SimpleNamespace(name="features")
+    loaded = SimpleNamespace(guides=SimpleNamespace(perceptual=perceptual), kind=order.plan.kind)
+    monkeypatch.setattr("g2s_cli.training.pretraining.load", lambda *_: loaded)
+    monkeypatch.setattr("g2s_cli.training.pretraining.open_photo", lambda *_: pytest.fail("a photo was opened"))
+    return order
+
+
+def test_a_folder_at_work_is_refused_before_photos_are_opened(unopened: Order) -> None:
+    settings = unopened.settings() | {"perceptual": "features"}
+    with (
+        at_work_in(unopened.folder, settings, VERB),
+        pytest.raises(UsageError, match=r"Another g2s pretrain is at work in .*run"),
+    ):
+        run(unopened, Machine.named("cpu"), Group(), Silent())
+
+
+def test_processes_with_other_distances_do_not_train_together(unopened: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Group, "said_by_all", lambda *_: ["LPIPS", "features", "features"])
+    with pytest.raises(UsageError, match="different perceptual distances: LPIPS, features"):
+        run(unopened, Machine.named("cpu"), Group(0, 3), Silent())
+    assert not unopened.folder.exists()

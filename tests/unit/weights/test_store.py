@@ -1,0 +1,84 @@
+"""Weights on disk: found, checked, read; and what is said when they are not there."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from g2s_cli.errors import WeightsError
+from g2s_cli.files import sha256_of
+from g2s_cli.weights import importers, store
+from g2s_cli.weights.catalog import Category, load_category
+from g2s_cli.weights.sources import at_hand, store_part
+from g2s_cli.weights.store import Stored, find_stored, locked, remember, sweep
+
+
+@pytest.fixture
+def horse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Category:
+    """A category with a cached part."""
+    monkeypatch.setenv("G2S_CACHE", str(tmp_path / "cache"))
+    category = load_category("horse")
+    store_part(category, "gan", {"a": torch.zeros(3)}, _source(tmp_path), "made up")
+    return category
+
+
+def _source(folder: Path) -> Path:
+    path = folder / "source.pt"
+    path.write_bytes(b"source")
+    return path
+
+
+def test_a_file_that_is_just_being_replaced_is_not_damaged(horse: Category) -> None:
+    path = at_hand(horse, "gan")
+    answers = []
+    with locked("horse", "gan"):
+        path.write_bytes(b"new")
+        other = threading.Thread(target=lambda: answers.append(at_hand(horse, "gan")))
+        other.start()
+        time.sleep(0.3)
+        remember("horse", "gan", Stored(path, sha256_of(path), "made up"))
+    other.join()
+    assert answers == [path]
+    assert path.read_bytes() == b"new"
+
+
+def test_whoever_is_stopped_while_replacing_leaves_nothing_called_damaged(
+    horse: Category, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "remember", stop)
+    with pytest.raises(KeyboardInterrupt):
+        store_part(horse, "gan", {"a": torch.ones(3)}, _source(tmp_path), "made up")
+    assert find_stored("horse", "gan") is None
+    assert at_hand(horse, "gan") is None
+
+
+def test_a_write_that_fails_keeps_what_was_there(
+    horse: Category, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    before = at_hand(horse, "gan")
+    monkeypatch.setattr(importers, "save_file", refuse)
+    with pytest.raises(WeightsError, match="cannot be written"):
+        store_part(horse, "gan", {"a": torch.ones(3)}, _source(tmp_path), "made up")
+    assert at_hand(horse, "gan") == before
+
+
+def test_what_killed_processes_left_is_swept_up_after_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("G2S_CACHE", str(tmp_path))
+    old, new = tmp_path / "owls" / ".abc.part", tmp_path / "owls" / ".def.part"
+    old.parent.mkdir()
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (0, 0))
+    sweep("owls")
+    assert (old.exists(), new.exists()) == (False, True)
