@@ -41,21 +41,21 @@ def four_phases(weight: Tensor) -> Tensor:
 def milliseconds(run: Callable[[Tensor], Tensor], maps: Tensor) -> float:
     maps = maps.detach().requires_grad_()
     start = time.perf_counter()
-    made = run(maps)
-    torch.autograd.grad(made, maps, torch.ones_like(made))
+    result = run(maps)
+    torch.autograd.grad(result, maps, torch.ones_like(result))
     if maps.is_cuda:
         torch.cuda.synchronize()
     return 1000 * (time.perf_counter() - start)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time the blur beside a convolution against folded into it.")
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--rounds", type=int, default=9)
-    asked = parser.parse_args()
+    segmenter = argparse.ArgumentParser(description="Time the blur beside a convolution against folded into it.")
+    segmenter.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    segmenter.add_argument("--threads", type=int, default=1)
+    segmenter.add_argument("--batch", type=int, default=16)
+    segmenter.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    segmenter.add_argument("--rounds", type=int, default=9)
+    asked = segmenter.parse_args()
     torch.set_num_threads(asked.threads)
     rng = torch.Generator().manual_seed(0)
 

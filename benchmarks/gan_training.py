@@ -52,7 +52,7 @@ def textbook_step(pair: Pair, pictures: Pictures, batch: int) -> Step:
         for network in (generator, discriminator)
     }
 
-    def made() -> torch.Tensor:
+    def result() -> torch.Tensor:
         return generator(generator.style(torch.randn(batch, LATENT)))
 
     def learn(network: torch.nn.Module, loss: torch.Tensor) -> None:
@@ -63,14 +63,14 @@ def textbook_step(pair: Pair, pictures: Pictures, batch: int) -> Step:
     def step(penalised: bool) -> object:
         real = pictures.take(torch.arange(batch), torch.zeros(batch, dtype=torch.bool))
         with torch.no_grad():
-            fake = made()
+            fake = result()
         learn(discriminator, softplus(discriminator(fake)).mean() + softplus(-discriminator(real)).mean())
         if penalised:
             real.requires_grad_()
             (slope,) = torch.autograd.grad(discriminator(real).sum(), real, create_graph=True)
             penalty = slope.square().sum(dim=(1, 2, 3)).mean()
             learn(discriminator, penalty * settings.r1 / 2 * settings.r1_every)
-        learn(generator, softplus(-discriminator(made())).mean())
+        learn(generator, softplus(-discriminator(result())).mean())
         kept = 0.5 ** (batch / settings.half_life)
         with torch.no_grad():
             for mean, latest in zip(average.parameters(), generator.parameters(), strict=True):
@@ -87,12 +87,12 @@ def seconds(step: Step, penalised: bool) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time training steps against the textbook's.")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128])
-    asked = parser.parse_args()
+    segmenter = argparse.ArgumentParser(description="Time training steps against the textbook's.")
+    segmenter.add_argument("--rounds", type=int, default=5)
+    segmenter.add_argument("--threads", type=int, default=1)
+    segmenter.add_argument("--batch", type=int, default=16)
+    segmenter.add_argument("--sizes", type=int, nargs="+", default=[64, 128])
+    asked = segmenter.parse_args()
     torch.set_num_threads(asked.threads)
     print(machine.describe(CPU))
     every = Settings.r1_every
@@ -111,7 +111,7 @@ def main() -> None:
         for _ in range(asked.rounds):
             taken = {}
             for name, step in contenders.items():
-                plain, penalised = (seconds(step, kind) for kind in (False, True))
+                plain, penalised = (seconds(step, category) for category in (False, True))
                 taken[name] = ((every - 1) * plain + penalised) / every
             rounds.append(taken)
         for name in contenders:

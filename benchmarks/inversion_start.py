@@ -22,9 +22,9 @@ from g2s_cli.gan.inversion import CLOUD, InversionSettings, invert
 from g2s_cli.gan.latents import random_latents
 from g2s_cli.geometry.metrics import psnr
 from g2s_cli.loading import Gan, Machine, Weights, load_gan
-from g2s_cli.photo.align import Wanted
+from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import open_photo
-from g2s_cli.progress import Silent
+from g2s_cli.progress import SilentProgress
 from g2s_cli.weights.catalog import load_category
 from g2s_cli.weights.sources import Sources
 
@@ -32,11 +32,11 @@ from g2s_cli.weights.sources import Sources
 @torch.no_grad()
 def nearest(photo: Tensor, gan: Gan, count: int) -> Tensor:
     """The random latent whose picture's features are nearest the photo's."""
-    distance, wanted = gan.inversion_distance, gan.inversion_distance.features(photo)
+    distance, crop_options = gan.inversion_distance, gan.inversion_distance.features(photo)
     latents = random_latents(gan.generator, max(CLOUD, count), torch.Generator().manual_seed(0))[:count]
     gaps = []
     for some in latents.split(64):
-        maps = zip(distance.features(gan.generator(some)), wanted, strict=True)
+        maps = zip(distance.features(gan.generator(some)), crop_options, strict=True)
         gaps.append(sum((a - b).abs().flatten(1).float().mean(dim=1) for a, b in maps))
     return latents[torch.cat(gaps).argmin()][None]
 
@@ -45,22 +45,22 @@ def inverted(photo: Tensor, gan: Gan, updates: int, count: int, known: Tensor | 
     """Seconds of the processor, and the PSNR of G(w) to the photo."""
     start, rng = time.process_time(), torch.Generator().manual_seed(0)
     settings = InversionSettings(updates, candidates=count)
-    [found] = invert(photo, gan.generator, gan.inversion_distance, settings, rng, Silent(), known)
+    [found] = invert(photo, gan.generator, gan.inversion_distance, settings, rng, SilentProgress(), known)
     return time.process_time() - start, psnr(found.image, photo[0])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path)
-    parser.add_argument("--count", type=int, default=8)
-    parser.add_argument("--updates", type=int, nargs="+", default=[100, 200, 400])
-    parser.add_argument("--candidates", type=int, nargs="+", default=[64, 128, 512])
-    given = parser.parse_args()
+    segmenter = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    segmenter.add_argument("photos", type=Path)
+    segmenter.add_argument("--count", type=int, default=8)
+    segmenter.add_argument("--updates", type=int, nargs="+", default=[100, 200, 400])
+    segmenter.add_argument("--candidates", type=int, nargs="+", default=[64, 128, 512])
+    given = segmenter.parse_args()
     torch.set_num_threads(1)
-    kind = load_category("synface")
-    gan = load_gan(Weights.of(kind, kind.preset("fast"), Sources()), Machine.named("cpu"))
+    category = load_category("synface")
+    gan = load_gan(Weights.of(category, category.preset("fast"), Sources()), Machine.named("cpu"))
     files = photos_named([given.photos])[0][: given.count]
-    photos = [open_photo(file, kind.image_size, kind.align, Wanted()).image[None] for file in files]
+    photos = [open_photo(file, category.image_size, category.align, CropOptions()).image[None] for file in files]
     gan.generator(random_latents(gan.generator, 64, torch.Generator().manual_seed(1)))  # kernels are made only once
     print(describe(torch.device("cpu")), f"{len(photos)} photos\n")
     print("| start | candidates | updates | s of search | s of updates | dB at the start | dB at the end |")

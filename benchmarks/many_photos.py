@@ -24,14 +24,14 @@ from g2s_cli.batch import photos_named
 from g2s_cli.geometry.metrics import psnr, side
 from g2s_cli.geometry.render import render
 from g2s_cli.loading import Machine, Weights, load_gan
-from g2s_cli.result.folder import Reconstruction, picture, read_result, save_image
+from g2s_cli.result.folder import Result, picture, read_result, save_image
 from g2s_cli.weights.catalog import load_category
 from g2s_cli.weights.sources import Sources
 
 
 def draw_photos(folder: Path, count: int) -> None:
-    kind = load_category("synface")
-    generator = load_gan(Weights.of(kind, kind.preset("fast"), Sources()), Machine.named("cpu")).generator
+    category = load_category("synface")
+    generator = load_gan(Weights.of(category, category.preset("fast"), Sources()), Machine.named("cpu")).generator
     z = torch.randn(count, generator.latent_size, generator=torch.Generator().manual_seed(0))
     for number, image in enumerate(generator(generator.mapping(z)).clamp(-1, 1)):
         save_image(folder / f"{number}.png", image)
@@ -51,22 +51,22 @@ def now() -> np.ndarray:
     return np.array([spent.elapsed, spent.children_user + spent.children_system])
 
 
-def apart(one: Reconstruction, other: Reconstruction) -> tuple[float, float, float]:
+def apart(one: Result, other: Result) -> tuple[float, float, float]:
     """PSNR of G(w) and of the pictures, in dB, and SIDE x 100 of the depths, of two results of one photo."""
     masks = (one.mask >= 0.5) & (other.mask >= 0.5)
-    depths = [render(made.factors, made.camera).depth[None] for made in (one, other)]
-    pictures = [picture(made, made.factors) for made in (one, other)]
+    depths = [render(result.factors, result.camera).depth[None] for result in (one, other)]
+    pictures = [picture(result, result.factors) for result in (one, other)]
     return psnr(one.inverted, other.inverted), psnr(*pictures), 100 * side(*depths, masks[None]).item()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time many photos in one run against as many runs of one.")
-    parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("--count", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--iterations", type=int, help="at most so many a step, to try this script")
-    asked = parser.parse_args()
+    segmenter = argparse.ArgumentParser(description="Time many photos in one run against as many runs of one.")
+    segmenter.add_argument("folder", type=Path, nargs="?")
+    segmenter.add_argument("--count", type=int, default=20)
+    segmenter.add_argument("--rounds", type=int, default=1)
+    segmenter.add_argument("--threads", type=int, default=2)
+    segmenter.add_argument("--iterations", type=int, help="at most so many a step, to try this script")
+    asked = segmenter.parse_args()
     options = [] if asked.iterations is None else ["--iterations", str(asked.iterations)]
     os.environ["OMP_NUM_THREADS"] = str(asked.threads)
     torch.set_num_threads(asked.threads)

@@ -38,8 +38,8 @@ def update_of(
         offset = torch.zeros_like(w, requires_grad=True)
         image = render(w + offset)
         loss = l1_loss(image, wanted)
-        for made, asked in zip(features(image), wanted_features, strict=True):
-            loss = loss + l1_loss(made.permute(0, 2, 3, 1), asked.permute(0, 2, 3, 1))  # gradients channels-last
+        for result, asked in zip(features(image), wanted_features, strict=True):
+            loss = loss + l1_loss(result.permute(0, 2, 3, 1), asked.permute(0, 2, 3, 1))  # gradients channels-last
         loss.backward()
         return offset.grad
 
@@ -74,12 +74,12 @@ def milliseconds(update: Update, device: torch.device) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time one offset-fitting update against the textbook's.")
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    asked = parser.parse_args()
+    segmenter = argparse.ArgumentParser(description="Time one offset-fitting update against the textbook's.")
+    segmenter.add_argument("--rounds", type=int, default=12)
+    segmenter.add_argument("--threads", type=int, default=2)
+    segmenter.add_argument("--batch", type=int, default=16)
+    segmenter.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    asked = segmenter.parse_args()
     torch.set_num_threads(asked.threads)
     state = load_tensors(models_root() / "synface" / "gan.safetensors")
     rng = torch.Generator().manual_seed(0)

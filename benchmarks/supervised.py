@@ -20,13 +20,13 @@ from g2s_cli.evaluation.benchmark import score
 from g2s_cli.evaluation.ground_truth import Pair, read_truth
 from g2s_cli.gan.losses import masked_mean
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.geometry.center_crop import Frame
+from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.metrics import eroded
 from g2s_cli.geometry.normals import normals
 from g2s_cli.loading import Machine
-from g2s_cli.photo.align import Wanted
+from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import open_photo
-from g2s_cli.progress import Watch
+from g2s_cli.progress import Progress
 from g2s_cli.weights.catalog import Category
 from g2s_cli.weights.tensors import load_tensors, part_of
 
@@ -58,20 +58,23 @@ class Lessons:
         return Lessons(self.image.to(device), self.depth.to(device), self.mask.to(device))
 
 
-def read_lessons(pairs: Sequence[Pair], kind: Category) -> Lessons:
+def read_lessons(pairs: Sequence[Pair], category: Category) -> Lessons:
     """What pairs of a photo and its depth teach. Raises G2SError for those that cannot be read."""
-    frame = Frame(kind.frame_share, kind.working_size)
-    wanted = Wanted(align=False)
-    truths = [read_truth(pair.depth, kind.frame_share, kind.working_size) for pair in pairs]
-    photos = [frame(open_photo(pair.photo, kind.image_size, wanted=wanted).image[None])[0] for pair in pairs]
+    center_crop = CenterCrop(category.frame_share, category.working_size)
+    crop_options = CropOptions(align=False)
+    truths = [read_truth(pair.depth, category.frame_share, category.working_size) for pair in pairs]
+    photos = [
+        center_crop(open_photo(pair.photo, category.image_size, crop_options=crop_options).image[None])[0]
+        for pair in pairs
+    ]
     mask = torch.stack([truth.mask for truth in truths])
     return Lessons(torch.stack(photos) * mask[:, None], torch.stack([truth.depth for truth in truths]), mask)
 
 
-def width_of_depth_net(kind: Category, networks: Path | None) -> int:
+def width_of_depth_net(category: Category, networks: Path | None) -> int:
     """How wide the category's own D is at its first layer; the authors' width where it has none."""
     if networks is None:
-        return default_width(kind.working_size)
+        return default_width(category.working_size)
     return len(part_of(load_tensors(networks), "netD")["network.0.weight"])
 
 
@@ -94,16 +97,16 @@ def lesson_loss(depth: Tensor, truth: Lessons, camera: Camera) -> Tensor:
 
 
 def taught(
-    lessons: Lessons, kind: Category, width: int, updates: int, machine: Machine, seed: int, watch: Watch
+    lessons: Lessons, category: Category, width: int, updates: int, machine: Machine, seed: int, progress: Progress
 ) -> MapNet:
     """A network after so many updates of BATCH renders each, half of them mirrored."""
     torch.manual_seed(seed)  # fresh networks draw their weights from the global generator
     rng = torch.Generator().manual_seed(seed)
-    net = MapNet(kind.working_size, 1, width, bounded=False).to(machine.device)
-    camera = camera_of(kind)
+    net = MapNet(category.working_size, 1, width, bounded=False).to(machine.device)
+    camera = camera_of(category)
     optimizer = torch.optim.Adam(net.parameters(), lr=RATE, fused=True)
     schedule = CosineAnnealingLR(optimizer, max(1, updates))
-    watch.begin("supervised", updates)
+    progress.begin("supervised", updates)
     for done in range(updates):
         index = torch.randint(len(lessons.image), (BATCH,), generator=rng)
         batch = lessons.pick(index).flipped(torch.rand(BATCH, generator=rng) < 0.5).to(machine.device)
@@ -112,16 +115,16 @@ def taught(
         loss.backward()
         optimizer.step()
         schedule.step()
-        watch.advance(done + 1, loss.item())
+        progress.advance(done + 1, loss.item())
     return net
 
 
 @torch.no_grad()
-def marks(net: MapNet, pairs: Sequence[Pair], kind: Category, machine: Machine) -> list[dict[str, float]]:
+def marks(net: MapNet, pairs: Sequence[Pair], category: Category, machine: Machine) -> list[dict[str, float]]:
     """What the network scores on every photo."""
-    lessons, camera = read_lessons(pairs, kind), camera_of(kind)
+    lessons, camera = read_lessons(pairs, category), camera_of(category)
     depth = torch.cat(
         [predicted(net, some.to(machine.device), camera, machine).cpu() for some in lessons.image.split(BATCH)]
     )
-    truths = [read_truth(pair.depth, kind.frame_share, kind.working_size) for pair in pairs]
+    truths = [read_truth(pair.depth, category.frame_share, category.working_size) for pair in pairs]
     return [score(one, truth.mask, truth, camera) for one, truth in zip(depth, truths, strict=True)]

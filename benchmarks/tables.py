@@ -33,10 +33,10 @@ from g2s_cli.errors import G2SError
 from g2s_cli.evaluation.benchmark import evaluate, trivial_scores
 from g2s_cli.evaluation.ground_truth import Pair, pairs_in
 from g2s_cli.loading import Machine, Plan, load_gan
-from g2s_cli.photo.align import Wanted
+from g2s_cli.photo.align import CropOptions
 from g2s_cli.pipeline import reconstruct_each, rotate
-from g2s_cli.progress import Watch
-from g2s_cli.result.folder import Reconstruction
+from g2s_cli.progress import Progress
+from g2s_cli.result.folder import Result
 from g2s_cli.weights.catalog import Category, Ellipsoid, Preset, load_category
 
 Variant = Callable[[Plan], Plan]
@@ -78,7 +78,7 @@ class Run:
     what table 2 is about. out: where rows are kept.
     """
 
-    kind: Category
+    config: Category
     pairs: Sequence[Pair]
     machine: Machine
     out: Path
@@ -92,19 +92,19 @@ class Run:
 
     def plan(self, preset: str) -> Plan:
         """A preset, shortened as was asked; photos are not aligned, because the truth lies where the photo has it."""
-        plan = Plan.of(category=self.kind.name, preset=preset, seed=self.seed, wanted=Wanted(align=False))
+        plan = Plan.of(category=self.config.name, preset=preset, seed=self.seed, crop_options=CropOptions(align=False))
         return replace(plan, effort=shortened(plan.effort, self.iterations, self.inversion))
 
-    def made(self, plan: Plan, photos: Sequence[Path], watch: Watch) -> Iterator[Reconstruction | Exception]:
-        return reconstruct_each(photos, plan, self.machine, watch)
+    def result(self, plan: Plan, photos: Sequence[Path], progress: Progress) -> Iterator[Result | Exception]:
+        return reconstruct_each(photos, plan, self.machine, progress)
 
-    def line(self, name: str, plan: Plan, watch: Watch) -> Line:
+    def line(self, name: str, plan: Plan, progress: Progress) -> Line:
         """The row of a plan: every photo reconstructed and scored, or read from an earlier run."""
         output.say(name)
-        settings = {"g2s_version": __version__} | plan.facts | {"ellipsoid": asdict(plan.kind.ellipsoid)}
-        settings |= {"offset_depth": plan.kind.offset_depth}
+        settings = {"g2s_version": __version__} | plan.facts | {"ellipsoid": asdict(plan.config.ellipsoid)}
+        settings |= {"offset_depth": plan.config.offset_depth}
         folder = self.out / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-        rows = evaluate(self.pairs, plan.kind, folder, lambda photos: self.made(plan, photos, watch), settings)
+        rows = evaluate(self.pairs, plan.config, folder, lambda photos: self.result(plan, photos, progress), settings)
         return Line.of(name, [{key: getattr(row, key) for key in COLUMNS} for row in rows], steps(plan.effort))
 
 
@@ -139,7 +139,7 @@ def ablations(presets: Mapping[str, Preset]) -> dict[str, tuple[str, Variant]]:
     """
     changes: dict[str, Variant] = {
         "without symmetry": lambda plan: replace(plan, symmetry="off"),
-        "offset not by the mapping network": lambda plan: replace(plan, kind=replace(plan.kind, offset_depth=0)),
+        "offset not by the mapping network": lambda plan: replace(plan, config=replace(plan.config, offset_depth=0)),
         "offset for free (λ₁ = 0)": lambda plan: replace(plan, effort=replace(plan.effort, offset_weight=0.0)),
     }
     rows: dict[str, tuple[str, Variant]] = {}
@@ -166,52 +166,52 @@ def starts(shape: Ellipsoid) -> dict[str, Ellipsoid]:
     }
 
 
-def table_1(run: Run, watch: Watch, renders: Path | None, updates: int) -> Iterator[Line]:
+def table_1(run: Run, progress: Progress, renders: Path | None, updates: int) -> Iterator[Line]:
     """A supervised bound, answers that do not look at the photo, and every preset with what it is without its parts."""
     if run.wants("supervised"):
-        yield supervised(run, watch, renders, updates)
-    for name, scores in trivial_scores(run.pairs, run.kind).items():
+        yield supervised(run, progress, renders, updates)
+    for name, scores in trivial_scores(run.pairs, run.config).items():
         if run.wants(name):
             yield Line.of(name, scores, "does not look at the photo")
-    for name, (preset, change) in ablations(run.kind.presets).items():
+    for name, (preset, change) in ablations(run.config.presets).items():
         if run.wants(name):
-            yield run.line(name, change(run.plan(preset)), watch)
+            yield run.line(name, change(run.plan(preset)), progress)
 
 
-def supervised(run: Run, watch: Watch, renders: Path | None, updates: int) -> Line:
+def supervised(run: Run, progress: Progress, renders: Path | None, updates: int) -> Line:
     """The row of the network that is taught true depth, if there are renders to teach it with."""
     if renders is None:
         return Line("supervised", {}, "not run: needs --renders")
     output.say("supervised")
     pairs = pairs_in(renders)
-    width = width_of_depth_net(run.kind, run.plan("fast").weights.files.get("networks"))
-    net = taught(read_lessons(pairs, run.kind), run.kind, width, updates, run.machine, run.seed, watch)
+    width = width_of_depth_net(run.config, run.plan("fast").weights.files.get("networks"))
+    net = taught(read_lessons(pairs, run.config), run.config, width, updates, run.machine, run.seed, progress)
     began = time.perf_counter()
-    scores = marks(net, run.pairs, run.kind, run.machine)
+    scores = marks(net, run.pairs, run.config, run.machine)
     each = (time.perf_counter() - began) / len(run.pairs)
     note = f"{len(pairs)} renders, {updates} updates of {BATCH}, given the true mask"
     return Line.of("supervised", [score | {"seconds": each} for score in scores], note)
 
 
-def table_2(run: Run, watch: Watch) -> Iterator[Line]:
+def table_2(run: Run, progress: Progress) -> Iterator[Line]:
     """The preset that starts from nothing trained, from other shapes."""
     plan = run.plan("ellipsoid")
-    for name, shape in starts(run.kind.ellipsoid).items():
+    for name, shape in starts(run.config.ellipsoid).items():
         if run.wants(name):
-            yield run.line(name, replace(plan, kind=replace(plan.kind, ellipsoid=shape)), watch)
+            yield run.line(name, replace(plan, config=replace(plan.config, ellipsoid=shape)), progress)
 
 
-def table_3(run: Run, watch: Watch, embedder: Embedder) -> Iterator[Line]:
+def table_3(run: Run, progress: Progress, embedder: Embedder) -> Iterator[Line]:
     """Each preset's photos turned by yaw -20° to 20°, against the same way's picture of the photo as it is."""
     own: list[torch.Tensor] = []
-    for preset in [name for name in ("fast", "paper") if name in run.kind.presets and run.wants(name)]:
+    for preset in [name for name in ("fast", "paper") if name in run.config.presets and run.wants(name)]:
         output.say(preset)
         plan, turned, own = run.plan(preset), [], []
-        for made in run.made(plan, [pair.photo for pair in run.pairs], watch):
-            if isinstance(made, Exception):
-                raise made
-            turned.append({by: drift(made, by, embedder, run.machine) for by in ("mesh", "gan")})
-            own.append(embedder(made.photo[None].to(run.machine.device))[0])
+        for result in run.result(plan, [pair.photo for pair in run.pairs], progress):
+            if isinstance(result, Exception):
+                raise result
+            turned.append({by: drift(result, by, embedder, run.machine) for by in ("mesh", "gan")})
+            own.append(embedder(result.photo[None].to(run.machine.device))[0])
         by_gan = "directions in W" if plan.effort.follow == "linear" else "the photo's own encoder"
         note = steps(plan.effort)
         yield Line.of(f"{preset}, by mesh", [one["mesh"] for one in turned], note)
@@ -220,9 +220,9 @@ def table_3(run: Run, watch: Watch, embedder: Embedder) -> Iterator[Line]:
         yield Line.of("other people's photos", strangers(torch.stack(own)), "for comparison")
 
 
-def drift(made: Reconstruction, by: str, embedder: Embedder, machine: Machine) -> dict[str, float]:
+def drift(result: Result, by: str, embedder: Embedder, machine: Machine) -> dict[str, float]:
     """How far pictures of the turned object are from the one that is not turned, in degrees."""
-    pictures = rotate(made, [(0.0, 0.0), *((yaw, 0.0) for yaw in TURNS)], by=by, device=str(machine.device))
+    pictures = rotate(result, [(0.0, 0.0), *((yaw, 0.0) for yaw in TURNS)], by=by, device=str(machine.device))
     said = embedder(torch.stack(pictures).to(machine.device))
     angles = angles_deg(said[1:], said[0])
     return {"mean_deg": angles.mean().item(), "most_deg": angles.max().item()}
@@ -249,42 +249,46 @@ def document(lines: Sequence[Line], title: str, facts: Mapping[str, Any]) -> dic
     return {"title": title} | facts | {"rows": rows}
 
 
-def drawn(made: Mapping[str, Any], columns: Mapping[str, str], caption: str) -> Table:
+def drawn(result: Mapping[str, Any], columns: Mapping[str, str], caption: str) -> Table:
     """A table for people."""
-    table = Table("", *columns.values(), "what was run", title=made["title"], caption=caption, box=None)
-    for row in made["rows"]:
+    table = Table("", *columns.values(), "what was run", title=result["title"], caption=caption, box=None)
+    for row in result["rows"]:
         cells = [f"{row[key]['mean']:.3f} ± {row[key]['standard_error']:.3f}" if key in row else "" for key in columns]
         table.add_row(row["name"], *cells, row["note"])
     return table
 
 
 def asked(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Print the paper's tables on data with known depth.")
-    parser.add_argument("data", type=Path, metavar="DATA", help="image/NAME_image.png and depth/NAME_depth.png")
-    parser.add_argument("--table", type=int, choices=TITLES, default=1)
-    parser.add_argument("--category", default="synface")
-    parser.add_argument("--rows", nargs="+", default=[], metavar="WORD", help="rows with one of these in their names")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first so many photos")
-    parser.add_argument("--iterations", type=int, metavar="K", help="at most so many a step of fitting a photo")
-    parser.add_argument("--inversion", type=int, metavar="K", help="at most so many updates of the inversion")
-    parser.add_argument("--renders", type=Path, metavar="FOLDER", help="table 1: what the supervised row learns from")
-    parser.add_argument("--updates", type=int, default=1500, metavar="N", help="table 1: of the supervised row")
-    parser.add_argument("--embedder", type=Path, metavar="FILE.onnx", help="table 3: who is in a picture")
-    parser.add_argument("--out", type=Path, default=Path("out/tables"), help="where finished rows are kept")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="the table as data")
-    parser.add_argument("--quiet", "-q", action="store_true")
-    return parser.parse_args(arguments)
+    segmenter = argparse.ArgumentParser(description="Print the paper's tables on data with known depth.")
+    segmenter.add_argument("data", type=Path, metavar="DATA", help="image/NAME_image.png and depth/NAME_depth.png")
+    segmenter.add_argument("--table", type=int, choices=TITLES, default=1)
+    segmenter.add_argument("--category", default="synface")
+    segmenter.add_argument(
+        "--rows", nargs="+", default=[], metavar="WORD", help="rows with one of these in their names"
+    )
+    segmenter.add_argument("--limit", type=int, metavar="N", help="the first so many photos")
+    segmenter.add_argument("--iterations", type=int, metavar="K", help="at most so many a step of fitting a photo")
+    segmenter.add_argument("--inversion", type=int, metavar="K", help="at most so many updates of the inversion")
+    segmenter.add_argument(
+        "--renders", type=Path, metavar="FOLDER", help="table 1: what the supervised row learns from"
+    )
+    segmenter.add_argument("--updates", type=int, default=1500, metavar="N", help="table 1: of the supervised row")
+    segmenter.add_argument("--embedder", type=Path, metavar="FILE.onnx", help="table 3: who is in a picture")
+    segmenter.add_argument("--out", type=Path, default=Path("out/tables"), help="where finished rows are kept")
+    segmenter.add_argument("--device", default="auto")
+    segmenter.add_argument("--seed", type=int, default=0)
+    segmenter.add_argument("--json", action="store_true", help="the table as data")
+    segmenter.add_argument("--quiet", "-q", action="store_true")
+    return segmenter.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = asked(arguments)
     output.set(quiet=options.quiet, verbose=False)
-    machine, kind = Machine.named(options.device), load_category(options.category)
+    machine, config = Machine.named(options.device), load_category(options.category)
     pairs = pairs_in(options.data)[: options.limit]
     run = Run(
-        kind,
+        config,
         pairs,
         machine,
         options.out / str(options.table),
@@ -296,28 +300,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     facts = {
         "data": str(options.data),
         "photos": len(pairs),
-        "category": kind.name,
+        "category": config.name,
         "seed": options.seed,
         "iterations_at_most": options.iterations,
         "machine": describe(machine.device),
     }
     columns, lines = COLUMNS, []
-    with output.watch(brief=True) as watch:
+    with output.progress(brief=True) as progress:
         if options.table == 1:
-            lines = list(table_1(run, watch, options.renders, options.updates))
+            lines = list(table_1(run, progress, options.renders, options.updates))
         elif options.table == 2:
-            lines = list(table_2(run, watch))
+            lines = list(table_2(run, progress))
         else:
             columns = TURNING
             discriminator = load_gan(run.plan("fast").weights, machine).discriminator
             embedder = OnnxEmbedder(options.embedder) if options.embedder else DiscriminatorEmbedder(discriminator)
             facts["distance"] = embedder.name
-            lines = list(table_3(run, watch, embedder))
-    made = document(lines, TITLES[options.table], facts)
+            lines = list(table_3(run, progress, embedder))
+    result = document(lines, TITLES[options.table], facts)
     if options.json:
-        output.put_json(made)
+        output.put_json(result)
     else:
-        output.put_table(drawn(made, columns, ", ".join(f"{name} {value}" for name, value in facts.items())))
+        output.put_table(drawn(result, columns, ", ".join(f"{name} {value}" for name, value in facts.items())))
 
 
 if __name__ == "__main__":

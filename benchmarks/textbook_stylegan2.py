@@ -95,10 +95,10 @@ class ModulatedConv(nn.Module):
             weight = weight * torch.rsqrt(weight.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8)
         grouped = maps.reshape(1, batch * before, height, width)
         if self.blur is None:
-            made = conv2d(grouped, weight.flatten(0, 1), padding=taps // 2, groups=batch)
-            return made.view(batch, after, height, width)
-        made = conv_transpose2d(grouped, weight.transpose(1, 2).flatten(0, 1), stride=2, groups=batch)
-        return self.blur(made.view(batch, after, *made.shape[2:]))
+            result = conv2d(grouped, weight.flatten(0, 1), padding=taps // 2, groups=batch)
+            return result.view(batch, after, height, width)
+        result = conv_transpose2d(grouped, weight.transpose(1, 2).flatten(0, 1), stride=2, groups=batch)
+        return self.blur(result.view(batch, after, *result.shape[2:]))
 
 
 class StyledConv(nn.Module):

@@ -86,12 +86,12 @@ def milliseconds(run: Callable[[Tensor, Tensor], Tensor], depth: Tensor, view: T
 
 @torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time visibility against ray casting and brute force.")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    asked = parser.parse_args()
+    segmenter = argparse.ArgumentParser(description="Time visibility against ray casting and brute force.")
+    segmenter.add_argument("--rounds", type=int, default=9)
+    segmenter.add_argument("--threads", type=int, default=2)
+    segmenter.add_argument("--batch", type=int, default=16)
+    segmenter.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    asked = segmenter.parse_args()
     torch.set_num_threads(asked.threads)
     camera, data = Camera(64), np.load(RELIEFS)
     repeats = -(-asked.batch // len(data["depth64"]))

@@ -1,8 +1,8 @@
 """g2s: one photo in, a relightable 3D shape out, by way of a pretrained 2D GAN.
 
 from g2s_cli import reconstruct
-made = reconstruct("face.png", category="synface")
-made.save("out/")
+result = reconstruct("face.png", category="synface")
+result.save("out/")
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from g2s_cli.mesh.export import Detail
-    from g2s_cli.photo.align import Wanted
+    from g2s_cli.photo.align import CropOptions
     from g2s_cli.pipeline import reconstruct, relight, rotate
-    from g2s_cli.result.folder import Reconstruction, read_result
+    from g2s_cli.result.folder import Result, read_result
     from g2s_cli.weights.sources import Sources
 
 __version__ = "0.1.0"
 __all__ = [
+    "CropOptions",
     "Detail",
-    "Reconstruction",
+    "Result",
     "Sources",
-    "Wanted",
     "__version__",
     "read_result",
     "reconstruct",
@@ -34,10 +34,10 @@ _PLACES = {
     "reconstruct": "pipeline",
     "relight": "pipeline",
     "rotate": "pipeline",
-    "Reconstruction": "result.folder",
+    "Result": "result.folder",
     "read_result": "result.folder",
     "Detail": "mesh.export",
-    "Wanted": "photo.align",
+    "CropOptions": "photo.align",
     "Sources": "zoo.sources",
 }
 

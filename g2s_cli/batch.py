@@ -18,7 +18,7 @@ from g2s_cli.errors import G2SError, UsageError, attempt, understood
 from g2s_cli.files import sha256_of_input, writing
 from g2s_cli.mesh.export import Detail
 from g2s_cli.photo.decode import pictures_in
-from g2s_cli.result.folder import REPORT, STATE, Reconstruction, missing_files, write_result
+from g2s_cli.result.folder import REPORT, STATE, Result, missing_files, write_result
 
 SUMMARY = "g2s-summary.json"
 FIGURES = ("inversion_psnr_db", "reconstruction_psnr_db", "warnings")
@@ -133,7 +133,7 @@ def _is_telling(report: dict[str, Any]) -> bool:
 def run_all(
     jobs: Sequence[Job],
     facts: Facts,
-    run: Callable[[Sequence[Path]], Iterator[Reconstruction | Exception]],
+    run: Callable[[Sequence[Path]], Iterator[Result | Exception]],
     detail: Detail,
     *,
     command: str,
@@ -163,11 +163,11 @@ def run_all(
             left.append(job)
     if not left:
         return
-    for job, made in zip(left, run([job.photo for job in left]), strict=True):
-        if isinstance(made, Exception):
-            yield Outcome(job, "failed", {}, made)
+    for job, result in zip(left, run([job.photo for job in left]), strict=True):
+        if isinstance(result, Exception):
+            yield Outcome(job, "failed", {}, result)
             continue
-        told = replace(made, report={"command": command, "meshes": facts["meshes"]} | made.report)
+        told = replace(result, report={"command": command, "meshes": facts["meshes"]} | result.report)
         error = attempt(write_result, told, job.folder, overwrite=overwrite, detail=detail)
         yield Outcome(job, "failed", {}, error) if error else Outcome(job, "made", told.report)
 

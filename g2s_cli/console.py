@@ -20,16 +20,16 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     MofNCompleteColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from g2s_cli.errors import G2SError
-from g2s_cli.progress import Silent, Watch
+from g2s_cli.progress import Progress, SilentProgress
 from g2s_cli.weights.fetching import Fetching, SilentFetching
 
 UNSEEN_WIDTH = 240  # of tables that go to a file
@@ -157,10 +157,10 @@ class Output:
         self.people.print(f"g2s: {text}")
 
     @contextmanager
-    def watch(self, *, brief: bool = False) -> Iterator[Watch]:
+    def progress(self, *, brief: bool = False) -> Iterator[Progress]:
         """Follow a run: live on a terminal, a line a step elsewhere, not at all when quiet. brief: no line stays."""
         if self.quiet:
-            yield Silent()
+            yield SilentProgress()
             return
         live = LiveProgress(self.people, brief=brief)
         with live.bar:
@@ -168,15 +168,15 @@ class Output:
             live.finish()
 
     @contextmanager
-    def training(self, photos_a_step: int) -> Iterator[Watch]:
+    def training(self, photos_a_step: int) -> Iterator[Progress]:
         """Follow a long training: a live table on a terminal, a line a phase elsewhere, nothing when quiet."""
         if self.quiet:
-            yield Silent()
+            yield SilentProgress()
             return
-        watch = TrainingTable(self.people, photos_a_step)
-        with watch.live:
-            yield watch
-            watch.finish()
+        progress = TrainingTable(self.people, photos_a_step)
+        with progress.live:
+            yield progress
+            progress.finish()
 
     @contextmanager
     def fetching(self) -> Iterator[Fetching]:
@@ -204,7 +204,7 @@ class LiveFetching:
     """A `Fetching` for people. The Hub's downloads show bars of their own."""
 
     def __init__(self, console: Console) -> None:
-        self.bar = Progress(
+        self.bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             DownloadColumn(),
@@ -234,7 +234,7 @@ class LiveProgress:
 
     def __init__(self, console: Console, *, brief: bool = False) -> None:
         self.brief = brief
-        self.bar = Progress(
+        self.bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),

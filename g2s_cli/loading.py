@@ -18,22 +18,22 @@ from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import Guides, Means, camera_of, fresh_nets, trained_nets
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
-from g2s_cli.estimators.gan2shape.steps import EncoderProjector, LinearProjector, Projector
+from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, LatentDirections, OffsetPredictor
 from g2s_cli.estimators.morphable_model import ShapeModel, shape_model
 from g2s_cli.estimators.registration import MeanObject
 from g2s_cli.files import sha256_of
 from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.losses import DiscriminatorDistance, perceptual_distance
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.geometry.center_crop import Frame
-from g2s_cli.photo.align import Wanted
-from g2s_cli.result.folder import Reconstruction
-from g2s_cli.segmentation.gan_features import Parser, parser_of
+from g2s_cli.geometry.center_crop import CenterCrop
+from g2s_cli.photo.align import CropOptions
+from g2s_cli.result.folder import Result
+from g2s_cli.segmentation.gan_features import Segmenter, segmenter_of
 from g2s_cli.segmentation.masks import ObjectMask, find_object, mask_by_features
 from g2s_cli.segmentation.parsing_net import ParsingNet
 from g2s_cli.training.joint_run import drawn_from
 from g2s_cli.weights.catalog import OFFSET_WEIGHT, Category, Part, Preset, Symmetry, load_category
-from g2s_cli.weights.importers import LatentFile, check_gan, parser_for, read_part
+from g2s_cli.weights.importers import LatentFile, check_gan, parsing_net_for, read_part
 from g2s_cli.weights.sources import Sources, obtain
 from g2s_cli.weights.tensors import load_tensors, part_of
 
@@ -75,9 +75,9 @@ class Gan:
     discriminator: Discriminator
 
     @cached_property
-    def parser(self) -> Parser:
+    def segmenter(self) -> Segmenter:
         """What finds the object in generated images. Made when first asked for: it takes 64 images."""
-        return parser_of(self.generator)
+        return segmenter_of(self.generator)
 
     @cached_property
     def inversion_distance(self) -> DiscriminatorDistance:
@@ -93,9 +93,11 @@ class Weights:
     gan_file: Path | None = None
 
     @classmethod
-    def of(cls, kind: Category, effort: Preset, sources: Sources, gan: Path | None = None) -> Weights:
+    def of(cls, category: Category, effort: Preset, sources: Sources, gan: Path | None = None) -> Weights:
         """What a preset needs, fetched where it is not here. A GAN of the user's own goes without trained networks."""
-        return cls(obtain(kind, kind.needs(effort, own_gan=gan is not None), sources, welcome=kind.welcomes), gan)
+        return cls(
+            obtain(category, category.needs(effort, own_gan=gan is not None), sources, welcome=category.welcomes), gan
+        )
 
     def tensors(self, part: Part) -> dict[str, Tensor]:
         """A part's tensors; none if the run has no such part."""
@@ -119,7 +121,7 @@ class Plan:
     photo.
     """
 
-    kind: Category
+    category: Category
     preset: str
     effort: Preset
     iterations: int | None
@@ -127,7 +129,7 @@ class Plan:
     latent: LatentFile | None
     seed: int
     weights: Weights
-    wanted: Wanted
+    crop_options: CropOptions
 
     @classmethod
     def of(
@@ -142,7 +144,7 @@ class Plan:
         latent: Path | str | None = None,
         sources: Sources | None = None,
         seed: int = 0,
-        wanted: Wanted | None = None,
+        crop_options: CropOptions | None = None,
     ) -> Plan:
         """A plan from what `pipeline.reconstruct` takes. Fetches the files that are not here. Raises G2SError."""
         _check_one_of("symmetry", symmetry, get_args(Symmetry))
@@ -151,33 +153,33 @@ class Plan:
             raise UsageError(f"{iterations} iterations cannot be done.", "Give 0 or more.")
         if seed not in SEEDS:
             raise UsageError(f"There is no seed {seed}.", f"Give 0 to {SEEDS[-1]}.")
-        wanted = (wanted or Wanted()).check()
+        crop_options = (crop_options or CropOptions()).check()
         if gan and not Path(gan).is_file():  # before its category is asked for what that has not
             raise WeightsError(f"There is no file {gan}.", "Name a StyleGAN2 checkpoint.")
-        kind = load_category(category or ("own" if gan else "synface"))
-        effort = kind.preset(preset) if iterations is None else kind.preset(preset).at_most(iterations)
+        config = load_category(category or ("own" if gan else "synface"))
+        effort = config.preset(preset) if iterations is None else config.preset(preset).at_most(iterations)
         effort = effort if background is None else replace(effort, masked=background == "remove")
-        weights = Weights.of(kind, effort, sources or Sources.of_environment(), Path(gan).resolve() if gan else None)
+        weights = Weights.of(config, effort, sources or Sources.of_environment(), Path(gan).resolve() if gan else None)
         file = LatentFile.named(latent) if latent else None
         chosen = symmetry or effort.symmetry
-        return cls(kind, preset, effort, iterations, chosen, file, seed, weights, wanted)
+        return cls(config, preset, effort, iterations, chosen, file, seed, weights, crop_options)
 
     @cached_property
     def facts(self) -> dict[str, Any]:
         """What a result depends on beside its photo and the machine, for the report. Raises WeightsError."""
         stages = [[stage.albedo, stage.project, stage.shape] for stage in self.effort.stages]
         return {
-            "category": self.kind.name,
+            "category": self.category.name,
             "preset": self.preset,
             "effort": asdict(self.effort) | {"stages": stages},
             "iterations_at_most": self.iterations,
             "symmetry": self.symmetry,
             "background": "remove" if self.effort.masked else "keep",
             "wanted": {
-                "align": self.wanted.align,
-                "face": self.wanted.face,
-                "crop": list(self.wanted.crop) if self.wanted.crop else None,
-                "mask": str(self.wanted.mask) if self.wanted.mask else None,
+                "align": self.crop_options.align,
+                "face": self.crop_options.face,
+                "crop": list(self.crop_options.crop) if self.crop_options.crop else None,
+                "mask": str(self.crop_options.mask) if self.crop_options.mask else None,
             },
             "seed": self.seed,
             "latent_sha256": sha256_of(self.latent.path) if self.latent else None,
@@ -203,9 +205,9 @@ class Loaded:
 
     plan: Plan
     machine: Machine
-    kind: Category
+    category: Category
     gan: Gan
-    frame: Frame
+    center_crop: CenterCrop
     guides: Guides
     means: Means
     networks: dict[str, Tensor]
@@ -218,31 +220,33 @@ class Loaded:
         """The object in a photo of latent w; given: the user's own mask."""
 
         def by_features() -> ObjectMask:
-            return mask_by_features(latent, self.gan.generator, self.gan.parser, self.frame)
+            return mask_by_features(latent, self.gan.generator, self.gan.segmenter, self.center_crop)
 
-        return find_object(image, self.kind, self.parsing, by_features, given)
+        return find_object(image, self.category, self.parsing, by_features, given)
 
 
 def load(plan: Plan, machine: Machine) -> Loaded:
     """Read a plan's files and make everything ready. Raises WeightsError."""
     begun = time.perf_counter()
     gan = load_gan(plan.weights, machine)
-    kind = fitted(plan.kind, gan.generator)
-    views, lights, means = _priors(kind, plan.weights)
+    category = fitted(plan.category, gan.generator)
+    views, lights, means = _priors(category, plan.weights)
     distance = DiscriminatorDistance(gan.discriminator)
     perceptual = perceptual_distance(gan.discriminator, machine.device)
     networks = plan.weights.tensors("networks")
-    mean = _mean_object(networks, gan, kind, machine) if plan.effort.register and networks else None
-    shapes = _shapes(networks, kind, machine) if plan.effort.agree and networks else None
-    sight = _sight(networks, kind, machine) if plan.effort.sight and networks else None
+    mean = _mean_object(networks, gan, category, machine) if plan.effort.register and networks else None
+    shapes = _shapes(networks, category, machine) if plan.effort.agree and networks else None
+    sight = _sight(networks, category, machine) if plan.effort.sight and networks else None
     # Each photo's own mask says what parses its samples.
     guides = Guides(distance, perceptual, views, lights, None, mean, shapes, sight)
-    frame = Frame(kind.frame_share, kind.working_size)
-    parsing = load_parser(kind, plan.weights, machine)
-    return Loaded(plan, machine, kind, gan, frame, guides, means, networks, parsing, time.perf_counter() - begun)
+    center_crop = CenterCrop(category.frame_share, category.working_size)
+    parsing = load_parser(category, plan.weights, machine)
+    return Loaded(
+        plan, machine, category, gan, center_crop, guides, means, networks, parsing, time.perf_counter() - begun
+    )
 
 
-def first_nets(loaded: Loaded) -> tuple[FactorNets, Projector]:
+def first_nets(loaded: Loaded) -> tuple[FactorNets, OffsetPredictor]:
     """The networks a preset begins with, one photo's to change, and what will follow its views and lights.
 
     Weights that nobody trained are drawn from the plan's seed; torch's global generator stays as it is.
@@ -251,33 +255,35 @@ def first_nets(loaded: Loaded) -> tuple[FactorNets, Projector]:
         return _first_nets(loaded)
 
 
-def _first_nets(loaded: Loaded) -> tuple[FactorNets, Projector]:
-    kind, effort, tensors = loaded.kind, loaded.plan.effort, loaded.networks
+def _first_nets(loaded: Loaded) -> tuple[FactorNets, OffsetPredictor]:
+    category, effort, tensors = loaded.category, loaded.plan.effort, loaded.networks
     if not tensors and (effort.trained or effort.follow == "linear"):
-        untrained = [name for name, other in kind.presets.items() if not other.trained and other.follow == "encoder"]
+        untrained = [
+            name for name, other in category.presets.items() if not other.trained and other.follow == "encoder"
+        ]
         remedy = f"Use --preset {untrained[0]}." if untrained else "Use --category own, which needs none."
-        raise UsageError(f"This preset of {kind.name} begins from networks trained with its own GAN.", remedy)
-    nets = trained_nets(tensors, kind, loaded.means) if effort.trained else fresh_nets(kind, loaded.means)
+        raise UsageError(f"This preset of {category.name} begins from networks trained with its own GAN.", remedy)
+    nets = trained_nets(tensors, category, loaded.means) if effort.trained else fresh_nets(category, loaded.means)
     if nets.camera.size != nets.depth.size:
         raise WeightsError(
-            f"The networks of {kind.name} are for {nets.depth.size} px, its model.toml for {nets.camera.size} px.",
-            f"Fetch both from one place: g2s weights pull {kind.name}",
+            f"The networks of {category.name} are for {nets.depth.size} px, its model.toml for {nets.camera.size} px.",
+            f"Fetch both from one place: g2s weights pull {category.name}",
         )
     if effort.follow == "linear":
-        projector: Projector = LinearProjector(_directions(tensors, loaded.gan).to(loaded.machine.device))
+        offset_predictor: OffsetPredictor = LatentDirections(_directions(tensors, loaded.gan).to(loaded.machine.device))
     else:
         state = part_of(tensors, "netEnc")
-        size, latent_size = kind.working_size, loaded.gan.generator.latent_size
+        size, latent_size = category.working_size, loaded.gan.generator.latent_size
         encoder = OffsetEncoder.from_state(state) if state else OffsetEncoder(size, latent_size)
         if encoder.latent_size != latent_size:
             raise WeightsError(
-                f"The networks of {kind.name} are for a GAN with latents of {encoder.latent_size} numbers; "
+                f"The networks of {category.name} are for a GAN with latents of {encoder.latent_size} numbers; "
                 f"this one's have {latent_size}.",
                 "Import the networks that were trained with this GAN, or use a preset that starts from the ellipsoid.",
             )
         encoder = encoder.to(loaded.machine.device)
-        projector = encoder_projector(kind, loaded.gan, encoder, loaded.machine, effort.offset_weight)
-    return nets.to(loaded.machine.device, loaded.machine.dtype), projector
+        offset_predictor = encoder_predictor(category, loaded.gan, encoder, loaded.machine, effort.offset_weight)
+    return nets.to(loaded.machine.device, loaded.machine.dtype), offset_predictor
 
 
 def load_gan(weights: Weights, machine: Machine) -> Gan:
@@ -294,61 +300,65 @@ def load_gan(weights: Weights, machine: Machine) -> Gan:
     return Gan(generator, discriminator)
 
 
-def load_parser(kind: Category, weights: Weights, machine: Machine) -> ParsingNet | None:
+def load_parser(category: Category, weights: Weights, machine: Machine) -> ParsingNet | None:
     """The category's parsing network, ready on the machine; None if it is not here. Raises WeightsError."""
     if "parsing" not in weights.files:
         return None
-    return parser_for(kind, weights.tensors("parsing"), weights.files["parsing"]).to(machine.device)
+    return parsing_net_for(category, weights.tensors("parsing"), weights.files["parsing"]).to(machine.device)
 
 
-def fitted(kind: Category, generator: Generator) -> Category:
+def fitted(category: Category, generator: Generator) -> Category:
     """The category for a GAN's own picture size, which the file decides; the relief is no larger than the picture."""
-    if generator.size == kind.image_size:
-        return kind
-    return replace(kind, image_size=generator.size, working_size=min(kind.working_size, generator.size))
+    if generator.size == category.image_size:
+        return category
+    return replace(category, image_size=generator.size, working_size=min(category.working_size, generator.size))
 
 
-def projector_of(made: Reconstruction, kind: Category, gan: Gan, weights: Weights, machine: Machine) -> Projector:
+def offset_predictor_of(
+    result: Result, category: Category, gan: Gan, weights: Weights, machine: Machine
+) -> OffsetPredictor:
     """What a finished run followed views and lights with: its own encoder, or the category's directions."""
-    if made.offset_net:
-        encoder = OffsetEncoder.from_state(made.offset_net).to(machine.device)
-        return encoder_projector(kind, gan, encoder, machine)
-    return LinearProjector(_directions(weights.tensors("networks"), gan).to(machine.device))
+    if result.offset_net:
+        encoder = OffsetEncoder.from_state(result.offset_net).to(machine.device)
+        return encoder_predictor(category, gan, encoder, machine)
+    return LatentDirections(_directions(weights.tensors("networks"), gan).to(machine.device))
 
 
-def encoder_projector(
-    kind: Category, gan: Gan, encoder: OffsetEncoder, machine: Machine, weight: float = OFFSET_WEIGHT
-) -> EncoderProjector:
+def encoder_predictor(
+    category: Category, gan: Gan, encoder: OffsetEncoder, machine: Machine, weight: float = OFFSET_WEIGHT
+) -> EncoderPredictor:
     """The category's way of following views and lights with an encoder; weight: what long offsets cost."""
     mapping = gan.generator.mapping
-    return EncoderProjector(mapping, encoder, kind.offset_depth, kind.offset_relative, machine.dtype, weight)
+    return EncoderPredictor(mapping, encoder, category.offset_depth, category.offset_relative, machine.dtype, weight)
 
 
-def _mean_object(tensors: dict[str, Tensor], gan: Gan, kind: Category, machine: Machine) -> MeanObject:
+def _mean_object(tensors: dict[str, Tensor], gan: Gan, category: Category, machine: Machine) -> MeanObject:
     """What the category's networks know of the GAN's mean object. Raises WeightsError if they know nothing."""
     if "mean_depth" not in tensors:
-        what = f"The networks of {kind.name} do not know the mean object that this preset registers photos with."
-        raise WeightsError(what, f"Fetch newer ones (g2s weights pull {kind.name}), or use --preset paper.")
+        what = f"The networks of {category.name} do not know the mean object that this preset registers photos with."
+        raise WeightsError(what, f"Fetch newer ones (g2s weights pull {category.name}), or use --preset paper.")
     directions = _directions(tensors, gan).to(machine.device)
-    return MeanObject(tensors["mean_depth"].to(machine.device), gan.generator.latent_avg, directions, gan.parser)
+    return MeanObject(tensors["mean_depth"].to(machine.device), gan.generator.latent_avg, directions, gan.segmenter)
 
 
-def _shapes(tensors: dict[str, Tensor], kind: Category, machine: Machine) -> ShapeModel:
+def _shapes(tensors: dict[str, Tensor], category: Category, machine: Machine) -> ShapeModel:
     """How the category's objects differ from its mean object. Raises WeightsError if its networks do not know that."""
     try:
-        return shape_model(tensors, camera_of(kind), machine.device)
+        return shape_model(tensors, camera_of(category), machine.device)
     except (KeyError, RuntimeError) as error:
-        what = f"The networks of {kind.name} do not know how objects differ from the mean one."
-        raise WeightsError(what, f"Fetch newer ones (g2s weights pull {kind.name}), or use --preset paper.") from error
+        what = f"The networks of {category.name} do not know how objects differ from the mean one."
+        raise WeightsError(
+            what, f"Fetch newer ones (g2s weights pull {category.name}), or use --preset paper."
+        ) from error
 
 
-def _sight(tensors: dict[str, Tensor], kind: Category, machine: Machine) -> SightNet:
+def _sight(tensors: dict[str, Tensor], category: Category, machine: Machine) -> SightNet:
     """The category's S. Raises WeightsError if its networks have none, or one for pictures of another size."""
     state = part_of(tensors, "netS")
     net = SightNet.from_state(state) if state else None
-    if net is None or net.size != kind.working_size:
-        what = f"The networks of {kind.name} have no S, which reads depth off photos of {kind.working_size} px."
-        raise WeightsError(what, f"Fetch newer ones (g2s weights pull {kind.name}), or use --preset paper.")
+    if net is None or net.size != category.working_size:
+        what = f"The networks of {category.name} have no S, which reads depth off photos of {category.working_size} px."
+        raise WeightsError(what, f"Fetch newer ones (g2s weights pull {category.name}), or use --preset paper.")
     return net.to(machine.device)
 
 
@@ -362,11 +372,11 @@ def _directions(tensors: dict[str, Tensor], gan: Gan) -> Float[Tensor, "4 d"]:
     return directions
 
 
-def _priors(kind: Category, weights: Weights) -> tuple[ViewPrior, LightPrior, Means]:
+def _priors(category: Category, weights: Weights) -> tuple[ViewPrior, LightPrior, Means]:
     """Views and lights that step 2 draws, and the means that V and L are relative to."""
     stated, lit = weights.tensors("views"), weights.tensors("lights")
-    mean = stated["mean"].flatten() if stated else torch.tensor(kind.view_mean)
-    covariance = stated["cov"] if stated else torch.tensor(kind.view_covariance)
-    views = ViewPrior(mean, covariance, kind.yaw_stretch)
-    lights = LightPrior(kind.lights.x, kind.lights.y, kind.lights.diffuse, kind.lights.alpha)
+    mean = stated["mean"].flatten() if stated else torch.tensor(category.view_mean)
+    covariance = stated["cov"] if stated else torch.tensor(category.view_covariance)
+    views = ViewPrior(mean, covariance, category.yaw_stretch)
+    lights = LightPrior(category.lights.x, category.lights.y, category.lights.diffuse, category.lights.alpha)
     return views, lights, Means(mean, lit["mean"].flatten() if lit else torch.zeros(4))

@@ -20,21 +20,32 @@ from torch import Tensor
 from g2s_cli import __version__
 from g2s_cli.errors import UsageError, WeightsError, attempt
 from g2s_cli.estimators.gan2shape.cycles import fit
-from g2s_cli.estimators.gan2shape.steps import Asked, EncoderProjector, Projector, Target
+from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, OffsetPredictor, PseudoSamples, Target
 from g2s_cli.files import sha256_of
 from g2s_cli.gan.inversion import Inversion, InversionSettings, invert
-from g2s_cli.geometry.center_crop import Frame
+from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.metrics import psnr
 from g2s_cli.geometry.render import render, warped_mask
-from g2s_cli.loading import Background, Loaded, Machine, Plan, Weights, first_nets, fitted, load, load_gan, projector_of
+from g2s_cli.loading import (
+    Background,
+    Loaded,
+    Machine,
+    Plan,
+    Weights,
+    first_nets,
+    fitted,
+    load,
+    load_gan,
+    offset_predictor_of,
+)
 from g2s_cli.mesh.export import Detail
 from g2s_cli.mesh.render import look, show
 from g2s_cli.mesh.texture import lit_by
-from g2s_cli.photo.align import Wanted
+from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import Photo, open_photo
-from g2s_cli.progress import Silent, Stopwatch, Watch
-from g2s_cli.result.folder import Reconstruction, object_mask, picture_size, surface
+from g2s_cli.progress import Progress, SilentProgress, Stopwatch
+from g2s_cli.result.folder import Result, object_mask, picture_size, surface
 from g2s_cli.weights.catalog import Part, Symmetry, load_category
 from g2s_cli.weights.importers import read_latent
 from g2s_cli.weights.sources import Sources, obtain
@@ -58,9 +69,9 @@ def reconstruct(
     sources: Sources | None = None,
     seed: int = 0,
     device: str = "auto",
-    watch: Watch | None = None,
-    wanted: Wanted | None = None,
-) -> Reconstruction:
+    progress: Progress | None = None,
+    crop_options: CropOptions | None = None,
+) -> Result:
     """Turn one photo into a relightable relief.
 
     photo: an image file of the category's kind. wanted: where the object is in it; None looks for a face in categories
@@ -83,22 +94,22 @@ def reconstruct(
         latent=latent,
         sources=sources,
         seed=seed,
-        wanted=wanted,
+        crop_options=crop_options,
     )
-    return reconstruct_as(plan, Path(photo), machine, watch)
+    return reconstruct_as(plan, Path(photo), machine, progress)
 
 
-def reconstruct_as(plan: Plan, photo: Path, machine: Machine, watch: Watch | None = None) -> Reconstruction:
+def reconstruct_as(plan: Plan, photo: Path, machine: Machine, progress: Progress | None = None) -> Result:
     """One photo's reconstruction. Raises what `reconstruct` raises."""
-    [made] = reconstruct_each([photo], plan, machine, watch)
-    if isinstance(made, Exception):
-        raise made
-    return made
+    [result] = reconstruct_each([photo], plan, machine, progress)
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def reconstruct_each(
-    photos: Sequence[Path], plan: Plan, machine: Machine, watch: Watch | None = None
-) -> Iterator[Reconstruction | Exception]:
+    photos: Sequence[Path], plan: Plan, machine: Machine, progress: Progress | None = None
+) -> Iterator[Result | Exception]:
     """What becomes of each photo, in order: its reconstruction, or what went wrong with it and with it alone.
 
     The category is loaded once. Where inversion is most of the work, photos are inverted some at a time, which is
@@ -107,19 +118,19 @@ def reconstruct_each(
     """
     if plan.latent and len(photos) > 1:
         raise UsageError("A latent is one photo's, and there are several.", "Give them one by one.")
-    loaded, watch = load(plan, machine), watch or Silent()
+    loaded, progress = load(plan, machine), progress or SilentProgress()
     together = 1 if plan.effort.refines else min(TOGETHER, loaded.gan.generator.at_once)
     for first in range(0, len(photos), together):
-        yield from _side_by_side(photos[first : first + together], loaded, loaded.seconds / len(photos), watch)
+        yield from _side_by_side(photos[first : first + together], loaded, loaded.seconds / len(photos), progress)
 
 
 def _side_by_side(
-    paths: Sequence[Path], loaded: Loaded, loading: float, watch: Watch
-) -> Iterator[Reconstruction | Exception]:
+    paths: Sequence[Path], loaded: Loaded, loading: float, progress: Progress
+) -> Iterator[Result | Exception]:
     """What becomes of photos that are inverted together. loading: each one's share of the seconds that took."""
-    clock = Stopwatch(watch, "load")
-    kind, wanted = loaded.kind, loaded.plan.wanted
-    opened = [attempt(open_photo, path, kind.image_size, kind.align, wanted) for path in paths]
+    clock = Stopwatch(progress, "load")
+    category, crop_options = loaded.category, loaded.plan.crop_options
+    opened = [attempt(open_photo, path, category.image_size, category.align, crop_options) for path in paths]
     usable = [photo for photo in opened if isinstance(photo, Photo)]
     rng = torch.Generator().manual_seed(loaded.plan.seed)
     found = attempt(_inverted, usable, loaded, rng, clock) if usable else []
@@ -132,7 +143,7 @@ def _side_by_side(
         elif isinstance(inversion := next(inversions), Exception):
             yield inversion
         else:
-            yield attempt(_explained, path, photo, inversion, loaded, rng.clone_state(), shared, watch)
+            yield attempt(_explained, path, photo, inversion, loaded, rng.clone_state(), shared, progress)
 
 
 def facts_of(plan: Plan) -> dict[str, Any]:
@@ -140,13 +151,13 @@ def facts_of(plan: Plan) -> dict[str, Any]:
     return {"g2s": __version__} | plan.facts
 
 
-def _inverted(photos: Sequence[Photo], loaded: Loaded, rng: torch.Generator, watch: Watch) -> list[Inversion]:
+def _inverted(photos: Sequence[Photo], loaded: Loaded, rng: torch.Generator, progress: Progress) -> list[Inversion]:
     """Latents of photos, or what the one file that the plan names says of the one photo."""
     plan, generator = loaded.plan, loaded.gan.generator
     known = read_latent(plan.latent, generator.latent_size)[None] if plan.latent else None
     settings = InversionSettings(0 if plan.latent else plan.effort.invert, candidates=plan.effort.candidates)
     images = torch.stack([photo.image for photo in photos]).to(loaded.machine.device)
-    return invert(images, generator, loaded.gan.inversion_distance, settings, rng, watch, known)
+    return invert(images, generator, loaded.gan.inversion_distance, settings, rng, progress, known)
 
 
 def _explained(
@@ -156,26 +167,34 @@ def _explained(
     loaded: Loaded,
     rng: torch.Generator,
     shared: dict[str, float],
-    watch: Watch,
-) -> Reconstruction:
+    progress: Progress,
+) -> Result:
     """One photo's factors, and all that its result says. shared: its part of the seconds before."""
-    plan, kind, gan, frame, device = loaded.plan, loaded.kind, loaded.gan, loaded.frame, loaded.machine.device
-    clock = Stopwatch(watch, "load")
-    image = frame(photo.image.to(device)[None])[0]
-    given = None if photo.mask is None else frame(photo.mask.to(device)[None, None])[0, 0]
+    plan, category, gan, center_crop, device = (
+        loaded.plan,
+        loaded.category,
+        loaded.gan,
+        loaded.center_crop,
+        loaded.machine.device,
+    )
+    clock = Stopwatch(progress, "load")
+    image = center_crop(photo.image.to(device)[None])[0]
+    given = None if photo.mask is None else center_crop(photo.mask.to(device)[None, None])[0, 0]
     seen = loaded.object_in(image, found.latent, given)
     mask = seen.whole
     counted = mask if plan.effort.masked else torch.ones_like(mask)
-    target = Target(image * counted, counted, found.latent, frame)
+    target = Target(image * counted, counted, found.latent, center_crop)
 
-    nets, projector = first_nets(loaded)
-    guides, effort = replace(loaded.guides, parser=seen.parser if plan.effort.masked else None), plan.effort
-    factors = fit(nets, projector, gan.generator, target, seen.core, kind, effort, plan.symmetry, guides, rng, clock)
+    nets, offset_predictor = first_nets(loaded)
+    guides, effort = replace(loaded.guides, segmenter=seen.segmenter if plan.effort.masked else None), plan.effort
+    factors = fit(
+        nets, offset_predictor, gan.generator, target, seen.core, category, effort, plan.symmetry, guides, rng, clock
+    )
 
     rebuilt = render(factors, nets.camera).image
     warnings = [*photo.warnings, *_warnings(found, plan), *seen.notes]
     for sentence in warnings:
-        watch.note(sentence)
+        progress.note(sentence)
     report = facts_of(plan) | {
         "torch": torch.__version__,
         "photo": photo.name,
@@ -190,29 +209,29 @@ def _explained(
         "seconds": _rounded(_sum(shared, clock.seconds())),
         "inversion_psnr_db": round(found.psnr_db, 2),
         "inversion_feature_distance": round(found.feature_distance, 4),
-        "inversion_strangeness": round(found.strangeness, 3),
+        "inversion_strangeness": round(found.latent_distance, 3),
         "reconstruction_psnr_db": round(psnr(rebuilt * mask, image * mask), 2),
         "warnings": warnings,
     }
-    return Reconstruction(
-        category=kind.name,
+    return Result(
+        category=category.name,
         photo=image.cpu(),
         aligned=photo.aligned,
         placement=photo.placement,
         original=photo.original,
-        inverted=frame(found.image[None])[0].cpu(),
+        inverted=center_crop(found.image[None])[0].cpu(),
         mask=mask.cpu(),
         factors=factors.to("cpu"),
         latent=found.latent.cpu(),
-        offset_net=_encoder_state(projector),
+        offset_net=_encoder_state(offset_predictor),
         camera=nets.camera,
         report=report,
-        frame_share=kind.frame_share,
+        frame_share=category.frame_share,
     )
 
 
 def relight(
-    made: Reconstruction,
+    result: Result,
     lights: Sequence[tuple[float, float]],
     *,
     by: By = "mesh",
@@ -227,11 +246,11 @@ def relight(
     lights and devices that cannot be used, WeightsError where the GAN is missing or another. `relight_each` of
     `g2s_cli.pipeline` gives one picture at a time.
     """
-    return list(relight_each(made, lights, by=by, size=size, device=device))
+    return list(relight_each(result, lights, by=by, size=size, device=device))
 
 
 def rotate(
-    made: Reconstruction,
+    result: Result,
     turns: Sequence[tuple[float, float]],
     *,
     by: By = "mesh",
@@ -243,11 +262,11 @@ def rotate(
     turns: each (yaw, pitch) in radians, within ±π/2: yaw to the aligned crop's right, pitch upwards. The shape is good
     to about 0.5 to each side. All else as for `relight`; `rotate_each` gives one picture at a time.
     """
-    return list(rotate_each(made, turns, by=by, size=size, device=device))
+    return list(rotate_each(result, turns, by=by, size=size, device=device))
 
 
 def relight_each(
-    made: Reconstruction,
+    result: Result,
     lights: Sequence[tuple[float, float]],
     *,
     by: By = "mesh",
@@ -261,17 +280,17 @@ def relight_each(
     sizes and lights that cannot be shown, and for a device that is not here, needed or not.
     """
     check_shown(lights, "light", size)
-    variants = [made.factors.lit(x, y) for x, y in lights]
+    variants = [result.factors.lit(x, y) for x, y in lights]
     _check_device(device)
     if by != "mesh":
-        return _projected(made, variants, by, size, device)
-    mesh, texture = surface(made, Detail(), beyond=True)
-    seen = look(mesh, texture.lit.shape[-1], made.factors.view, made.camera.resized(size or picture_size(made)))
-    return (seen.painted(lit_by(texture, factors, made.camera)).on_white for factors in variants)
+        return _projected(result, variants, by, size, device)
+    mesh, texture = surface(result, Detail(), beyond=True)
+    seen = look(mesh, texture.lit.shape[-1], result.factors.view, result.camera.resized(size or picture_size(result)))
+    return (seen.painted(lit_by(texture, factors, result.camera)).on_white for factors in variants)
 
 
 def rotate_each(
-    made: Reconstruction,
+    result: Result,
     turns: Sequence[tuple[float, float]],
     *,
     by: By = "mesh",
@@ -283,12 +302,12 @@ def rotate_each(
     by, size, errors: as for `relight_each`.
     """
     check_turns(turns, size)
-    variants = [made.factors.turned(yaw, pitch) for yaw, pitch in turns]
+    variants = [result.factors.turned(yaw, pitch) for yaw, pitch in turns]
     _check_device(device)
     if by != "mesh":
-        return _projected(made, variants, by, size, device)
-    mesh, texture = surface(made, Detail(), beyond=True)
-    camera = made.camera.resized(size or picture_size(made))
+        return _projected(result, variants, by, size, device)
+    mesh, texture = surface(result, Detail(), beyond=True)
+    camera = result.camera.resized(size or picture_size(result))
     return (show(mesh, texture.lit, factors.view, camera).on_white for factors in variants)
 
 
@@ -317,42 +336,42 @@ def _check_device(name: str) -> None:
 
 
 def _projected(
-    made: Reconstruction, variants: Sequence[Factors], by: By, size: int | None, device: str
+    result: Result, variants: Sequence[Factors], by: By, size: int | None, device: str
 ) -> Iterator[Float[Tensor, "3 h w"]]:
     """What the GAN makes of renderings of changed factors, some at a time."""
     if by != "gan":
         raise UsageError(f"There is no way {by!r} to show a result.", "Use --by mesh or --by gan.")
     if size is not None:
         raise UsageError("What the GAN paints has the GAN's own size.", "Use --size with --by mesh.")
-    machine, kind = Machine.named(device), load_category(made.category)
-    needed: list[Part] = [] if made.report.get("gan_file") else ["gan"]
-    needed += [] if made.offset_net else ["networks"]
-    own_gan = Path(made.report["gan_file"]) if made.report.get("gan_file") else None
-    weights = Weights(obtain(kind, needed, Sources.of_environment()), own_gan)
+    machine, category = Machine.named(device), load_category(result.category)
+    needed: list[Part] = [] if result.report.get("gan_file") else ["gan"]
+    needed += [] if result.offset_net else ["networks"]
+    own_gan = Path(result.report["gan_file"]) if result.report.get("gan_file") else None
+    weights = Weights(obtain(category, needed, Sources.of_environment()), own_gan)
     gan = load_gan(weights, machine)
-    _check_gan(made, weights)
-    kind = fitted(kind, gan.generator)
-    frame = Frame(kind.frame_share, kind.working_size)
-    projector = projector_of(made, kind, gan, weights, machine)
-    mask, latent, own_mask = object_mask(made), made.latent.to(machine.device), made.mask.to(machine.device)
+    _check_gan(result, weights)
+    category = fitted(category, gan.generator)
+    center_crop = CenterCrop(category.frame_share, category.working_size)
+    offset_predictor = offset_predictor_of(result, category, gan, weights, machine)
+    mask, latent, own_mask = object_mask(result), result.latent.to(machine.device), result.mask.to(machine.device)
     with torch.no_grad():
-        shown = frame(gan.generator(latent[None]).clamp(-1, 1)) * own_mask
-    own = _asked([made.factors], shown, own_mask[None], machine)
+        shown = center_crop(gan.generator(latent[None]).clamp(-1, 1)) * own_mask
+    own = _asked([result.factors], shown, own_mask[None], machine)
 
     @torch.no_grad()
     def painted(some: Sequence[Factors]) -> Float[Tensor, "b 3 h w"]:
-        masks = torch.stack([warped_mask(mask, factors, made.camera) for factors in some]).round()
-        pseudo = torch.stack([render(factors, made.camera).image for factors in some]) * masks[:, None]
-        offset = projector.offset(_asked(some, pseudo, masks, machine), own)
-        return frame(gan.generator(latent + offset).clamp(-1, 1)).cpu()
+        masks = torch.stack([warped_mask(mask, factors, result.camera) for factors in some]).round()
+        pseudo = torch.stack([render(factors, result.camera).image for factors in some]) * masks[:, None]
+        offset = offset_predictor.offset(_asked(some, pseudo, masks, machine), own)
+        return center_crop(gan.generator(latent + offset).clamp(-1, 1)).cpu()
 
     at_once = gan.generator.at_once
     return (image for first in range(0, len(variants), at_once) for image in painted(variants[first : first + at_once]))
 
 
-def _check_gan(made: Reconstruction, weights: Weights) -> None:
+def _check_gan(result: Result, weights: Weights) -> None:
     """Raise WeightsError for another GAN than the result's: its latent is no picture of the photo there."""
-    stated = made.report.get("weights", {}).get("gan")
+    stated = result.report.get("weights", {}).get("gan")
     path = weights.gan_file or weights.files["gan"]
     if stated and sha256_of(path) != stated:
         raise WeightsError(
@@ -363,30 +382,30 @@ def _check_gan(made: Reconstruction, weights: Weights) -> None:
 
 def _asked(
     variants: Sequence[Factors], image: Float[Tensor, "b 3 h w"], mask: Float[Tensor, "b h w"], machine: Machine
-) -> Asked:
+) -> PseudoSamples:
     """Pictures of factors as something to ask the GAN for."""
     view, light = (torch.stack([getattr(one, name) for one in variants]) for name in ("view", "light"))
     tensors = (image, mask.unsqueeze(1), view, light)
-    return Asked(*(tensor.to(machine.device) for tensor in tensors))
+    return PseudoSamples(*(tensor.to(machine.device) for tensor in tensors))
 
 
-def _encoder_state(projector: Projector) -> dict[str, Tensor]:
+def _encoder_state(offset_predictor: OffsetPredictor) -> dict[str, Tensor]:
     """The offset encoder's weights, where there is one of the photo's own."""
-    if not isinstance(projector, EncoderProjector):
+    if not isinstance(offset_predictor, EncoderPredictor):
         return {}
-    return {name: tensor.detach().cpu() for name, tensor in projector.encoder.state_dict().items()}
+    return {name: tensor.detach().cpu() for name, tensor in offset_predictor.encoder.state_dict().items()}
 
 
 def _warnings(found: Inversion, plan: Plan) -> list[str]:
     """What a user should be told about how well the photo fits the category; a search cut short does not know."""
-    kind = plan.kind
-    if plan.effort.invert < kind.preset(plan.preset).invert:
+    category = plan.category
+    if plan.effort.invert < category.preset(plan.preset).invert:
         return []
-    if found.psnr_db >= kind.least_psnr_db and found.strangeness <= kind.most_strangeness:
+    if found.psnr_db >= category.least_psnr_db and found.latent_distance <= category.most_latent_distance:
         return []
     return [
-        f"The photo seems to lie outside {kind.title}: the GAN's own version of it (inverted.png) has "
-        f"{found.psnr_db:.1f} dB and lies {found.strangeness:.2f} times as far from the mean as its usual pictures. "
+        f"The photo seems to lie outside {category.title}: the GAN's own version of it (inverted.png) has "
+        f"{found.psnr_db:.1f} dB and lies {found.latent_distance:.2f} times as far from the mean latent as usual. "
         "Expect a shape of that picture rather than of yours."
     ]
 

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 
 @runtime_checkable
-class Watch(Protocol):
+class Progress(Protocol):
     """A listener to a run: the console's live display, a log, or nobody."""
 
     def begin(self, step: str, total: int) -> None:
@@ -20,7 +20,7 @@ class Watch(Protocol):
         """Something the user should know, in a sentence."""
 
 
-class Silent:
+class SilentProgress:
     """A watch that listens to nothing."""
 
     def begin(self, step: str, total: int) -> None:
@@ -36,22 +36,22 @@ class Silent:
 class Stopwatch:
     """A watch that passes everything on and keeps the seconds each step took; `first` is the one under way."""
 
-    def __init__(self, watch: Watch, first: str) -> None:
-        self.watch = watch
+    def __init__(self, progress: Progress, first: str) -> None:
+        self.progress = progress
         self.started = [(first, time.perf_counter())]
 
     def begin(self, step: str, total: int) -> None:
         """A step starts, so the one before is over."""
         self.started.append((step, time.perf_counter()))
-        self.watch.begin(step, total)
+        self.progress.begin(step, total)
 
     def advance(self, done: int, loss: float) -> None:
         """Pass on."""
-        self.watch.advance(done, loss)
+        self.progress.advance(done, loss)
 
     def note(self, text: str) -> None:
         """Pass on."""
-        self.watch.note(text)
+        self.progress.note(text)
 
     def seconds(self) -> dict[str, float]:
         """Seconds a step, summed over cycles, up to now."""

@@ -28,7 +28,7 @@ from g2s_cli.gan.latents import truncated_latents
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.loading import Machine, Weights, load_gan
 from g2s_cli.mesh.extract import to_bytes
-from g2s_cli.progress import Watch
+from g2s_cli.progress import Progress
 from g2s_cli.result.contact_sheet import contact_sheet
 from g2s_cli.weights.catalog import Category
 
@@ -92,7 +92,7 @@ class Target:
 
 
 def sample(
-    kind: Category, weights: Weights, draw: Draw, machine: Machine, target: Target, watch: Watch
+    category: Category, weights: Weights, draw: Draw, machine: Machine, target: Target, progress: Progress
 ) -> dict[str, Any]:
     """Make a GAN's pictures and write them; the facts about them, those of samples.json.
 
@@ -104,7 +104,7 @@ def sample(
     latents = truncated_latents(generator, draw.count, draw.truncation, draw.seed)
     facts = {
         "g2s": __version__,
-        "category": kind.name,
+        "category": category.name,
         "gan_file": str(weights.gan_file) if weights.gan_file else None,
         "weights": weights.hashes(),
         **asdict(draw),
@@ -116,7 +116,7 @@ def sample(
     tiles = []
     with ExitStack() as stack:
         building = stack.enter_context(built_beside(target.folder, OURS)) if target.folder else None
-        for name, picture in zip(facts["pictures"], _pictures(generator, latents, watch), strict=True):
+        for name, picture in zip(facts["pictures"], _pictures(generator, latents, progress), strict=True):
             if building:
                 picture.save(building / name)
             tiles.append(picture.resize((side, side), Image.Resampling.LANCZOS))
@@ -128,15 +128,15 @@ def sample(
 
 
 @torch.no_grad()
-def _pictures(generator: Generator, latents: Float[Tensor, "n d"], watch: Watch) -> Iterator[Image.Image]:
+def _pictures(generator: Generator, latents: Float[Tensor, "n d"], progress: Progress) -> Iterator[Image.Image]:
     """The pictures of latents, made some at a time."""
-    watch.begin("sample", len(latents))
+    progress.begin("sample", len(latents))
     done = 0
     for some in latents.split(generator.at_once):
         for image in generator(some):
             yield Image.fromarray(to_bytes(image))
         done += len(some)
-        watch.advance(done, 0.0)
+        progress.advance(done, 0.0)
 
 
 def _write(picture: Image.Image, path: Path) -> None:

@@ -27,7 +27,7 @@ def members(name: str) -> dict[str, bytes]:
         "networks": lambda: made_up.networks(category.working_size),
         "views": lambda: made_up.statistics(6),
         "lights": lambda: made_up.statistics(4),
-        "parsing": lambda: made_up.parsing(category.mask.parser, category.mask.classes[0][0]),
+        "parsing": lambda: made_up.parsing(category.mask.segmenter, category.mask.classes[0][0]),
     }
     return {entry.member: made_up.saved(contents[part]()) for part, entry in category.weights.items()}
 

@@ -21,7 +21,7 @@ from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.geometry.render import render, warped_mask
 from g2s_cli.mesh.extract import to_bytes
-from g2s_cli.result.folder import Reconstruction
+from g2s_cli.result.folder import Result
 
 torch.set_num_threads(1)
 # The same examples every time, however slow the machine.
@@ -29,7 +29,7 @@ hypothesis.settings.register_profile("g2s", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("g2s")
 
 
-def made_up(size: int = 64, seed: int = 0) -> Reconstruction:
+def made_up(size: int = 64, seed: int = 0) -> Result:
     """Half an ellipsoid with a colour ramp and a red nose, turned to the photo's right, lit from its upper left."""
     camera = Camera(size)
     rng = torch.Generator().manual_seed(seed)
@@ -47,7 +47,7 @@ def made_up(size: int = 64, seed: int = 0) -> Reconstruction:
     )
     mask = warped_mask((bulge > 0.5).float(), factors, camera)
     photo = torch.where(mask > 0, render(factors, camera).image, -1.0)
-    return Reconstruction(
+    return Result(
         category="synface",
         photo=photo,
         aligned=to_bytes(photo),
@@ -70,36 +70,36 @@ def _png(image: torch.Tensor) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def make() -> Callable[..., Reconstruction]:
+def make() -> Callable[..., Result]:
     return made_up
 
 
-def sharp_photo(made: Reconstruction, size: int) -> UInt8[np.ndarray, "n n 3"]:
+def sharp_photo(result: Result, size: int) -> UInt8[np.ndarray, "n n 3"]:
     """What a finer camera would have seen of a made-up object: threads that its own pixels are too few for."""
-    coarse = interpolate(made.photo[None], size=(size, size), mode="bicubic", align_corners=False)[0]
+    coarse = interpolate(result.photo[None], size=(size, size), mode="bicubic", align_corners=False)[0]
     turns = torch.arange(size) * (2 * math.pi * 40 / size)
     weave = 0.15 * (turns.sin()[:, None] + turns.sin())
-    return to_bytes(torch.where(finely_masked(made, size), coarse + weave, -1.0))
+    return to_bytes(torch.where(finely_masked(result, size), coarse + weave, -1.0))
 
 
-def finely_masked(made: Reconstruction, size: int) -> Bool[Tensor, "n n"]:
+def finely_masked(result: Result, size: int) -> Bool[Tensor, "n n"]:
     """Where a finer camera sees the object."""
-    return interpolate(made.mask[None, None], size=(size, size), mode="bilinear", align_corners=False)[0, 0] >= 0.5
+    return interpolate(result.mask[None, None], size=(size, size), mode="bilinear", align_corners=False)[0, 0] >= 0.5
 
 
 @pytest.fixture(scope="session")
-def sharp() -> Reconstruction:
+def sharp() -> Result:
     """The made-up reconstruction of a photo of 320 pixels."""
-    made = made_up()
-    return replace(made, aligned=sharp_photo(made, 320))
+    result = made_up()
+    return replace(result, aligned=sharp_photo(result, 320))
 
 
 @pytest.fixture(scope="session")
-def sharp_mask(sharp: Reconstruction) -> Bool[Tensor, "n n"]:
+def sharp_mask(sharp: Result) -> Bool[Tensor, "n n"]:
     """Where the photo of 320 pixels shows the object."""
     return finely_masked(sharp, 320)
 
 
 @pytest.fixture(scope="session")
-def made() -> Reconstruction:
+def result() -> Result:
     return made_up()

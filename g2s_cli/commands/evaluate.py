@@ -14,7 +14,7 @@ from g2s_cli.console import figure, output
 from g2s_cli.errors import StoppedError
 
 if TYPE_CHECKING:
-    from g2s_cli.result.folder import Reconstruction
+    from g2s_cli.result.folder import Result
 
 NOTHING_COMMON = "missed: no pixel inside both masks"
 
@@ -51,37 +51,37 @@ def evaluate(
     from g2s_cli.evaluation.benchmark import baselines, evaluate, write_report
     from g2s_cli.evaluation.ground_truth import pairs_in
     from g2s_cli.loading import Machine, Plan
-    from g2s_cli.photo.align import Wanted
+    from g2s_cli.photo.align import CropOptions
     from g2s_cli.pipeline import reconstruct_each
     from g2s_cli.weights.sources import Sources, category_from, obtain
 
     machine = Machine.named(device)
     sources = Sources.of_environment(hub_repo)
-    kind = category_from(category, sources)
-    needed = kind.needs(kind.preset(preset))
+    config = category_from(category, sources)
+    needed = config.needs(config.preset(preset))
     pairs = pairs_in(data)[:limit]
-    trivial = baselines(pairs, kind)
+    trivial = baselines(pairs, config)
     with output.fetching() as fetching:
-        obtain(kind, needed, sources, fetching, kind.welcomes)
+        obtain(config, needed, sources, fetching, config.welcomes)
     plan = Plan.of(
-        category=kind.name,
+        category=config.name,
         preset=preset,
         iterations=iterations,
         sources=sources,
         seed=seed,
-        wanted=Wanted(align=False),  # the true depth lies where the photo has it
+        crop_options=CropOptions(align=False),  # the true depth lies where the photo has it
     )
     told = ("category", "preset", "effort", "iterations_at_most", "seed", "weights")
     # Figures of two versions are not to be averaged.
     settings = {"g2s_version": __version__} | {name: plan.facts[name] for name in told}
     rows = []
     try:
-        with output.watch(brief=True) as watch:
+        with output.progress(brief=True) as progress:
 
-            def run(photos: Sequence[Path]) -> Iterator[Reconstruction | Exception]:
-                return reconstruct_each(photos, plan, machine, watch)
+            def run(photos: Sequence[Path]) -> Iterator[Result | Exception]:
+                return reconstruct_each(photos, plan, machine, progress)
 
-            for row in evaluate(pairs, kind, out, run, settings):
+            for row in evaluate(pairs, config, out, run, settings):
                 rows.append(row)
                 errors = f"SIDE {row.side_e2:.3f}e-2  MAD {row.mad_deg:.2f}°"
                 output.say(
@@ -99,7 +99,7 @@ def evaluate(
     for one in trivial:
         table.add_row(one.name, figure(one.side_e2), figure(one.mad_deg, 2))
     figures = (_with_error(one) for one in summary["figures"].values())
-    table.add_row(f"{kind.name}, {preset}", *figures, f"{len(summary['missed'])} of {len(rows)}")
+    table.add_row(f"{config.name}, {preset}", *figures, f"{len(summary['missed'])} of {len(rows)}")
     output.put_table(table)
     output.put(out)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
     from torch import Tensor
 
-    from g2s_cli.progress import Watch
+    from g2s_cli.progress import Progress
 
 FRAME_MS = 80
 MOST_GIF_PX = 800  # a side: a photo's GIF would take minutes
@@ -41,7 +41,7 @@ def write_frames(
     count: int,
     result: Path,
     name: str,
-    watch: Watch,
+    progress: Progress,
 ) -> Written:
     """Replace the pictures in RESULT/name by 000.png, 001.png, ... and name.gif, which swings back; other files stay.
 
@@ -54,25 +54,25 @@ def write_frames(
 
     folder = result / name
     with built_beside(folder, FRAMES) as building:
-        frames = _write_series(map(to_bytes, images), count, building, "", name, watch)
-        whole = [] if photos is None else _write_series(photos, count, building, "in_place_", "in_place", watch)
+        frames = _write_series(map(to_bytes, images), count, building, "", name, progress)
+        whole = [] if photos is None else _write_series(photos, count, building, "in_place_", "in_place", progress)
     paths, in_place = ([str(folder / file) for file in written] for written in (frames, whole))
     return Written(paths[:count], in_place[:count], paths + in_place)
 
 
 def _write_series(
-    images: Iterable[UInt8[np.ndarray, "h w 3"]], count: int, folder: Path, prefix: str, name: str, watch: Watch
+    images: Iterable[UInt8[np.ndarray, "h w 3"]], count: int, folder: Path, prefix: str, name: str, progress: Progress
 ) -> list[str]:
     """Write numbered pictures, and their GIF if there are several; returns the names, that of the GIF last."""
     digits, side = max(3, len(str(count - 1))), min(MOST_GIF_PX, math.isqrt(MOST_GIF_PIXELS // count))
     names, small = [f"{prefix}{index:0{digits}d}.png" for index in range(count)], []
-    watch.begin(name, count)
+    progress.begin(name, count)
     for file, image in zip(names, images, strict=True):
-        frame = Image.fromarray(image)
-        frame.save(folder / file)
-        frame.thumbnail((side, side))
-        small.append(frame)
-        watch.advance(len(small), 0.0)
+        center_crop = Image.fromarray(image)
+        center_crop.save(folder / file)
+        center_crop.thumbnail((side, side))
+        small.append(center_crop)
+        progress.advance(len(small), 0.0)
     if count == 1:
         return names
     swing = small + small[-2:0:-1]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from g2s_cli.batch import Job, Outcome
     from g2s_cli.loading import Machine, Plan
     from g2s_cli.mesh.export import Detail
-    from g2s_cli.result.folder import Reconstruction
+    from g2s_cli.result.folder import Result
 
 
 def jobs_of(arguments: Sequence[Path], out: Path, latent: Path | None, mask: Path | None) -> list[Job]:
@@ -52,10 +52,10 @@ def reconstruct_many(
     begun = time.perf_counter()
     outcomes: dict[Job, Outcome] = {}
     try:
-        with output.watch(brief=True) as watch:
+        with output.progress(brief=True) as progress:
 
-            def run(photos: Sequence[Path]) -> Iterator[Reconstruction | Exception]:
-                return reconstruct_each(photos, plan, machine, watch)
+            def run(photos: Sequence[Path]) -> Iterator[Result | Exception]:
+                return reconstruct_each(photos, plan, machine, progress)
 
             found = run_all(
                 jobs, facts_of(plan), run, detail, command=command, overwrite=overwrite, gan=plan.weights.gan_file

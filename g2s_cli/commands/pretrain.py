@@ -71,19 +71,19 @@ def pretrain(
             f"{group.size} processes cannot share {photos_a_step} photos a step.", "Give each one: --photos-a-step."
         )
     sources = Sources.of_environment(hub_repo)
-    kind = category_from(category, sources)
-    needed = kind.needs(schedule_of(kind).effort)
+    config = category_from(category, sources)
+    needed = config.needs(schedule_of(config).effort)
     collection = Collection.of(photos, limit)
     for note in collection.notes:
         output.say(f"Note: {note}")
     machine = Machine.named(group.device(device))
     with output.fetching() as fetching:
-        obtain(kind, needed, sources, fetching, kind.welcomes)
+        obtain(config, needed, sources, fetching, config.welcomes)
     order = Order.of(
         collection,
         out,
         name=name or out.resolve().name,
-        category=kind.name,
+        category=config.name,
         iterations=iterations,
         cycles=cycles,
         symmetry=symmetry,
@@ -92,8 +92,8 @@ def pretrain(
         seed=seed,
     )
     try:
-        with group.joined(machine.device), output.training(photos_a_step) as watch:
-            report = run(order, machine, group, watch, save_every)
+        with group.joined(machine.device), output.training(photos_a_step) as progress:
+            report = run(order, machine, group, progress, save_every)
     except KeyboardInterrupt:
         raise StoppedError("Stopped. The same command goes on from what was last saved.") from None
     if not group.leads:

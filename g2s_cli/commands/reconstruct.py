@@ -122,7 +122,7 @@ def reconstruct(
 
     from g2s_cli.atomic_folder import check_target, folders_of
     from g2s_cli.loading import Machine, Plan
-    from g2s_cli.photo.align import Wanted
+    from g2s_cli.photo.align import CropOptions
     from g2s_cli.photo.load import open_photo
     from g2s_cli.pipeline import reconstruct_as
     from g2s_cli.result.folder import STATE, write_result
@@ -133,13 +133,13 @@ def reconstruct(
     detail = read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm)
     machine = Machine.named(device)
     sources = Sources.of_environment(hub_repo)
-    kind = category_from(category or ("own" if gan else "synface"), sources)
-    needed = kind.needs(kind.preset(preset), own_gan=gan is not None)
-    wanted = Wanted(not no_align, face, read_crop(crop) if crop else None, mask).check()
+    config = category_from(category or ("own" if gan else "synface"), sources)
+    needed = config.needs(config.preset(preset), own_gan=gan is not None)
+    crop_options = CropOptions(not no_align, face, read_crop(crop) if crop else None, mask).check()
     command = shlex.join(("g2s", *sys.argv[1:]))
     asked = partial(
         Plan.of,
-        category=kind.name,
+        category=config.name,
         preset=preset,
         iterations=iterations,
         symmetry=symmetry,
@@ -148,29 +148,29 @@ def reconstruct(
         latent=latent,
         sources=sources,
         seed=seed,
-        wanted=wanted,
+        crop_options=crop_options,
     )
     if many:
         jobs = jobs_of(photos, out, latent, mask)
         with output.fetching() as fetching:
-            obtain(kind, needed, sources, fetching, kind.welcomes)
+            obtain(config, needed, sources, fetching, config.welcomes)
         reconstruct_many(jobs, out, asked(), detail, machine, command, overwrite=overwrite, as_json=as_json)
         return
     read = [file for file in (photos[0], mask, gan, LatentFile.named(latent).path if latent else None) if file]
     check_target(out, STATE, overwrite=overwrite, needed=folders_of(read))
     with named_file(photos[0]) as file:
-        open_photo(file, kind.image_size, kind.align, wanted)
+        open_photo(file, config.image_size, config.align, crop_options)
         with output.fetching() as fetching:
-            obtain(kind, needed, sources, fetching, kind.welcomes)
-        with output.watch() as watch:
-            made = reconstruct_as(asked(), file, machine, watch)
-    made = replace(made, report={"command": command, "meshes": asdict(detail)} | made.report)
-    write_result(made, out, overwrite=overwrite, detail=detail)
+            obtain(config, needed, sources, fetching, config.welcomes)
+        with output.progress() as progress:
+            result = reconstruct_as(asked(), file, machine, progress)
+    result = replace(result, report={"command": command, "meshes": asdict(detail)} | result.report)
+    write_result(result, out, overwrite=overwrite, detail=detail)
 
     paths = {name: str(out / name) for name in (*KEY_FILES, *(("mesh.stl", "mesh.ply") if solid else ()))}
-    for note in made.report["photo_notes"]:
+    for note in result.report["photo_notes"]:
         output.detail(f"The photo was {note}.")
-    report = made.report
+    report = result.report
     output.say(
         f"Done in {report['seconds']['total']:.0f} s. PSNR to the photo: the GAN's version of it "
         f"{report['inversion_psnr_db']:.1f} dB, the shape's rendering {report['reconstruction_psnr_db']:.1f} dB."

@@ -73,19 +73,19 @@ def relight(
     from g2s_cli.result import paste_back as whole_photo
     from g2s_cli.result.folder import read_result
 
-    made, lights_in_place = read_result(folder), lights.copy()
+    result, lights_in_place = read_result(folder), lights.copy()
     for other in map(read_result, light_from or ()):
         lights.append(user_from_light(other.factors.light, other.factors.view))
         lights_in_place.append(other.placement.as_in_photo(*lights[-1]))
     path, path_in_place = (_path(places, frames) if frames else places for places in (lights, lights_in_place))
-    images = pipeline.relight_each(made, path, by=by, size=size, device=device)
-    photos = whole_photo.relight(made, path_in_place, by=by, device=device) if in_place else None
-    with output.watch(brief=True) as watch:
-        written = write_frames(images, photos, len(path), folder, "relight", watch)
+    images = pipeline.relight_each(result, path, by=by, size=size, device=device)
+    photos = whole_photo.relight(result, path_in_place, by=by, device=device) if in_place else None
+    with output.progress(brief=True) as progress:
+        written = write_frames(images, photos, len(path), folder, "relight", progress)
     if as_json:
         shown = [{"light": list(at), "file": file} for at, file in zip(path, written.frames, strict=True)]
-        for frame, at, file in zip(shown, path_in_place, written.in_place, strict=True) if in_place else ():
-            frame |= {"light_in_place": list(at), "file_in_place": file}
+        for center_crop, at, file in zip(shown, path_in_place, written.in_place, strict=True) if in_place else ():
+            center_crop |= {"light_in_place": list(at), "file_in_place": file}
         output.put_json({"folder": str(folder / "relight"), "by": by, "frames": shown, "files": written.files})
         return
     for file in written.files:
@@ -95,8 +95,8 @@ def relight(
 def _path(lights: Sequence[Light], frames: int) -> list[Light]:
     """Evenly timed places on the straight lines from light to light."""
     places: list[Light] = []
-    for frame in range(frames):
-        along = frame * (len(lights) - 1) / (frames - 1)
+    for center_crop in range(frames):
+        along = center_crop * (len(lights) - 1) / (frames - 1)
         leg = min(int(along), len(lights) - 2)
         (x0, y0), (x1, y1), share = lights[leg], lights[leg + 1], along - leg
         places.append((x0 + share * (x1 - x0), y0 + share * (y1 - y0)))

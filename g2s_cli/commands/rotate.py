@@ -66,20 +66,20 @@ def rotate(
     from g2s_cli.result import paste_back as whole_photo
     from g2s_cli.result.folder import read_result
 
-    made = read_result(folder)
-    shares = [frame / max(count - 1, 1) for frame in range(count)]
+    result = read_result(folder)
+    shares = [center_crop / max(count - 1, 1) for center_crop in range(count)]
     turns = [(_between(yaws, share), _between(pitches, share)) for share in shares]
-    images = pipeline.rotate_each(made, turns, by=by, size=size, device=device)
-    photos = whole_photo.rotate(made, turns, by=by, device=device) if in_place else None
-    with output.watch(brief=True) as watch:
-        written = write_frames(images, photos, len(turns), folder, "rotate", watch)
+    images = pipeline.rotate_each(result, turns, by=by, size=size, device=device)
+    photos = whole_photo.rotate(result, turns, by=by, device=device) if in_place else None
+    with output.progress(brief=True) as progress:
+        written = write_frames(images, photos, len(turns), folder, "rotate", progress)
     if as_json:
         shown: list[dict[str, float | str]] = [
             {"yaw_deg": math.degrees(turn[0]), "pitch_deg": math.degrees(turn[1]), "file": file}
             for turn, file in zip(turns, written.frames, strict=True)
         ]
-        for frame, file in zip(shown, written.in_place, strict=True) if in_place else ():
-            frame["file_in_place"] = file
+        for center_crop, file in zip(shown, written.in_place, strict=True) if in_place else ():
+            center_crop["file_in_place"] = file
         output.put_json({"folder": str(folder / "rotate"), "by": by, "frames": shown, "files": written.files})
         return
     for file in written.files:

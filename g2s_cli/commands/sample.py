@@ -58,17 +58,17 @@ def sample(
     draw = samples.Draw(count, truncation, seed).check()
     target = samples.Target.of(out, save=save, overwrite=overwrite, gan=gan)
     sources = Sources.of_environment(hub_repo)
-    kind = category_from(category or ("own" if gan else "synface"), sources)
+    config = category_from(category or ("own" if gan else "synface"), sources)
     machine = Machine.named(device)
     with output.fetching() as fetching:
-        files = {} if gan else obtain(kind, ["gan"], sources, fetching)
-    with output.watch(brief=True) as watch:
-        facts = samples.sample(kind, Weights(files, gan), draw, machine, target, watch)
+        files = {} if gan else obtain(config, ["gan"], sources, fetching)
+    with output.progress(brief=True) as progress:
+        facts = samples.sample(config, Weights(files, gan), draw, machine, target, progress)
 
     pictures = [target.folder / name for name in facts["pictures"]] if target.folder else []
     latents = target.folder / samples.LATENTS if target.folder else None
     if pictures:
-        output.say(f"Try one: {_trial(pictures[0], kind, category, gan)}")
+        output.say(f"Try one: {_trial(pictures[0], config, category, gan)}")
     if as_json:
         paths = {"sheet": str(out), "latents": str(latents) if latents else None, "files": [str(p) for p in pictures]}
         output.put_json(facts | paths)
@@ -77,10 +77,10 @@ def sample(
         output.put(path)
 
 
-def _trial(picture: Path, kind: Category, category: str | None, gan: Path | None) -> str:
+def _trial(picture: Path, config: Category, category: str | None, gan: Path | None) -> str:
     """The command that reconstructs a picture as it is: it lies where the GAN has its objects, for there it is from."""
     words = ["g2s", "reconstruct", str(picture)]
-    words += ["--category", kind.name] if category or not gan else []
+    words += ["--category", config.name] if category or not gan else []
     words += ["--gan", str(gan)] if gan else []
-    words += ["--no-align"] if kind.align else []
+    words += ["--no-align"] if config.align else []
     return shlex.join([*words, "-o", "out/"])

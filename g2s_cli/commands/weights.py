@@ -65,11 +65,11 @@ def pull(
     from g2s_cli.weights.sources import Sources, category_from, obtain, refuse_unknown
 
     sources = Sources.of_environment(hub_repo)
-    kind = category_from(category, sources)
-    if not kind.weights:
-        refuse_unknown(kind, ["gan"])
+    config = category_from(category, sources)
+    if not config.weights:
+        refuse_unknown(config, ["gan"])
     with output.fetching() as fetching:
-        files = obtain(kind, list(kind.weights), sources, fetching)
+        files = obtain(config, list(config.weights), sources, fetching)
     _say(files, as_json)
 
 
@@ -93,10 +93,10 @@ def verify(
     kinds, damaged = ([load_category(category)], []) if category else _all_categories()
     for sentence in damaged:
         output.fail(sentence)
-    for kind in kinds:
+    for config in kinds:
         for part in PARTS:  # not only those that the card names: others can be imported
             try:
-                path = at_hand(kind, part)
+                path = at_hand(config, part)
             except WeightsError as error:
                 damaged.append(str(error))
                 output.fail(str(error))
@@ -104,7 +104,7 @@ def verify(
             if path:
                 output.put(f"ok  {path}")
         try:
-            check_pair_at_hand(kind)
+            check_pair_at_hand(config)
         except WeightsError as error:
             damaged.append(str(error))
             output.fail(str(error))
@@ -131,7 +131,7 @@ def import_(
     output.set(quiet=quiet, verbose=verbose)
     from g2s_cli.errors import UsageError
     from g2s_cli.weights.catalog import category_folders, check_name, load_category
-    from g2s_cli.weights.importers import parser_for, read_part
+    from g2s_cli.weights.importers import parsing_net_for, read_part
     from g2s_cli.weights.sources import check_import, new_category, store_part
     from g2s_cli.weights.store import models_root, using_the_cache
 
@@ -143,15 +143,15 @@ def import_(
     parts = [part for _, part, _ in read]
     if twice := {part for part in parts if parts.count(part) > 1}:
         raise UsageError(f"Two of the files are {min(twice)}.", "Give one of each kind.")
-    kind = replace(load_category(category if category in known else "own"), name=category)
+    config = replace(load_category(category if category in known else "own"), name=category)
     for file, part, tensors in read:
         if part == "parsing":
-            parser_for(kind, tensors, file)
-    check_import(kind, read)
+            parsing_net_for(config, tensors, file)
+    check_import(config, read)
     with using_the_cache():
-        kind = load_category(category) if category in known else new_category(category)
+        config = load_category(category) if category in known else new_category(category)
         stored = {
-            part: store_part(kind, part, tensors, file, f"import, {file.resolve()}").path
+            part: store_part(config, part, tensors, file, f"import, {file.resolve()}").path
             for file, part, tensors in read
         }
     _say(stored, as_json)
@@ -176,15 +176,15 @@ def publish(
     from g2s_cli.weights.catalog import PARTS, load_category
     from g2s_cli.weights.sources import at_hand, check_pair_at_hand
 
-    kind = load_category(category)
+    config = load_category(category)
     name = hub.HubRepo.named(repo).name
     if name != repo:
         raise UsageError(f"{repo!r} names a revision; files go to the newest alone.", f"Write --repo {name}")
-    here = {part: path for part in PARTS if (path := at_hand(kind, part))}
+    here = {part: path for part in PARTS if (path := at_hand(config, part))}
     if not here:
         raise WeightsError(f"There are no files of {category} on this machine.", f"g2s weights pull {category}")
-    check_pair_at_hand(kind)
-    with hub.prepared(kind, here) as folder:
+    check_pair_at_hand(config)
+    with hub.prepared(config, here) as folder:
         address = hub.publish(Path(folder), category, name)
     output.put(address)
 
@@ -199,11 +199,13 @@ def path(category: Name, as_json: Json = False) -> None:
     from g2s_cli.weights.catalog import PARTS, load_category
     from g2s_cli.weights.sources import at_hand, offered
 
-    kind = load_category(category)
-    files = {part: found for part in PARTS if (found := at_hand(kind, part))}
+    config = load_category(category)
+    files = {part: found for part in PARTS if (found := at_hand(config, part))}
     if not files:
-        verb = "pull" if any(offered(kind, part) for part in kind.weights) else "import FILE --category"
-        raise WeightsError(f"No file of {kind.name} is on this machine.", f"Have some: g2s weights {verb} {kind.name}")
+        verb = "pull" if any(offered(config, part) for part in config.weights) else "import FILE --category"
+        raise WeightsError(
+            f"No file of {config.name} is on this machine.", f"Have some: g2s weights {verb} {config.name}"
+        )
     _say(files, as_json)
 
 

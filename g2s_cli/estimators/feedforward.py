@@ -57,7 +57,7 @@ class FactorNets:
     mean_view: Float[Tensor, 6]
     mean_light: Float[Tensor, 4]
     symmetric: bool = False
-    gloss: float = 0.0
+    specular: float = 0.0
     dtype: torch.dtype = torch.float32
 
     def parameters(self, *names: str) -> Iterator[nn.Parameter]:
@@ -139,18 +139,18 @@ def unpainted(
     view: Float[Tensor, "b 6"],
     light: Float[Tensor, "b 4"],
     camera: Camera,
-    gloss: float = 0.0,
+    specular: float = 0.0,
 ) -> Unpainted:
     """Turn and light a relief. One may serve many views."""
     batch = len(view)
     normal = normals(depth, camera).expand(batch, -1, -1, -1)
-    highlights = gloss * specular_shading(normal, light, view) if gloss else None
+    highlights = specular * specular_shading(normal, light, view) if specular else None
     grid, valid = looking(depth.expand(batch, -1, -1), view, camera)
     return Unpainted(light, diffuse_shading(normal, light), highlights, grid, valid)
 
 
 def see(
-    canonical: Canonical, view: Float[Tensor, "b 6"], light: Float[Tensor, "b 4"], camera: Camera, gloss: float = 0.0
+    canonical: Canonical, view: Float[Tensor, "b 6"], light: Float[Tensor, "b 4"], camera: Camera, specular: float = 0.0
 ) -> Seen:
     """Φ(d, a, v, l): light the canonical object and see it from the views. One object may serve many views."""
-    return unpainted(canonical.depth, view, light, camera, gloss).painted(canonical.albedo)
+    return unpainted(canonical.depth, view, light, camera, specular).painted(canonical.albedo)

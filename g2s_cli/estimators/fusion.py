@@ -16,7 +16,7 @@ from torch import Tensor
 from g2s_cli.estimators.depth_net import SightNet
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.prior import raw_from_depth
-from g2s_cli.estimators.gan2shape.steps import Samples
+from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.registration import well_inside
 from g2s_cli.geometry.rasterizer import VIEW_FAR
 from g2s_cli.geometry.render import depth_with_rim
@@ -52,7 +52,7 @@ class Agreed:
 
 
 @torch.no_grad()
-def depth_by_sight(net: SightNet, photo: Samples) -> Float[Tensor, "b h w"]:
+def depth_by_sight(net: SightNet, photo: MaskedImages) -> Float[Tensor, "b h w"]:
     """What S says of photos, which are 0 outside their masks, and of their mirror images, in the mean. Scene units.
 
     S has learnt from masks of 0 and 1; what it makes of soft ones has not been measured.
@@ -61,7 +61,7 @@ def depth_by_sight(net: SightNet, photo: Samples) -> Float[Tensor, "b h w"]:
     return 1 + (own + mirrored(other)) / 2
 
 
-def agreeing(nets: FactorNets, photo: Samples, witnesses: Sequence[Witness]) -> tuple[FactorNets, Agreed]:
+def agreeing(nets: FactorNets, photo: MaskedImages, witnesses: Sequence[Witness]) -> tuple[FactorNets, Agreed]:
     """The networks with a mean shape of this photo's own: what they show of it goes part of the way to other depths.
 
     And that depth itself, which one relief does not hold to the last pixel. photo: one. The networks' own share is what

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.steps import Samples, Target
+from g2s_cli.estimators.gan2shape.steps import MaskedImages, Target
 from g2s_cli.estimators.morphable_model import ShapeModel, circumstances
 from g2s_cli.estimators.registration import (
     BRIGHTEN,
@@ -41,7 +41,7 @@ from g2s_cli.geometry.render import RIM_SHARE
 from g2s_cli.geometry.shading import diffuse_shading, shading_of, specular_shading
 from g2s_cli.geometry.sharpen import stepped
 from g2s_cli.geometry.warp import identity_grid, sample, to_grid
-from g2s_cli.progress import Watch
+from g2s_cli.progress import Progress
 
 # How much of a photo's turn the GAN does; the mean object's relief does the rest. Turned all the way, the GAN's picture
 # lies up to two pixels beside the relief.
@@ -89,7 +89,7 @@ class Codes:
     light: Float[Tensor, "b 4"]
     colour: Float[Tensor, "b 3"]
     look: Float[Tensor, "b l"]
-    gloss: Float[Tensor, "b 1"]
+    specular: Float[Tensor, "b 1"]
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,11 @@ class Explained:
     """
 
     depth: Float[Tensor, "b h w"]
-    gloss: Float[Tensor, b]
+    specular: Float[Tensor, b]
 
 
 def beside_mean(
-    objects: Samples, latents: Float[Tensor, "b d"], mean: MeanObject, nets: FactorNets, layers: int, show: Show
+    objects: MaskedImages, latents: Float[Tensor, "b d"], mean: MeanObject, nets: FactorNets, layers: int, show: Show
 ) -> Observed:
     """Objects, of which the latents are known, observed beside the mean object as the GAN and its relief turn it.
 
@@ -118,7 +118,7 @@ def beside_mean(
 
 @torch.no_grad()
 def observe(
-    objects: Samples,
+    objects: MaskedImages,
     posed: Posed,
     lights: Float[Tensor, "b 4"],
     relief: Float[Tensor, "h w"],
@@ -155,7 +155,7 @@ def second_opinion(
     target: Target,
     mean: MeanObject,
     shapes: ShapeModel,
-    watch: Watch,
+    progress: Progress,
     *,
     masked: bool,
     steps: float = 1.0,
@@ -165,12 +165,12 @@ def second_opinion(
     masked: whether the photo is 0 outside its object. steps: ramps of the mean object below this share of its height
     are read as steps.
     """
-    watch.begin("explain", UPDATES)
+    progress.begin("explain", UPDATES)
     photo, camera = target.alone, nets.camera
     show = showing(generator, target, mean, masked=masked)
     seen = beside_mean(photo, target.latent[None], mean, nets, generator.layers, show)
     codes = explain(shapes, seen, camera, begun(shapes, seen), UPDATES, DECAY)
-    watch.advance(UPDATES, seen.weights.mean().item())
+    progress.advance(UPDATES, seen.weights.mean().item())
     read = with_steps(shapes, seen.relief, camera, steps)
     return as_explained(read, seen, camera, unbiased(shapes, seen, codes))
 
@@ -267,7 +267,7 @@ def unlikely(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes) ->
         + ((codes.light - mean) / deviations).square().sum(dim=1)
         + (codes.colour / COLOUR_DEVIATION).square().sum(dim=1)
         + codes.look.square().sum(dim=1)
-        + codes.gloss.square().sum(dim=1)
+        + codes.specular.square().sum(dim=1)
     )
     return pictures + prior / 2
 
@@ -284,14 +284,17 @@ def log_shading(normal: Float[Tensor, "b h w 3"], light: Float[Tensor, "b 4"]) -
 
 def gloss_of(codes: Codes) -> Float[Tensor, b]:
     """How strong highlights are, of reflectance 1."""
-    return USUAL_GLOSS * (GLOSS_SPREAD * codes.gloss[:, 0]).exp()
+    return USUAL_GLOSS * (GLOSS_SPREAD * codes.specular[:, 0]).exp()
 
 
 def highlights(
-    normal: Float[Tensor, "b h w 3"], light: Float[Tensor, "b 4"], views: Float[Tensor, "b 6"], gloss: Float[Tensor, b]
+    normal: Float[Tensor, "b h w 3"],
+    light: Float[Tensor, "b 4"],
+    views: Float[Tensor, "b 6"],
+    specular: Float[Tensor, b],
 ) -> Float[Tensor, "b 1 h w"]:
     """What highlights add to pictures, point by point."""
-    return (gloss[:, None, None] * specular_shading(normal, light, views)).unsqueeze(1)
+    return (specular[:, None, None] * specular_shading(normal, light, views)).unsqueeze(1)
 
 
 def at_pixels(

@@ -112,7 +112,7 @@ class CodeNet(nn.Module):
         return self.network(image).flatten(1)
 
 
-def filled(kind: type[Net], build: Callable[[], Net], state: Mapping[str, Tensor]) -> Net:
+def filled(category: type[Net], build: Callable[[], Net], state: Mapping[str, Tensor]) -> Net:
     """A network with copies of a state dict's weights, which must fit it name by name.
 
     It is built without memory first: what a file's names suggest may be far larger than what it holds.
@@ -123,14 +123,14 @@ def filled(kind: type[Net], build: Callable[[], Net], state: Mapping[str, Tensor
         net.load_state_dict({name: tensor.detach().float().clone() for name, tensor in state.items()}, assign=True)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise misfit(kind, first) from error
+        raise misfit(category, first) from error
     return net
 
 
-def misfit(kind: type[nn.Module], how: str) -> WeightsError:
+def misfit(category: type[nn.Module], how: str) -> WeightsError:
     """The error for a state dict that is not this kind of network's."""
     return WeightsError(
-        f"These tensors are not the weights of a {kind.__name__}: {how.rstrip('.')}.",
+        f"These tensors are not the weights of a {category.__name__}: {how.rstrip('.')}.",
         "Fetch the file again or name another.",
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from g2s_cli.progress import Watch
+from g2s_cli.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ def minimise(
     parameters: Iterable[nn.Parameter],
     settings: Fit,
     name: str,
-    watch: Watch,
+    progress: Progress,
 ) -> None:
     """A fresh Adam for some iterations: the authors renew theirs at every step.
 
     loss: in parts that add up; each is propagated back before the next is made, so that memory holds one.
     """
     optimizer = fresh_adam(parameters, settings)
-    watch.begin(name, settings.iterations)
+    progress.begin(name, settings.iterations)
     for done in range(settings.iterations):
         optimizer.zero_grad()
         total = 0.0
@@ -48,7 +48,7 @@ def minimise(
             part.backward()
             total += part.item()
         optimizer.step()
-        watch.advance(done + 1, total)
+        progress.advance(done + 1, total)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.steps import Samples, Target, shown
+from g2s_cli.estimators.gan2shape.steps import MaskedImages, Target, shown
 from g2s_cli.estimators.optimize import Fit, going_back, minimise
 from g2s_cli.gan.losses import relief_apart
 from g2s_cli.gan.stylegan2 import Generator
@@ -24,8 +24,8 @@ from g2s_cli.geometry.rasterizer import VIEW_FAR, visible_depth
 from g2s_cli.geometry.render import depth_with_rim
 from g2s_cli.geometry.resample import blurred, continued
 from g2s_cli.geometry.warp import forward_grid, identity_grid, inverse_grid, sample
-from g2s_cli.progress import Watch
-from g2s_cli.segmentation.gan_features import Parser
+from g2s_cli.progress import Progress
+from g2s_cli.segmentation.gan_features import Segmenter
 
 SHAPE_LAYERS = 3  # of the generator's, that have the mean object's latents
 ROUNDS = 3  # of turning and lighting the mean object like the photo's
@@ -45,7 +45,7 @@ DEPTH_WEIGHT, SLOPE_WEIGHT = 4.0, 40.0
 BACK = 0.5  # the share of its way that D goes back after it was fitted to the depth of one photo
 
 # Objects that latents, one a layer, show: images, 0 outside the object, and masks.
-Show = Callable[[Float[Tensor, "b n d"]], Samples]
+Show = Callable[[Float[Tensor, "b n d"]], MaskedImages]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class MeanObject:
     depth: Float[Tensor, "h w"]
     latent: Float[Tensor, d]
     directions: Float[Tensor, "4 d"]
-    parser: Parser
+    segmenter: Segmenter
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Registered:
 class Posed:
     """The mean object in pictures, the views they show it from, and its depth in scene units as they show it."""
 
-    shown: Samples
+    shown: MaskedImages
     views: Float[Tensor, "b 6"]
     depth: Float[Tensor, "b h w"]
 
@@ -98,7 +98,7 @@ class Posed:
 
 
 def registered(
-    objects: Samples,
+    objects: MaskedImages,
     latents: Float[Tensor, "b d"],
     mean: MeanObject,
     nets: FactorNets,
@@ -124,14 +124,14 @@ def registered(
 
 @torch.no_grad()
 def counterparts(
-    objects: Samples,
+    objects: MaskedImages,
     latents: Float[Tensor, "b d"],
     mean: MeanObject,
     nets: FactorNets,
     layers: int,
     show: Show,
     turn: float = 1.0,
-) -> Samples:
+) -> MaskedImages:
     """The mean object in each one's colours, turned and lit until V and L say of it what they say of the object.
 
     turn: how much of the objects' turn is asked for.
@@ -145,7 +145,7 @@ def counterparts(
     change = torch.zeros_like(asked)
     own = latents[:, None].expand(-1, layers - SHAPE_LAYERS, -1)
 
-    def changed() -> Samples:
+    def changed() -> MaskedImages:
         shape = (mean.latent + change @ mean.directions)[:, None].expand(-1, SHAPE_LAYERS, -1)
         return show(torch.cat((shape, own), dim=1))
 
@@ -156,14 +156,14 @@ def counterparts(
 
 
 @torch.no_grad()
-def as_shown(others: Samples, mean: MeanObject, nets: FactorNets) -> Posed:
+def as_shown(others: MaskedImages, mean: MeanObject, nets: FactorNets) -> Posed:
     """The mean object as the GAN shows it, and its relief from where V says that is."""
     views = nets.view_of(others.image)
     return Posed(others, views, visible_depth(mean.depth.expand(len(views), -1, -1), views, nets.camera))
 
 
 @torch.no_grad()
-def turned_on(others: Samples, objects: Samples, mean: MeanObject, nets: FactorNets) -> Posed:
+def turned_on(others: MaskedImages, objects: MaskedImages, mean: MeanObject, nets: FactorNets) -> Posed:
     """The mean object's picture laid on its relief, and that seen from where V says of it what it says of the objects.
 
     One correction: of such pictures V says too little, as of all.
@@ -176,13 +176,13 @@ def turned_on(others: Samples, objects: Samples, mean: MeanObject, nets: FactorN
         depth = depth_with_rim(relief, views, camera)
         found = sample(laid, inverse_grid(depth, views, camera), outside="border")
         mask = ((found[:, 3:] > 0.5) & (depth < VIEW_FAR).unsqueeze(1)).to(found.dtype)
-        return Posed(Samples(found[:, :3] * mask, mask), views, depth)
+        return Posed(MaskedImages(found[:, :3] * mask, mask), views, depth)
 
     said = nets.view_of(objects.image)
     return seen_from(2 * said - nets.view_of(seen_from(said).shown.image))
 
 
-def flow(objects: Samples, others: Samples) -> Float[Tensor, "b h w 2"]:
+def flow(objects: MaskedImages, others: MaskedImages) -> Float[Tensor, "b h w 2"]:
     """Where in the other pictures the pixels of objects lie: grids for `sample`, smooth and near the identity."""
     size, count, device = objects.image.shape[-1], len(objects.image), objects.image.device
     still, wanted, found = identity_grid(size, device), features(objects), features(others)
@@ -206,13 +206,13 @@ def flow(objects: Samples, others: Samples) -> Float[Tensor, "b h w 2"]:
     return still + _enlarged(parts, size).detach().permute(0, 2, 3, 1)
 
 
-def misfit(objects: Samples, others: Samples, grid: Float[Tensor, "b h w 2"]) -> Float[Tensor, "b h w"]:
+def misfit(objects: MaskedImages, others: MaskedImages, grid: Float[Tensor, "b h w 2"]) -> Float[Tensor, "b h w"]:
     """How far the other pictures, moved along a flow, are from the objects: means of what is compared, over 5 px."""
     apart = (sample(features(others), grid) - features(objects)).abs().mean(dim=1, keepdim=True)
     return blurred(apart, 2)[:, 0]
 
 
-def features(shown: Samples) -> Float[Tensor, "b c h w"]:
+def features(shown: MaskedImages) -> Float[Tensor, "b c h w"]:
     """What of pictures is compared: logarithms less their means around, which hardly know light, and the outline."""
     light = logarithm(shown.image) * shown.mask
     found = []
@@ -256,31 +256,31 @@ def well_inside(masks: Float[Tensor, "b 1 h w"], seen: Float[Tensor, "b h w"]) -
 
 
 def match(
-    nets: FactorNets, generator: Generator, target: Target, mean: MeanObject, watch: Watch, *, masked: bool
+    nets: FactorNets, generator: Generator, target: Target, mean: MeanObject, progress: Progress, *, masked: bool
 ) -> Registered:
     """The photo registered. masked: whether it is 0 outside its object."""
-    watch.begin("match", 1)
+    progress.begin("match", 1)
     show = showing(generator, target, mean, masked=masked)
     found = registered(target.alone, target.latent[None], mean, nets, generator.layers, show)
-    watch.advance(1, found.apart.mean().item())
+    progress.advance(1, found.apart.mean().item())
     return found
 
 
 def showing(generator: Generator, target: Target, mean: MeanObject, *, masked: bool) -> Show:
     """What a GAN shows beside a photo. masked: whether the photo is 0 outside its object."""
     # The mean object's parser, whatever found the photo's: a mask of the user's knows this photo alone.
-    parser = mean.parser if masked else None
-    return lambda latents: shown(generator, latents, target.frame, parser).bare
+    segmenter = mean.segmenter if masked else None
+    return lambda latents: shown(generator, latents, target.center_crop, segmenter).bare
 
 
-def fit_registered(nets: FactorNets, asked: Registered, settings: Fit, watch: Watch) -> None:
+def fit_registered(nets: FactorNets, asked: Registered, settings: Fit, progress: Progress) -> None:
     """Change D until it says the depth that registering found, and go part of the way back."""
 
     def loss() -> Iterator[Tensor]:
         yield torch.stack(list(misplacing(nets, asked).values())).sum()
 
     with going_back(nets.parameters("depth"), BACK):
-        minimise(loss, nets.parameters("depth"), settings, "register", watch)
+        minimise(loss, nets.parameters("depth"), settings, "register", progress)
 
 
 def _enlarged(parts: list[Float[Tensor, "b 2 _ _"]], size: int) -> Float[Tensor, "b 2 h w"]:

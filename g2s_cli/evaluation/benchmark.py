@@ -33,7 +33,7 @@ from g2s_cli.geometry.rasterizer import VIEW_FAR
 from g2s_cli.geometry.render import photo_depth, render
 from g2s_cli.mesh.extract import to_bytes
 from g2s_cli.result.contact_sheet import contact_sheet
-from g2s_cli.result.folder import Reconstruction, picture
+from g2s_cli.result.folder import Result, picture
 from g2s_cli.run_folder import at_work_in
 from g2s_cli.weights.catalog import Category
 
@@ -99,7 +99,7 @@ def evaluate(
     pairs: Sequence[Pair],
     category: Category,
     folder: Path,
-    run: Callable[[Sequence[Path]], Iterator[Reconstruction | Exception]],
+    run: Callable[[Sequence[Path]], Iterator[Result | Exception]],
     settings: Mapping[str, object],
 ) -> Iterator[Row]:
     """Score photos one after the other. Those that `folder` has a row of already are not run again.
@@ -119,10 +119,10 @@ def evaluate(
         for pair in pairs:
             row = done.get(pair)
             if row is None:
-                made = next(results)
-                if isinstance(made, Exception):
-                    raise made
-                row = _kept(made, pair, digests[pair], category, folder)
+                result = next(results)
+                if isinstance(result, Exception):
+                    raise result
+                row = _kept(result, pair, digests[pair], category, folder)
             yield row
 
 
@@ -134,13 +134,13 @@ def _sha256_of_both(pair: Pair) -> str:
     return digest.hexdigest()
 
 
-def _kept(made: Reconstruction, pair: Pair, digest: str, category: Category, folder: Path) -> Row:
+def _kept(result: Result, pair: Pair, digest: str, category: Category, folder: Path) -> Row:
     """A photo's row, written to the folder with its pictures."""
     truth = read_truth(pair.depth, category.frame_share, category.working_size)
-    facts = {"inversion_psnr_db": made.report["inversion_psnr_db"], "seconds": made.report["seconds"]["total"]}
-    depth, figures = scored(made.factors, made.mask, made.camera, truth)
+    facts = {"inversion_psnr_db": result.report["inversion_psnr_db"], "seconds": result.report["seconds"]["total"]}
+    depth, figures = scored(result.factors, result.mask, result.camera, truth)
     row = Row(pair.photo.name, **figures, **facts, inputs_sha256=digest)
-    strip = _strip(made, depth, truth)
+    strip = _strip(result, depth, truth)
     with writing(folder / "pictures" / f"{pair.photo.stem}.png", GO_ON) as temporary:
         strip.save(temporary, "PNG")
     with naming(folder / ROWS, GO_ON), (folder / ROWS).open("a") as file:
@@ -258,14 +258,14 @@ def _row_of(facts: dict[str, Any]) -> Row:
     return Row(**figures)
 
 
-def _strip(made: Reconstruction, depth: Tensor, truth: Truth) -> Image.Image:
+def _strip(result: Result, depth: Tensor, truth: Truth) -> Image.Image:
     """Photo, GAN's version, shape's rendering, depth, true depth, and the error less its mean: red is too far."""
     both = truth.mask & ~depth.isnan()
     error = torch.where(both, depth - truth.depth - (depth - truth.depth)[both].mean(), 0.0) / ERROR_SPAN
     tint = torch.stack((1 - (-error).clamp(0, 1), 1 - error.abs().clamp(0, 1), 1 - error.clamp(0, 1))) * 2 - 1
     grey = [(((FAR_SHOWN - one) / (FAR_SHOWN - NEAR_SHOWN)).clamp(0, 1) * 2 - 1).expand(3, -1, -1)
             for one in (depth.nan_to_num(FAR_SHOWN), torch.where(truth.mask, truth.depth, FAR_SHOWN))]  # fmt: skip
-    tiles = [made.photo, made.inverted, picture(made, made.factors), *grey, tint]
+    tiles = [result.photo, result.inverted, picture(result, result.factors), *grey, tint]
     images = [Image.fromarray(to_bytes(tile)).resize((TILE_PX, TILE_PX), Image.Resampling.NEAREST) for tile in tiles]
     return contact_sheet(images, columns=len(images))
 

@@ -20,7 +20,7 @@ from g2s_cli.gan.latents import LatentCloud, random_latents
 from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.metrics import psnr
-from g2s_cli.progress import Watch
+from g2s_cli.progress import Progress
 
 # Pixels of photos in one update: 16 of 64 px, 4 of 128; more are slower (benchmarks/inversion_batch.py).
 PIXELS_AT_ONCE = 1 << 16
@@ -57,7 +57,7 @@ class Inversion:
     image: Float[Tensor, "3 s s"]
     psnr_db: float
     feature_distance: float
-    strangeness: float
+    latent_distance: float
 
 
 def invert(
@@ -66,7 +66,7 @@ def invert(
     distance: DiscriminatorDistance,
     settings: InversionSettings,
     rng: torch.Generator,
-    watch: Watch,
+    progress: Progress,
     known: Float[Tensor, "k d"] | None = None,
 ) -> list[Inversion]:
     """Find w with G(w) ≈ photo for each photo. The networks stay as they are.
@@ -76,11 +76,13 @@ def invert(
     """
     latents = random_latents(generator, max(CLOUD, settings.candidates), rng)
     cloud, candidates = LatentCloud.of(latents), latents[: settings.candidates]
-    start = _first_guess(candidates, photos, generator, distance, watch) if known is None else known.to(photos.device)
+    start = (
+        _first_guess(candidates, photos, generator, distance, progress) if known is None else known.to(photos.device)
+    )
     count = max(1, PIXELS_AT_ONCE // generator.size**2)
     found = []
     for some, own in zip(photos.split(count), start.split(count), strict=True):
-        found += _descend(some, own, cloud, generator, distance, settings, watch)
+        found += _descend(some, own, cloud, generator, distance, settings, progress)
     return found
 
 
@@ -91,14 +93,14 @@ def _descend(
     generator: Generator,
     distance: DiscriminatorDistance,
     settings: InversionSettings,
-    watch: Watch,
+    progress: Progress,
 ) -> list[Inversion]:
     """Adam from some latents on, all of them at once, each as if it were alone."""
     wanted = distance.features(photos)
     latent = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([latent], lr=settings.rate, betas=(0.9, 0.999))
 
-    watch.begin("invert", settings.iterations)
+    progress.begin("invert", settings.iterations)
     for done in range(settings.iterations):
         share = done / settings.iterations
         for group in optimizer.param_groups:
@@ -113,7 +115,7 @@ def _descend(
         optimizer.zero_grad()
         losses.sum().backward()
         optimizer.step()
-        watch.advance(done + 1, losses.mean().item())
+        progress.advance(done + 1, losses.mean().item())
 
     with torch.no_grad():
         found = latent.detach()
@@ -121,8 +123,10 @@ def _descend(
         gaps = _gaps(distance.features(images), wanted) / distance.blocks
         away = (found - cloud.mean).norm(dim=1) / cloud.spread
     return [
-        Inversion(w, image.clamp(-1, 1), psnr(image, photo), gap, strangeness)
-        for w, image, photo, gap, strangeness in zip(found, images, photos, gaps.tolist(), away.tolist(), strict=True)
+        Inversion(w, image.clamp(-1, 1), psnr(image, photo), gap, latent_distance)
+        for w, image, photo, gap, latent_distance in zip(
+            found, images, photos, gaps.tolist(), away.tolist(), strict=True
+        )
     ]
 
 
@@ -138,7 +142,7 @@ def _first_guess(
     photos: Float[Tensor, "k 3 s s"],
     generator: Generator,
     distance: DiscriminatorDistance,
-    watch: Watch,
+    progress: Progress,
     batch: int = 64,
 ) -> Float[Tensor, "k d"]:
     """What latents of random pictures say of those of photos: ridge regression of w on the discriminator's features.
@@ -147,13 +151,13 @@ def _first_guess(
     """
     wanted = _told_by(distance.features(photos))
     chunks = torch.split(latents, min(batch, generator.at_once))
-    watch.begin("search", len(chunks))
+    progress.begin("search", len(chunks))
     shown, least = [], wanted[0].new_full((len(photos),), torch.inf)
     for done, chunk in enumerate(chunks, start=1):
         shown.append(_told_by(distance.features(generator(chunk))))
         near = [torch.cdist(b, a, p=1).amin(dim=1) / a.shape[1] for a, b in zip(shown[-1], wanted, strict=True)]
         least = torch.minimum(least, torch.stack(near).sum(dim=0))
-        watch.advance(done, least.mean().item())
+        progress.advance(done, least.mean().item())
     kernel, own = latents.new_zeros(len(latents), len(latents)), latents.new_zeros(len(photos), len(latents))
     for block, of_photos in zip(map(torch.cat, zip(*shown, strict=True)), wanted, strict=True):
         mean = block.mean(dim=0)

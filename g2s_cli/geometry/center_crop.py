@@ -12,7 +12,7 @@ from g2s_cli.geometry.resample import middle
 
 
 @dataclass(frozen=True)
-class Frame:
+class CenterCrop:
     """The middle `share` of each side of a square picture, at `size` pixels."""
 
     share: float

@@ -26,7 +26,7 @@ How = Literal["aligned", "as it is", "middle", "crop"]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CropOptions:
     """What the user says about where the object is.
 
     align: look for a face where the category has a template. face: which one, 1 is the largest; None is the largest,
@@ -39,7 +39,7 @@ class Wanted:
     crop: tuple[float, float, float, float] | None = None
     mask: Path | None = None
 
-    def check(self) -> Wanted:
+    def check(self) -> CropOptions:
         """The same. Raises UsageError for what cannot be meant, and for wishes that exclude each other."""
         if self.face is not None and self.face < 1:
             raise UsageError(f"There is no --face {self.face}.", "1 is the largest.")
@@ -68,19 +68,19 @@ class Placed:
     doubtful: bool = False
 
 
-def place(path: Path, picture: Image.Image, template: Template | None, wanted: Wanted) -> Placed:
+def place(path: Path, picture: Image.Image, template: Template | None, crop_options: CropOptions) -> Placed:
     """Where the crop lies in an upright photo; path is for messages.
 
     Raises ImageError if there is no face, UsageError for wishes that this photo or category cannot fulfil.
     """
-    if wanted.crop:
-        return Placed(_boxed(path, picture, wanted.crop), "crop")
-    if template is None and wanted.face is not None:
+    if crop_options.crop:
+        return Placed(_boxed(path, picture, crop_options.crop), "crop")
+    if template is None and crop_options.face is not None:
         raise UsageError("--face is for categories of faces.", "Name the place with --crop x,y,w,h.")
-    if template is None or not wanted.align:
+    if template is None or not crop_options.align:
         return Placed(_middle(picture), "middle")
     faces = tuple(find_faces(picture))
-    if picture.width == picture.height <= PREPARED_PX and wanted.face is None:
+    if picture.width == picture.height <= PREPARED_PX and crop_options.face is None:
         elsewhere = bool(faces) and not _agrees(template.placement(faces[0].points), _middle(picture))
         if not elsewhere or faces[0].sure < CLEARLY:
             return Placed(_middle(picture), "as it is", faces, doubtful=elsewhere)
@@ -89,7 +89,7 @@ def place(path: Path, picture: Image.Image, template: Template | None, wanted: W
             f"{path} shows no face that g2s can find.",
             "Say where the object is with --crop x,y,w,h, or take the middle square with --no-align.",
         )
-    face = wanted.face or 1
+    face = crop_options.face or 1
     if face > len(faces):
         raise UsageError(f"{path} shows {_counted(len(faces))}; there is no --face {face}.", "1 is the largest.")
     return Placed(template.placement(faces[face - 1].points), "aligned", faces, face)

@@ -75,12 +75,12 @@ def _networks() -> tuple[Look, Look, Look]:
         raise WeightsError("The face detector's weights, the package mtcnn, are not installed.", again)
     folder = Path(package.origin).parent / "assets" / "weights"
     try:
-        made = (proposing(), refining(), locating())
-        for network, name in zip(made, ("pnet", "rnet", "onet"), strict=True):
+        result = (proposing(), refining(), locating())
+        for network, name in zip(result, ("pnet", "rnet", "onet"), strict=True):
             network.take([torch.from_numpy(array) for array in joblib.load(folder / f"{name}.lz4")])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError) as error:
         raise WeightsError(f"The face detector's weights in {folder} are damaged.", again) from error
-    return made
+    return result
 
 
 def _proposed(picture: Image.Image, network: Look) -> Float[np.ndarray, "n 4"]:

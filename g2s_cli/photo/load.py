@@ -14,7 +14,7 @@ from torch import Tensor
 
 from g2s_cli.errors import ImageError
 from g2s_cli.geometry.placement import Placement, Template
-from g2s_cli.photo.align import Placed, Wanted, place
+from g2s_cli.photo.align import CropOptions, Placed, place
 from g2s_cli.photo.crop import cut, resized, share_outside
 from g2s_cli.photo.decode import measures, read_upright
 
@@ -47,13 +47,15 @@ class Photo:
     warnings: tuple[str, ...]
 
 
-def open_photo(path: Path, size: int, template: Template | None = None, wanted: Wanted | None = None) -> Photo:
+def open_photo(
+    path: Path, size: int, template: Template | None = None, crop_options: CropOptions | None = None
+) -> Photo:
     """Open an image file as a square of `size` pixels a side.
 
     template: where the category's crops have a face; without one the middle square is kept. Raises ImageError for
     whatever cannot be used, UsageError for wishes that cannot be fulfilled.
     """
-    wanted = (wanted or Wanted()).check()
+    crop_options = (crop_options or CropOptions()).check()
     notes: list[str] = []
     picture = read_upright(path, notes)
     if min(picture.size) < LEAST_SIDE:
@@ -61,7 +63,7 @@ def open_photo(path: Path, size: int, template: Template | None = None, wanted: 
             f"{path} is {measures(picture)} pixels; g2s needs {LEAST_SIDE} a side at least.",
             "Use a larger picture of the same object.",
         )
-    placed = place(path, picture, template, wanted)
+    placed = place(path, picture, template, crop_options)
     side = round(placed.placement.side)
     if side < LEAST_SIDE:
         raise ImageError(
@@ -74,7 +76,7 @@ def open_photo(path: Path, size: int, template: Template | None = None, wanted: 
     pixels = np.array(aligned)
     if (np.ptp(pixels, axis=(0, 1)) == 0).all():
         raise ImageError(f"{path} shows nothing: what is taken of it has one colour.", "Name another photo.")
-    mask = _mask(wanted.mask, path, picture, placed.placement, size) if wanted.mask else None
+    mask = _mask(crop_options.mask, path, picture, placed.placement, size) if crop_options.mask else None
     return Photo(
         name=path.name,
         image=torch.from_numpy(np.array(resized(aligned, size))).permute(2, 0, 1).float() / 127.5 - 1,
@@ -84,7 +86,7 @@ def open_photo(path: Path, size: int, template: Template | None = None, wanted: 
         original=path.read_bytes(),
         alignment=_facts(picture, placed, aligned.width, filled),
         notes=tuple(notes),
-        warnings=tuple(_warnings(path, placed, wanted, filled, mask)),
+        warnings=tuple(_warnings(path, placed, crop_options, filled, mask)),
     )
 
 
@@ -124,13 +126,13 @@ def _notes(picture: Image.Image, placed: Placed, size: int, filled: float) -> li
 
 
 def _warnings(
-    path: Path, placed: Placed, wanted: Wanted, filled: float, mask: Float[Tensor, "s s"] | None
+    path: Path, placed: Placed, crop_options: CropOptions, filled: float, mask: Float[Tensor, "s s"] | None
 ) -> list[str]:
     """What the user should read."""
     said = []
-    if wanted.mask and mask is not None and mask.mean() > 1 - LEAST_MASKED:
-        said.append(f"{wanted.mask.name} leaves nothing of the crop out. {WHITE_IS}")
-    if placed.how == "aligned" and len(placed.faces) > 1 and wanted.face is None:
+    if crop_options.mask and mask is not None and mask.mean() > 1 - LEAST_MASKED:
+        said.append(f"{crop_options.mask.name} leaves nothing of the crop out. {WHITE_IS}")
+    if placed.how == "aligned" and len(placed.faces) > 1 and crop_options.face is None:
         said.append(f"{path.name} shows {len(placed.faces)} faces; this is the largest. --face 2 takes the next one.")
     if placed.doubtful:
         said.append(f"{path.name} counts as cropped already, but a face may lie elsewhere in it: --face 1 aligns it.")

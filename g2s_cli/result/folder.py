@@ -59,7 +59,7 @@ FARTHEST, DEPTH_SPAN = 1.1, 0.2
 
 
 @dataclass(frozen=True)
-class Reconstruction:
+class Result:
     """All that a run found out about one photo, on the CPU.
 
     photo, inverted: what the relief covers of the aligned crop and of G(w), in [-1, 1]. aligned: the whole crop at
@@ -94,22 +94,22 @@ class Reconstruction:
         write_result(self, Path(folder), overwrite=overwrite, detail=detail)
 
 
-def write_result(made: Reconstruction, folder: Path, *, overwrite: bool = False, detail: Detail | None = None) -> None:
+def write_result(result: Result, folder: Path, *, overwrite: bool = False, detail: Detail | None = None) -> None:
     """Write the result folder in one move, its meshes as fine as asked. What g2s did not write into it stays.
 
     Raises UsageError as `target.check_target`, G2SError if the disk refuses, or as `meshes.write_meshes`.
     """
     check_target(folder, STATE, overwrite=overwrite)
     with built_beside(folder, OURS, overwrite=overwrite) as building:
-        _write_files(made, building)
-        mesh, texture = surface(made, detail := detail or Detail())
+        _write_files(result, building)
+        mesh, texture = surface(result, detail := detail or Detail())
         write_meshes(building, mesh, texture, detail)
-        seen = look(mesh, len(texture.lit[0]), made.factors.view, made.camera.resized(picture_size(made)))
+        seen = look(mesh, len(texture.lit[0]), result.factors.view, result.camera.resized(picture_size(result)))
         save_image(building / "reconstruction.png", seen.painted(texture.lit).on_white)
-        _write_large(building, made, seen, texture)
+        _write_large(building, result, seen, texture)
 
 
-def rewrite_meshes(made: Reconstruction, folder: Path, detail: Detail) -> list[Path]:
+def rewrite_meshes(result: Result, folder: Path, detail: Detail) -> list[Path]:
     """Make a result folder's meshes anew; returns their paths. Nothing is touched before all of them are there.
 
     The report says what they are now, and a body for printing that they do not have goes. Raises G2SError if the disk
@@ -117,9 +117,9 @@ def rewrite_meshes(made: Reconstruction, folder: Path, detail: Detail) -> list[P
     """
     try:
         with tempfile.TemporaryDirectory(prefix=".meshes-", dir=folder) as building:
-            written = write_meshes(Path(building), *surface(made, detail), detail)
+            written = write_meshes(Path(building), *surface(result, detail), detail)
             told = Path(building) / REPORT
-            _write_json(told, made.report | {"meshes": asdict(detail)})
+            _write_json(told, result.report | {"meshes": asdict(detail)})
             told.replace(folder / REPORT)
             placed = [path.replace(folder / path.name) for path in written]
             for path in {folder / name for name in BODY_FILES} - set(placed):
@@ -131,7 +131,7 @@ def rewrite_meshes(made: Reconstruction, folder: Path, detail: Detail) -> list[P
         ) from error
 
 
-def read_result(folder: Path | str) -> Reconstruction:
+def read_result(folder: Path | str) -> Result:
     """A result folder as it was written.
 
     Raises UsageError if it is none, and G2SError if another schema wrote it or its state is damaged.
@@ -158,7 +158,7 @@ def read_result(folder: Path | str) -> Reconstruction:
         aligned = _read_aligned(folder / ALIGNED)
     with _reading(photo := original_file(folder, report)):
         original = photo.read_bytes()
-    return Reconstruction(
+    return Result(
         category=category,
         photo=tensors["photo"],
         aligned=aligned,
@@ -241,55 +241,55 @@ def missing_files(folder: Path, report: dict[str, Any]) -> list[str]:
     return [name for name in names if not (folder / name).is_file()]
 
 
-def surface(made: Reconstruction, detail: Detail, *, beyond: bool = False) -> tuple[Mesh, Texture]:
+def surface(result: Result, detail: Detail, *, beyond: bool = False) -> tuple[Mesh, Texture]:
     """The object's surface at the photo's own resolution, or as fine as asked.
 
     beyond: for pictures an object that the photo cuts off above or below goes on there; a mesh ends. Raises as
     `Detail.check`.
     """
     detail.check()
-    photo = as_image(made.framed)
-    shown = max(photo.shape[-1], made.camera.size)
-    worth = round(shown * widened(made.camera).size / made.camera.size)
-    outline = Outline(outlined(made.mask, photo), has_equal_halves(made))
+    photo = as_image(result.framed)
+    shown = max(photo.shape[-1], result.camera.size)
+    worth = round(shown * widened(result.camera).size / result.camera.size)
+    outline = Outline(outlined(result.mask, photo), has_equal_halves(result))
     # The outline is smooth between the photo's pixels, too.
     mesh_size = detail.mesh_size or min(2 * worth, MESH_SIZE)
-    mesh = relief_mesh(refine(made.factors, outline, made.camera, mesh_size, beyond=beyond))
+    mesh = relief_mesh(refine(result.factors, outline, result.camera, mesh_size, beyond=beyond))
     size = detail.texture_size or min(worth, TEXTURE_SIZE)
-    return mesh, texture_of(photo, made.factors, outline, made.camera, mesh, size)
+    return mesh, texture_of(photo, result.factors, outline, result.camera, mesh, size)
 
 
-def picture_size(made: Reconstruction) -> int:
+def picture_size(result: Result) -> int:
     """Pixels a side of pictures whose size nobody named: the photo's, but no more than a screen shows at a glance."""
-    return max(made.camera.size, min(len(made.framed), PICTURE_SIZE))
+    return max(result.camera.size, min(len(result.framed), PICTURE_SIZE))
 
 
-def has_equal_halves(made: Reconstruction) -> bool:
+def has_equal_halves(result: Result) -> bool:
     """Whether the run took left and right to be alike."""
-    return made.report.get("symmetry", "off") != "off"
+    return result.report.get("symmetry", "off") != "off"
 
 
-def object_mask(made: Reconstruction) -> Float[Tensor, "h w"]:
+def object_mask(result: Result) -> Float[Tensor, "h w"]:
     """What of the canonical relief is object. If its halves were taken to be alike, what one side shows the other has.
 
     Otherwise the far cheek of a turned head ends ragged, where it disappears behind the photo's horizon.
     """
-    mask = canonical_mask(made.mask, made.factors, made.camera)
-    return torch.maximum(mask, mirrored(mask)) if has_equal_halves(made) else mask
+    mask = canonical_mask(result.mask, result.factors, result.camera)
+    return torch.maximum(mask, mirrored(mask)) if has_equal_halves(result) else mask
 
 
-def picture(made: Reconstruction, factors: Factors) -> Float[Tensor, "3 h w"]:
+def picture(result: Result, factors: Factors) -> Float[Tensor, "3 h w"]:
     """The object under some factors of its own (another view, another light), cut out and laid on white.
 
     The cut is softened by a few pixels first: where the relief is steep, a hard one would turn ragged.
     """
-    return on_white(render(factors, made.camera).image, cut_out(made, factors))
+    return on_white(render(factors, result.camera).image, cut_out(result, factors))
 
 
-def cut_out(made: Reconstruction, factors: Factors) -> Float[Tensor, "h w"]:
+def cut_out(result: Result, factors: Factors) -> Float[Tensor, "h w"]:
     """Where the object is under some factors, from 0 to 1 across a soft edge."""
-    soft = avg_pool2d(object_mask(made)[None, None], CUT_PX, 1, CUT_PX // 2, count_include_pad=False)[0, 0]
-    return ((warped_mask(soft, factors, made.camera) - 0.25) * 2).clamp(0, 1)
+    soft = avg_pool2d(object_mask(result)[None, None], CUT_PX, 1, CUT_PX // 2, count_include_pad=False)[0, 0]
+    return ((warped_mask(soft, factors, result.camera) - 0.25) * 2).clamp(0, 1)
 
 
 def save_image(path: Path, image: Float[Tensor, "3 h w"]) -> None:
@@ -297,23 +297,23 @@ def save_image(path: Path, image: Float[Tensor, "3 h w"]) -> None:
     Image.fromarray(to_bytes(image)).save(path)
 
 
-def _write_files(made: Reconstruction, folder: Path) -> None:
-    seen = render(made.factors, made.camera)
-    shown = (made.mask >= 0.5) & seen.valid
-    save_image(folder / "input.png", made.photo)
-    Image.fromarray(made.aligned).save(folder / ALIGNED)
-    original_file(folder, made.report).write_bytes(made.original)
-    save_image(folder / "inverted.png", made.inverted)
-    Image.fromarray((made.mask * 255).round().byte().numpy()).save(folder / "mask.png")
-    depth = photo_depth(seen, made.factors, made.mask, made.camera).float().numpy()
+def _write_files(result: Result, folder: Path) -> None:
+    seen = render(result.factors, result.camera)
+    shown = (result.mask >= 0.5) & seen.valid
+    save_image(folder / "input.png", result.photo)
+    Image.fromarray(result.aligned).save(folder / ALIGNED)
+    original_file(folder, result.report).write_bytes(result.original)
+    save_image(folder / "inverted.png", result.inverted)
+    Image.fromarray((result.mask * 255).round().byte().numpy()).save(folder / "mask.png")
+    depth = photo_depth(seen, result.factors, result.mask, result.camera).float().numpy()
     np.save(folder / "depth.npy", depth)
     Image.fromarray(depth_code(depth)).save(folder / "depth.png")
     _write_normal(folder / "normal.png", seen.normal.permute(2, 0, 1), shown)
     save_image(folder / "albedo.png", seen.albedo)
-    _write_json(folder / "camera.json", _camera_facts(made))
-    _write_json(folder / "light.json", _light_facts(made.factors))
-    _write_json(folder / REPORT, made.report)
-    _write_state(folder / STATE, made)
+    _write_json(folder / "camera.json", _camera_facts(result))
+    _write_json(folder / "light.json", _light_facts(result.factors))
+    _write_json(folder / REPORT, result.report)
+    _write_state(folder / STATE, result)
 
 
 def depth_code(depth: Float[np.ndarray, "*shape"]) -> UInt16[np.ndarray, "*shape"]:
@@ -329,23 +329,23 @@ def _write_normal(path: Path, normal: Float[Tensor, "3 h w"], shown: Bool[Tensor
     save_image(path, torch.where(shown, outward, -1.0))
 
 
-def _write_large(folder: Path, made: Reconstruction, seen: Look, texture: Texture) -> None:
+def _write_large(folder: Path, result: Result, seen: Look, texture: Texture) -> None:
     """Depth, normals and albedo of the mesh, pixel for pixel over reconstruction.png. seen: as that shows it."""
     there = seen.depth.isfinite()
     depth = torch.where(there, seen.depth, torch.nan)
     Image.fromarray(depth_code(depth.numpy())).save(folder / "depth_large.png")
-    canonical = seen.painted(normal_texture(made.factors, made.camera, len(texture.lit[0]))).image
-    normal = torch.einsum("ij,jhw->ihw", rotation(made.factors.view[None])[0], canonical)
+    canonical = seen.painted(normal_texture(result.factors, result.camera, len(texture.lit[0]))).image
+    normal = torch.einsum("ij,jhw->ihw", rotation(result.factors.view[None])[0], canonical)
     normal = normal / normal.norm(dim=0).clamp(min=1e-6)
     _write_normal(folder / "normal_large.png", normal, there)
     save_image(folder / "albedo_large.png", seen.painted(texture.albedo.clamp(-1, 1)).on_white)
 
 
-def _camera_facts(made: Reconstruction) -> dict[str, Any]:
-    camera = made.camera
-    opengl = camera_pose(made.factors, camera)
+def _camera_facts(result: Result) -> dict[str, Any]:
+    camera = result.camera
+    opengl = camera_pose(result.factors, camera)
     opencv = np.diag((1.0, -1.0, -1.0, 1.0)) @ opengl
-    large = camera.resized(picture_size(made))
+    large = camera.resized(picture_size(result))
     return {
         "size_px": camera.size,
         "fov_deg": camera.fov_deg,
@@ -380,22 +380,22 @@ def _write_json(path: Path, facts: dict[str, Any]) -> None:
     path.write_text(json.dumps(facts, indent=2) + "\n")
 
 
-def _write_state(path: Path, made: Reconstruction) -> None:
-    factors = made.factors
+def _write_state(path: Path, result: Result) -> None:
+    factors = result.factors
     tensors = {
-        "w": made.latent,
+        "w": result.latent,
         "depth": factors.depth,
         "albedo": factors.albedo,
         "view": factors.view,
         "light": factors.light,
-        "mask": made.mask,
-        "photo": made.photo,
-        "inverted": made.inverted,
-    } | {ENCODER + name: tensor for name, tensor in made.offset_net.items()}
+        "mask": result.mask,
+        "photo": result.photo,
+        "inverted": result.inverted,
+    } | {ENCODER + name: tensor for name, tensor in result.offset_net.items()}
     tensors |= {} if factors.apart is None else {APART: factors.apart}
-    metadata = {"schema": str(SCHEMA), "category": made.category, "camera": json.dumps(asdict(made.camera))}
-    metadata["placement"] = json.dumps(asdict(made.placement))
-    metadata["frame_share"] = str(made.frame_share)
+    metadata = {"schema": str(SCHEMA), "category": result.category, "camera": json.dumps(asdict(result.camera))}
+    metadata["placement"] = json.dumps(asdict(result.placement))
+    metadata["frame_share"] = str(result.frame_share)
     # safetensors refuses tensors that share memory, which views of one state dict may; and a file that it writes itself
     # nobody but its owner may read.
     apart = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}

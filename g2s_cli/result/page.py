@@ -23,30 +23,30 @@ from g2s_cli.mesh.export import Detail
 from g2s_cli.mesh.extract import Mesh, camera_pose
 from g2s_cli.mesh.refine import widened
 from g2s_cli.mesh.texture import LEAST_SHADING, Texture, normals_at
-from g2s_cli.result.folder import PAGE, Reconstruction, surface
+from g2s_cli.result.folder import PAGE, Result, surface
 
 PLACE = "{{scene}}"  # in page.html
 JPEG_QUALITY = 92
 MOST_BYTE = 127  # what WebGL reads as 1 in a signed byte
 
 
-def write_page(made: Reconstruction, folder: Path, detail: Detail | None = None) -> Path:
+def write_page(result: Result, folder: Path, detail: Detail | None = None) -> Path:
     """Write the page into a result folder, whole or not at all; its path. Raises G2SError if the disk refuses."""
-    page = page_of(made, detail)
+    page = page_of(result, detail)
     with writing(folder / PAGE, "Free space, or make the folder writable.") as temporary:
         temporary.write_text(page, "utf-8")
     return folder / PAGE
 
 
-def page_of(made: Reconstruction, detail: Detail | None = None) -> str:
+def page_of(result: Result, detail: Detail | None = None) -> str:
     """The page, as HTML. detail: how fine its mesh and texture are. Raises G2SError as `result.surface`."""
-    mesh, texture = surface(made, detail or Detail(), beyond=True)
+    mesh, texture = surface(result, detail or Detail(), beyond=True)
     # In a script element nothing but "<" can end it.
-    scene = json.dumps(scene_of(made, mesh, texture)).replace("<", "\\u003c")
+    scene = json.dumps(scene_of(result, mesh, texture)).replace("<", "\\u003c")
     return files("g2s_cli").joinpath("page.html").read_text("utf-8").replace(PLACE, scene)
 
 
-def scene_of(made: Reconstruction, mesh: Mesh, texture: Texture) -> dict[str, Any]:
+def scene_of(result: Result, mesh: Mesh, texture: Texture) -> dict[str, Any]:
     """What the page shows, JSON-able; arrays are little-endian and in base 64.
 
     positions: float32, mesh axes. broad_normals: of the networks' relief, which light falls on; fine_normals: of the
@@ -57,22 +57,22 @@ def scene_of(made: Reconstruction, mesh: Mesh, texture: Texture) -> dict[str, An
     that camera. light's least: what the photo's shading counts as at the least, see `texture_of`; its horizon: see
     `light_from_user`.
     """
-    camera, seen_by = made.camera, mesh.camera.resized(texture.albedo.shape[-1])
-    x, y = user_from_light(made.factors.light, made.factors.view)
-    ambient, diffuse = made.factors.light[:2].tolist()
+    camera, seen_by = result.camera, mesh.camera.resized(texture.albedo.shape[-1])
+    x, y = user_from_light(result.factors.light, result.factors.view)
+    ambient, diffuse = result.factors.light[:2].tolist()
     reflectance = (texture.albedo / 2 + 0.5).clamp(min=0).permute(1, 2, 0).numpy()
     brightest = max(1.0, float(reflectance.max()))  # a highlight's may be several times 1
     return {
-        "title": str(made.report.get("photo", "")),
+        "title": str(result.report.get("photo", "")),
         "positions": _coded(mesh.vertices.astype("<f4")),
-        "broad_normals": _coded(_as_bytes(normals_at(mesh, made.factors, camera))),
+        "broad_normals": _coded(_as_bytes(normals_at(mesh, result.factors, camera))),
         "fine_normals": _coded(_as_bytes(mesh.normals)),
         "faces": _coded(mesh.faces.astype("<u4")),
         "reflectance": _picture(np.sqrt(reflectance / brightest)),
         "brightest": brightest,
         "margin": (1 - camera.size / widened(camera).size) / 2,
         "texture_camera": [seen_by.focal, seen_by.centre, seen_by.size, seen_by.pivot],
-        "pose": camera_pose(made.factors, camera)[:3].tolist(),
+        "pose": camera_pose(result.factors, camera)[:3].tolist(),
         "magnification": 2 * camera.focal / camera.size,
         "light": {
             "x": x,

@@ -30,7 +30,7 @@ from g2s_cli.geometry.resample import continued
 from g2s_cli.geometry.warp import sample, to_grid
 from g2s_cli.mesh.silhouette import outlined
 from g2s_cli.photo.decode import read_upright
-from g2s_cli.result.folder import Reconstruction, cut_out, original_file
+from g2s_cli.result.folder import Result, cut_out, original_file
 
 RAMP_SHARE = 1 / 16  # of the crop: over this a change dies away before an edge beyond which the photo goes on
 STRONGEST = 4.0  # by what a light may multiply or divide a pixel
@@ -42,7 +42,7 @@ TINT_PX = 8  # at what size the colours of the GAN's picture are brought to the 
 
 
 def relight(
-    made: Reconstruction, lights: Sequence[tuple[float, float]], *, by: pipeline.By = "mesh", device: str = "auto"
+    result: Result, lights: Sequence[tuple[float, float]], *, by: pipeline.By = "mesh", device: str = "auto"
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """The photo with its object under other lights, each (x, y) as the whole photo shows it, however the crop lies.
 
@@ -50,17 +50,17 @@ def relight(
     by how much brighter the shading becomes (mesh), or the GAN's picture (gan).
     """
     pipeline.check_shown(lights, "light", None)
-    inside = Inside.of(made)
-    lights = [made.placement.as_in_crop(x, y) for x, y in lights]
+    inside = Inside.of(result)
+    lights = [result.placement.as_in_crop(x, y) for x, y in lights]
     new: Iterator[Float[Tensor, "h w"]]
     if by == "mesh":
-        own = render(made.factors, made.camera).shading
-        new = (render(made.factors.lit(x, y), made.camera).shading for x, y in lights)
+        own = render(result.factors, result.camera).shading
+        new = (render(result.factors.lit(x, y), result.camera).shading for x, y in lights)
     else:
-        own = _brightness(made.inverted)
-        new = map(_brightness, pipeline.relight_each(made, lights, by=by, device=device))
-    core = (cut_out(made, made.factors) > 0.5).float()
-    where = outlined(made.mask, inside.crop * 2 - 1)  # to the photo's own outline: no light on what is behind it
+        own = _brightness(result.inverted)
+        new = map(_brightness, pipeline.relight_each(result, lights, by=by, device=device))
+    core = (cut_out(result, result.factors) > 0.5).float()
+    where = outlined(result.mask, inside.crop * 2 - 1)  # to the photo's own outline: no light on what is behind it
     for shading in new:
         gain = (shading.clamp(min=DARKEST) / own.clamp(min=DARKEST)).clamp(1 / STRONGEST, STRONGEST)
         more = inside.grown(continued(gain[None] - 1, core))
@@ -68,7 +68,7 @@ def relight(
 
 
 def rotate(
-    made: Reconstruction, turns: Sequence[tuple[float, float]], *, by: pipeline.By = "mesh", device: str = "auto"
+    result: Result, turns: Sequence[tuple[float, float]], *, by: pipeline.By = "mesh", device: str = "auto"
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """The photo with its object turned, each turn as `pipeline.rotate` has it: about the crop's axes.
 
@@ -78,14 +78,14 @@ def rotate(
     continued.
     """
     pipeline.check_turns(turns, None)
-    inside = Inside.of(made)
-    own = cut_out(made, made.factors)
+    inside = Inside.of(result)
+    own = cut_out(result, result.factors)
     around = inside.around(own)
-    painted = pipeline.rotate_each(made, turns, by=by, device=device) if by == "gan" else repeat(None, len(turns))
+    painted = pipeline.rotate_each(result, turns, by=by, device=device) if by == "gan" else repeat(None, len(turns))
     for (yaw, pitch), picture in zip(turns, painted, strict=True):
-        variant = made.factors.turned(yaw, pitch)
-        shown = _moved(inside, made, variant) if picture is None else _tinted(inside, made, picture)
-        covered = cut_out(made, variant)
+        variant = result.factors.turned(yaw, pitch)
+        shown = _moved(inside, result, variant) if picture is None else _tinted(inside, result, picture)
+        covered = cut_out(result, variant)
         hole = inside.grown(_wider((own > 0.5) & (covered < 0.5)))
         scene = inside.crop * (1 - hole) + around * hole
         mask = inside.grown(covered[None])
@@ -104,15 +104,15 @@ class Inside:
     placement: Placement
 
     @classmethod
-    def of(cls, made: Reconstruction) -> Inside:
+    def of(cls, result: Result) -> Inside:
         """Of a result. Raises ImageError if its photo cannot be read any more, or is another one."""
-        stated = made.report.get("photo_sha256")
-        if stated and hashlib.sha256(made.original).hexdigest() != stated:
+        stated = result.report.get("photo_sha256")
+        if stated and hashlib.sha256(result.original).hexdigest() != stated:
             raise ImageError("The photo in the result's folder is not the one it was made from.", "Put that one back.")
-        name = original_file(Path(), made.report)  # for messages
-        photo = np.array(read_upright(name, [], made.original))
-        kept, whole = made.framed, len(made.aligned)
-        placement = made.placement.part((whole - len(kept)) // 2 / whole, len(kept) / whole)
+        name = original_file(Path(), result.report)  # for messages
+        photo = np.array(read_upright(name, [], result.original))
+        kept, whole = result.framed, len(result.aligned)
+        placement = result.placement.part((whole - len(kept)) // 2 / whole, len(kept) / whole)
         return cls(photo, torch.from_numpy(kept).permute(2, 0, 1).float() / 255, placement)
 
     def grown(self, maps: Float[Tensor, "c h h"]) -> Float[Tensor, "c m m"]:
@@ -160,14 +160,14 @@ class Inside:
         return down[:, None] * across
 
 
-def _moved(inside: Inside, made: Reconstruction, variant: Factors) -> Float[Tensor, "3 m m"]:
+def _moved(inside: Inside, result: Result, variant: Factors) -> Float[Tensor, "3 m m"]:
     """The object from another side, of the photo's own pixels where the photo shows them."""
-    camera = made.camera
+    camera = result.camera
     depth = depth_with_rim(variant.depth[None], variant.view[None], camera)
     points = to_canonical(back_project(depth, camera), variant.view[None], camera)
-    before = to_view(points, made.factors.view[None], camera)
+    before = to_view(points, result.factors.view[None], camera)
     pixels = project(before, camera)
-    seen = sample(render(made.factors, camera).depth[None, None], to_grid(pixels, camera), outside="border")[0, 0]
+    seen = sample(render(result.factors, camera).depth[None, None], to_grid(pixels, camera), outside="border")[0, 0]
     there = depth[0] < VIEW_FAR
     within = ((pixels >= 0) & (pixels <= camera.size - 1)).all(dim=-1)[0]
     shown = there & within & (before[0, ..., 2] < seen + BEHIND)
@@ -185,9 +185,9 @@ def _wider(mask: Bool[Tensor, "h w"]) -> Float[Tensor, "1 h w"]:
     return max_pool2d(mask.float()[None], 2 * WIDER_PX + 1, 1, WIDER_PX)
 
 
-def _tinted(inside: Inside, made: Reconstruction, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 m m"]:
+def _tinted(inside: Inside, result: Result, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 m m"]:
     """A picture of the GAN with the colours that its version of the photo lacks, from place to place."""
-    known = interpolate(made.inverted[None] / 2 + 0.5, size=(TINT_PX, TINT_PX), mode="area")[0]
+    known = interpolate(result.inverted[None] / 2 + 0.5, size=(TINT_PX, TINT_PX), mode="area")[0]
     return inside.grown(image / 2 + 0.5) + inside.grown(inside.shrunk(TINT_PX) - known)
 
 

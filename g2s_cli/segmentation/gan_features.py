@@ -22,7 +22,7 @@ ROUNDS = 30
 
 
 @dataclass(frozen=True)
-class Parser:
+class Segmenter:
     """Unit centroids (k c) of generator features, and which of them is the background."""
 
     centroids: Float[Tensor, "k c"]
@@ -35,7 +35,7 @@ class Parser:
 
 
 @torch.no_grad()
-def parser_of(generator: Generator, images: int = 64) -> Parser:
+def segmenter_of(generator: Generator, images: int = 64) -> Segmenter:
     """Cluster the features of some random images; what fills most of the upper rim is background.
 
     The images are always the same ones, so that a category has one parser whatever a run's seed.
@@ -54,7 +54,7 @@ def parser_of(generator: Generator, images: int = 64) -> Parser:
     label = _nearest_centroid(features, centroids)
     upper = label.shape[1] // 3
     rim = torch.cat((label[:, :upper, 0].flatten(), label[:, :upper, -1].flatten()))
-    return Parser(centroids, background=int(torch.bincount(rim, minlength=CLUSTERS).argmax()))
+    return Segmenter(centroids, background=int(torch.bincount(rim, minlength=CLUSTERS).argmax()))
 
 
 def _nearest_centroid(features: Float[Tensor, "b c s s"], centroids: Float[Tensor, "k c"]) -> Int[Tensor, "b s s"]:

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.geometry.center_crop import Frame
-from g2s_cli.segmentation.gan_features import Parser, largest_piece
+from g2s_cli.geometry.center_crop import CenterCrop
+from g2s_cli.segmentation.gan_features import Segmenter, largest_piece
 from g2s_cli.segmentation.parsing_net import ParsingNet
 from g2s_cli.weights.catalog import Category, MaskRule
 
@@ -32,7 +32,7 @@ class ObjectMask:
     whole: Float[Tensor, "h w"]
     core: Float[Tensor, "h w"]
     by: str
-    parser: Parser | None = None
+    segmenter: Segmenter | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -59,19 +59,19 @@ def find_object(
         parsed = mask_by_network(photo, net, category.mask)
         if parsed.whole.mean() >= LEAST_SHARE:
             return parsed
-        missed = f"The parsing network {category.mask.parser} finds nothing of {category.title} in the photo"
+        missed = f"The parsing network {category.mask.segmenter} finds nothing of {category.title} in the photo"
     return replace(by_features(), notes=(f"{missed}: the mask is that of the GAN's own features.",))
 
 
 @torch.no_grad()
 def mask_by_network(photo: Float[Tensor, "3 h w"], net: ParsingNet, rule: MaskRule) -> ObjectMask:
     """What a parsing network says of a photo in [-1, 1]. The authors enlarge the working size to the network's too."""
-    image = Frame(1.0, net.side)(photo[None])
+    image = CenterCrop(1.0, net.side)(photo[None])
     if rule.normalise:
         mean, spread = (image.new_tensor(three)[:, None, None] for three in (IMAGENET_MEAN, IMAGENET_SPREAD))
         image = (image / 2 + 0.5 - mean) / spread
-    whole, core = Frame(1.0, photo.shape[-1])(masks_of_classes(net(image).argmax(dim=1), rule))[0]
-    return ObjectMask(whole, core, by=rule.parser)
+    whole, core = CenterCrop(1.0, photo.shape[-1])(masks_of_classes(net(image).argmax(dim=1), rule))[0]
+    return ObjectMask(whole, core, by=rule.segmenter)
 
 
 def masks_of_classes(label: Int[Tensor, "b h w"], rule: MaskRule) -> Float[Tensor, "b 2 h w"]:
@@ -84,8 +84,10 @@ def masks_of_classes(label: Int[Tensor, "b h w"], rule: MaskRule) -> Float[Tenso
 
 
 @torch.no_grad()
-def mask_by_features(latent: Float[Tensor, d], generator: Generator, parser: Parser, frame: Frame) -> ObjectMask:
+def mask_by_features(
+    latent: Float[Tensor, d], generator: Generator, segmenter: Segmenter, center_crop: CenterCrop
+) -> ObjectMask:
     """The mask of the photo's inversion (docs/decisions/0005)."""
-    found = largest_piece(parser.mask(generator.forward_features(latent[None])[1])[0])  # as a mesh is of one piece
-    mask = frame(found.float()[None, None])[0, 0]
-    return ObjectMask(mask, mask, by="features of the GAN", parser=parser)
+    found = largest_piece(segmenter.mask(generator.forward_features(latent[None])[1])[0])  # as a mesh is of one piece
+    mask = center_crop(found.float()[None, None])[0, 0]
+    return ObjectMask(mask, mask, by="features of the GAN", segmenter=segmenter)

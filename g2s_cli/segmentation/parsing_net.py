@@ -19,7 +19,7 @@ NAMED_BY: dict[str, type[ParsingNet]] = {"cp": BiSeNet, "ppm": PSPNet}
 def parsing_net(state: Mapping[str, Tensor]) -> ParsingNet:
     """The network whose names and shapes these are, with its weights, ready to parse. Raises WeightsError."""
     heads = {name.split(".")[0] for name in state}
-    for head, kind in NAMED_BY.items():
+    for head, category in NAMED_BY.items():
         if head in heads:
-            return kind.from_state(state)
+            return category.from_state(state)
     raise WeightsError("Its names are those of no parsing network.", "g2s reads BiSeNet and PSPNet.")

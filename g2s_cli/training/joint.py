@@ -20,8 +20,8 @@ from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import Guides, prior_loss
 from g2s_cli.estimators.gan2shape.prior import ellipsoid
 from g2s_cli.estimators.gan2shape.steps import (
-    EncoderProjector,
-    Samples,
+    EncoderPredictor,
+    MaskedImages,
     Target,
     albedo_loss,
     as_it_is,
@@ -32,7 +32,7 @@ from g2s_cli.estimators.gan2shape.steps import (
     shape_loss,
 )
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.progress import Watch
+from g2s_cli.progress import Progress
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.joint_run import Rhythm, Run, Trained
 from g2s_cli.weights.catalog import Category, Preset, halves_alike
@@ -50,7 +50,7 @@ class Subject:
 
 def pretrain(
     nets: FactorNets,
-    projector: EncoderProjector,
+    offset_predictor: EncoderPredictor,
     generator: Generator,
     subjects: Sequence[Subject],
     category: Category,
@@ -59,10 +59,10 @@ def pretrain(
     rhythm: Rhythm,
     folder: Path,
     group: Group,
-    watch: Watch,
+    progress: Progress,
 ) -> Trained:
     """All cycles for all photos. Changes the networks it is given. Goes on where the checkpoint in `folder` says."""
-    run = Run(modules_of(nets, projector), len(subjects), effort, rhythm, folder, group, watch)
+    run = Run(modules_of(nets, offset_predictor), len(subjects), effort, rhythm, folder, group, progress)
     shapes = [ellipsoid(subject.core, category.ellipsoid) for subject in subjects]
 
     def prior(photo: int, _rng: torch.Generator) -> Iterator[Tensor]:
@@ -76,13 +76,13 @@ def pretrain(
         target = subjects[photo].target
         own = as_it_is(nets, target, generator)
         asked = pseudo_sampler(nets, target, guides.views, guides.lights, effort.batch, rng)()
-        return offset_loss(projector, generator, asked, own, target, guides.distance)
+        return offset_loss(offset_predictor, generator, asked, own, target, guides.distance)
 
-    def gather(photo: int, rng: torch.Generator, count: int) -> Samples:
+    def gather(photo: int, rng: torch.Generator, count: int) -> MaskedImages:
         target = subjects[photo].target
         own = as_it_is(nets, target, generator)
         pseudo = pseudo_sampler(nets, target, guides.views, guides.lights, effort.batch, rng)
-        return collect(projector, generator, pseudo, own, target, count, guides.parser)
+        return collect(offset_predictor, generator, pseudo, own, target, count, guides.segmenter)
 
     def shape(photo: int, rng: torch.Generator, *, cycle: str, flips: bool) -> Iterator[Tensor]:
         target = subjects[photo].target
@@ -95,7 +95,7 @@ def pretrain(
         flips = halves_alike(effort.symmetry, number)
         first = partial(albedo, flips=flips and number > 0)  # as the authors have it
         run.phase(f"{cycle}, albedo", nets.parameters("albedo"), stage.albedo, first)
-        run.phase(f"{cycle}, project", projector.encoder.parameters(), stage.project, project)
+        run.phase(f"{cycle}, project", offset_predictor.encoder.parameters(), stage.project, project)
         run.collect(cycle, gather)
         everything = nets.parameters("depth", "albedo", "view", "light")
         run.phase(f"{cycle}, shape", everything, stage.shape, partial(shape, cycle=cycle, flips=flips))
@@ -103,12 +103,12 @@ def pretrain(
     return run.trained
 
 
-def modules_of(nets: FactorNets, projector: EncoderProjector) -> dict[str, nn.Module]:
+def modules_of(nets: FactorNets, offset_predictor: EncoderPredictor) -> dict[str, nn.Module]:
     """The networks under the names of their files: netD, netA, netV, netL, netEnc."""
     return {
         "netD": nets.depth,
         "netA": nets.albedo,
         "netV": nets.view,
         "netL": nets.light,
-        "netEnc": projector.encoder,
+        "netEnc": offset_predictor.encoder,
     }

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from g2s_cli.errors import G2SError
-from g2s_cli.estimators.gan2shape.steps import Samples
+from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.optimize import Fit, fresh_adam
 from g2s_cli.files import GO_ON, replacing, writing
-from g2s_cli.progress import Watch
+from g2s_cli.progress import Progress
 from g2s_cli.training.distributed import Group
 from g2s_cli.weights.catalog import Preset
 
@@ -82,10 +82,10 @@ class Run:
         rhythm: Rhythm,
         folder: Path,
         group: Group,
-        watch: Watch,
+        progress: Progress,
     ) -> None:
         self.modules, self.photos, self.effort, self.rhythm = modules, photos, effort, rhythm
-        self.folder, self.group, self.watch = folder, group, watch
+        self.folder, self.group, self.progress = folder, group, progress
         self.trained = Trained()
         self.ahead = 0  # the number of the phase that the schedule comes to next
         if (folder / CHECKPOINT).is_file():
@@ -106,7 +106,7 @@ class Run:
             trained.optimizer = None
         before = trained.seconds.get(name, 0.0)
         heard = trained.losses.setdefault(name, [])
-        self.watch.begin(name, iterations)
+        self.progress.begin(name, iterations)
         for step in range(trained.step, iterations):
             optimizer.zero_grad()
             total = torch.zeros(())
@@ -125,13 +125,13 @@ class Run:
             heard.append(value)
             trained.step = step + 1
             trained.seconds[name] = before + time.perf_counter() - begun
-            self.watch.advance(step + 1, value)
+            self.progress.advance(step + 1, value)
             if time.perf_counter() - self.saved >= self.rhythm.save_every_s:
                 self._save(optimizer.state_dict())
         trained.phase, trained.step = self.ahead, 0
         self._save(None)
 
-    def collect(self, cycle: str, gather: Callable[[int, torch.Generator, int], Samples]) -> None:
+    def collect(self, cycle: str, gather: Callable[[int, torch.Generator, int], MaskedImages]) -> None:
         """Keep a share of the cycle's samples of every photo, in bytes: a file each, which a later run finds.
 
         effort.samples are for each photo of a step, so that more photos a step see no fewer samples each.
@@ -141,7 +141,7 @@ class Run:
         name = f"{cycle}, {COLLECT}"
         count = math.ceil(self.effort.samples * self.rhythm.photos_a_step / self.photos)
         mine = self.group.share(self.photos)
-        self.watch.begin(name, len(mine))
+        self.progress.begin(name, len(mine))
         begun = time.perf_counter()
         for done, photo in enumerate(mine, start=1):
             path = self._sample_file(cycle, photo)
@@ -152,17 +152,17 @@ class Run:
                 channels = torch.cat(((some.image + 1) / 2, some.mask), dim=1)
                 with writing(path, GO_ON) as temporary, temporary.open("wb") as file:
                     np.save(file, (channels * 255).round().to(torch.uint8).cpu().numpy())
-            self.watch.advance(done, 0.0)
+            self.progress.advance(done, 0.0)
         self.trained.seconds[name] = self.trained.seconds.get(name, 0.0) + time.perf_counter() - begun
         self.group.wait()
 
-    def samples(self, cycle: str, photo: int, count: int, rng: torch.Generator, device: torch.device) -> Samples:
+    def samples(self, cycle: str, photo: int, count: int, rng: torch.Generator, device: torch.device) -> MaskedImages:
         """A random batch of a photo's samples, read from its file."""
         kept = np.load(self._sample_file(cycle, photo), mmap_mode="r")
         index = torch.randint(len(kept), (count,), generator=rng)
         channels = torch.from_numpy(kept[index.numpy()]).to(device).float() / 255
         image, mask = channels[:, :3] * 2 - 1, channels[:, 3:]
-        return Samples(image * mask, mask)
+        return MaskedImages(image * mask, mask)
 
     def drop_samples(self, cycle: str) -> None:
         """Delete what no later phase needs. The last step of the phase before has brought all processes together."""

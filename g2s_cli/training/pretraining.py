@@ -29,17 +29,17 @@ from g2s_cli.errors import UsageError
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import factors_of, fresh_nets
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
-from g2s_cli.estimators.gan2shape.steps import EncoderProjector, Target
+from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, Target
 from g2s_cli.evaluation.benchmark import baselines, mean_of, scored, without_nan
 from g2s_cli.evaluation.ground_truth import Pair, pairs_in, read_truth
 from g2s_cli.files import GO_ON, sha256_of_input, writing
 from g2s_cli.gan.inversion import InversionSettings, invert
 from g2s_cli.geometry.metrics import psnr
 from g2s_cli.geometry.render import render
-from g2s_cli.loading import Loaded, Machine, Plan, Weights, encoder_projector, load
-from g2s_cli.photo.align import Wanted
+from g2s_cli.loading import Loaded, Machine, Plan, Weights, encoder_predictor, load
+from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import open_photo
-from g2s_cli.progress import Silent, Watch
+from g2s_cli.progress import Progress, SilentProgress
 from g2s_cli.run_folder import alone_in, at_work_in, taken_up
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.joint import Subject, modules_of, pretrain
@@ -100,8 +100,8 @@ class Order:
         seed: int = 0,
     ) -> Order:
         """An order from what `g2s pretrain` takes. Fetches the files that are not here. Raises G2SError."""
-        kind = load_category(category)
-        joint = schedule_of(kind)
+        config = load_category(category)
+        joint = schedule_of(config)
         effort = joint.effort if iterations is None else joint.effort.at_most(iterations)
         effort = replace(effort, stages=effort.stages[:cycles], symmetry=symmetry or effort.symmetry)
         if photos_a_step > len(collection.photos):
@@ -110,15 +110,15 @@ class Order:
         order = cls(
             collection,
             Plan(
-                kind,
+                config,
                 "pretrain",
                 effort,
                 iterations,
                 effort.symmetry,
                 None,
                 seed,
-                Weights.of(kind, effort, sources or Sources.of_environment()),
-                Wanted(align=not collection.pairs),  # the true depth lies where the photo has it
+                Weights.of(config, effort, sources or Sources.of_environment()),
+                CropOptions(align=not collection.pairs),  # the true depth lies where the photo has it
             ),
             (joint.width, joint.encoder_width),
             photos_a_step,
@@ -140,28 +140,30 @@ class Order:
             digest.update(photo.name.encode())
             digest.update(bytes.fromhex(sha256_of_input(photo)))
         return {
-            "category": self.plan.kind.name,
+            "category": self.plan.category.name,
             "weights": self.plan.weights.hashes(),
             "photos": digest.hexdigest(),
             "photos_a_step": self.photos_a_step,
             "seed": self.plan.seed,
-            "align": self.plan.wanted.align,
+            "align": self.plan.crop_options.align,
             "schedule": asdict(self.plan.effort),
             "widths": list(self.widths),
         }
 
 
-def schedule_of(kind: Category) -> Pretraining:
+def schedule_of(category: Category) -> Pretraining:
     """A category's joint schedule. Raises UsageError if it states none."""
-    if kind.pretraining is None:
+    if category.pretraining is None:
         raise UsageError(
-            f"{kind.name} states no schedule of joint training.",
-            f"Copy the [pretrain] table of another category into {kind.folder / 'model.toml'}.",
+            f"{category.name} states no schedule of joint training.",
+            f"Copy the [pretrain] table of another category into {category.folder / 'model.toml'}.",
         )
-    return kind.pretraining
+    return category.pretraining
 
 
-def run(order: Order, machine: Machine, group: Group, watch: Watch, save_every_s: float = 300.0) -> dict[str, Any]:
+def run(
+    order: Order, machine: Machine, group: Group, progress: Progress, save_every_s: float = 300.0
+) -> dict[str, Any]:
     """All of it, or what an earlier run has left; the report. Every process of a group runs this.
 
     Raises UsageError if the folder holds something else, if another process is at work there, or if a group's processes
@@ -177,19 +179,22 @@ def run(order: Order, machine: Machine, group: Group, watch: Watch, save_every_s
         begun = group.leads and taken_up(order.folder, settings, VERB)
         if begun:
             held.enter_context(alone_in(order.folder, VERB))
-        kind, wanted = loaded.kind, order.plan.wanted
-        photos = [open_photo(path, kind.image_size, kind.align, wanted).image for path in order.collection.photos]
+        category, crop_options = loaded.category, order.plan.crop_options
+        photos = [
+            open_photo(path, category.image_size, category.align, crop_options).image
+            for path in order.collection.photos
+        ]
         if group.leads and not begun:
             held.enter_context(at_work_in(order.folder, settings, VERB))
         group.wait()
         if group.leads:
-            watch.note(f"The perceptual distance is {distance}.")
-            if kind.mask and loaded.parsing is None:
-                missed = f"The parsing network of {kind.name} is not here (g2s weights pull {kind.name})"
-                watch.note(f"{missed}: the masks are those of the GAN's own features.")
-        subjects, psnrs_db = _inverted(photos, order, loaded, group, watch)
+            progress.note(f"The perceptual distance is {distance}.")
+            if category.mask and loaded.parsing is None:
+                missed = f"The parsing network of {category.name} is not here (g2s weights pull {category.name})"
+                progress.note(f"{missed}: the masks are those of the GAN's own features.")
+        subjects, psnrs_db = _inverted(photos, order, loaded, group, progress)
         del photos  # hundreds of them, for hours
-        report = _trained(order, loaded, subjects, psnrs_db, group, watch, save_every_s)
+        report = _trained(order, loaded, subjects, psnrs_db, group, progress, save_every_s)
         if not group.leads:
             return {}
         report = {"g2s": __version__, "settings": settings} | report
@@ -204,64 +209,64 @@ def _trained(
     subjects: Sequence[Subject],
     psnrs_db: Sequence[float],
     group: Group,
-    watch: Watch,
+    progress: Progress,
     save_every_s: float,
 ) -> dict[str, Any]:
     """The networks trained on photos that are inverted, and written as a category; what is reported of it."""
-    nets, projector = _untrained(order, loaded)
-    parser = loaded.gan.parser if order.plan.effort.masked and loaded.parsing is None else None
-    guides = replace(loaded.guides, parser=parser)
+    nets, offset_predictor = _untrained(order, loaded)
+    segmenter = loaded.gan.segmenter if order.plan.effort.masked and loaded.parsing is None else None
+    guides = replace(loaded.guides, segmenter=segmenter)
     rhythm = Rhythm(order.plan.seed, order.photos_a_step, save_every_s)
     trained = pretrain(
         nets,
-        projector,
+        offset_predictor,
         loaded.gan.generator,
         subjects,
-        loaded.kind,
+        loaded.category,
         order.plan.effort,
         guides,
         rhythm,
         order.folder,
         group,
-        watch,
+        progress,
     )
     if not group.leads:
         return {}
     report = _report(order, loaded, nets, subjects, psnrs_db, trained)
     _write_losses(trained, order.folder / LOSSES)
-    files = _write_parts(order, nets, projector, subjects)
-    report["entry"] = str(add_category(order.plan.kind, order.name, files, order.words, _card(order, report)))
+    files = _write_parts(order, nets, offset_predictor, subjects)
+    report["entry"] = str(add_category(order.plan.category, order.name, files, order.words, _card(order, report)))
     return report
 
 
 def _inverted(
-    photos: Sequence[Float[Tensor, "3 h w"]], order: Order, loaded: Loaded, group: Group, watch: Watch
+    photos: Sequence[Float[Tensor, "3 h w"]], order: Order, loaded: Loaded, group: Group, progress: Progress
 ) -> tuple[list[Subject], list[float]]:
     """The photos with their latents and masks, and each inversion's PSNR; some at a time, each time into a file."""
-    effort, frame, device = order.plan.effort, loaded.frame, loaded.machine.device
+    effort, center_crop, device = order.plan.effort, loaded.center_crop, loaded.machine.device
     together = min(TOGETHER, loaded.gan.generator.at_once)
     chunks = [photos[first : first + together] for first in range(0, len(photos), together)]
     places = [order.folder / "inversions" / f"{number:04}.safetensors" for number in range(len(chunks))]
     mine = group.share(len(chunks))
-    watch.begin("invert", sum(len(chunks[number]) for number in mine))
+    progress.begin("invert", sum(len(chunks[number]) for number in mine))
     done = 0
     for number in mine:
         if not places[number].is_file():
             images = torch.stack(list(chunks[number])).to(device)
             settings = InversionSettings(effort.invert, candidates=effort.candidates)
             rng = torch.Generator().manual_seed(order.plan.seed)
-            found = invert(images, loaded.gan.generator, loaded.gan.inversion_distance, settings, rng, Silent())
-            seen = [loaded.object_in(image, one.latent) for image, one in zip(frame(images), found, strict=True)]
+            found = invert(images, loaded.gan.generator, loaded.gan.inversion_distance, settings, rng, SilentProgress())
+            seen = [loaded.object_in(image, one.latent) for image, one in zip(center_crop(images), found, strict=True)]
             tensors = {
                 "latent": torch.stack([one.latent for one in found]),
-                "image": frame(images),
+                "image": center_crop(images),
                 "mask": torch.stack([one.whole for one in seen]),
                 "core": torch.stack([one.core for one in seen]),
                 "psnr_db": torch.tensor([one.psnr_db for one in found]),
             }
             write_weights({name: tensor.cpu() for name, tensor in tensors.items()}, places[number], remedy=GO_ON)
         done += len(chunks[number])
-        watch.advance(done, 0.0)
+        progress.advance(done, 0.0)
     group.wait()
     subjects, psnrs_db = [], []
     for place in places:
@@ -269,19 +274,21 @@ def _inverted(
         fields = (kept[name] for name in ("image", "mask", "core", "latent"))
         for image, mask, core, latent in zip(*fields, strict=True):
             counted = mask if effort.masked else torch.ones_like(mask)
-            subjects.append(Subject(Target(image * counted, counted, latent, frame), mask, core))
+            subjects.append(Subject(Target(image * counted, counted, latent, center_crop), mask, core))
         psnrs_db += kept["psnr_db"].tolist()
     return subjects, psnrs_db
 
 
-def _untrained(order: Order, loaded: Loaded) -> tuple[FactorNets, EncoderProjector]:
+def _untrained(order: Order, loaded: Loaded) -> tuple[FactorNets, EncoderPredictor]:
     """Fresh networks, drawn from the run's seed."""
     width, encoder_width = order.widths
-    kind, machine = loaded.kind, loaded.machine
+    category, machine = loaded.category, loaded.machine
     with drawn_from(order.plan.seed):
-        nets = fresh_nets(kind, loaded.means, width).to(machine.device, machine.dtype)
-        encoder = OffsetEncoder(kind.working_size, loaded.gan.generator.latent_size, encoder_width).to(machine.device)
-    return nets, encoder_projector(kind, loaded.gan, encoder, machine)
+        nets = fresh_nets(category, loaded.means, width).to(machine.device, machine.dtype)
+        encoder = OffsetEncoder(category.working_size, loaded.gan.generator.latent_size, encoder_width).to(
+            machine.device
+        )
+    return nets, encoder_predictor(category, loaded.gan, encoder, machine)
 
 
 def _report(
@@ -293,7 +300,7 @@ def _report(
     trained: Trained,
 ) -> dict[str, Any]:
     """What was done, each phase's losses, and how good the networks alone are on the photos they have seen."""
-    pairs, kind = order.collection.pairs, loaded.kind
+    pairs, category = order.collection.pairs, loaded.category
     rows = []
     for index, (photo, subject) in enumerate(zip(order.collection.photos, subjects, strict=True)):
         target, mask = subject.target, subject.object_mask
@@ -305,7 +312,7 @@ def _report(
             "reconstruction_psnr_db": psnr(rebuilt * mask, target.image * mask),
         }
         if pairs:
-            truth = read_truth(pairs[index].depth, kind.frame_share, kind.working_size)
+            truth = read_truth(pairs[index].depth, category.frame_share, category.working_size)
             row |= scored(factors.to("cpu"), mask.cpu(), nets.camera, truth)[1]
         rows.append(row)
     figures = {name: mean_of(row[name] for row in rows) for name in rows[0] if name != "photo"}
@@ -317,7 +324,7 @@ def _report(
         "name": order.name,
         "phases": [_phase_facts(name, trained) for name in trained.seconds],
         "figures": figures,
-        "baselines": [asdict(one) for one in baselines(pairs, kind)] if pairs else [],
+        "baselines": [asdict(one) for one in baselines(pairs, category)] if pairs else [],
         "missed": [row["photo"] for row in rows if math.isnan(row.get("side_e2", 0.0))],
         "photos": [without_nan(row) for row in rows],
     }
@@ -342,7 +349,7 @@ def _write_losses(trained: Trained, path: Path) -> None:
 
 
 def _write_parts(
-    order: Order, nets: FactorNets, projector: EncoderProjector, subjects: Sequence[Subject]
+    order: Order, nets: FactorNets, offset_predictor: EncoderPredictor, subjects: Sequence[Subject]
 ) -> dict[Part, Path]:
     """The new category's files: the networks in half precision, statistics of the photos' views and lights, the GAN.
 
@@ -350,7 +357,7 @@ def _write_parts(
     """
     networks = {
         f"{name}.{key}": value.half().cpu()
-        for name, module in modules_of(nets, projector).items()
+        for name, module in modules_of(nets, offset_predictor).items()
         for key, value in module.state_dict().items()
     }
     # What V and L say is relative to the statistics that they were trained with, which these photos' replace.
@@ -387,6 +394,6 @@ def _card(order: Order, report: dict[str, Any]) -> str:
     )
     return (
         f"# {order.name}\n\nNetworks trained jointly by g2s {__version__} pretrain on {len(report['photos'])} photos "
-        f"with the GAN of {order.plan.kind.name}.\n\nThe networks alone, on the photos they were trained on:\n\n"
+        f"with the GAN of {order.plan.category.name}.\n\nThe networks alone, on the photos they were trained on:\n\n"
         f"| | mean |\n|---|---|\n{figures}\n{missed if report['missed'] else ''}"
     )

@@ -91,7 +91,7 @@ class MaskRule:
     normalise: whether pictures are brought to the mean and spread of ImageNet first, or shown in [-1, 1] as they are.
     """
 
-    parser: ParserName
+    segmenter: ParserName
     classes: tuple[tuple[int, ...], ...]
     normalise: bool
 
@@ -220,7 +220,7 @@ class Category:
     offset_depth: int
     offset_relative: bool
     least_psnr_db: float
-    most_strangeness: float
+    most_latent_distance: float
     weights: dict[Part, WeightsFile]
     release: Release | None
     hub_repo: str
@@ -322,7 +322,7 @@ def _parse(folder: Path, data: dict[str, Any]) -> Category:
         offset_depth=data["offset"]["depth"],
         offset_relative=data["offset"]["relative"],
         least_psnr_db=data["warn"]["least_psnr_db"],
-        most_strangeness=data["warn"]["most_strangeness"],
+        most_latent_distance=data["warn"].get("most_latent_distance", data["warn"].get("most_strangeness")),
         weights=weights,
         release=Release(release["url"], tuple(release["parts"])) if release else None,
         hub_repo=data.get("hub", {}).get("repo", ""),
@@ -335,9 +335,9 @@ def _parse(folder: Path, data: dict[str, Any]) -> Category:
 
 def _mask_rule(entry: dict[str, Any]) -> MaskRule:
     rule = MaskRule(entry["parser"], tuple(tuple(classes) for classes in entry["classes"]), entry["normalise"])
-    known = range(PARSER_CLASSES[rule.parser])
+    known = range(PARSER_CLASSES[rule.segmenter])
     if not rule.classes or any(number not in known for classes in rule.classes for number in classes):
-        raise ValueError(f"mask.classes are not all of the {len(known)} of {rule.parser}")
+        raise ValueError(f"mask.classes are not all of the {len(known)} of {rule.segmenter}")
     return rule
 
 

@@ -24,7 +24,7 @@ def check_free(name: str, words: str) -> None:
         raise UsageError(f"There is a category {name} already.", "Choose another name: --as NAME.")
 
 
-def add_category(kind: Category, name: str, files: Mapping[Part, Path], words: str, readme: str) -> Path:
+def add_category(category: Category, name: str, files: Mapping[Part, Path], words: str, readme: str) -> Path:
     """Describe a category as `kind` is, but with these files alone, which are copied; its folder in the cache.
 
     words: where they come from. readme: the model card. Its presets follow views and lights with the encoder and
@@ -32,12 +32,12 @@ def add_category(kind: Category, name: str, files: Mapping[Part, Path], words: s
     none began from networks, now all do. The description comes last. Raises WeightsError.
     """
     folder = cache_root() / name
-    card = without_tables((kind.folder / CARD).read_text(encoding="utf-8"), ("release", "hub", "weights"))
-    title = json.dumps(f"{kind.title}; joint networks of your own", ensure_ascii=False)  # TOML quotes as JSON does
+    card = without_tables((category.folder / CARD).read_text(encoding="utf-8"), ("release", "hub", "weights"))
+    title = json.dumps(f"{category.title}; joint networks of your own", ensure_ascii=False)  # TOML quotes as JSON does
     card = re.sub(r"(?m)^title = .*$", lambda _: f"title = {title}", card, count=1)
     card = re.sub(r'(?m)^follow = "linear"$', 'follow = "encoder"', card)
     card = re.sub(r"(?m)^(register|agree|sight|steps) = .*\n", "", card)
-    if not any(preset.trained for preset in kind.presets.values()):
+    if not any(preset.trained for preset in category.presets.values()):
         card = from_networks(card)
     with using_the_cache():
         for part, source in files.items():

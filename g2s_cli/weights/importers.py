@@ -268,18 +268,18 @@ def check_gan(tensors: Mapping[str, Tensor]) -> tuple[Generator, Discriminator]:
     return generator, discriminator
 
 
-def parser_for(category: Category, tensors: Mapping[str, Tensor], path: Path) -> ParsingNet:
+def parsing_net_for(category: Category, tensors: Mapping[str, Tensor], path: Path) -> ParsingNet:
     """The parsing network of a file, if the category's masks are made of its classes. Raises WeightsError."""
     if category.mask is None:
         raise WeightsError(
             f"{path} is a parsing network; nothing says which of its classes {category.name} shows.",
             "Give the category's model.toml a [mask] with parser, classes and normalise, as car has one.",
         )
-    net, parser = parsing_net(tensors), category.mask.parser
-    kind, count = type(net).__name__, PARSER_CLASSES[parser]
-    if not parser.startswith(kind.lower()) or net.classes != count:
+    net, segmenter = parsing_net(tensors), category.mask.segmenter
+    kind, count = type(net).__name__, PARSER_CLASSES[segmenter]
+    if not segmenter.startswith(kind.lower()) or net.classes != count:
         raise WeightsError(
-            f"{path} is a {kind} of {net.classes} classes; masks of {category.name} are made by {parser}, of {count}.",
+            f"{path} is a {kind} of {net.classes} classes; masks of {category.name} need {segmenter}, of {count}.",
             f"Name that one's file, or: g2s weights pull {category.name}",
         )
     return net

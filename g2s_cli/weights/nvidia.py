@@ -179,8 +179,8 @@ class _Part:
         """Raise WeightsError unless these modules are inside and no others."""
         if self.names() != names:
             wrong = ", ".join(sorted(ascii(name)[1:-1][:40] for name in self.names() ^ names)[:4])
-            kind = ascii(self.module.class_name)[1:-1][:40]
-            raise self.misfit(f"{self.name}, a {kind}, lacks or has beyond its due {wrong}")
+            category = ascii(self.module.class_name)[1:-1][:40]
+            raise self.misfit(f"{self.name}, a {category}, lacks or has beyond its due {wrong}")
 
     def setting(self, name: str) -> Any:
         """A plain attribute, or None."""

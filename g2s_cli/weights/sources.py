@@ -17,7 +17,7 @@ from g2s_cli.files import replacing, sha256_of
 from g2s_cli.weights.catalog import SUFFIX, Category, Part, Release, category_folders, load_category
 from g2s_cli.weights.fetching import Fetching, SilentFetching
 from g2s_cli.weights.hub import HubRepo, NotOnHubError, fetch_from_hub, pull_description, pulled_from, with_hash
-from g2s_cli.weights.importers import parser_for, read_part, save_weights, sha256_as_kept
+from g2s_cli.weights.importers import parsing_net_for, read_part, save_weights, sha256_as_kept
 from g2s_cli.weights.pair import check_pair
 from g2s_cli.weights.release import WAYS_OUT, members_of
 from g2s_cli.weights.store import (
@@ -229,7 +229,7 @@ def fetch(
                     f"The release's {members[part]} is {kind}, not {part}.", "Use another mirror of the release."
                 )
         if "parsing" in read:
-            parser_for(category, read["parsing"][1], files["parsing"])
+            parsing_net_for(category, read["parsing"][1], files["parsing"])
         for part, (_, tensors) in read.items():
             store_part(category, part, tensors, files[part], f"release, {release.url}, {members[part]}")
 

@@ -181,16 +181,16 @@ def judge(
     kinds = {name: known[name]() for name in features or known}
     generator, _ = check_gan({name: tensor.float() for name, tensor in read_part(gan)[1].items()})
     real = quality.moments(Pictures.of(pictures).batches(count), kinds)
-    own = quality.moments(quality.made(generator, count, seed), kinds)
+    own = quality.moments(quality.result(generator, count, seed), kinds)
     distances = {name: quality.frechet_distance(real[name], own[name]) for name in kinds}
     output.put_json({"gan": str(gan), "sha256": sha256_of(gan), "pictures": count, "frechet": distances})
 
 
 def _render(face_model: Path, out: Path, count: int, size: int, first_seed: int, processes: int) -> None:
-    with output.watch(brief=True) as watch:
-        watch.begin("render", count)
+    with output.progress(brief=True) as progress:
+        progress.begin("render", count)
         read = read_face_model(face_model)
-        render_set(read, first_seed, count, size, out, processes, lambda done, _: watch.advance(done, 0.0))
+        render_set(read, first_seed, count, size, out, processes, lambda done, _: progress.advance(done, 0.0))
 
 
 def _train(
@@ -205,9 +205,9 @@ def _train(
             facts = {"pictures": len(read), "size": read.size, "from": sha256_of(begin) if begin else ""}
             held.enter_context(at_work_in(out, facts, VERB))
         held.enter_context(group.joined(machine.device))
-        watch = held.enter_context(output.watch(brief=True))
+        progress = held.enter_context(output.progress(brief=True))
         group.wait()
-        train(out, read, begin, settings, steps, group, machine, watch, save_every=save_every)
+        train(out, read, begin, settings, steps, group, machine, progress, save_every=save_every)
 
 
 def _export(runs: Sequence[Path], out: Path) -> None:

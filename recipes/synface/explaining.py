@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool2d, smooth_l1_loss
 
 from g2s_cli.estimators.feedforward import Canonical, FactorNets, see
 from g2s_cli.estimators.gan2shape.prior import light_from_code, view_from_code
-from g2s_cli.estimators.gan2shape.steps import SMOOTHNESS_WEIGHT, Samples
+from g2s_cli.estimators.gan2shape.steps import SMOOTHNESS_WEIGHT, MaskedImages
 from g2s_cli.gan.losses import l1, slopes
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.normals import normals, roughness
@@ -35,7 +35,7 @@ def explanation(
     canonical: Canonical,
     view: Float[Tensor, "b 6"],
     light: Float[Tensor, "b 4"],
-    faces: Samples,
+    faces: MaskedImages,
     camera: Camera,
     coarse: float,
 ) -> Terms:
@@ -56,7 +56,7 @@ def explanation(
     }
 
 
-def canonical_of(nets: FactorNets, faces: Samples, views: int) -> Canonical:
+def canonical_of(nets: FactorNets, faces: MaskedImages, views: int) -> Canonical:
     """What the networks say of each face by its first view, for every view. faces: `views` of each in a row."""
     own = nets.canonical(faces.image[::views])
     return Canonical(*(maps.repeat_interleave(views, dim=0) for maps in (own.depth, own.albedo)))

@@ -47,11 +47,11 @@ def write_face_model(checkout: Path, path: Path) -> None:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def _numbers(path: Path, kind: str, count: int) -> Float32[np.ndarray, "n count"]:
+def _numbers(path: Path, category: str, count: int) -> Float32[np.ndarray, "n count"]:
     """The first numbers of every line of a kind. Raises G2SError if a line has none."""
     lines = (line.split() for line in path.read_text().splitlines())
     try:
-        return np.array([line[1 : count + 1] for line in lines if line and line[0] == kind], np.float64).astype(
+        return np.array([line[1 : count + 1] for line in lines if line and line[0] == category], np.float64).astype(
             np.float32
         )
     except ValueError as error:
@@ -73,10 +73,10 @@ def _triangles(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarr
     corners, owners, materials = [], [], []
     try:
         for line in path.read_text().splitlines():
-            kind, *words = line.split() or [""]
-            if kind == "usemtl":
+            category, *words = line.split() or [""]
+            if category == "usemtl":
                 materials.append(words[0])
-            elif kind == "f":
+            elif category == "f":
                 polygon = [[int(number) - 1 for number in word.split("/")[:2]] for word in words]
                 fan = [(polygon[0], *pair) for pair in pairwise(polygon[1:])]
                 corners += fan

@@ -59,7 +59,7 @@ class People:
     masks: Float[Tensor, "n h w"]
     views: Float[Tensor, "n 6"]
     lights: Float[Tensor, "n 4"]
-    gloss: Float[Tensor, n]
+    specular: Float[Tensor, n]
 
     def pick(self, index: Int[Tensor, b]) -> People:
         """Some of them."""
@@ -114,7 +114,7 @@ def taken_apart(
         masks=torch.where(plain, mask, other),
         views=views,
         lights=codes.light,
-        gloss=gloss_of(codes),
+        specular=gloss_of(codes),
     )
 
 
@@ -133,7 +133,7 @@ def mixed(people: People, count: int, rng: torch.Generator) -> People:
         reflectance=people.reflectance[look],
         views=people.views[view],
         lights=people.lights[view],
-        gloss=people.gloss[view],
+        specular=people.specular[view],
     )
 
 
@@ -146,7 +146,7 @@ def put_together(model: ShapeModel, relief: Float[Tensor, "h w"], people: People
     seen, codes = _as_explained(model, relief, people, camera)
     normal = slanted(moved_points(model, seen, camera, codes))
     shown = (people.reflectance + log_shading(normal, people.lights)).exp()
-    shown = shown + highlights(normal, people.lights, people.views, people.gloss)
+    shown = shown + highlights(normal, people.lights, people.views, people.specular)
     margin = camera.size // RIM_SHARE
     wide = moved_points(with_steps(model, relief, camera, STEPS_BELOW), seen, camera, codes, margin)
     values = pad(torch.cat((shown, people.masks.unsqueeze(1)), dim=1), (margin,) * 4, mode="replicate")

@@ -21,11 +21,11 @@ from g2s_cli.errors import G2SError
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import camera_of
 from g2s_cli.estimators.gan2shape.prior import ellipsoid, raw_from_depth
-from g2s_cli.estimators.gan2shape.steps import Samples
+from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.estimators.registration import Registered, misplacing
 from g2s_cli.geometry.warp import symmetrised
-from g2s_cli.progress import Watch
+from g2s_cli.progress import Progress
 from g2s_cli.training.joint_run import drawn_from, draws
 from g2s_cli.weights.catalog import Category
 from recipes.synface.explaining import Terms, canonical_of, explanation, lesson, misreading
@@ -96,16 +96,16 @@ def schedule(updates: int | None, *, begun: bool) -> tuple[Run, ...]:
     return runs[-1:] if begun else runs
 
 
-def first_networks(kind: Category, gallery: Gallery, dtype: torch.dtype, seed: int) -> FactorNets:
+def first_networks(category: Category, gallery: Gallery, dtype: torch.dtype, seed: int) -> FactorNets:
     """Untrained networks, and for the mean shape half an ellipsoid on the faces' mean mask."""
-    size, camera = kind.working_size, camera_of(kind)
+    size, camera = category.working_size, camera_of(category)
     with drawn_from(seed):
         depth = MapNet(size, 1, MAP_WIDTH, BOTTLENECK, bounded=False)
         albedo = MapNet(size, 3, MAP_WIDTH, BOTTLENECK, bounded=True)
         view, light = CodeNet(size, 6, VIEW_WIDTH), CodeNet(size, 4, LIGHT_WIDTH)
     with torch.no_grad():
         list(depth.parameters())[-1].mul_(QUIET)
-    shape = ellipsoid(gallery.masks.mean(dim=0)[0].cpu(), replace(kind.ellipsoid, near=FIRST_NEAR))
+    shape = ellipsoid(gallery.masks.mean(dim=0)[0].cpu(), replace(category.ellipsoid, near=FIRST_NEAR))
     nothing = torch.zeros(6), torch.zeros(4)
     nets = FactorNets(depth, albedo, view, light, camera, raw_from_depth(shape, camera), *nothing, symmetric=True)
     return nets.to(gallery.images.device, dtype)
@@ -159,7 +159,7 @@ class Learner:
         state["teacher"] = _states(self.teacher) | {"base": self.teacher.base} if self.teacher else None
         keep(state, path)
 
-    def advance(self, run: Run, source: Source, gallery: Gallery, kind: Category, seed: int) -> Terms:
+    def advance(self, run: Run, source: Source, gallery: Gallery, category: Category, seed: int) -> Terms:
         """One update; the terms of its loss."""
         if run.views > 1 and self.update % REGRESS_EVERY == 0:
             self.moves = Moves.of(self.nets, gallery)
@@ -169,7 +169,7 @@ class Learner:
             raise ValueError("lessons in shape without a teacher or registered faces")
         rng = draws(seed, run.name, self.update)
         faces = self._faces(run, source, rng)
-        terms = losses(self.nets, faces, run, kind, rng, self.teacher if run.reshaped else None)
+        terms = losses(self.nets, faces, run, category, rng, self.teacher if run.reshaped else None)
         if run.registered and self.registered is not None:
             terms |= misplacing(self.nets, some_of(self.registered, rng))
         share = self._rate(run)
@@ -188,7 +188,7 @@ class Learner:
         self.run, self.update, self.adam = self.run + 1, 0, self._fresh_adam()
 
     def register(
-        self, source: Source, gallery: Gallery, seed: int, path: Path, watch: Watch, save_every: float = 300.0
+        self, source: Source, gallery: Gallery, seed: int, path: Path, progress: Progress, save_every: float = 300.0
     ) -> None:
         """Have faces registered with the mean face: a file's, and those that it lacks as the networks now are."""
         count = len(gallery.latents) * FACES // GALLERY
@@ -196,7 +196,7 @@ class Learner:
         done = sum(len(part.views) for part in parts)
         if done < count:
             moves, saved = Moves.of(self.nets, gallery), time.monotonic()
-            for part in registered_faces(self.nets, moves, source, seed, watch, count, done):
+            for part in registered_faces(self.nets, moves, source, seed, progress, count, done):
                 parts.append(part)
                 done += len(part.views)
                 if done == count or time.monotonic() - saved > save_every:
@@ -222,7 +222,7 @@ class Learner:
         apart = answer(mean_faces.image) - answer(gallery.images)
         return symmetrised(self.base.data) + apart - apart.mean()
 
-    def _faces(self, run: Run, source: Source, rng: torch.Generator) -> Samples:
+    def _faces(self, run: Run, source: Source, rng: torch.Generator) -> MaskedImages:
         latents = source.random(BATCH // run.views, rng)
         if run.views > 1 and self.moves is not None:
             latents = self.moves.some_views(latents, run.views, rng).flatten(0, 1)
@@ -257,7 +257,12 @@ def _states(nets: FactorNets) -> dict[str, Any]:
 
 
 def losses(
-    nets: FactorNets, faces: Samples, run: Run, kind: Category, rng: torch.Generator, teacher: FactorNets | None = None
+    nets: FactorNets,
+    faces: MaskedImages,
+    run: Run,
+    category: Category,
+    rng: torch.Generator,
+    teacher: FactorNets | None = None,
 ) -> Terms:
     """What an update of a run minimises.
 
@@ -269,8 +274,8 @@ def losses(
     if not run.taught:
         return terms
     if teacher is not None:
-        return terms | misshaping(nets, shape_lesson(teacher, faces, run.views, kind.lights, rng))
-    return terms | misreading(nets, lesson(canonical, view, faces.mask, nets.camera, kind.lights, rng))
+        return terms | misshaping(nets, shape_lesson(teacher, faces, run.views, category.lights, rng))
+    return terms | misreading(nets, lesson(canonical, view, faces.mask, nets.camera, category.lights, rng))
 
 
 def train(
@@ -278,10 +283,10 @@ def train(
     runs: Sequence[Run],
     source: Source,
     gallery: Gallery,
-    kind: Category,
+    category: Category,
     seed: int,
     folder: Path,
-    watch: Watch,
+    progress: Progress,
     *,
     save_every: float = 300.0,
 ) -> None:
@@ -297,15 +302,15 @@ def train(
     while learner.run < len(runs):
         run, log = runs[learner.run], _Log(folder / LOG)
         if run.registered:
-            learner.register(source, gallery, seed, folder / REGISTERED, watch, save_every)
-        watch.begin(run.name, run.updates)
+            learner.register(source, gallery, seed, folder / REGISTERED, progress, save_every)
+        progress.begin(run.name, run.updates)
         while learner.update < run.updates:
-            loss = log.add(learner.advance(run, source, gallery, kind, seed))
+            loss = log.add(learner.advance(run, source, gallery, category, seed))
             if not math.isfinite(loss):
                 raise G2SError(
                     f"The loss is not finite at update {learner.update} of {run.name}.", "Try another --seed."
                 )
-            watch.advance(learner.update, loss)
+            progress.advance(learner.update, loss)
             if learner.update % LOG_EVERY == 0 or learner.update == run.updates:
                 log.write(run, learner)
             if learner.update < run.updates and time.monotonic() - saved > save_every:

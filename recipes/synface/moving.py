@@ -15,9 +15,9 @@ from torch import Tensor
 
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.prior import MAX_TURN_RAD
-from g2s_cli.estimators.gan2shape.steps import Samples, shown
+from g2s_cli.estimators.gan2shape.steps import MaskedImages, shown
 from g2s_cli.gan.latents import random_latents
-from g2s_cli.geometry.center_crop import Frame
+from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.loading import Gan
 
 FACTORS = ("pitch", "yaw", "light_x", "light_y")  # rotations about x and y, and l_x, l_y
@@ -32,11 +32,11 @@ class Source:
     """Where training images come from: a GAN, and what of its pictures the relief covers, at which size."""
 
     gan: Gan
-    frame: Frame
+    center_crop: CenterCrop
 
-    def show(self, latents: Float[Tensor, "b *n d"]) -> Samples:
+    def show(self, latents: Float[Tensor, "b *n d"]) -> MaskedImages:
         """The faces of some latents (of one, or of one a layer), with their background, and where they are."""
-        return shown(self.gan.generator, latents, self.frame, self.gan.parser)
+        return shown(self.gan.generator, latents, self.center_crop, self.gan.segmenter)
 
     def random(self, count: int, rng: torch.Generator) -> Float[Tensor, "b d"]:
         """Latents of random faces."""

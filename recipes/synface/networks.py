@@ -15,9 +15,9 @@ from g2s_cli.errors import UsageError
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import Means, trained_nets
 from g2s_cli.files import sha256_of
-from g2s_cli.geometry.center_crop import Frame
+from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
-from g2s_cli.progress import Watch
+from g2s_cli.progress import Progress
 from g2s_cli.run_folder import at_work_in
 from g2s_cli.training.joint_run import draws
 from g2s_cli.weights.catalog import Category, load_category
@@ -48,7 +48,7 @@ def make_networks(
     updates: int | None,
     folder: Path,
     machine: Machine,
-    watch: Watch,
+    progress: Progress,
     *,
     seed: int = 0,
     save_every: float = 300.0,
@@ -60,16 +60,16 @@ def make_networks(
     is kept, and gone on with. faces: how many directions are found on. Raises G2SError.
     """
     loaded = load_gan(Weights({}, gan), machine)
-    kind = fitted(load_category("synface"), loaded.generator)
-    source = Source(loaded, Frame(kind.frame_share, kind.working_size))
+    category = fitted(load_category("synface"), loaded.generator)
+    source = Source(loaded, CenterCrop(category.frame_share, category.working_size))
     gallery = Gallery.of(source, draws(seed, "gallery"), faces)
-    nets = networks_of(begin, kind, machine) if begin else first_networks(kind, gallery, machine.dtype, seed)
+    nets = networks_of(begin, category, machine) if begin else first_networks(category, gallery, machine.dtype, seed)
     learner = Learner(nets)
     runs = schedule(updates, begun=begin is not None)
-    train(learner, runs, source, gallery, kind, seed, folder, watch, save_every=save_every)
+    train(learner, runs, source, gallery, category, seed, folder, progress, save_every=save_every)
     moves, views = Moves.of(learner.nets, gallery), gallery.views(learner.nets).cpu()
     mean = mean_face(learner.nets, moves, source)
-    shapes = learn(learner.nets, mean, moves, source, seed, folder / SHAPES, watch)
+    shapes = learn(learner.nets, mean, moves, source, seed, folder / SHAPES, progress)
     known = {"directions": moves.directions.cpu(), "mean_depth": mean.depth.cpu()}
     return Made(
         tensors=learner.tensors | known | shapes.tensors,
@@ -79,14 +79,14 @@ def make_networks(
     )
 
 
-def networks_of(path: Path, kind: Category, machine: Machine) -> FactorNets:
+def networks_of(path: Path, category: Category, machine: Machine) -> FactorNets:
     """Networks that were trained before. Raises UsageError if they are not of this kind, WeightsError if unreadable."""
     part, tensors = read_part(path)
     if part != "networks" or "base" not in tensors:
         raise UsageError(f"{path} holds no networks with a mean shape.", "Go on from a file that this recipe wrote.")
-    nets = trained_nets(tensors, kind, NO_MEANS)
-    if nets.depth.size != kind.working_size:
-        what = f"The networks of {path} are for {nets.depth.size} px; faces are learnt at {kind.working_size} px."
+    nets = trained_nets(tensors, category, NO_MEANS)
+    if nets.depth.size != category.working_size:
+        what = f"The networks of {path} are for {nets.depth.size} px; faces are learnt at {category.working_size} px."
         raise UsageError(what, "Leave --from out.")
     return nets.to(machine.device, machine.dtype)
 
@@ -120,18 +120,18 @@ def networks_command(
     trained_with = sha256_as_kept(gan, tensors)
     facts: dict[str, object] = {"gan": trained_with, "from": sha256_of(begin) if begin else "", "updates": updates}
     facts |= {"seed": seed, "runs": [run.name for run in schedule(updates, begun=begin is not None)]}
-    with at_work_in(folder, facts, VERB), output.watch() as watch:
+    with at_work_in(folder, facts, VERB), output.progress() as progress:
         machine = Machine.named(device)
-        made = make_networks(gan, begin, updates, folder, machine, watch, seed=seed, save_every=save_every)
-    write_weights(made.tensors, out, trained_with)
-    output.say(f"R² of the directions: {', '.join(f'{name} {value}' for name, value in made.explained.items())}")
-    output.put(as_toml(made, out, trained_with))
+        result = make_networks(gan, begin, updates, folder, machine, progress, seed=seed, save_every=save_every)
+    write_weights(result.tensors, out, trained_with)
+    output.say(f"R² of the directions: {', '.join(f'{name} {value}' for name, value in result.explained.items())}")
+    output.put(as_toml(result, out, trained_with))
 
 
-def as_toml(made: Made, path: Path, trained_with: str) -> str:
+def as_toml(result: Made, path: Path, trained_with: str) -> str:
     """The lines of model.toml that go with a file of networks."""
-    rows = "".join(f"  {row},\n" for row in made.view_covariance)
-    return f"[views]\nmean = {made.view_mean}\ncovariance = [\n{rows}]\n\n{weights_as_toml(path, trained_with)}"
+    rows = "".join(f"  {row},\n" for row in result.view_covariance)
+    return f"[views]\nmean = {result.view_mean}\ncovariance = [\n{rows}]\n\n{weights_as_toml(path, trained_with)}"
 
 
 def weights_as_toml(path: Path, trained_with: str) -> str:

@@ -85,7 +85,7 @@ def faces() -> Features:
 
 
 @torch.no_grad()
-def made(generator: Generator, count: int, seed: int, batch: int = 32) -> Iterator[Float[Tensor, "b 3 s s"]]:
+def result(generator: Generator, count: int, seed: int, batch: int = 32) -> Iterator[Float[Tensor, "b 3 s s"]]:
     """Pictures of random latents, not truncated."""
     rng = torch.Generator().manual_seed(seed)
     for start in range(0, count, batch):

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.steps import Samples
+from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.morphable import (
     COUNTED,
     LOOKS_SPREAD,
@@ -39,7 +39,7 @@ from g2s_cli.estimators.morphable_model import ShapeModel, circumstances, shape_
 from g2s_cli.estimators.registration import MeanObject
 from g2s_cli.gan.inversion import InversionSettings, invert
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.progress import Silent, Watch
+from g2s_cli.progress import Progress, SilentProgress
 from g2s_cli.segmentation.masks import mask_by_features
 from g2s_cli.training.joint_run import draws
 from recipes.synface.moving import Source
@@ -101,21 +101,21 @@ ROUNDS = [
 
 
 def observed(
-    pictures: Pictures, count: int, nets: FactorNets, mean: MeanObject, source: Source, seed: int, watch: Watch
+    pictures: Pictures, count: int, nets: FactorNets, mean: MeanObject, source: Source, seed: int, progress: Progress
 ) -> Iterator[Photographed]:
     """The first photos of a set, found in W, each with the mean face beside it."""
-    gan, frame = source.gan, source.frame
-    watch.begin("see", count)
+    gan, center_crop = source.gan, source.center_crop
+    progress.begin("see", count)
     done = 0
     for photos in pictures.batches(count, AT_ONCE):
         rng, asked = draws(seed, "invert"), photos.to(mean.depth.device)
-        found = invert(asked, gan.generator, gan.inversion_distance, INVERSION, rng, Silent())
+        found = invert(asked, gan.generator, gan.inversion_distance, INVERSION, rng, SilentProgress())
         latents = torch.stack([one.latent for one in found])
-        masks = [mask_by_features(latent, gan.generator, gan.parser, frame).whole for latent in latents]
-        faces = Samples(frame(asked), torch.stack(masks).unsqueeze(1)).bare
+        masks = [mask_by_features(latent, gan.generator, gan.segmenter, center_crop).whole for latent in latents]
+        faces = MaskedImages(center_crop(asked), torch.stack(masks).unsqueeze(1)).bare
         seen = beside_mean(faces, latents, mean, nets, gan.generator.layers, lambda some: source.show(some).bare)
         done += len(photos)
-        watch.advance(done, seen.weights.mean().item())
+        progress.advance(done, seen.weights.mean().item())
         yield Photographed(seen, faces.mask)
 
 
@@ -129,7 +129,9 @@ def finished(learnt: Learnt) -> bool:
     return learnt.done == len(ROUNDS)
 
 
-def refine(learnt: Learnt, parts: Sequence[Observed], camera: Camera, seed: int, place: Path, watch: Watch) -> Learnt:
+def refine(
+    learnt: Learnt, parts: Sequence[Observed], camera: Camera, seed: int, place: Path, progress: Progress
+) -> Learnt:
     """The model that photos are likeliest under, from one of other faces on or from one that is on its way.
 
     place: a file that is written after every round.
@@ -138,11 +140,11 @@ def refine(learnt: Learnt, parts: Sequence[Observed], camera: Camera, seed: int,
     if not learnt.done:
         model = learnt.model(modes)
         learnt = replace(learnt, codes=joined([first_codes(model, part) for part in parts]))
-    watch.begin("refine", len(ROUNDS))
+    progress.begin("refine", len(ROUNDS))
     while not finished(learnt):
         learnt, left = one_round(learnt, ROUNDS[learnt.done], parts, modes, camera, seed)
         write(learnt, place)
-        watch.advance(learnt.done, left)
+        progress.advance(learnt.done, left)
     return learnt
 
 

@@ -11,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.steps import Samples
+from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.registration import MeanObject, Registered, registered
 from g2s_cli.geometry.resample import softened
 from g2s_cli.geometry.warp import mirrored
-from g2s_cli.progress import Watch
+from g2s_cli.progress import Progress
 from g2s_cli.training.joint_run import draws
 from recipes.synface.keeping import keep, kept
 from recipes.synface.moving import Moves, Source
@@ -29,24 +29,24 @@ SHARPENED = 0.5  # how much of what a blur takes from the mean of D's answers, w
 
 
 def registered_faces(
-    nets: FactorNets, moves: Moves, source: Source, seed: int, watch: Watch, count: int = FACES, done: int = 0
+    nets: FactorNets, moves: Moves, source: Source, seed: int, progress: Progress, count: int = FACES, done: int = 0
 ) -> Iterator[Registered]:
     """Random faces, half of them turned farther than the GAN does by itself; pictures in half precision.
 
     moves: of a gallery as `nets` see it. done: how many of `count` there are already; `AT_ONCE` others come at a time.
     """
     mean, layers = mean_face(nets, moves, source), source.gan.generator.layers
-    watch.begin("register", count)
+    progress.begin("register", count)
     for faces, latents in some_faces(source, moves, seed, "register", count, done):
         found = registered(faces, latents, mean, nets, layers, lambda asked: source.show(asked).bare)
         done += len(latents)
-        watch.advance(done, found.apart.mean().item())
+        progress.advance(done, found.apart.mean().item())
         yield Registered(found.images.half(), found.masks.half(), found.views, found.relief, found.apart.half())
 
 
 def some_faces(
     source: Source, moves: Moves, seed: int, use: str, count: int, done: int = 0
-) -> Iterator[tuple[Samples, Float[Tensor, "b d"]]]:
+) -> Iterator[tuple[MaskedImages, Float[Tensor, "b d"]]]:
     """Random faces and their latents, `AT_ONCE` at a time; every other time turned farther than the GAN does by itself.
 
     use: for which they are drawn. done: how many of `count` there are already.
@@ -68,7 +68,7 @@ def joined(parts: Sequence[Registered]) -> Registered:
 def mean_face(nets: FactorNets, moves: Moves, source: Source) -> MeanObject:
     """The mean face, with the mean of what D says of it seen from all sides, sharpened."""
     depth = nets.depth_of(source.show(moves.mean_face()).bare.image).mean(dim=0)
-    return MeanObject(sharpened(depth), source.gan.generator.latent_avg, moves.directions, source.gan.parser)
+    return MeanObject(sharpened(depth), source.gan.generator.latent_avg, moves.directions, source.gan.segmenter)
 
 
 def sharpened(depth: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:

@@ -16,7 +16,7 @@ from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from g2s_cli.estimators.feedforward import Canonical, FactorNets
 from g2s_cli.estimators.gan2shape.prior import BORDER_COLUMNS, depth_from_raw, raw_from_depth
-from g2s_cli.estimators.gan2shape.steps import Samples
+from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.gan.losses import relief_apart
 from g2s_cli.geometry.camera import Camera, back_project, to_view
 from g2s_cli.geometry.normals import normals
@@ -55,7 +55,7 @@ class ShapeLesson:
 
 @torch.no_grad()
 def shape_lesson(
-    teacher: FactorNets, faces: Samples, views: int, lights: LightRanges, rng: torch.Generator
+    teacher: FactorNets, faces: MaskedImages, views: int, lights: LightRanges, rng: torch.Generator
 ) -> ShapeLesson:
     """The faces as the teacher has them, each reshaped by itself, under random views and lights.
 
@@ -120,7 +120,7 @@ def reshaped(
 
 def own_pixels(
     canonical: Canonical,
-    faces: Samples,
+    faces: MaskedImages,
     view: Float[Tensor, "b 6"],
     light: Float[Tensor, "b 4"],
     camera: Camera,

@@ -14,13 +14,13 @@ from g2s_cli.errors import UsageError
 from g2s_cli.files import replacing
 from g2s_cli.loading import Machine
 from g2s_cli.mesh.extract import to_bytes
-from g2s_cli.progress import Watch
+from g2s_cli.progress import Progress
 from g2s_cli.result.contact_sheet import contact_sheet
 from g2s_cli.training.distributed import Group
 from g2s_cli.weights.importers import check_gan, read_part, write_weights
 from g2s_cli.weights.tensors import part_of
 from recipes.synface.pictures import Pictures
-from recipes.synface.quality import made
+from recipes.synface.quality import result
 from recipes.synface.states import Pair, State, as_checkpoint, fresh, from_checkpoint, generator_of, grown
 from recipes.synface.training import Learner, Losses, Settings
 
@@ -55,7 +55,7 @@ def train(
     steps: int,
     group: Group,
     machine: Machine,
-    watch: Watch,
+    progress: Progress,
     *,
     save_every: float = 300.0,
 ) -> Learner:
@@ -74,12 +74,12 @@ def train(
             raise UsageError(f"{place} was begun with {learner.settings}.", "Name another folder with -o.")
     else:
         learner = Learner.of(first_pair(checkpoint, pictures.size, settings.seed), settings, machine.device)
-    watch.begin("train", steps)
+    progress.begin("train", steps)
     saved = logged = time.monotonic()
     since = learner.step
     while learner.step < steps:
         losses = learner.advance(pictures, group, machine.dtype)
-        watch.advance(learner.step, losses.of_the_generator)
+        progress.advance(learner.step, losses.of_the_generator)
         now = time.monotonic()
         last = learner.step == steps
         if group.leads and (learner.step % 50 == 0 or last):
@@ -95,7 +95,7 @@ def train(
 
 def show(generator: State, path: Path) -> None:
     """A sheet of pictures of the same latents as ever, at truncation 1."""
-    pictures = torch.cat(list(made(generator_of(generator, torch.float32).cpu(), SHOWN, seed=0)))
+    pictures = torch.cat(list(result(generator_of(generator, torch.float32).cpu(), SHOWN, seed=0)))
     contact_sheet([Image.fromarray(to_bytes(picture)) for picture in pictures], columns=8).save(path)
 
 

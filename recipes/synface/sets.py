@@ -137,7 +137,7 @@ def _open(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "count size s
 def write_benchmark(model: FaceModel, first_seed: int, count: int, size: int, folder: Path) -> None:
     """Pictures with depth in the layout of the BFM benchmark, and views.json with each one's view and light.
 
-    image/NNNNNN_image.png and depth/NNNNNN_depth.png, as `g2s_cli.evaluation.ground_truth` reads them. Angles in degrees; the
+    image/NNNNNN_image.png and depth/NNNNNN_depth.png, as `evaluation.ground_truth` reads them. Angles in degrees; the
     light's x points right and its y down. Raises UsageError if the folder is in use, G2SError if the disk is full.
     """
     _check_order(count, size)
@@ -148,11 +148,11 @@ def write_benchmark(model: FaceModel, first_seed: int, count: int, size: int, fo
             (building / part).mkdir()
         views = []
         for number in range(count):
-            made = render(model, first_seed + number, size)
+            result = render(model, first_seed + number, size)
             name = f"{number:06d}_image.png"
-            Image.fromarray(made.image).save(building / "image" / name)
-            Image.fromarray(depth_code(made.depth)).save(building / "depth" / f"{number:06d}_depth.png")
-            views.append({"file": name, **_view(made)})
+            Image.fromarray(result.image).save(building / "image" / name)
+            Image.fromarray(depth_code(result.depth)).save(building / "depth" / f"{number:06d}_depth.png")
+            views.append({"file": name, **_view(result)})
         (building / "views.json").write_text(json.dumps(views, indent=0))
 
 
@@ -161,11 +161,11 @@ def depth_code(depth: Float32[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
     return np.clip((FAR - depth) / DEPTH_SPAN * 65535 + 0.5, 0, 65535).astype(np.uint16)
 
 
-def _view(made: Rendered) -> dict[str, float | list[float]]:
-    angles = {"yaw_deg": made.pose.yaw_rad, "pitch_deg": made.pose.pitch_rad, "roll_deg": made.pose.roll_rad}
+def _view(result: Rendered) -> dict[str, float | list[float]]:
+    angles = {"yaw_deg": result.pose.yaw_rad, "pitch_deg": result.pose.pitch_rad, "roll_deg": result.pose.roll_rad}
     return {
         **{name: round(math.degrees(angle), 3) for name, angle in angles.items()},
-        "light_xy": [round(along, 4) for along in made.light.xy],
-        "ambient": round(made.light.ambient, 4),
-        "diffuse": round(made.light.diffuse, 4),
+        "light_xy": [round(along, 4) for along in result.light.xy],
+        "ambient": round(result.light.ambient, 4),
+        "diffuse": round(result.light.diffuse, 4),
     }

@@ -17,9 +17,9 @@ from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.morphable_model import PARTS, shape_model
 from g2s_cli.estimators.registration import MeanObject
 from g2s_cli.files import sha256_of
-from g2s_cli.geometry.center_crop import Frame
+from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
-from g2s_cli.progress import Watch
+from g2s_cli.progress import Progress
 from g2s_cli.run_folder import at_work_in
 from g2s_cli.training.joint_run import draws
 from g2s_cli.weights.catalog import load_category
@@ -73,9 +73,9 @@ def shapes_command(
     the file.
     """
 
-    def learnt(known: Known, folder: Path, watch: Watch) -> dict[str, Tensor]:
+    def learnt(known: Known, folder: Path, progress: Progress) -> dict[str, Tensor]:
         moves = Moves.of(known.nets, Gallery.of(known.source, draws(seed, "gallery")))
-        return learn(known.nets, known.mean, moves, known.source, seed, folder / SHAPES, watch).tensors
+        return learn(known.nets, known.mean, moves, known.source, seed, folder / SHAPES, progress).tensors
 
     _written("shapes", learnt, gan, networks, out, work, {"seed": seed}, device)
 
@@ -96,13 +96,13 @@ def refine_command(
     """
     read = _photos_of(pictures, photos, gan, networks)
 
-    def learnt(known: Known, folder: Path, watch: Watch) -> dict[str, Tensor]:
+    def learnt(known: Known, folder: Path, progress: Progress) -> dict[str, Tensor]:
         camera = known.nets.camera
         begin = begun(folder / REFINED, of_tensors(known.tensors, camera, known.mean.depth.device))
         if finished(begin):
             return begin.tensors
-        parts = [part.seen for part in observed(read, photos, known.nets, known.mean, known.source, seed, watch)]
-        return refine(begin, parts, camera, seed, folder / REFINED, watch).tensors
+        parts = [part.seen for part in observed(read, photos, known.nets, known.mean, known.source, seed, progress)]
+        return refine(begin, parts, camera, seed, folder / REFINED, progress).tensors
 
     _written(
         "refine", learnt, gan, networks, out, work, {"seed": seed, "photos": photos, "of": sha256_of(pictures)}, device
@@ -126,14 +126,14 @@ def sight_command(
     """
     read = _photos_of(pictures, photos, gan, networks)
 
-    def learnt(known: Known, folder: Path, watch: Watch) -> dict[str, Tensor]:
+    def learnt(known: Known, folder: Path, progress: Progress) -> dict[str, Tensor]:
         camera, device = known.nets.camera, known.mean.depth.device
         pupil = Pupil.begun(folder / SIGHT, camera.size, device, seed)
         if pupil.done < updates:
             model = shape_model(known.tensors, camera, device)
-            seen = list(observed(read, photos, known.nets, known.mean, known.source, seed, watch))
-            people = people_of(model, seen, camera, watch)
-            given = (pupil, model, known.mean.depth, people, camera, seed, folder / SIGHT, watch)
+            seen = list(observed(read, photos, known.nets, known.mean, known.source, seed, progress))
+            people = people_of(model, seen, camera, progress)
+            given = (pupil, model, known.mean.depth, people, camera, seed, folder / SIGHT, progress)
             teach(*given, updates=updates, dtype=known.nets.dtype)
         # A, which every photo's own fit changes anyhow, makes room for S in what a category may weigh.
         albedo = in_bytes(known.nets.albedo.state_dict())
@@ -161,7 +161,7 @@ def _photos_of(pictures: Path, photos: int, gan: Path, networks: Path) -> Pictur
 
 def _written(
     verb: str,
-    learnt: Callable[[Known, Path, Watch], dict[str, Tensor]],
+    learnt: Callable[[Known, Path, Progress], dict[str, Tensor]],
     gan: Path,
     networks: Path,
     out: Path,
@@ -182,17 +182,17 @@ def _written(
     if not {"directions", "mean_depth"} <= kept.keys():
         raise UsageError(f"{networks} knows no mean face.", "Give it a file that `networks` of this recipe wrote.")
     facts = {"gan": trained_with, "networks": sha256_of(networks)} | settings
-    with at_work_in(folder, facts, f"{VERB} {verb}"), output.watch() as watch:
+    with at_work_in(folder, facts, f"{VERB} {verb}"), output.progress() as progress:
         known = _known(gan, networks, kept, Machine.named(device))
-        made = learnt(known, folder, watch)
-    write_weights(kept | made, out, trained_with)
+        result = learnt(known, folder, progress)
+    write_weights(kept | result, out, trained_with)
     output.put(weights_as_toml(out, trained_with))
 
 
 def _known(gan: Path, networks: Path, kept: dict[str, Tensor], machine: Machine) -> Known:
     loaded = load_gan(Weights({}, gan), machine)
-    kind = fitted(load_category("synface"), loaded.generator)
-    nets = networks_of(networks, kind, machine)
-    source = Source(loaded, Frame(kind.frame_share, kind.working_size))
+    category = fitted(load_category("synface"), loaded.generator)
+    nets = networks_of(networks, category, machine)
+    source = Source(loaded, CenterCrop(category.frame_share, category.working_size))
     depth, directions = (kept[name].float().to(machine.device) for name in ("mean_depth", "directions"))
-    return Known(kept, nets, source, MeanObject(depth, loaded.generator.latent_avg, directions, loaded.parser))
+    return Known(kept, nets, source, MeanObject(depth, loaded.generator.latent_avg, directions, loaded.segmenter))

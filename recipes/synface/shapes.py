@@ -40,7 +40,7 @@ from g2s_cli.estimators.morphable import (
 from g2s_cli.estimators.morphable_model import FINE_REACH, ShapeModel, in_steps, reflecting, shape_model, smooth_modes
 from g2s_cli.estimators.registration import MeanObject
 from g2s_cli.geometry.camera import Camera, back_project, project, to_view
-from g2s_cli.progress import Watch
+from g2s_cli.progress import Progress
 from g2s_cli.training.joint_run import draws
 from recipes.synface.keeping import keep, kept
 from recipes.synface.moving import Moves, Source
@@ -102,7 +102,7 @@ def learn(
     source: Source,
     seed: int,
     place: Path,
-    watch: Watch,
+    progress: Progress,
 ) -> Learnt:
     """The model of random faces.
 
@@ -113,18 +113,18 @@ def learn(
     done = read(place, modes.device) if place.exists() else None
     if done and done.done == ROUNDS:
         return done
-    watch.begin("see", FACES)
+    progress.begin("see", FACES)
     parts: list[Observed] = []
     layers = source.gan.generator.layers
     for faces, latents in some_faces(source, moves, seed, "shapes", FACES):
         parts.append(beside_mean(faces, latents, mean, nets, layers, lambda asked: source.show(asked).bare))
-        watch.advance(sum(len(part.views) for part in parts), parts[-1].weights.mean().item())
+        progress.advance(sum(len(part.views) for part in parts), parts[-1].weights.mean().item())
     learnt = done or _first(parts, modes, camera, seed)
-    watch.begin("shapes", ROUNDS)
+    progress.begin("shapes", ROUNDS)
     while learnt.done < ROUNDS:
         learnt, left = one_round(learnt, parts, modes, camera)
         write(learnt, place)
-        watch.advance(learnt.done, left)
+        progress.advance(learnt.done, left)
     return learnt
 
 
@@ -258,11 +258,11 @@ def log_reflectance(
     normal: Float[Tensor, "#b h w 3"],
     lights: Float[Tensor, "b 4"],
     views: Float[Tensor, "b 6"],
-    gloss: Float[Tensor, b],
+    specular: Float[Tensor, b],
 ) -> Float[Tensor, "b 3 h w"]:
     """Of points that pictures show, without light and highlights; in the darkest pixels as if they were less dark."""
     shown = (logarithm.exp() - LIFT).clamp(min=LIFT)
-    matt = (shown - highlights(normal, lights, views, gloss)).clamp(min=MATT_SHARE * shown)
+    matt = (shown - highlights(normal, lights, views, specular)).clamp(min=MATT_SHARE * shown)
     return matt.log() - log_shading(normal, lights)
 
 
@@ -326,7 +326,7 @@ def of_tensors(tensors: Mapping[str, Tensor], camera: Camera, device: torch.devi
     kept = {name: tensors[f"shape.{name}"].to(device).float() for name in ("mean", "detail", "factors", "bias")}
     sizes = {"shape": kept["factors"].shape[-1], "view": 6, "light": 4, "colour": 3, "look": model.looks.shape[-1]}
     none = Codes(
-        gloss=model.lights.new_zeros(0, 1), **{n: model.lights.new_zeros(0, size) for n, size in sizes.items()}
+        specular=model.lights.new_zeros(0, 1), **{n: model.lights.new_zeros(0, size) for n, size in sizes.items()}
     )
     maps = {name: getattr(model, name) for name in ("albedo", "looks", "variance", "lights")}
     return Learnt(done=0, codes=none, **kept, **maps)

@@ -34,10 +34,10 @@ def in_turn(work: Callable[[Piece], Made], pieces: Sequence[Piece], processes: i
             workers.append(worker)
             results.append(receiving)
         for place in range(len(pieces)):
-            made = results[place % len(results)].recv()
-            if isinstance(made, Exception):
-                raise made
-            yield made
+            result = results[place % len(results)].recv()
+            if isinstance(result, Exception):
+                raise result
+            yield result
     except EOFError as error:
         raise G2SError("A process ended early.", "Run it again; if the memory was short, with fewer.") from error
     finally:

@@ -28,7 +28,7 @@ from g2s_cli.estimators.morphable_model import ShapeModel
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.rasterizer import VIEW_FAR
 from g2s_cli.geometry.warp import mirrored
-from g2s_cli.progress import Watch
+from g2s_cli.progress import Progress
 from g2s_cli.training.joint_run import drawn_from, draws
 from g2s_cli.weights.tensors import in_bytes
 from recipes.synface.fantasies import Fantasies, People, mixed, put_together, taken_apart, together
@@ -89,15 +89,15 @@ class Pupil:
         return {f"netS.{name}": tensor for name, tensor in in_bytes(self.net.state_dict()).items()}
 
 
-def people_of(model: ShapeModel, photos: Sequence[Photographed], camera: Camera, watch: Watch) -> People:
+def people_of(model: ShapeModel, photos: Sequence[Photographed], camera: Camera, progress: Progress) -> People:
     """Photos explained, and taken apart."""
-    watch.begin("explain", len(photos))
+    progress.begin("explain", len(photos))
     parts = []
     for number, photo in enumerate(photos, start=1):
         seen = photo.seen
         codes = explain(model, seen, camera, begun(model, seen), EXPLAIN_UPDATES, EXPLAIN_DECAY)
         parts.append(taken_apart(model, seen, unbiased(model, seen, codes), photo.masks, camera))
-        watch.advance(number, seen.weights.mean().item())
+        progress.advance(number, seen.weights.mean().item())
     return together(parts)
 
 
@@ -109,7 +109,7 @@ def teach(
     camera: Camera,
     seed: int,
     place: Path,
-    watch: Watch,
+    progress: Progress,
     *,
     updates: int = UPDATES,
     dtype: torch.dtype = torch.float32,
@@ -119,7 +119,7 @@ def teach(
 
     place: a file that it is written to, every so many seconds and in the end. dtype: arithmetic of the convolutions.
     """
-    watch.begin("sight", updates)
+    progress.begin("sight", updates)
     saved, first = time.monotonic(), pupil.done
     for number, lesson in enumerate(lessons(model, relief, people, camera, seed, first, updates), start=first + 1):
         for group in pupil.adam.param_groups:
@@ -132,7 +132,7 @@ def teach(
         clip_grad_norm_(pupil.net.parameters(), LONGEST)
         pupil.adam.step()
         pupil.done = number
-        watch.advance(number, loss.item())
+        progress.advance(number, loss.item())
         if time.monotonic() - saved > save_every:
             pupil.write(place)
             saved = time.monotonic()
@@ -151,8 +151,8 @@ def lessons(
     """Batches of fantasies, from a number on. Which they are depends on the seed and their number alone."""
     for start in range(first - first % AT_ONCE, updates, AT_ONCE) if first < updates else ():
         rng = draws(seed, "fantasies", start)
-        made = put_together(model, relief, mixed(people, BATCH * AT_ONCE, rng), camera)
-        parts = (maps.split(BATCH) for maps in (made.image, made.mask, made.depth))
+        result = put_together(model, relief, mixed(people, BATCH * AT_ONCE, rng), camera)
+        parts = (maps.split(BATCH) for maps in (result.image, result.mask, result.depth))
         for number, part in enumerate(zip(*parts, strict=True), start=start):
             if first <= number < updates:
                 yield taken_otherwise(Fantasies(*part), draws(seed, "taken", number))

@@ -203,5 +203,5 @@ def _down_block(level: int, before: int, after: int, random: torch.Generator) ->
 
 def _one_level_down(name: str) -> str:
     """The name that a tensor of the discriminator has when a level is put between it and the colours."""
-    kind, number, rest = name.split(".", 2)
-    return f"{kind}.{int(number) + 1}.{rest}" if kind == "convs" and number != "0" else name
+    category, number, rest = name.split(".", 2)
+    return f"{category}.{int(number) + 1}.{rest}" if category == "convs" and number != "0" else name

@@ -165,21 +165,21 @@ class Learner:
     ) -> Losses:
         generator = generator_of(self.generator, dtype)
         w = generator.mapping(z)
-        made = generator(w)
+        result = generator(w)
 
         critic = discriminator_of(self.discriminator, dtype)
-        told = discriminator_loss(critic(made.detach()), critic(real))
+        told = discriminator_loss(critic(result.detach()), critic(real))
         every = self.settings.r1_every
         slope = r1_penalty(critic, real) if self.step % every == 0 else None
         self._learn(["discriminator"], told if slope is None else told + slope * (self.settings.r1 / 2 * every), group)
 
         # The discriminator as it is now, and as a mere function: it does not learn from this.
-        fooled = generator_loss(discriminator_of(frozen(self.discriminator), dtype)(made))
+        fooled = generator_loss(discriminator_of(frozen(self.discriminator), dtype)(result))
         spread = self._path_spread(z) if self.settings.path and self.step % self.settings.path_every == 0 else None
         loss, learning = fooled, ["generator"]
         if spread is not None:
             loss = loss + spread * (self.settings.path * self.settings.path_every)
-        lacking = self._lacking(self.reader, generator, w, made, real) if self.reader else None
+        lacking = self._lacking(self.reader, generator, w, result, real) if self.reader else None
         if lacking:
             loss, learning = loss + lacking.loss, ["generator", "reader"]
         self._learn(learning, loss, group)
@@ -191,13 +191,13 @@ class Learner:
         reader: Reader,
         generator: Generator,
         w: Float[Tensor, "b d"],
-        made: Float[Tensor, "b 3 s s"],
+        result: Float[Tensor, "b 3 s s"],
         real: Float[Tensor, "b 3 s s"],
     ) -> Lacking:
         """How badly latents are read off made pictures, and half of the real ones shown again."""
         some = real[: len(real) // 2]
         copies = unlike(generator(reader(some, generator.compute_dtype)), some)
-        read = reader(made.detach(), generator.compute_dtype)
+        read = reader(result.detach(), generator.compute_dtype)
         return Lacking(misread(read, w.detach()) + self.settings.copies * copies, copies)
 
     def _draw(self, pictures: Pictures, group: Group) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b 3 s s"]]:

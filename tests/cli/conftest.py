@@ -15,7 +15,7 @@ from caches import OUTSIDE, RELEASED, members
 from installed import SCRIPT, Installed
 from servers import FileServer, HubServer
 
-from g2s_cli.result.folder import Reconstruction, write_result
+from g2s_cli.result.folder import Result, write_result
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -51,9 +51,9 @@ def g2s(installed: Installed, tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def out(made: Reconstruction, tmp_path: Path) -> Path:
+def out(result: Result, tmp_path: Path) -> Path:
     """A made-up result folder."""
-    write_result(made, tmp_path / "out")
+    write_result(result, tmp_path / "out")
     return tmp_path / "out"
 
 

@@ -20,8 +20,8 @@ def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     y, x = np.mgrid[-1:1:64j, -1:1:64j]
     bump = np.where(x**2 + y**2 < 0.8, 0.3 + 0.4 * np.sqrt(np.clip(0.81 - x**2 - y**2, 0, None)), 0)
-    for kind in ("image", "depth"):
-        (folder / kind).mkdir(parents=True)
+    for category in ("image", "depth"):
+        (folder / category).mkdir(parents=True)
     for name in ("a", "b"):
         shutil.copy(FACE, folder / "image" / f"{name}_image.png")
         Image.fromarray((bump * 65535).astype(np.uint16)).save(folder / "depth" / f"{name}_depth.png")

@@ -131,8 +131,8 @@ def test_networks_are_trained_with_the_masks_that_their_category_has(
     assert trained.returncode == 0, trained.stderr
     assert "parsing network" not in trained.stderr
     assert "parsing" in json.loads((tmp_path / "run" / "settings.json").read_text())["weights"]
-    made = here("reconstruct", FACE, "-c", "faces", "--iterations", 0, "--json", "-o", "out")
-    assert reconstructed(made)["mask"] == "bisenet"
+    result = here("reconstruct", FACE, "-c", "faces", "--iterations", 0, "--json", "-o", "out")
+    assert reconstructed(result)["mask"] == "bisenet"
     next((tmp_path / "hf" / "g2s" / "celeba").glob("parsing.json")).unlink()
     without = here(*quick, "-o", "run2")
     assert without.returncode == 0, without.stderr

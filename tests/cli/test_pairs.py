@@ -35,17 +35,17 @@ def run(g2s: Callable, home: Path) -> Callable:
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
     """Two GANs, as checkpoints and as g2s keeps them; networks of the first, and the same as the authors save them."""
-    made: Files = {}
+    result: Files = {}
     for name, seed in (("ours", 0), ("other", 7)):
-        made[f"{name}.pt"] = tmp_path / f"{name}.pt"
-        made[f"{name}.pt"].write_bytes(made_up.saved(made_up.gan(128, seed=seed)))
-        made[name] = tmp_path / f"{name}.safetensors"
-        write_weights(read_part(made[f"{name}.pt"])[1], made[name])
-    made["silent"] = tmp_path / "silent.pth"
-    made["silent"].write_bytes(made_up.saved(made_up.networks(64)))
-    made["networks"] = tmp_path / "networks.safetensors"
-    write_weights(read_part(made["silent"])[1], made["networks"], sha256_of(made["ours"]))
-    return made
+        result[f"{name}.pt"] = tmp_path / f"{name}.pt"
+        result[f"{name}.pt"].write_bytes(made_up.saved(made_up.gan(128, seed=seed)))
+        result[name] = tmp_path / f"{name}.safetensors"
+        write_weights(read_part(result[f"{name}.pt"])[1], result[name])
+    result["silent"] = tmp_path / "silent.pth"
+    result["silent"].write_bytes(made_up.saved(made_up.networks(64)))
+    result["networks"] = tmp_path / "networks.safetensors"
+    write_weights(read_part(result["silent"])[1], result["networks"], sha256_of(result["ours"]))
+    return result
 
 
 def put(files: Files, *names: str) -> None:
@@ -119,8 +119,8 @@ def test_what_lies_there_mixed_is_refused_whoever_asks(run: Callable, files: Fil
     assert "begins from networks trained with its own GAN" in own.stderr
     assert not (tmp_path / "out").exists()
     put(files, "ours")
-    made = run("reconstruct", FACE, "-c", "bfm", "-o", "out", "--iterations", 0)
-    assert made.returncode == 0, made.stderr
+    result = run("reconstruct", FACE, "-c", "bfm", "-o", "out", "--iterations", 0)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.fixture

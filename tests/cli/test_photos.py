@@ -41,13 +41,13 @@ def test_a_portrait_becomes_a_mesh_in_one_command(g2s: Callable, tmp_path: Path)
     assert answer.returncode == 0, answer.stderr
     assert "The photo was turned by its EXIF orientation." in answer.stderr
     assert "The photo was aligned by the five points of a face" in answer.stderr
-    made = tmp_path / "made"
-    assert len(trimesh.load(made / "mesh.glb", force="mesh").faces) > 500
-    facts = report(made)["alignment"]
+    result = tmp_path / "made"
+    assert len(trimesh.load(result / "mesh.glb", force="mesh").faces) > 500
+    facts = report(result)["alignment"]
     assert (facts["how"], facts["face"], len(facts["faces"])) == ("aligned", 1, 1)
-    assert (made / "original.jpg").read_bytes() == (tmp_path / "IMG_1.JPG").read_bytes()
+    assert (result / "original.jpg").read_bytes() == (tmp_path / "IMG_1.JPG").read_bytes()
     # The transform in the report makes aligned.png of the photo.
-    with Image.open(made / "aligned.png") as crop, Image.open(PORTRAIT) as photo:
+    with Image.open(result / "aligned.png") as crop, Image.open(PORTRAIT) as photo:
         aligned, pixels = np.asarray(crop).astype(float), np.asarray(photo.convert("RGB")).astype(float)
     row, column = np.indices(aligned.shape[:2]).reshape(2, -1)
     places = np.array(facts["aligned_to_photo"]) @ (column, row, np.ones_like(row))

@@ -30,7 +30,7 @@ def recipe(*words: object, processes: int = 0, **environment: str) -> subprocess
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `make` leaves after two steps on twelve pictures of 32 px, begun with untrained networks."""
     folder = tmp_path_factory.mktemp("made") / "run"
     done = recipe(
@@ -40,24 +40,24 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_make_leaves_pictures_a_log_and_both_formats(made: Path) -> None:
-    assert (made / "pictures.npy").exists()
-    steps = [json.loads(line) for line in (made / "run" / "log.jsonl").read_text().splitlines()]
+def test_make_leaves_pictures_a_log_and_both_formats(result: Path) -> None:
+    assert (result / "pictures.npy").exists()
+    steps = [json.loads(line) for line in (result / "run" / "log.jsonl").read_text().splitlines()]
     assert steps[-1]["step"] == 2
     assert steps[-1]["images_a_second"] > 0
-    assert Image.open(made / "run" / "samples-00000008.png").size == (8 * 32, 4 * 32)
-    assert torch.load(made / "gan.pt", weights_only=True).keys() == {"g_ema", "d", "latent_avg"}
+    assert Image.open(result / "run" / "samples-00000008.png").size == (8 * 32, 4 * 32)
+    assert torch.load(result / "gan.pt", weights_only=True).keys() == {"g_ema", "d", "latent_avg"}
 
 
-def test_two_processes_train_one_network(made: Path) -> None:
+def test_two_processes_train_one_network(result: Path) -> None:
     words = ("--batch", 8, "--rate", 1e-3, "--generator-rate", 5e-4, "--r1", 0.5, "--steps", 2, "--path", 2,
              "--copies", 10, "--half-life", 400)  # fmt: skip
-    done = recipe("train", made / "pictures.npy", "-o", made / "two", *words, processes=2)
+    done = recipe("train", result / "pictures.npy", "-o", result / "two", *words, processes=2)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [str(made / "two")]  # one of them speaks
-    last = json.loads((made / "two" / "log.jsonl").read_text().splitlines()[-1])
+    assert done.stdout.splitlines() == [str(result / "two")]  # one of them speaks
+    last = json.loads((result / "two" / "log.jsonl").read_text().splitlines()[-1])
     assert (last["step"], last["seen"]) == (2, 16)
-    settings = torch.load(made / "two" / "learner.pt", weights_only=True)["settings"]
+    settings = torch.load(result / "two" / "learner.pt", weights_only=True)["settings"]
     stated = {
         "batch": 8,
         "rate": 1e-3,
@@ -70,40 +70,40 @@ def test_two_processes_train_one_network(made: Path) -> None:
     assert settings.items() >= stated.items()
 
 
-def test_a_folder_at_work_is_left_alone(made: Path) -> None:
-    with FileLock(made / "run" / ".lock"):
-        done = recipe("train", made / "pictures.npy", "-o", made / "run", "--batch", 4, "--steps", 3)
+def test_a_folder_at_work_is_left_alone(result: Path) -> None:
+    with FileLock(result / "run" / ".lock"):
+        done = recipe("train", result / "pictures.npy", "-o", result / "run", "--batch", 4, "--steps", 3)
     assert done.returncode == 2
-    assert f"at work in {made / 'run'}" in done.stderr
-    assert len((made / "run" / "log.jsonl").read_text().splitlines()) == 1
+    assert f"at work in {result / 'run'}" in done.stderr
+    assert len((result / "run" / "log.jsonl").read_text().splitlines()) == 1
 
 
-def test_the_mean_of_a_run_with_itself_is_the_run(made: Path, tmp_path: Path) -> None:
-    done = recipe("export", made / "run", made / "run", "-o", tmp_path / "mean.pt")
+def test_the_mean_of_a_run_with_itself_is_the_run(result: Path, tmp_path: Path) -> None:
+    done = recipe("export", result / "run", result / "run", "-o", tmp_path / "mean.pt")
     assert done.returncode == 0, done.stderr
-    mean, one = (torch.load(path, weights_only=True) for path in (tmp_path / "mean.pt", made / "gan.pt"))
+    mean, one = (torch.load(path, weights_only=True) for path in (tmp_path / "mean.pt", result / "gan.pt"))
     for name, tensor in one["g_ema"].items():
         torch.testing.assert_close(mean["g_ema"][name], tensor, msg=name)
 
 
-def test_g2s_takes_what_was_made(made: Path, g2s: Run, tmp_path: Path) -> None:
-    done = g2s("reconstruct", ROOT / "examples" / "face.png", "--gan", made / "gan.safetensors", "--preset",
+def test_g2s_takes_what_was_made(result: Path, g2s: Run, tmp_path: Path) -> None:
+    done = g2s("reconstruct", ROOT / "examples" / "face.png", "--gan", result / "gan.safetensors", "--preset",
                "fast", "--iterations", 1, "--no-align", "-o", tmp_path / "out")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "mesh.glb").exists()
 
 
-def test_judging_says_how_far_from_unseen_pictures(made: Path) -> None:
-    done = recipe("judge", made / "gan.pt", made / "pictures.npy", "--count", 12, "--features", "colours")
+def test_judging_says_how_far_from_unseen_pictures(result: Path) -> None:
+    done = recipe("judge", result / "gan.pt", result / "pictures.npy", "--count", 12, "--features", "colours")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["frechet"]["colours"] > 1  # untrained
     assert said["pictures"] == 12
 
 
-def test_a_checkpoint_of_another_size_is_refused(made: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_size_is_refused(result: Path, tmp_path: Path) -> None:
     rendered = recipe("render", FACE_MODEL, "-o", tmp_path / "small.npy", "--count", 4, "--size", 8)
     assert rendered.returncode == 0, rendered.stderr
-    done = recipe("train", tmp_path / "small.npy", "-o", tmp_path / "run", "--from", made / "gan.pt")
+    done = recipe("train", tmp_path / "small.npy", "-o", tmp_path / "run", "--from", result / "gan.pt")
     assert done.returncode == 2
     assert "makes pictures of 32 pixels; those to learn from have 8" in done.stderr

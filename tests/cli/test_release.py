@@ -32,7 +32,7 @@ def test_from_the_release_to_a_mesh(
     report = json.loads(answer.stdout)
     category = load_category(name)
     assert report["weights"].keys() == {*category.needs(category.preset("fast")), "parsing"}
-    assert report["mask"] == category.mask.parser
+    assert report["mask"] == category.mask.segmenter
     assert report["background"] == ("remove" if category.preset("fast").masked else "keep")
     out = tmp_path / "out"
     with Image.open(out / "input.png") as shown:

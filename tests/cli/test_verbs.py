@@ -19,7 +19,7 @@ from PIL import Image
 
 from g2s_cli import __version__
 from g2s_cli.geometry.placement import Placement
-from g2s_cli.result.folder import Reconstruction, write_result
+from g2s_cli.result.folder import Result, write_result
 
 LIGHTS = ["--light", "-1,0", "--light", "1,0"]
 
@@ -72,12 +72,12 @@ def differs_from_the_photo(out: Path, picture: Path) -> float:
 
 
 @pytest.fixture
-def leaning(made: Reconstruction, tmp_path: Path) -> Path:
+def leaning(result: Result, tmp_path: Path) -> Path:
     """The made-up result of a camera that lay on its side: what is above in the crop is on the photo's right."""
     file = io.BytesIO()
-    Image.fromarray(made.aligned).transpose(Image.Transpose.ROTATE_270).save(file, format="PNG")
+    Image.fromarray(result.aligned).transpose(Image.Transpose.ROTATE_270).save(file, format="PNG")
     lying = Placement(31.5, 31.5, 64.0, math.radians(90))
-    write_result(replace(made, placement=lying, original=file.getvalue()), tmp_path / "leaning")
+    write_result(replace(result, placement=lying, original=file.getvalue()), tmp_path / "leaning")
     return tmp_path / "leaning"
 
 
@@ -129,9 +129,9 @@ def test_negative_ranges_parse_and_positive_yaw_is_to_the_right(g2s: Callable, o
     answer = g2s("rotate", out, "--yaw", "-20:20", "--frames", "5", "--json")
     assert answer.stderr == ""
     document = json.loads(answer.stdout)
-    assert [round(frame["yaw_deg"]) for frame in document["frames"]] == [-20, -10, 0, 10, 20]
+    assert [round(center_crop["yaw_deg"]) for center_crop in document["frames"]] == [-20, -10, 0, 10, 20]
     assert frames(out / "rotate" / "rotate.gif") == 8  # there and back
-    noses = [nose_column(pixels(Path(frame["file"]))) for frame in document["frames"]]
+    noses = [nose_column(pixels(Path(center_crop["file"]))) for center_crop in document["frames"]]
     assert (np.diff(noses) > 1).all()
 
 
@@ -175,7 +175,7 @@ def test_frames_walk_from_light_to_light_and_replace_earlier_ones(g2s: Callable,
     g2s("relight", out, *["--light", "0,0"] * 3)
     answer = g2s("relight", out, "--light", "-1,0", "--light", "1,0.5", "--frames", "2", "--json", "-q")
     document = json.loads(answer.stdout)
-    assert [frame["light"] for frame in document["frames"]] == [[-1, 0], [1, 0.5]]
+    assert [center_crop["light"] for center_crop in document["frames"]] == [[-1, 0], [1, 0.5]]
     assert sorted(path.name for path in (out / "relight").iterdir()) == ["000.png", "001.png", "relight.gif"]
 
 
@@ -193,7 +193,7 @@ def test_in_place_is_the_whole_photo_beside_the_cut_out_object(
     answer = g2s(verb, out, *options, "--in-place", "--json")
     assert answer.returncode == 0, answer.stderr
     document = json.loads(answer.stdout)
-    assert [Path(frame["file"]).name for frame in document["frames"]] == ["000.png", "001.png"]
+    assert [Path(center_crop["file"]).name for center_crop in document["frames"]] == ["000.png", "001.png"]
     assert [Path(file).name for file in document["files"]] == [
         "000.png",
         "001.png",
@@ -202,7 +202,7 @@ def test_in_place_is_the_whole_photo_beside_the_cut_out_object(
         "in_place_001.png",
         "in_place.gif",
     ]
-    assert [Path(frame["file_in_place"]).name for frame in document["frames"]] == [
+    assert [Path(center_crop["file_in_place"]).name for center_crop in document["frames"]] == [
         "in_place_000.png",
         "in_place_001.png",
     ]

@@ -21,7 +21,7 @@ from torch.nn.functional import interpolate, max_pool2d
 
 from g2s_cli.geometry.render import render
 from g2s_cli.mesh.extract import to_bytes
-from g2s_cli.result.folder import Reconstruction, write_result
+from g2s_cli.result.folder import Result, write_result
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
@@ -124,7 +124,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.fixture
-def finer(sharp: Reconstruction, tmp_path: Path) -> Path:
+def finer(sharp: Result, tmp_path: Path) -> Path:
     """A result whose mesh is finer than the relief that light falls on, with a highlight, in hard light."""
     albedo, light = sharp.factors.albedo.clone(), torch.tensor([0.15, 0.9, 1.2, -0.6])
     albedo[:, 20:26, 20:26] = 1.6
@@ -164,8 +164,8 @@ def test_a_browser_shows_what_rotate_and_relight_show(
 ) -> None:
     for command in (["view", finer], [verb, finer, *options, "--size", SIZE]):
         assert g2s(*command).returncode == 0
-    with Image.open(finer / verb / "000.png") as made:
-        right = np.asarray(made.convert("RGB"), dtype=float)
+    with Image.open(finer / verb / "000.png") as result:
+        right = np.asarray(result.convert("RGB"), dtype=float)
     shown = in_browser(finer / "view.html", asked, tmp_path / "shown.png")
     assert shown.shape == right.shape
     # Outlines are softened by each in its own way.

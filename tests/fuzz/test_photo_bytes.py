@@ -19,12 +19,12 @@ WRITTEN = {"JPEG": "RGB", "PNG": "RGBA", "WEBP": "RGB", "TIFF": "CMYK", "BMP": "
 
 
 @functools.cache
-def encoded(kind: str) -> bytes:
+def encoded(category: str) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
-    options = {"exif": exif} if kind in ("JPEG", "PNG", "WEBP") else {}
+    options = {"exif": exif} if category in ("JPEG", "PNG", "WEBP") else {}
     stream = io.BytesIO()
-    Image.radial_gradient("L").resize((24, 20)).convert(WRITTEN[kind]).save(stream, format=kind, **options)
+    Image.radial_gradient("L").resize((24, 20)).convert(WRITTEN[category]).save(stream, format=category, **options)
     return stream.getvalue()
 
 
@@ -46,16 +46,16 @@ lenient = settings(deadline=None, max_examples=60, suppress_health_check=[Health
 @pytest.mark.parametrize("kind", WRITTEN)
 @lenient
 @given(data=st.data())
-def test_truncated(tmp_path: Path, kind: str, data: st.DataObject) -> None:
-    whole = encoded(kind)
+def test_truncated(tmp_path: Path, category: str, data: st.DataObject) -> None:
+    whole = encoded(category)
     opens_or_refuses(tmp_path / "photo", whole[: data.draw(st.integers(0, len(whole) - 1))])
 
 
 @pytest.mark.parametrize("kind", WRITTEN)
 @lenient
 @given(data=st.data())
-def test_garbled(tmp_path: Path, kind: str, data: st.DataObject) -> None:
-    garbled = bytearray(encoded(kind))
+def test_garbled(tmp_path: Path, category: str, data: st.DataObject) -> None:
+    garbled = bytearray(encoded(category))
     # Half of the damage goes to the headers, where it hurts most.
     place = st.integers(0, len(garbled) - 1) | st.integers(0, min(64, len(garbled)) - 1)
     for at, value in data.draw(st.lists(st.tuples(place, st.integers(0, 255)), min_size=1, max_size=8)):

@@ -85,26 +85,26 @@ def statistics(count: int) -> dict[str, Tensor]:
     return {"mean": 0.05 * torch.arange(count).float(), "cov": 0.01 * torch.eye(count)}
 
 
-def parser_state(parser: ParserName = "bisenet", sees: int = 1) -> dict[str, Tensor]:
+def parser_state(segmenter: ParserName = "bisenet", sees: int = 1) -> dict[str, Tensor]:
     """A narrow parsing network that calls everything red `sees`, and the rest 0.
 
     One path through it hands the first channel on: its convolutions are 0 but for the middle, from 0 to 0.
     """
-    classes = PARSER_CLASSES[parser]
-    net = BiSeNet(classes, 4) if parser == "bisenet" else PSPNet(classes, width=4)
+    classes = PARSER_CLASSES[segmenter]
+    net = BiSeNet(classes, 4) if segmenter == "bisenet" else PSPNet(classes, width=4)
     state = {name: value if value.dim() < 2 else torch.zeros_like(value) for name, value in net.state_dict().items()}
     for name in (name for name in HANDS_ON if name in state):
         centre = state[name].shape[-1] // 2
         state[name][0, 0, centre, centre] = 1
-    last = "conv_out.conv_out" if parser == "bisenet" else "cls.4"
+    last = "conv_out.conv_out" if segmenter == "bisenet" else "cls.4"
     state[f"{last}.weight"][sees, 0] = 1
-    return state | ({} if parser == "bisenet" else {"cls.4.bias": torch.zeros(classes)})
+    return state | ({} if segmenter == "bisenet" else {"cls.4.bias": torch.zeros(classes)})
 
 
-def parsing(parser: ParserName = "bisenet", sees: int = 1) -> dict[str, Any]:
+def parsing(segmenter: ParserName = "bisenet", sees: int = 1) -> dict[str, Any]:
     """The same as the authors have it saved: with the heads of training, a PSPNet in parallel and with company."""
-    state = parser_state(parser, sees)
-    if parser == "bisenet":
+    state = parser_state(segmenter, sees)
+    if segmenter == "bisenet":
         return state | {"conv_out16.conv.conv.weight": torch.zeros(4, 8, 3, 3)}
     state["aux.0.weight"] = torch.zeros(4, 64, 3, 3)
     return {"epoch": 100, "state_dict": {f"module.{name}": value for name, value in state.items()}}

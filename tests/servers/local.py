@@ -33,7 +33,7 @@ class Fault:
     """What goes wrong with the next `times` requests whose path or query contains this; the first that fits counts."""
 
     path_contains: str
-    kind: Literal["cut", "wrong", "slow", "no_ranges", "status"]
+    category: Literal["cut", "wrong", "slow", "no_ranges", "status"]
     times: int = 1  # counted down
     share: float = 0.5  # cut: how much of the announced body is sent before the connection is closed
     status: int = 503
@@ -42,8 +42,8 @@ class Fault:
     method: str | None = None  # None: GET, where a file is sent; for a status, any
 
     def concerns(self, request: Logged) -> bool:
-        method = self.method or (request.method if self.kind == "status" else "GET")
-        ranged = self.kind != "no_ranges" or request.range is not None
+        method = self.method or (request.method if self.category == "status" else "GET")
+        ranged = self.category != "no_ranges" or request.range is not None
         return self.times > 0 and self.path_contains in request.path and method == request.method and ranged
 
 
@@ -86,7 +86,7 @@ class LocalServer(ABC):
         """The first fault that concerns a request, if it is one of these kinds; it is then used up once."""
         with self.lock:
             fault = next((fault for fault in self.faults if fault.concerns(request)), None)
-            if fault is None or fault.kind not in kinds:
+            if fault is None or fault.category not in kinds:
                 return None
             fault.times -= 1
             return fault
@@ -147,13 +147,13 @@ class Request(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        kind = fault.kind if fault else None
-        if fault and kind == "cut":
+        category = fault.category if fault else None
+        if fault and category == "cut":
             self.close_connection = True
             body = body[: int(fault.share * len(body))]
-        if kind == "wrong":
+        if category == "wrong":
             body = body.translate(FLIPPED)
-        if fault and kind == "slow":
+        if fault and category == "slow":
             step = -(-len(body) // PIECES) or 1
             for start in range(0, len(body), step):
                 time.sleep(fault.seconds)
@@ -169,7 +169,7 @@ class Request(BaseHTTPRequestHandler):
         """Send a file, or the range of it that is asked for."""
         fault = self.server.local.take_fault(self.logged, BODY_FAULTS)
         headers = {"ETag": etag, "Content-Type": "application/octet-stream", **headers}
-        if fault and fault.kind == "no_ranges":
+        if fault and fault.category == "no_ranges":
             self.send(200, content, headers)
             return
         headers["Accept-Ranges"] = "bytes"

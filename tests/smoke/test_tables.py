@@ -22,8 +22,8 @@ from g2s_cli.errors import UsageError
 from g2s_cli.evaluation.ground_truth import pairs_in
 from g2s_cli.geometry.render import render
 from g2s_cli.loading import Machine, Plan
-from g2s_cli.progress import Silent
-from g2s_cli.result.folder import Reconstruction, depth_code
+from g2s_cli.progress import SilentProgress
+from g2s_cli.result.folder import Result, depth_code
 from g2s_cli.weights.catalog import Ellipsoid, load_category
 
 ROOT = Path(__file__).parents[2]
@@ -43,12 +43,12 @@ def tables() -> ModuleType:
 
 
 @pytest.fixture
-def data(made: Reconstruction, tmp_path: Path) -> Path:
+def data(result: Result, tmp_path: Path) -> Path:
     """The benchmark's layout around one photo; its depth is made up."""
-    for kind in ("image", "depth"):
-        (tmp_path / "data" / kind).mkdir(parents=True)
+    for config in ("image", "depth"):
+        (tmp_path / "data" / config).mkdir(parents=True)
     copy(ROOT / "tests" / "data" / "face.png", tmp_path / "data" / "image" / "0_image.png")
-    depth = torch.where(made.mask >= 0.5, render(made.factors, made.camera).depth, torch.nan)
+    depth = torch.where(result.mask >= 0.5, render(result.factors, result.camera).depth, torch.nan)
     Image.fromarray(depth_code(depth.numpy())).save(tmp_path / "data" / "depth" / "0_depth.png")
     return tmp_path / "data"
 
@@ -96,9 +96,9 @@ def test_data_of_another_layout_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_ablation_changes_one_value_of_the_plan(tables: ModuleType) -> None:
-    kind = load_category("synface")
+    config = load_category("synface")
     changed = {}
-    for name, (preset, change) in tables.ablations(kind.presets).items():
+    for name, (preset, change) in tables.ablations(config.presets).items():
         plan = Plan.of(category="synface", preset=preset)
         other = change(plan)
         changed[name] = {
@@ -144,9 +144,9 @@ def test_angles_between_people(tables: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("by", ["mesh", "gan"])
-def test_how_far_turning_takes_a_picture(tables: ModuleType, made: Reconstruction, by: str) -> None:
+def test_how_far_turning_takes_a_picture(tables: ModuleType, result: Result, by: str) -> None:
     """An embedder that sees how bright each third is: turning the made-up head moves it."""
-    gan_made = replace(made, latent=0.1 * torch.randn(512, generator=torch.Generator().manual_seed(0)), offset_net={})
+    gan_made = replace(result, latent=0.1 * torch.randn(512, generator=torch.Generator().manual_seed(0)), offset_net={})
 
     def thirds(images: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.normalize(torch.nn.functional.adaptive_avg_pool2d(images, (1, 3)).flatten(1), dim=1)
@@ -187,18 +187,18 @@ def test_an_embedder_in_onnx(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 def test_the_supervised_network_learns_what_it_is_shown(data: Path) -> None:
     lesson = import_module("supervised")
-    kind, pairs = load_category("synface"), pairs_in(data)
-    shown = lesson.read_lessons(pairs, kind)
+    config, pairs = load_category("synface"), pairs_in(data)
+    shown = lesson.read_lessons(pairs, config)
     assert shown.image[0, :, ~shown.mask[0]].abs().max() == 0
     losses: list[float] = []
 
-    class Losses(Silent):
+    class Losses(SilentProgress):
         def advance(self, done: int, loss: float) -> None:
             assert done == len(losses) + 1
             losses.append(loss)
 
-    net = lesson.taught(shown, kind, 16, 12, CPU, 0, Losses())
+    net = lesson.taught(shown, config, 16, 12, CPU, 0, Losses())
     assert losses[-1] < 0.5 * losses[0]
-    [mark] = lesson.marks(net, pairs, kind, CPU)
+    [mark] = lesson.marks(net, pairs, config, CPU)
     assert mark["coverage"] == 1
     assert 0 < mark["side_e2"] < 5

@@ -16,7 +16,7 @@ from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.segmentation.gan_features import Parser, parser_of
+from g2s_cli.segmentation.gan_features import Segmenter, segmenter_of
 from g2s_cli.weights.store import models_root
 from g2s_cli.weights.tensors import load_tensors, part_of
 
@@ -49,8 +49,8 @@ def latents(generator: Generator) -> Tensor:
 
 
 @pytest.fixture(scope="session")
-def parser(generator: Generator) -> Parser:
-    return parser_of(generator)
+def segmenter(generator: Generator) -> Segmenter:
+    return segmenter_of(generator)
 
 
 @pytest.fixture

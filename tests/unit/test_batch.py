@@ -14,10 +14,10 @@ from g2s_cli.batch import SUMMARY, Job, Outcome, jobs_for, kept, photos_named, r
 from g2s_cli.errors import G2SError, ImageError, UsageError
 from g2s_cli.files import sha256_of
 from g2s_cli.mesh.export import Body, Detail
-from g2s_cli.result.folder import Reconstruction, read_result, rewrite_meshes, write_result
+from g2s_cli.result.folder import Result, read_result, rewrite_meshes, write_result
 
 FACTS = {"seed": 0, "weights": {"gan": "abc"}}
-Make = Callable[..., Reconstruction]
+Make = Callable[..., Result]
 
 
 @pytest.fixture
@@ -30,11 +30,11 @@ def photos(tmp_path: Path) -> list[Path]:
 
 
 @pytest.fixture
-def runner(make: Make) -> Callable[..., Callable[[Sequence[Path]], Iterator[Reconstruction | Exception]]]:
+def runner(make: Make) -> Callable[..., Callable[[Sequence[Path]], Iterator[Result | Exception]]]:
     """A run that makes something up for each photo, or raises or yields what it is told to for some."""
 
     def runner(facts: dict = FACTS, **fate: BaseException) -> Callable:
-        def run(paths: Sequence[Path]) -> Iterator[Reconstruction | Exception]:
+        def run(paths: Sequence[Path]) -> Iterator[Result | Exception]:
             for path in paths:
                 failure = fate.get(path.stem)
                 if isinstance(failure, Exception):
@@ -43,8 +43,8 @@ def runner(make: Make) -> Callable[..., Callable[[Sequence[Path]], Iterator[Reco
                 if failure:
                     raise failure
                 figures = {"inversion_psnr_db": 30.0, "reconstruction_psnr_db": 31.0, "seconds": {"total": 1.0}}
-                made = make(16)
-                yield replace(made, report=made.report | facts | figures | {"photo_sha256": sha256_of(path)})
+                result = make(16)
+                yield replace(result, report=result.report | facts | figures | {"photo_sha256": sha256_of(path)})
 
         return run
 
@@ -60,7 +60,7 @@ def states(found: dict[str, Outcome]) -> dict[str, str]:
     return {stem: outcome.state for stem, outcome in found.items()}
 
 
-def refuse(paths: Sequence[Path]) -> Iterator[Reconstruction | Exception]:
+def refuse(paths: Sequence[Path]) -> Iterator[Result | Exception]:
     raise AssertionError(f"{paths} were run")
 
 
@@ -107,11 +107,11 @@ def test_folders_are_named_after_stems(names: list[str], folders: list[str], tmp
     assert [job.folder for job in jobs] == [tmp_path / "out" / folder for folder in folders]
 
 
-def test_what_cannot_hold_results_is_refused(tmp_path: Path, made: Reconstruction) -> None:
+def test_what_cannot_hold_results_is_refused(tmp_path: Path, result: Result) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="is a file"):
         jobs_for([Path("a.png")], tmp_path / "file")
-    write_result(made, tmp_path / "one")
+    write_result(result, tmp_path / "one")
     with pytest.raises(UsageError, match="is the result of one photo"):
         jobs_for([Path("a.png")], tmp_path / "one")
 

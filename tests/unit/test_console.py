@@ -12,21 +12,21 @@ from rich.table import Table
 
 from g2s_cli.console import LiveProgress, Output, TrainingTable
 from g2s_cli.errors import attempt
-from g2s_cli.progress import Watch
+from g2s_cli.progress import Progress
 
 
-def run(watch: Watch) -> None:
-    watch.begin("albedo", 30)
-    watch.advance(10, 0.5)
-    watch.advance(30, 0.25)
-    watch.note("Half way [there].")
-    watch.begin("shape", 5)
-    watch.advance(5, 0.125)
+def run(progress: Progress) -> None:
+    progress.begin("albedo", 30)
+    progress.advance(10, 0.5)
+    progress.advance(30, 0.25)
+    progress.note("Half way [there].")
+    progress.begin("shape", 5)
+    progress.advance(5, 0.125)
 
 
 def test_away_from_a_terminal_a_step_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with Output().watch() as watch:
-        run(watch)
+    with Output().progress() as progress:
+        run(progress)
     stdout, stderr = capsys.readouterr()
     assert stdout == ""
     note, albedo, shape = stderr.splitlines()
@@ -50,8 +50,8 @@ def test_on_a_terminal_there_is_a_bar_with_loss_and_time_left() -> None:
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     output = Output()
     output.set(quiet=True, verbose=False)
-    with output.watch() as watch:
-        run(watch)
+    with output.progress() as progress:
+        run(progress)
     output.say("Done.")
     assert capsys.readouterr() == ("", "")
     output.put("out/")
@@ -59,15 +59,15 @@ def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_watch_that_a_failure_cuts_short_leaves_no_line_for_the_step(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KeyboardInterrupt), Output().watch() as watch:
-        watch.begin("albedo", 30)
+    with pytest.raises(KeyboardInterrupt), Output().progress() as progress:
+        progress.begin("albedo", 30)
         raise KeyboardInterrupt
     assert capsys.readouterr().err.strip() == ""
 
 
 def test_a_brief_watch_leaves_no_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    with Output().watch(brief=True) as watch:
-        run(watch)
+    with Output().progress(brief=True) as progress:
+        run(progress)
     assert capsys.readouterr() == ("", "")
 
 
@@ -93,12 +93,12 @@ def test_verbose_shows_where_an_error_that_is_over_came_from(capsys: pytest.Capt
         assert ("Traceback" in stderr and "twelve" in stderr) == verbose
 
 
-def train(watch: Watch) -> None:
-    watch.begin("invert", 7)
-    watch.advance(7, 0.0)
-    watch.begin("cycle 1, shape", 20)
-    watch.advance(12, 0.5)  # taken up again at the 12th
-    watch.advance(20, 0.25)
+def train(progress: Progress) -> None:
+    progress.begin("invert", 7)
+    progress.advance(7, 0.0)
+    progress.begin("cycle 1, shape", 20)
+    progress.advance(12, 0.5)  # taken up again at the 12th
+    progress.advance(20, 0.25)
 
 
 def test_a_training_is_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,8 +116,8 @@ def test_a_training_is_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_training_is_a_line_a_phase_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
-    with Output().training(4) as watch:
-        train(watch)
+    with Output().training(4) as progress:
+        train(progress)
     stdout, stderr = capsys.readouterr()
     assert stdout == ""
     invert, shape = stderr.splitlines()

@@ -15,7 +15,7 @@ from torch import Tensor
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.estimators.depth_net import SightNet
 from g2s_cli.loading import Machine, Plan, Weights, load, load_gan
-from g2s_cli.photo.align import Wanted
+from g2s_cli.photo.align import CropOptions
 
 CPU = Machine(torch.device("cpu"), torch.float32)
 
@@ -51,9 +51,9 @@ def test_a_gpu_that_only_emulates_bfloat16_is_not_asked_for_it(
         ({"seed": -1}, "There is no seed -1. Give 0 to 18446744073709551615."),
         ({"seed": 2**64}, "There is no seed 18446744073709551616. Give 0 to 18446744073709551615."),
         ({"preset": "magic"}, "synface has no preset 'magic'. Choose one of: instant, fast, paper, ellipsoid."),
-        ({"wanted": Wanted(face=0)}, "There is no --face 0. 1 is the largest."),
-        ({"wanted": Wanted(crop=(0.0, 0.0, 0.0, 9.0))}, "--crop 0,0,0,9 is no box."),
-        ({"wanted": Wanted(crop=(float("nan"), 0.0, 9.0, 9.0))}, "--crop nan,0,9,9 is no box."),
+        ({"crop_options": CropOptions(face=0)}, "There is no --face 0. 1 is the largest."),
+        ({"crop_options": CropOptions(crop=(0.0, 0.0, 0.0, 9.0))}, "--crop 0,0,0,9 is no box."),
+        ({"crop_options": CropOptions(crop=(float("nan"), 0.0, 9.0, 9.0))}, "--crop nan,0,9,9 is no box."),
     ],
 )
 def test_a_plan_of_what_cannot_be_meant_is_refused(wish: dict[str, Any], says: str) -> None:

@@ -19,10 +19,10 @@ from g2s_cli.files import sha256_of
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.metrics import psnr
 from g2s_cli.loading import Machine, Plan
-from g2s_cli.photo.align import Wanted
+from g2s_cli.photo.align import CropOptions
 from g2s_cli.pipeline import facts_of, reconstruct_each, relight, relight_each, rotate, rotate_each
 from g2s_cli.result import paste_back as in_place
-from g2s_cli.result.folder import Reconstruction
+from g2s_cli.result.folder import Result
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 QUICK = {"preset": "fast", "iterations": 4, "seed": 3}
@@ -39,13 +39,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def together(photos: list[Path]) -> list[Reconstruction | Exception]:
+def together(photos: list[Path]) -> list[Result | Exception]:
     return list(reconstruct_each(photos, Plan.of(**QUICK), Machine.named("cpu")))
 
 
-def test_one_unusable_photo_is_its_own_failure_alone(
-    together: list[Reconstruction | Exception], photos: list[Path]
-) -> None:
+def test_one_unusable_photo_is_its_own_failure_alone(together: list[Result | Exception], photos: list[Path]) -> None:
     face, broken, mirrored = together
     assert isinstance(broken, ImageError)
     assert [one.report["photo"] for one in (face, mirrored)] == ["face.png", "mirrored.png"]
@@ -72,14 +70,14 @@ def test_the_users_random_numbers_stay_theirs(photos: list[Path]) -> None:
 def test_a_photo_of_something_else_is_said_to_be_unless_the_search_was_cut_short(tmp_path: Path) -> None:
     stripes = np.indices((128, 128)).sum(axis=0) % 16 * 16
     Image.fromarray(np.stack((stripes, 255 - stripes, stripes // 2), axis=-1).astype(np.uint8)).save(tmp_path / "a.png")
-    strange = reconstruct(tmp_path / "a.png", preset="instant", device="cpu", wanted=Wanted(align=False))
-    short = reconstruct(tmp_path / "a.png", **QUICK, device="cpu", wanted=Wanted(align=False))
-    said = [any("outside" in one for one in made.report["warnings"]) for made in (strange, short)]
+    strange = reconstruct(tmp_path / "a.png", preset="instant", device="cpu", crop_options=CropOptions(align=False))
+    short = reconstruct(tmp_path / "a.png", **QUICK, device="cpu", crop_options=CropOptions(align=False))
+    said = [any("outside" in one for one in result.report["warnings"]) for result in (strange, short)]
     assert said == [True, False]
 
 
 @pytest.mark.parametrize("index", [0, 2])
-def test_together_as_alone(together: list[Reconstruction | Exception], photos: list[Path], index: int) -> None:
+def test_together_as_alone(together: list[Result | Exception], photos: list[Path], index: int) -> None:
     one, alone = together[index], reconstruct(photos[index], **QUICK, device="cpu")
     assert psnr(one.inverted, alone.inverted) > 45
     assert psnr(one.factors.albedo, alone.factors.albedo) > 45
@@ -93,27 +91,27 @@ def test_together_as_alone(together: list[Reconstruction | Exception], photos: l
     ("each", "way", "makes"), [(relight_each, (0.5, 0.0), "lit_by"), (rotate_each, (0.1, 0.0), "show")]
 )
 def test_pictures_are_made_when_they_are_asked_for(
-    made: Reconstruction, each: Callable, way: tuple[float, float], makes: str, monkeypatch: pytest.MonkeyPatch
+    result: Result, each: Callable, way: tuple[float, float], makes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[object] = []
     as_ever = getattr(pipeline, makes)
     monkeypatch.setattr(pipeline, makes, lambda *given: shown.append(given) or as_ever(*given))
-    pictures = each(made, [way] * 100, size=16)
+    pictures = each(result, [way] * 100, size=16)
     assert next(pictures).shape == (3, 16, 16)
     next(pictures)
     assert len(shown) == 2
     with pytest.raises(UsageError, match="no device 'bogus'"):
-        each(made, [way], device="bogus")
+        each(result, [way], device="bogus")
     with pytest.raises(UsageError, match="Use --size with --by mesh"):
-        each(made, [way], size=16, by="gan")
+        each(result, [way], size=16, by="gan")
 
 
-def test_turns_are_radians(made: Reconstruction) -> None:
+def test_turns_are_radians(result: Result) -> None:
     with pytest.raises(UsageError, match=r"There is no turn \(20\.0, 0\.0\)\. Give radians, within ±π/2"):
-        rotate(made, [(20.0, 0.0)], size=16)
+        rotate(result, [(20.0, 0.0)], size=16)
     with pytest.raises(UsageError, match=r"There is no turn \(0\.0, 1\.6\)\."):
-        next(in_place.rotate(made, [(0.0, 1.6)]))
-    assert rotate(made, [(math.pi / 2, 0.0)], size=16)[0].shape == (3, 16, 16)
+        next(in_place.rotate(result, [(0.0, 1.6)]))
+    assert rotate(result, [(math.pi / 2, 0.0)], size=16)[0].shape == (3, 16, 16)
 
 
 @pytest.mark.parametrize("verb", [relight, rotate])
@@ -122,14 +120,14 @@ def test_turns_are_radians(made: Reconstruction) -> None:
     [((math.nan, 0.0), None, "nan"), ((0.0, math.inf), None, "inf"), ((0.1, 0.0), 1, "--size 1 is out of range")],
 )
 def test_what_cannot_be_shown_is_refused(
-    made: Reconstruction, verb: Callable[..., object], place: tuple[float, float], size: int | None, said: str
+    result: Result, verb: Callable[..., object], place: tuple[float, float], size: int | None, said: str
 ) -> None:
     with pytest.raises(UsageError, match=said):
-        verb(made, [place], size=size)
+        verb(result, [place], size=size)
 
 
 def test_what_the_gan_paints_does_not_depend_on_how_much_is_painted_at_once(
-    together: list[Reconstruction | Exception], monkeypatch: pytest.MonkeyPatch
+    together: list[Result | Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns = [(0.2, 0.0), (-0.2, 0.0), (0.0, 0.1)]
     at_once = rotate(together[0], turns, by="gan", device="cpu")
@@ -149,14 +147,14 @@ def test_facts_say_what_a_preset_means_and_survive_a_file() -> None:
 
 def test_what_amplifies_rounding_is_done_one_by_one_and_the_same_to_the_bit(photos: list[Path]) -> None:
     options, machine = {"preset": "paper", "iterations": 1, "seed": 5}, Machine.named("cpu")
-    made = list(reconstruct_each([photos[2], FACE], Plan.of(**options), machine))[1]
+    result = list(reconstruct_each([photos[2], FACE], Plan.of(**options), machine))[1]
     [alone] = reconstruct_each([FACE], Plan.of(**options), machine)
-    assert torch.equal(made.factors.depth, alone.factors.depth)
-    assert torch.equal(made.factors.albedo, alone.factors.albedo)
-    assert all(torch.equal(tensor, alone.offset_net[name]) for name, tensor in made.offset_net.items())
+    assert torch.equal(result.factors.depth, alone.factors.depth)
+    assert torch.equal(result.factors.albedo, alone.factors.albedo)
+    assert all(torch.equal(tensor, alone.offset_net[name]) for name, tensor in result.offset_net.items())
 
 
-def test_seconds_are_a_photos_share(together: list[Reconstruction | Exception]) -> None:
-    spent = [one.report["seconds"] for one in together if isinstance(one, Reconstruction)]
+def test_seconds_are_a_photos_share(together: list[Result | Exception]) -> None:
+    spent = [one.report["seconds"] for one in together if isinstance(one, Result)]
     assert spent[0]["invert"] == spent[1]["invert"]
     assert all(sum(one.values()) == pytest.approx(2 * one["total"], abs=0.1) for one in spent)

@@ -16,7 +16,7 @@ from g2s_cli import samples
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.loading import Machine, Weights, load_gan
 from g2s_cli.mesh.extract import to_bytes
-from g2s_cli.progress import Silent
+from g2s_cli.progress import SilentProgress
 from g2s_cli.samples import FACTS, Draw, Target, sample
 from g2s_cli.weights.catalog import load_category
 
@@ -32,8 +32,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
     return Weights({}, path)
 
 
-def made(weights: Weights, draw: Draw, target: Target) -> dict:
-    return sample(load_category("own"), weights, draw, CPU, target, Silent())
+def result(weights: Weights, draw: Draw, target: Target) -> dict:
+    return sample(load_category("own"), weights, draw, CPU, target, SilentProgress())
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -43,8 +43,8 @@ def pixels(path: Path) -> np.ndarray:
 
 def test_a_picture_is_the_same_in_whatever_company(weights: Weights, tmp_path: Path) -> None:
     few, many = (Target(tmp_path / f"{name}.png", tmp_path / name) for name in ("few", "many"))
-    made(weights, Draw(2, seed=5), few)
-    facts = made(weights, Draw(19, seed=5), many)
+    result(weights, Draw(2, seed=5), few)
+    facts = result(weights, Draw(19, seed=5), many)
     assert facts["pictures"] == [f"seed5-{number:04}.png" for number in range(19)]
     for name in facts["pictures"][:2]:
         assert (few.folder / name).read_bytes() == (many.folder / name).read_bytes()
@@ -53,7 +53,7 @@ def test_a_picture_is_the_same_in_whatever_company(weights: Weights, tmp_path: P
 
 def test_the_latents_make_the_pictures_again_in_full_precision(weights: Weights, tmp_path: Path) -> None:
     target = Target(tmp_path / "s.png", tmp_path / "s")
-    facts = made(weights, Draw(3), target)
+    facts = result(weights, Draw(3), target)
     latents = load_file(target.folder / "latents.safetensors")["w"]
     generator = load_gan(weights, Machine(CPU.device, torch.float32)).generator
     with torch.no_grad():
@@ -67,12 +67,12 @@ def test_the_latents_make_the_pictures_again_in_full_precision(weights: Weights,
 
 def test_the_sheet_shows_them_row_by_row(weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = Target(tmp_path / "s.png", tmp_path / "s")
-    facts = made(weights, Draw(7), target)
+    facts = result(weights, Draw(7), target)
     sheet = pixels(target.sheet)
     assert sheet.shape == (3 * SIZE, 3 * SIZE, 3)
     np.testing.assert_array_equal(sheet[SIZE : 2 * SIZE, :SIZE], pixels(target.folder / facts["pictures"][3]))
     monkeypatch.setattr(samples, "MOST_SHEET_PX", 24)
-    made(weights, Draw(7), alone := Target(tmp_path / "small.png", None))
+    result(weights, Draw(7), alone := Target(tmp_path / "small.png", None))
     assert pixels(alone.sheet).shape == (24, 24, 3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s", "s.png", "small.png"]
 
@@ -83,12 +83,12 @@ def test_a_failure_leaves_nothing(weights: Weights, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(samples, "contact_sheet", stop)
     with pytest.raises(KeyboardInterrupt):
-        made(weights, Draw(2), Target(tmp_path / "s.png", tmp_path / "s"))
+        result(weights, Draw(2), Target(tmp_path / "s.png", tmp_path / "s"))
     assert not list(tmp_path.iterdir())
     monkeypatch.undo()
     (tmp_path / "file").touch()
     with pytest.raises(G2SError, match=r"file/s\.png cannot be written"):
-        made(weights, Draw(1), Target(tmp_path / "file" / "s.png", None))
+        result(weights, Draw(1), Target(tmp_path / "file" / "s.png", None))
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from g2s_cli.estimators.fusion import Witness, agreeing, depth_by_sight
 from g2s_cli.estimators.gan2shape.prior import ellipsoid
 from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
 from g2s_cli.estimators.gan2shape.steps import (
-    EncoderProjector,
-    Projector,
+    EncoderPredictor,
+    OffsetPredictor,
     Target,
     as_it_is,
     collect,
@@ -37,8 +37,8 @@ from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.render import depth_with_rim
-from g2s_cli.progress import Watch
-from g2s_cli.segmentation.gan_features import Parser
+from g2s_cli.progress import Progress
+from g2s_cli.segmentation.gan_features import Segmenter
 from g2s_cli.weights.catalog import Category, Preset, Symmetry, halves_alike
 from g2s_cli.weights.tensors import part_of
 
@@ -54,7 +54,7 @@ class Guides:
     perceptual: Perceptual
     views: ViewPrior
     lights: LightPrior
-    parser: Parser | None
+    segmenter: Segmenter | None
     mean: MeanObject | None = None
     shapes: ShapeModel | None = None
     sight: SightNet | None = None
@@ -109,13 +109,13 @@ def fresh_nets(category: Category, means: Means, width: int | None = None) -> Fa
     )
 
 
-def fit_prior(nets: FactorNets, target: Target, depth: Float[Tensor, "h w"], settings: Fit, watch: Watch) -> None:
+def fit_prior(nets: FactorNets, target: Target, depth: Float[Tensor, "h w"], settings: Fit, progress: Progress) -> None:
     """Change D until it says the given depth for the photo: what the first cycle starts from."""
 
     def loss() -> Iterator[Tensor]:
         yield prior_loss(nets, target, depth)
 
-    minimise(loss, nets.parameters("depth"), settings, "prior", watch)
+    minimise(loss, nets.parameters("depth"), settings, "prior", progress)
 
 
 def prior_loss(nets: FactorNets, target: Target, depth: Float[Tensor, "h w"]) -> Float[Tensor, ""]:
@@ -125,7 +125,7 @@ def prior_loss(nets: FactorNets, target: Target, depth: Float[Tensor, "h w"]) ->
 
 def fit(
     nets: FactorNets,
-    projector: Projector,
+    offset_predictor: OffsetPredictor,
     generator: Generator,
     target: Target,
     mask: Float[Tensor, "h w"],
@@ -134,7 +134,7 @@ def fit(
     symmetry: Symmetry,
     guides: Guides,
     rng: torch.Generator,
-    watch: Watch,
+    progress: Progress,
 ) -> Factors:
     """All cycles for one photo. Changes the networks it is given; returns the photo's factors.
 
@@ -143,7 +143,7 @@ def fit(
     """
     if preset.prior:
         shape = ellipsoid(mask, category.ellipsoid)
-        fit_prior(nets, target, shape, Fit(preset.prior, preset.rate, preset.decay), watch)
+        fit_prior(nets, target, shape, Fit(preset.prior, preset.rate, preset.decay), progress)
     # Our jointly trained networks are averaged with their mirror image; others are pulled towards it.
     averaged = nets.base is not None
     second, agreed = None, None
@@ -153,27 +153,29 @@ def fit(
         if number == 0 and preset.register and guides.mean:
             given = (nets, generator, target, guides.mean)
             if preset.agree and guides.shapes:
-                second = second_opinion(*given, guides.shapes, watch, masked=preset.masked, steps=preset.steps)
-                nets = replace(nets, gloss=second.gloss.item())
-            first = match(*given, watch, masked=preset.masked)
-            fit_registered(nets, first, Fit(preset.register, preset.rate, preset.decay), watch)
+                second = second_opinion(*given, guides.shapes, progress, masked=preset.masked, steps=preset.steps)
+                nets = replace(nets, specular=second.specular.item())
+            first = match(*given, progress, masked=preset.masked)
+            fit_registered(nets, first, Fit(preset.register, preset.rate, preset.decay), progress)
         if number == 0 and preset.place:
-            fit_view(nets, target, guides.perceptual, Fit(preset.place, preset.rate, preset.decay), watch)
+            fit_view(nets, target, guides.perceptual, Fit(preset.place, preset.rate, preset.decay), progress)
         albedo, project, relief = (
             Fit(count, preset.rate, preset.decay) for count in (stage.albedo, stage.project, stage.shape)
         )
-        fit_albedo(nets, target, guides.perceptual, albedo, watch, symmetric=False)
+        fit_albedo(nets, target, guides.perceptual, albedo, progress, symmetric=False)
         samples = None
         if relief.iterations and preset.samples:
             own = as_it_is(nets, target, generator)
             pseudo = pseudo_sampler(nets, target, guides.views, guides.lights, preset.batch, rng)
-            if isinstance(projector, EncoderProjector):
-                fit_offset(projector, generator, pseudo, own, target, guides.distance, project, watch)
-            samples = collect(projector, generator, pseudo, own, target, preset.samples, guides.parser)
+            if isinstance(offset_predictor, EncoderPredictor):
+                fit_offset(offset_predictor, generator, pseudo, own, target, guides.distance, project, progress)
+            samples = collect(offset_predictor, generator, pseudo, own, target, preset.samples, guides.segmenter)
         if relief.iterations:
             flips = symmetric and not averaged
             with going_back(nets.parameters("depth"), preset.keep):
-                fit_shape(nets, target, samples, guides.perceptual, relief, preset.batch, rng, watch, symmetric=flips)
+                fit_shape(
+                    nets, target, samples, guides.perceptual, relief, preset.batch, rng, progress, symmetric=flips
+                )
         if number == 0:
             witnesses = [Witness(second.depth, preset.agree)] if second else []
             if preset.sight and guides.sight:
@@ -181,7 +183,7 @@ def fit(
             if witnesses:
                 nets, agreed = agreeing(nets, target.alone, witnesses)
             # Results are the paper's matt objects: from here on highlights are paint.
-            nets = replace(nets, gloss=0.0)
+            nets = replace(nets, specular=0.0)
     factors = factors_of(nets, target)
     if agreed is None or any(stage.shape for stage in preset.stages[1:]):
         return factors

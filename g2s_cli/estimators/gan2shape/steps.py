@@ -16,12 +16,12 @@ from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
 from g2s_cli.estimators.optimize import Fit, minimise
 from g2s_cli.gan.losses import DiscriminatorDistance, Perceptual, l1
 from g2s_cli.gan.stylegan2 import Generator, Mapping
-from g2s_cli.geometry.center_crop import Frame
+from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.normals import normals, roughness
 from g2s_cli.geometry.shading import diffuse_shading, shade
 from g2s_cli.geometry.warp import forward_grid, mirrored, sample, warp
-from g2s_cli.progress import Watch
-from g2s_cli.segmentation.gan_features import Parser
+from g2s_cli.progress import Progress
+from g2s_cli.segmentation.gan_features import Segmenter
 from g2s_cli.weights.catalog import OFFSET_WEIGHT
 
 PERCEPTUAL_WEIGHT = 0.5
@@ -40,46 +40,50 @@ class Target:
     image: Float[Tensor, "3 h w"]
     mask: Float[Tensor, "h w"]
     latent: Float[Tensor, d]
-    frame: Frame
+    center_crop: CenterCrop
 
     @property
-    def alone(self) -> Samples:
+    def alone(self) -> MaskedImages:
         """The photo as one of one picture."""
-        return Samples(self.image[None], self.mask[None, None])
+        return MaskedImages(self.image[None], self.mask[None, None])
 
 
 @dataclass(frozen=True)
-class Samples:
+class MaskedImages:
     """Projected samples: images the GAN made of the same object, seen and lit differently, and where they count."""
 
     image: Float[Tensor, "n 3 h w"]
     mask: Float[Tensor, "n 1 h w"]
 
-    def pick(self, index: Int[Tensor, b]) -> Samples:
+    def pick(self, index: Int[Tensor, b]) -> MaskedImages:
         """Some of them."""
-        return Samples(self.image[index], self.mask[index])
+        return MaskedImages(self.image[index], self.mask[index])
 
     @property
-    def bare(self) -> Samples:
+    def bare(self) -> MaskedImages:
         """The same, 0 where they do not count."""
-        return Samples(self.image * self.mask, self.mask)
+        return MaskedImages(self.image * self.mask, self.mask)
 
 
 @torch.no_grad()
-def shown(generator: Generator, latents: Float[Tensor, "b *n d"], frame: Frame, parser: Parser | None) -> Samples:
+def shown(
+    generator: Generator, latents: Float[Tensor, "b *n d"], center_crop: CenterCrop, segmenter: Segmenter | None
+) -> MaskedImages:
     """What a GAN shows, at the working size, with its background; without a parser all of a picture counts."""
     images, masks = [], []
     for some in latents.split(generator.at_once):
         image, features = generator.forward_features(some)
-        images.append(frame(image.clamp(-1, 1)))
+        images.append(center_crop(image.clamp(-1, 1)))
         masks.append(
-            torch.ones_like(images[-1][:, :1]) if parser is None else frame(parser.mask(features).float().unsqueeze(1))
+            torch.ones_like(images[-1][:, :1])
+            if segmenter is None
+            else center_crop(segmenter.mask(features).float().unsqueeze(1))
         )
-    return Samples(torch.cat(images), torch.cat(masks))
+    return MaskedImages(torch.cat(images), torch.cat(masks))
 
 
 @dataclass(frozen=True)
-class Asked:
+class PseudoSamples:
     """Pseudo samples: what the GAN is asked to show. view and light are those each was rendered with."""
 
     image: Float[Tensor, "b 3 h w"]
@@ -87,24 +91,24 @@ class Asked:
     view: Float[Tensor, "b 6"]
     light: Float[Tensor, "b 4"]
 
-    def parts(self, count: int) -> Iterator[Asked]:
+    def parts(self, count: int) -> Iterator[PseudoSamples]:
         """The same in parts of at most `count`."""
         fields = (self.image, self.mask, self.view, self.light)
         for some in zip(*(field.split(count) for field in fields), strict=True):
-            yield Asked(*some)
+            yield PseudoSamples(*some)
 
 
 @runtime_checkable
-class Projector(Protocol):
+class OffsetPredictor(Protocol):
     """What turns pseudo samples into latents near the photo's: step 2's answer."""
 
-    def offset(self, asked: Asked, own: Asked) -> Float[Tensor, "b d"]:
+    def offset(self, asked: PseudoSamples, own: PseudoSamples) -> Float[Tensor, "b d"]:
         """Latent offsets Δw for pseudo samples; `own` is the photo's object as it is (a batch of one)."""
         ...
 
 
 @dataclass(frozen=True)
-class EncoderProjector:
+class EncoderPredictor:
     """The paper's: an encoder E learns, photo by photo, which offset shows what is asked (Eq. 2, 6, 7).
 
     depth: how many mapping layers F₁ has; with none Δw is E's answer itself. relative: E(pseudo) - E(own) instead of
@@ -118,7 +122,7 @@ class EncoderProjector:
     dtype: torch.dtype = torch.float32
     weight: float = OFFSET_WEIGHT
 
-    def offset(self, asked: Asked, own: Asked) -> Float[Tensor, "b d"]:
+    def offset(self, asked: PseudoSamples, own: PseudoSamples) -> Float[Tensor, "b d"]:
         """Δw = F₁(E(I) + F₂(0)) - F(0)."""
         images = torch.cat((asked.image, own.image)) if self.relative else asked.image
         with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
@@ -130,7 +134,7 @@ class EncoderProjector:
 
 
 @dataclass(frozen=True)
-class LinearProjector:
+class LatentDirections:
     """Ours: the category's own directions in W, one a number that a view or light is asked to change by.
 
     directions: Δw for a change of one in (rotation x, rotation y, l_x, l_y), in radians and slants, found by
@@ -139,7 +143,7 @@ class LinearProjector:
 
     directions: Float[Tensor, "4 d"]
 
-    def offset(self, asked: Asked, own: Asked) -> Float[Tensor, "b d"]:
+    def offset(self, asked: PseudoSamples, own: PseudoSamples) -> Float[Tensor, "b d"]:
         """Δw, linear in the change of view and light."""
         change = torch.cat((asked.view[:, :2] - own.view[:, :2], asked.light[:, 2:] - own.light[:, 2:]), dim=1)
         return change @ self.directions
@@ -150,7 +154,7 @@ def fit_albedo(
     target: Target,
     perceptual: Perceptual,
     settings: Fit,
-    watch: Watch,
+    progress: Progress,
     *,
     symmetric: bool,
 ) -> None:
@@ -160,7 +164,7 @@ def fit_albedo(
     def loss() -> Iterator[Tensor]:
         yield albedo_loss(nets, target, held, perceptual)
 
-    minimise(loss, nets.parameters("albedo"), settings, "albedo", watch)
+    minimise(loss, nets.parameters("albedo"), settings, "albedo", progress)
 
 
 @dataclass(frozen=True)
@@ -185,8 +189,8 @@ class Held:
         symmetric: bool,
     ) -> Held:
         """A relief from a view, under a light. nets: whose camera sees it, and how glossy they take it to be."""
-        own = unpainted(depth, view, light, nets.camera, nets.gloss)
-        mirror = unpainted(mirrored(depth), view, light, nets.camera, nets.gloss) if symmetric else None
+        own = unpainted(depth, view, light, nets.camera, nets.specular)
+        mirror = unpainted(mirrored(depth), view, light, nets.camera, nets.specular) if symmetric else None
         return cls(depth, own, mirror)
 
 
@@ -202,7 +206,7 @@ def albedo_loss(nets: FactorNets, target: Target, held: Held, perceptual: Percep
     return _photo_loss(held, nets.albedo_of(target.image[None]), target, perceptual)
 
 
-def fit_view(nets: FactorNets, target: Target, perceptual: Perceptual, settings: Fit, watch: Watch) -> None:
+def fit_view(nets: FactorNets, target: Target, perceptual: Perceptual, settings: Fit, progress: Progress) -> None:
     """Before step 1, and not in the paper: change V and L until what D and A say lies where the photo has it.
 
     Otherwise step 1 paints the photo beside its place, and step 3 has no reason to move it there.
@@ -215,32 +219,32 @@ def fit_view(nets: FactorNets, target: Target, perceptual: Perceptual, settings:
         held = Held.of(canonical.depth, nets.view_of(image), nets.light_of(image), nets, symmetric=False)
         yield _photo_loss(held, canonical.albedo, target, perceptual)
 
-    minimise(loss, nets.parameters("view", "light"), settings, "view", watch)
+    minimise(loss, nets.parameters("view", "light"), settings, "view", progress)
 
 
 def fit_offset(
-    projector: EncoderProjector,
+    offset_predictor: EncoderPredictor,
     generator: Generator,
-    pseudo: Callable[[], Asked],
-    own: Asked,
+    pseudo: Callable[[], PseudoSamples],
+    own: PseudoSamples,
     target: Target,
     distance: DiscriminatorDistance,
     settings: Fit,
-    watch: Watch,
+    progress: Progress,
 ) -> None:
     """Step 2: change E until the GAN follows the pseudo samples (Eq. 2)."""
 
     def loss() -> Iterator[Tensor]:
-        return offset_loss(projector, generator, pseudo(), own, target, distance)
+        return offset_loss(offset_predictor, generator, pseudo(), own, target, distance)
 
-    minimise(loss, projector.encoder.parameters(), settings, "project", watch)
+    minimise(loss, offset_predictor.encoder.parameters(), settings, "project", progress)
 
 
 def offset_loss(
-    projector: EncoderProjector,
+    offset_predictor: EncoderPredictor,
     generator: Generator,
-    batch: Asked,
-    own: Asked,
+    batch: PseudoSamples,
+    own: PseudoSamples,
     target: Target,
     distance: DiscriminatorDistance,
 ) -> Iterator[Float[Tensor, ""]]:
@@ -250,24 +254,24 @@ def offset_loss(
     are compared, so that no border is seen where there is none.
     """
     for asked in batch.parts(generator.at_once):
-        offset = projector.offset(asked, own)
-        image = target.frame(generator(target.latent + offset).clamp(-1, 1))
+        offset = offset_predictor.offset(asked, own)
+        image = target.center_crop(generator(target.latent + offset).clamp(-1, 1))
         pasted = asked.mask * asked.image + (1 - asked.mask) * image.detach()
         features = distance.between(distance.features(image), distance.features(pasted), asked.mask)
-        whole = l1(image, asked.image, asked.mask) + features + projector.weight * offset.square().mean()
+        whole = l1(image, asked.image, asked.mask) + features + offset_predictor.weight * offset.square().mean()
         yield whole * (len(asked.image) / len(batch.image))
 
 
 @torch.no_grad()
 def collect(
-    projector: Projector,
+    offset_predictor: OffsetPredictor,
     generator: Generator,
-    pseudo: Callable[[], Asked],
-    own: Asked,
+    pseudo: Callable[[], PseudoSamples],
+    own: PseudoSamples,
     target: Target,
     count: int,
-    parser: Parser | None,
-) -> Samples:
+    segmenter: Segmenter | None,
+) -> MaskedImages:
     """The projected samples of step 2 that step 3 learns from, at least `count` of them.
 
     Their masks are the pseudo samples' own, or with a parser what it finds in the new pictures.
@@ -276,19 +280,19 @@ def collect(
     masks: list[Tensor] = []
     while sum(len(batch) for batch in images) < count:
         for asked in pseudo().parts(generator.at_once):
-            found = shown(generator, target.latent + projector.offset(asked, own), target.frame, parser)
-            mask = asked.mask if parser is None else found.mask
+            found = shown(generator, target.latent + offset_predictor.offset(asked, own), target.center_crop, segmenter)
+            mask = asked.mask if segmenter is None else found.mask
             images.append(found.image * mask)
             masks.append(mask)
-    return Samples(torch.cat(images), torch.cat(masks))
+    return MaskedImages(torch.cat(images), torch.cat(masks))
 
 
 @torch.no_grad()
-def as_it_is(nets: FactorNets, target: Target, generator: Generator) -> Asked:
+def as_it_is(nets: FactorNets, target: Target, generator: Generator) -> PseudoSamples:
     """The photo's object as the GAN shows it and as the networks see it: what offsets are relative to."""
     image = target.image[None]
-    shown = target.frame(generator(target.latent[None]).clamp(-1, 1)) * target.mask
-    return Asked(shown, target.mask[None, None], nets.view_of(image), nets.light_of(image))
+    shown = target.center_crop(generator(target.latent[None]).clamp(-1, 1)) * target.mask
+    return PseudoSamples(shown, target.mask[None, None], nets.view_of(image), nets.light_of(image))
 
 
 def pseudo_sampler(
@@ -298,7 +302,7 @@ def pseudo_sampler(
     lights: LightPrior,
     batch: int,
     rng: torch.Generator,
-) -> Callable[[], Asked]:
+) -> Callable[[], PseudoSamples]:
     """A source of pseudo samples: the object as the networks now see it, under random views and lights.
 
     Each call renders `batch` images with new draws; outside the object's warped mask they are 0.
@@ -313,13 +317,13 @@ def pseudo_sampler(
         albedo, mask = canonical.albedo.expand(batch, -1, -1, -1), mask.expand(batch, -1, -1, -1)
 
     @torch.no_grad()
-    def draw() -> Asked:
+    def draw() -> PseudoSamples:
         view, light = views.draw(batch, rng, image.device), lights.draw(own_light, batch, rng)
         diffuse = diffuse_shading(normal.expand(batch, -1, -1, -1), light)
         texture = torch.cat((shade(albedo, diffuse, light), mask), dim=1)
         seen, valid = warp(texture, depth, view, camera)
         shown = ((seen[:, 3:] > 0.5) & valid.unsqueeze(1)).float()
-        return Asked(seen[:, :3].clamp(-1, 1) * shown, shown, view, light)
+        return PseudoSamples(seen[:, :3].clamp(-1, 1) * shown, shown, view, light)
 
     return draw
 
@@ -327,12 +331,12 @@ def pseudo_sampler(
 def fit_shape(
     nets: FactorNets,
     target: Target,
-    samples: Samples | None,
+    samples: MaskedImages | None,
     perceptual: Perceptual,
     settings: Fit,
     batch: int,
     rng: torch.Generator,
-    watch: Watch,
+    progress: Progress,
     *,
     symmetric: bool,
 ) -> None:
@@ -346,11 +350,11 @@ def fit_shape(
         some = samples.pick(index.to(target.image.device))
         yield shape_loss(nets, target, some, perceptual, symmetric=symmetric)
 
-    minimise(loss, nets.parameters("depth", "albedo", "view", "light"), settings, "shape", watch)
+    minimise(loss, nets.parameters("depth", "albedo", "view", "light"), settings, "shape", progress)
 
 
 def shape_loss(
-    nets: FactorNets, target: Target, some: Samples | None, perceptual: Perceptual, *, symmetric: bool
+    nets: FactorNets, target: Target, some: MaskedImages | None, perceptual: Perceptual, *, symmetric: bool
 ) -> Float[Tensor, ""]:
     """What step 3 minimises for a photo and some of its projected samples, if there are any.
 
@@ -364,9 +368,9 @@ def shape_loss(
     if some is None:
         return own
     views, lights = nets.view_of(some.image), nets.light_of(some.image)
-    others = _sample_loss(see(canonical, views, lights, nets.camera, nets.gloss), some, perceptual)
+    others = _sample_loss(see(canonical, views, lights, nets.camera, nets.specular), some, perceptual)
     if symmetric:
-        flipped = see(canonical.mirrored(), views, lights, nets.camera, nets.gloss)
+        flipped = see(canonical.mirrored(), views, lights, nets.camera, nets.specular)
         others = (others + _sample_loss(flipped, some, perceptual)) / 2
     return own + others
 
@@ -381,7 +385,7 @@ def _photo_loss(
     return loss + SMOOTHNESS_WEIGHT * (roughness(held.depth) + roughness(held.own.diffuse))
 
 
-def _sample_loss(seen: Seen, asked: Samples, perceptual: Perceptual) -> Float[Tensor, ""]:
+def _sample_loss(seen: Seen, asked: MaskedImages, perceptual: Perceptual) -> Float[Tensor, ""]:
     """L1 + 0.5 perceptual, where the sample counts and the relief is seen.
 
     Where it is white, it says only that the object is at least so bright. (The authors' pictures end at white

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from g2s_cli.estimators.feedforward import FactorNets, see
 from g2s_cli.estimators.gan2shape.cycles import Means, camera_of, fresh_nets, trained_nets
-from g2s_cli.geometry.center_crop import Frame
+from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.normals import normals
 from g2s_cli.geometry.render import render
@@ -86,7 +86,7 @@ def test_one_object_seen_from_many_views_is_what_render_shows(nets: FactorNets) 
 @torch.no_grad()
 def test_a_glossy_object_is_the_matt_one_with_highlights_upon_it(nets: FactorNets) -> None:
     canonical = nets.canonical(IMAGE[:1])
-    matt, glossy = (see(canonical, VIEWS, LIGHTS, nets.camera, gloss).image for gloss in (0.0, 0.1))
+    matt, glossy = (see(canonical, VIEWS, LIGHTS, nets.camera, specular).image for specular in (0.0, 0.1))
     assert torch.equal(matt, see(canonical, VIEWS, LIGHTS, nets.camera).image)
     bright = specular_shading(normals(canonical.depth, nets.camera).expand(len(VIEWS), -1, -1, -1), LIGHTS, VIEWS)
     added, _ = warp(bright.unsqueeze(1), canonical.depth.expand(len(VIEWS), -1, -1), VIEWS, nets.camera)
@@ -120,7 +120,7 @@ def test_the_embedded_networks_see_a_face(generator: torch.nn.Module, latents: T
     nobody = Means(torch.full((6,), torch.nan), torch.full((4,), torch.nan))  # ours say everything themselves
     trained = trained_nets(load_tensors(models_root() / "synface" / "networks.safetensors"), category, nobody)
     assert trained.camera == camera_of(category)
-    faces = Frame(category.frame_share, category.working_size)(generator(latents).clamp(-1, 1))
+    faces = CenterCrop(category.frame_share, category.working_size)(generator(latents).clamp(-1, 1))
     depth = replace(trained, symmetric=True).canonical(faces).depth
     middle, rim = depth[:, 28:44, 26:38].mean(), depth[:, :10, 4:14].mean()
     assert middle < rim - 0.03  # a nose before a temple
@@ -133,19 +133,19 @@ def test_the_embedded_networks_see_a_face(generator: torch.nn.Module, latents: T
 
 @pytest.mark.parametrize("kind", ["fresh", "the authors'", "of g2s pretrain"])
 @torch.no_grad()
-def test_networks_without_a_mean_shape_are_relative_to_the_means(kind: str) -> None:
+def test_networks_without_a_mean_shape_are_relative_to_the_means(config: str) -> None:
     category = replace(load_category("celeba"), working_size=16)
     means = Means(torch.tensor([0.1, -0.2, 0.05, 0.1, 0.0, 0.3]), torch.tensor([0.2, -0.1, 0.3, 0.1]))
     torch.manual_seed(0)
     nets = fresh_nets(category, means)
-    if kind != "fresh":
+    if config != "fresh":
         parts = {"netD": nets.depth, "netA": nets.albedo, "netV": nets.view, "netL": nets.light}
         tensors = {f"{part}.{name}": value for part, net in parts.items() for name, value in net.state_dict().items()}
-        if kind == "of g2s pretrain":  # they state their own, and the category's are the statistics of what they say
+        if config == "of g2s pretrain":  # they state their own, and the category's are the statistics of what they say
             tensors |= {"mean_view": means.view, "mean_light": means.light}
             means, stated = Means(torch.ones(6), torch.ones(4)), means
         nets = trained_nets(tensors, category, means)
-        means = stated if kind == "of g2s pretrain" else means
+        means = stated if config == "of g2s pretrain" else means
     assert nets.base is None
     assert not nets.symmetric
     size = category.working_size

@@ -12,7 +12,7 @@ from torch import Tensor
 from g2s_cli.estimators.depth_net import SightNet
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.fusion import Witness, agreeing, depth_by_sight
-from g2s_cli.estimators.gan2shape.steps import Samples
+from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.rasterizer import VIEW_FAR, visible_depth
 
@@ -31,18 +31,18 @@ def nets() -> FactorNets:
 
 
 @pytest.fixture
-def photo() -> Samples:
+def photo() -> MaskedImages:
     disc = (MEAN.depth < 1.025).float().unsqueeze(1)
-    return Samples(MEAN.albedo * disc, disc)
+    return MaskedImages(MEAN.albedo * disc, disc)
 
 
-def shown_by(nets: FactorNets, photo: Samples) -> Tensor:
+def shown_by(nets: FactorNets, photo: MaskedImages) -> Tensor:
     with torch.no_grad():
         return visible_depth(nets.depth_of(photo.image), nets.view_of(photo.image), CAMERA)
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_depth_goes_a_share_of_the_way_to_a_second_opinion(nets: FactorNets, photo: Samples, own: bool) -> None:
+def test_depth_goes_a_share_of_the_way_to_a_second_opinion(nets: FactorNets, photo: MaskedImages, own: bool) -> None:
     """Of another tilt, with networks that have a mean shape and with ones that have none."""
     nets = nets if own else replace(nets, base=None)
     before = shown_by(nets, photo)
@@ -61,7 +61,7 @@ def test_depth_goes_a_share_of_the_way_to_a_second_opinion(nets: FactorNets, pho
 
 
 def test_what_a_second_opinion_has_not_seen_and_says_beside_the_photo_does_not_count(
-    nets: FactorNets, photo: Samples
+    nets: FactorNets, photo: MaskedImages
 ) -> None:
     before = shown_by(nets, photo)
     hill = 0.02 * torch.exp(-((COLUMN - 0.4).square() + ROW.square()) / 0.02)
@@ -77,7 +77,7 @@ def test_what_a_second_opinion_has_not_seen_and_says_beside_the_photo_does_not_c
     assert change(unseen)[16, 22] < 0.002
 
 
-def test_each_of_two_witnesses_has_its_share(nets: FactorNets, photo: Samples) -> None:
+def test_each_of_two_witnesses_has_its_share(nets: FactorNets, photo: MaskedImages) -> None:
     """One sees a tilt to the side, the other one up and down."""
     before = shown_by(nets, photo)
     aside, up = 0.01 * COLUMN, 0.01 * ROW
@@ -89,7 +89,7 @@ def test_each_of_two_witnesses_has_its_share(nets: FactorNets, photo: Samples) -
     torch.testing.assert_close(shares, torch.tensor((0.6, 0.3)), atol=0.08, rtol=0)
 
 
-def test_what_one_relief_does_not_hold_is_kept_beside_it(nets: FactorNets, photo: Samples) -> None:
+def test_what_one_relief_does_not_hold_is_kept_beside_it(nets: FactorNets, photo: MaskedImages) -> None:
     """A step from one pixel to the next, which a smooth change of the relief cannot be."""
     before = shown_by(nets, photo)
     wall = 0.02 * (COLUMN > 0.1)
@@ -110,11 +110,13 @@ def test_what_one_relief_does_not_hold_is_kept_beside_it(nets: FactorNets, photo
     assert off[1] < 0.1 * off[0]
 
 
-def test_s_is_asked_about_the_mirror_image_too(photo: Samples) -> None:
+def test_s_is_asked_about_the_mirror_image_too(photo: MaskedImages) -> None:
     torch.manual_seed(1)
     net = SightNet(SIZE, 8, 16)
-    turned = Samples(photo.image.roll(3, 3), photo.mask.roll(3, 3))
-    one, other = (depth_by_sight(net, some) for some in (turned, Samples(turned.image.flip(3), turned.mask.flip(3))))
+    turned = MaskedImages(photo.image.roll(3, 3), photo.mask.roll(3, 3))
+    one, other = (
+        depth_by_sight(net, some) for some in (turned, MaskedImages(turned.image.flip(3), turned.mask.flip(3)))
+    )
     torch.testing.assert_close(one, other.flip(2), atol=1e-6, rtol=0)
     alone = 1 + net(turned.image, turned.mask)
     assert (one - alone).abs().max() > 1e-4

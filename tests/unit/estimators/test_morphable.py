@@ -12,7 +12,7 @@ from torch.nn.functional import max_pool2d
 
 from g2s_cli.estimators import morphable as morphing
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.steps import Samples, Target
+from g2s_cli.estimators.gan2shape.steps import MaskedImages, Target
 from g2s_cli.estimators.morphable import (
     DECAY,
     UPDATES,
@@ -35,14 +35,14 @@ from g2s_cli.estimators.morphable_model import FINE, FINE_REACH, ShapeModel, cir
 from g2s_cli.estimators.registration import MeanObject, Posed
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.camera import Camera, back_project
-from g2s_cli.geometry.center_crop import Frame
+from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.normals import normals
 from g2s_cli.geometry.rasterizer import VIEW_FAR, visible_depth
 from g2s_cli.geometry.render import depth_with_rim
 from g2s_cli.geometry.shading import diffuse_shading, lit, shading_of, specular_shading
 from g2s_cli.geometry.warp import warp
-from g2s_cli.progress import Silent
-from g2s_cli.segmentation.gan_features import Parser
+from g2s_cli.progress import SilentProgress
+from g2s_cli.segmentation.gan_features import Segmenter
 
 CAMERA = Camera(32)
 SIZE = CAMERA.size
@@ -61,15 +61,15 @@ MATT = torch.full((1, 1), -10.0)  # a code of gloss
 FACTORS = torch.stack((torch.stack((NONE, NONE, -BROW), dim=-1), torch.stack((JAW, NONE, NONE), dim=-1)), dim=-1)
 
 
-def pictured(depth: Tensor, view: Tensor, light: Tensor, gloss: float = 0.0) -> tuple[Samples, Tensor]:
+def pictured(depth: Tensor, view: Tensor, light: Tensor, specular: float = 0.0) -> tuple[MaskedImages, Tensor]:
     """The object of that canonical depth, and the depth that shows."""
     disc = (MEAN.depth < 1.025).float().unsqueeze(1)
     normal = normals(depth, CAMERA)
     shading = shading_of(diffuse_shading(normal, light), light)
-    texture = lit(MEAN.albedo, shading) + 2 * gloss * specular_shading(normal, light, view).unsqueeze(1)
+    texture = lit(MEAN.albedo, shading) + 2 * specular * specular_shading(normal, light, view).unsqueeze(1)
     found, _ = warp(torch.cat((texture, disc), dim=1), depth, view, CAMERA)
     mask = (found[:, 3:] > 0.9).float()
-    return Samples(found[:, :3] * mask, mask), visible_depth(depth, view, CAMERA)
+    return MaskedImages(found[:, :3] * mask, mask), visible_depth(depth, view, CAMERA)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def model() -> ShapeModel:
     return ShapeModel(torch.zeros(SIZE, SIZE, 3), FACTORS, albedo, looks, variance, lights, torch.zeros(4, 2))
 
 
-def seen_of(photo: Samples, view: Tensor = VIEW) -> Observed:
+def seen_of(photo: MaskedImages, view: Tensor = VIEW) -> Observed:
     """Beside the mean object as it looks from there."""
     shown, depth = pictured(MEAN.depth, view, LIGHT)
     return observe(photo, Posed(shown, view, depth), LIGHT, MEAN.depth[0], CAMERA)
@@ -120,12 +120,12 @@ def test_what_only_shading_shows_is_found(model: ShapeModel, brow: tuple[Observe
 def test_a_highlight_is_no_shape(model: ShapeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mean object's own shape, oiled: taken for matt, its brow would come out."""
     head_on = torch.tensor([[0.5, 0.5, 0.0, -0.4]])
-    photo, _ = pictured(MEAN.depth, VIEW, head_on, gloss=0.15)
+    photo, _ = pictured(MEAN.depth, VIEW, head_on, specular=0.15)
     seen = replace(seen_of(photo), lights=head_on)
     held = replace(model, lights=torch.stack((head_on[0], torch.full((4,), 0.01))))
     codes = explain(held, seen, CAMERA, begun(held, seen), 60, DECAY)
     assert gloss_of(codes).item() == pytest.approx(0.15, abs=0.06)
-    assert as_explained(held, seen, CAMERA, codes).gloss.item() == gloss_of(codes).item()
+    assert as_explained(held, seen, CAMERA, codes).specular.item() == gloss_of(codes).item()
     monkeypatch.setattr(morphing, "USUAL_GLOSS", 1e-6)
     matt = explain(held, seen, CAMERA, begun(held, seen), 60, DECAY)
     assert abs(codes.shape[0, 0].item()) < 0.3 * matt.shape[0, 0].item()
@@ -160,9 +160,9 @@ def test_what_lies_elsewhere_is_found(model: ShapeModel) -> None:
 
 def test_nothing_is_left_of_what_the_model_made(model: ShapeModel, brow: tuple[Observed, Tensor, Tensor]) -> None:
     seen, _, _ = brow
-    true = replace(begun(model, seen), shape=torch.tensor([[1.0, 0.0]]), gloss=MATT)
+    true = replace(begun(model, seen), shape=torch.tensor([[1.0, 0.0]]), specular=MATT)
     left, _ = left_over(model, seen, CAMERA, true)
-    wrong, _ = left_over(model, seen, CAMERA, replace(begun(model, seen), gloss=MATT))
+    wrong, _ = left_over(model, seen, CAMERA, replace(begun(model, seen), specular=MATT))
     forehead = (seen.weights * (BROW > 0.002)).unsqueeze(1)
     assert (left.square() * forehead).sum() < 0.3 * (wrong.square() * forehead).sum()
 
@@ -172,7 +172,7 @@ def test_nothing_is_left_of_a_dark_object_either(model: ShapeModel) -> None:
     photo, _ = pictured(MEAN.depth, VIEW, LIGHT)
     dark = replace(photo, image=(0.2 * (photo.image + 1) - 1) * photo.mask)
     bright, dim = seen_of(photo), replace(seen_of(photo), logarithm=seen_of(dark).logarithm)
-    codes = replace(begun(model, dim), gloss=MATT)
+    codes = replace(begun(model, dim), specular=MATT)
     left, _ = left_over(model, dim, CAMERA, replace(codes, colour=torch.full((1, 3), 0.2).log()))
     usual, _ = left_over(model, bright, CAMERA, codes)
     inside = bright.weights.unsqueeze(1) > 0
@@ -204,18 +204,18 @@ def test_a_second_opinion_is_without_bias(
     brow: tuple[Observed, Tensor, Tensor],
     nets: FactorNets,
     generator: Generator,
-    parser: Parser,
+    segmenter: Segmenter,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of a model that makes a brow of every picture, a brow less."""
     monkeypatch.setattr(morphing, "UPDATES", 20)
     monkeypatch.setattr(morphing, "beside_mean", lambda *_: brow[0])  # however the GAN shows the mean object
-    target = Target(torch.zeros(3, SIZE, SIZE), torch.ones(SIZE, SIZE), torch.zeros(512), Frame(1.0, SIZE))
-    mean = MeanObject(MEAN.depth[0], target.latent, torch.zeros(4, 512), parser)
+    target = Target(torch.zeros(3, SIZE, SIZE), torch.ones(SIZE, SIZE), torch.zeros(512), CenterCrop(1.0, SIZE))
+    mean = MeanObject(MEAN.depth[0], target.latent, torch.zeros(4, 512), segmenter)
 
     def said(bias: float) -> Tensor:
         biased = replace(model, bias=torch.tensor([[bias, 0.0], *[[0.0, 0.0]] * 3]))
-        return second_opinion(nets, generator, target, mean, biased, Silent(), masked=True).depth[0]
+        return second_opinion(nets, generator, target, mean, biased, SilentProgress(), masked=True).depth[0]
 
     plain, less = said(0.0), said(1.0)
     change = torch.where((plain < VIEW_FAR) & (less < VIEW_FAR), less - plain, 0.0)

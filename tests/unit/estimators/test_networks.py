@@ -20,21 +20,21 @@ READERS: dict[str, Callable[[State], nn.Module]] = {
 }
 
 
-def made(kind: str, size: int) -> nn.Module:
+def result(category: str, size: int) -> nn.Module:
     torch.manual_seed(0)
     return {
         "map": lambda: MapNet(size, 3, 8, bottleneck=12, bounded=True),
         "code": lambda: CodeNet(size, 6, 4),
         "offset": lambda: OffsetEncoder(size, 10, 4, code=7),
-    }[kind]()
+    }[category]()
 
 
 @pytest.mark.parametrize("size", [16, 32])
 @pytest.mark.parametrize("kind", READERS)
 @torch.no_grad()
-def test_size_and_widths_are_read_off_the_weights(kind: str, size: int) -> None:
-    net = made(kind, size)
-    read = READERS[kind](net.state_dict())
+def test_size_and_widths_are_read_off_the_weights(category: str, size: int) -> None:
+    net = result(category, size)
+    read = READERS[category](net.state_dict())
     image = torch.rand(2, 3, size, size) * 2 - 1
     assert read.size == size
     assert torch.equal(read(image), net(image))
@@ -43,7 +43,7 @@ def test_size_and_widths_are_read_off_the_weights(kind: str, size: int) -> None:
 @torch.no_grad()
 def test_shapes_and_ranges() -> None:
     image = 100 * torch.randn(2, 3, 16, 16)
-    maps, codes, offsets = (made(kind, 16)(image) for kind in READERS)
+    maps, codes, offsets = (result(category, 16)(image) for category in READERS)
     assert (maps.shape, codes.shape, offsets.shape) == ((2, 3, 16, 16), (2, 6), (2, 10))
     assert maps.abs().max() <= 1
     assert codes.abs().max() <= 1
@@ -58,39 +58,39 @@ def test_the_authors_widths() -> None:
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_every_tensor_is_missed(kind: str) -> None:
-    state = made(kind, 16).state_dict()
+def test_every_tensor_is_missed(category: str) -> None:
+    state = result(category, 16).state_dict()
     for name in state:
         with pytest.raises(WeightsError):
-            READERS[kind]({other: value for other, value in state.items() if other != name})
+            READERS[category]({other: value for other, value in state.items() if other != name})
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_every_tensor_has_its_shape(kind: str) -> None:
-    state = made(kind, 16).state_dict()
+def test_every_tensor_has_its_shape(category: str) -> None:
+    state = result(category, 16).state_dict()
     for name, value in state.items():
         with pytest.raises(WeightsError):
-            READERS[kind](state | {name: torch.cat((value, value), dim=-1)})
+            READERS[category](state | {name: torch.cat((value, value), dim=-1)})
         with pytest.raises(WeightsError):
-            READERS[kind](state | {name: value[None]})
+            READERS[category](state | {name: value[None]})
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_weights_of_something_else_are_refused(kind: str, generator_state: State) -> None:
-    others = [made(other, 16).state_dict() for other in READERS if other != kind]
+def test_weights_of_something_else_are_refused(category: str, generator_state: State) -> None:
+    others = [result(other, 16).state_dict() for other in READERS if other != category]
     plain = nn.Sequential(*(nn.Conv2d(3, 3, 3) for _ in range(5))).state_dict()
     for state in (*others, generator_state, {f"network.{name}": value for name, value in plain.items()}, {}):
         with pytest.raises(WeightsError):
-            READERS[kind](state)
+            READERS[category](state)
 
 
 @pytest.mark.parametrize("kind", [MapNet, CodeNet])
-def test_a_file_that_suggests_a_huge_network_takes_no_memory(kind: type) -> None:
+def test_a_file_that_suggests_a_huge_network_takes_no_memory(category: type) -> None:
     # Twenty halvings of 16 channels: terabytes, of a file of some kilobytes.
     state = {f"network.{n}.weight": torch.zeros(16, 1, 4, 4) for n in range(41)}
-    options = {"bounded": True} if kind is MapNet else {}
+    options = {"bounded": True} if category is MapNet else {}
     with pytest.raises(WeightsError, match="are not the weights of a"):
-        kind.from_state(state, **options)
+        category.from_state(state, **options)
 
 
 def test_the_weights_of_a_network_are_its_own() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from g2s_cli.estimators import registration
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.steps import Samples
+from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.estimators.optimize import Fit
 from g2s_cli.estimators.registration import (
@@ -33,8 +33,8 @@ from g2s_cli.estimators.registration import (
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.rasterizer import VIEW_FAR, visible_depth
 from g2s_cli.geometry.warp import identity_grid, sample, warp
-from g2s_cli.progress import Silent
-from g2s_cli.segmentation.gan_features import Parser
+from g2s_cli.progress import SilentProgress
+from g2s_cli.segmentation.gan_features import Segmenter
 
 CAMERA = Camera(32)
 SIZE, LAYERS = CAMERA.size, 7
@@ -50,21 +50,21 @@ def rng(seed: int = 3) -> torch.Generator:
 
 
 @pytest.fixture
-def shown() -> Samples:
+def shown() -> MaskedImages:
     """Two discs with a smooth texture."""
     x, y = grid().unbind(-1)
     texture = torch.stack(((9 * x + 2 * y).sin(), (8 * y).cos(), (7 * x - 6 * y).sin()), dim=1) * 0.6
     disc = ((x / 0.8) ** 2 + (y / 0.9) ** 2 < 1).float().unsqueeze(1)
-    return Samples((texture * disc).repeat(2, 1, 1, 1), disc.repeat(2, 1, 1, 1))
+    return MaskedImages((texture * disc).repeat(2, 1, 1, 1), disc.repeat(2, 1, 1, 1))
 
 
-def test_a_flow_leads_back_to_where_pixels_came_from(shown: Samples) -> None:
+def test_a_flow_leads_back_to_where_pixels_came_from(shown: MaskedImages) -> None:
     x, y = grid().unbind(-1)
     bend = torch.stack((0.06 * (2 * y).cos(), 0.08 * (2.2 * x).sin()), dim=-1)
     planted = grid() + torch.cat((bend, -0.7 * bend))
     found = sample(torch.cat((shown.image, shown.mask), dim=1), planted)
     mask = (found[:, 3:] > 0.5).float()
-    led = flow(Samples(found[:, :3] * mask, mask), shown)
+    led = flow(MaskedImages(found[:, :3] * mask, mask), shown)
     inside = mask[:, 0] > 0
     before = ((grid() - planted).norm(dim=-1) * (SIZE - 1) / 2)[inside].mean()
     after = ((led - planted).norm(dim=-1) * (SIZE - 1) / 2)[inside].mean()
@@ -72,22 +72,22 @@ def test_a_flow_leads_back_to_where_pixels_came_from(shown: Samples) -> None:
     assert after < 0.25
 
 
-def test_light_hardly_changes_what_is_compared(shown: Samples) -> None:
+def test_light_hardly_changes_what_is_compared(shown: MaskedImages) -> None:
     """Twice the light, and light from one side."""
     x = grid()[..., 0].unsqueeze(1)
     light = (shown.image / 2 + registration.BRIGHTEN) * torch.where(shown.mask > 0, 0.7 + 0.2 * x, 1.0)
-    other = Samples((2 * light - 2 * registration.BRIGHTEN) * shown.mask, shown.mask)
+    other = MaskedImages((2 * light - 2 * registration.BRIGHTEN) * shown.mask, shown.mask)
     one, two = features(shown), features(other)
     assert (shown.image - other.image).abs().mean() > 0.1
     assert (one - two).abs().mean() < 0.15 * one.abs().mean()
 
 
-def test_a_misfit_is_told_to_its_surroundings(shown: Samples) -> None:
+def test_a_misfit_is_told_to_its_surroundings(shown: MaskedImages) -> None:
     """One pixel that differs is felt two pixels around."""
     still, holed = grid().expand(2, -1, -1, -1), shown.mask.clone()
     assert misfit(shown, shown, still).abs().max() < 1e-5
     holed[:, :, 16, 16] = 0.0
-    apart = misfit(shown, Samples(shown.image, holed), still)
+    apart = misfit(shown, MaskedImages(shown.image, holed), still)
     assert (apart[:, 14:19, 14:19] > 0.01).all()
     far = apart.clone()
     far[:, 5:28, 5:28] = 0  # windows of 15 px feel it, too, and then those of 5
@@ -105,7 +105,7 @@ def test_well_inside_lies_a_pixel_from_anything_unseen() -> None:
     assert torch.equal(well_inside(mask, seen), expected)
 
 
-def test_a_posed_relief_goes_on_beyond_the_outline(shown: Samples) -> None:
+def test_a_posed_relief_goes_on_beyond_the_outline(shown: MaskedImages) -> None:
     depth = torch.full((2, SIZE, SIZE), 0.98)
     depth[:, :, 20:] = VIEW_FAR
     depth[1, :12] = 0.95
@@ -127,7 +127,9 @@ def nets() -> FactorNets:
 @pytest.fixture
 def mean() -> MeanObject:
     """Four numbers that are the first four of six latents."""
-    return MeanObject(torch.full((SIZE, SIZE), 0.98), torch.full((6,), 0.1), torch.eye(4, 6), Parser(torch.eye(2), 0))
+    return MeanObject(
+        torch.full((SIZE, SIZE), 0.98), torch.full((6,), 0.1), torch.eye(4, 6), Segmenter(torch.eye(2), 0)
+    )
 
 
 class Shown:
@@ -136,11 +138,11 @@ class Shown:
     def __init__(self) -> None:
         self.asked: list[Tensor] = []
 
-    def __call__(self, latents: Tensor) -> Samples:
+    def __call__(self, latents: Tensor) -> MaskedImages:
         self.asked.append(latents)
         mask = torch.zeros(len(latents), 1, SIZE, SIZE)
         mask[..., 4:28, 6:26] = 1
-        return Samples(latents[:, 0, :3, None, None].tanh() * 0.5 * mask, mask)
+        return MaskedImages(latents[:, 0, :3, None, None].tanh() * 0.5 * mask, mask)
 
 
 def test_counterparts_have_the_mean_shape_and_their_own_colours(nets: FactorNets, mean: MeanObject) -> None:
@@ -190,10 +192,10 @@ def test_the_relief_turns_on_where_the_gan_stopped(
     disc = (hill.depth < 1.025).float().unsqueeze(1)
     true, halfway = torch.tensor([[0.1, 0.4, 0.0, 0.0, 0.0, 0.0]]), torch.tensor([[0.05, 0.2, 0.0, 0.0, 0.0, 0.0]])
 
-    def seen_from(view: Tensor) -> Samples:
+    def seen_from(view: Tensor) -> MaskedImages:
         found, _ = warp(torch.cat((hill.albedo * disc, disc), dim=1), hill.depth, view, CAMERA)
         mask = (found[:, 3:] > 0.5).float()
-        return Samples(found[:, :3] * mask, mask)
+        return MaskedImages(found[:, :3] * mask, mask)
 
     photo, other = seen_from(true), seen_from(halfway)
     rendered: list[Tensor] = []
@@ -228,13 +230,13 @@ def test_the_mean_depth_goes_where_the_photo_has_it(
     disc = (hill < 1.025).float().unsqueeze(1)
     view = torch.zeros(1, 6)
     shown, _ = warp(torch.cat((texture * disc, disc), dim=1), hill, view, CAMERA)
-    other = Samples(shown[:, :3], (shown[:, 3:] > 0.5).float())
+    other = MaskedImages(shown[:, :3], (shown[:, 3:] > 0.5).float())
     planted = grid() / 0.9 + torch.tensor((0.08, -0.05))
     moved = sample(torch.cat((other.image, other.mask), dim=1), planted)
     mask = (moved[:, 3:] > 0.5).float()
     monkeypatch.setattr(FactorNets, "view_of", lambda _, image: torch.zeros(len(image), 6))
     hilly = replace(mean, depth=hill[0])
-    found = registered(Samples(moved[:, :3] * mask, mask), torch.zeros(1, 6), hilly, nets, LAYERS, lambda _: other)
+    found = registered(MaskedImages(moved[:, :3] * mask, mask), torch.zeros(1, 6), hilly, nets, LAYERS, lambda _: other)
     wanted = (sample(hill.unsqueeze(1), planted, outside="border")[:, 0] - 1) * 0.9
     inside = mask[0, 0] > 0
     apart = (found.relief[0] - wanted[0])[inside]
@@ -245,14 +247,14 @@ def test_the_mean_depth_goes_where_the_photo_has_it(
     assert not found.relief.requires_grad
 
 
-def test_what_is_smaller_than_its_counterpart_is_flatter(shown: Samples) -> None:
+def test_what_is_smaller_than_its_counterpart_is_flatter(shown: MaskedImages) -> None:
     for scale in (0.8, 1.0, 1.25):
         ratio = magnified(grid().expand(2, -1, -1, -1) * scale, shown.mask)
         torch.testing.assert_close(ratio, torch.full((2,), scale), rtol=1e-4, atol=0)
 
 
 @pytest.fixture
-def asked(nets: FactorNets, shown: Samples) -> Registered:
+def asked(nets: FactorNets, shown: MaskedImages) -> Registered:
     """Faces with the depth that D says."""
     views = torch.tensor([[0.1, 0.3, 0, 0, 0, 0], [0, -0.2, 0.1, 0.01, 0, 0]])
     with torch.no_grad():
@@ -320,7 +322,7 @@ def test_depth_is_fitted_and_goes_half_of_the_way_back(
         for name, weights in first.items():
             for weight, was in zip(nets.parameters(name), weights, strict=True):
                 weight.data.copy_(was)
-        fit_registered(nets, target, Fit(30, 2e-4, 0.0), Silent())
+        fit_registered(nets, target, Fit(30, 2e-4, 0.0), SilentProgress())
         return [weight.detach().clone() for weight in nets.parameters("depth")]
 
     first = {name: [weight.detach().clone() for weight in nets.parameters(name)] for name in NETS}

@@ -23,23 +23,23 @@ from g2s_cli.evaluation.benchmark import Row, baselines, evaluate, score, summar
 from g2s_cli.evaluation.ground_truth import Pair, Truth, pairs_in
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.render import photo_depth, render
-from g2s_cli.result.folder import Reconstruction, depth_code
+from g2s_cli.result.folder import Result, depth_code
 from g2s_cli.weights.catalog import load_category
 
 SETTINGS = {"preset": "fast", "seed": 0}
-Make = Callable[..., Reconstruction]
-Run = Callable[[Sequence[Path]], Iterator[Reconstruction | Exception]]
+Make = Callable[..., Result]
+Run = Callable[[Sequence[Path]], Iterator[Result | Exception]]
 
 
 @pytest.fixture
 def data(make: Make, tmp_path: Path) -> list[Pair]:
     """Three photos whose true depth is what a made-up reconstruction says, the last one's 0.01 steeper to one side."""
     for number in range(3):
-        made = make(64, number)
-        depth = photo_depth(render(made.factors, made.camera), made.factors, made.mask, made.camera)
+        result = make(64, number)
+        depth = photo_depth(render(result.factors, result.camera), result.factors, result.mask, result.camera)
         slope = torch.linspace(0, 0.02, 64).expand(64, 64) if number == 2 else torch.zeros(64, 64)
-        for kind in ("image", "depth"):
-            (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)
+        for config in ("image", "depth"):
+            (tmp_path / "data" / config).mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (64, 64)).save(tmp_path / "data" / "image" / f"{number}_image.png")
         Image.fromarray(depth_code((depth + slope).numpy())).save(tmp_path / "data" / "depth" / f"{number}_depth.png")
     return pairs_in(tmp_path / "data")
@@ -47,10 +47,10 @@ def data(make: Make, tmp_path: Path) -> list[Pair]:
 
 @pytest.fixture
 def run(make: Make) -> Run:
-    def run(photos: Sequence[Path]) -> Iterator[Reconstruction | Exception]:
+    def run(photos: Sequence[Path]) -> Iterator[Result | Exception]:
         for photo in photos:
-            made = make(64, int(photo.name[0]))
-            yield replace(made, report=made.report | {"inversion_psnr_db": 30.0, "seconds": {"total": 2.5}})
+            result = make(64, int(photo.name[0]))
+            yield replace(result, report=result.report | {"inversion_psnr_db": 30.0, "seconds": {"total": 2.5}})
 
     return run
 
@@ -70,15 +70,15 @@ def test_the_truth_itself_scores_best(data: list[Pair], run: Run, tmp_path: Path
 def test_a_stopped_evaluation_goes_on(data: list[Pair], run: Run, tmp_path: Path, stop: BaseException) -> None:
     seen = []
 
-    def noted(photos: Sequence[Path]) -> Iterator[Reconstruction | Exception]:
-        for photo, made in zip(photos, run(photos), strict=True):
+    def noted(photos: Sequence[Path]) -> Iterator[Result | Exception]:
+        for photo, result in zip(photos, run(photos), strict=True):
             seen.append(photo.name)
             if len(seen) == 2 and isinstance(stop, Exception):
                 yield stop
             elif len(seen) == 2:
                 raise stop
             else:
-                yield made
+                yield result
 
     category, out = load_category("synface"), tmp_path / "out"
     with pytest.raises(type(stop)):
@@ -92,11 +92,11 @@ def test_a_stopped_evaluation_goes_on(data: list[Pair], run: Run, tmp_path: Path
 
 @pytest.mark.parametrize("kind", ["image", "depth"])
 def test_rows_of_other_data_under_the_same_names_are_made_anew(
-    data: list[Pair], run: Run, tmp_path: Path, kind: str
+    data: list[Pair], run: Run, tmp_path: Path, config: str
 ) -> None:
     seen: list[str] = []
 
-    def noted(photos: Sequence[Path]) -> Iterator[Reconstruction | Exception]:
+    def noted(photos: Sequence[Path]) -> Iterator[Result | Exception]:
         seen.extend(photo.name for photo in photos)
         return run(photos)
 
@@ -104,7 +104,7 @@ def test_rows_of_other_data_under_the_same_names_are_made_anew(
     first = list(evaluate(data[:2], category, out, noted, SETTINGS))
     other = tmp_path / "other"
     shutil.copytree(tmp_path / "data", other)
-    if kind == "image":
+    if config == "image":
         Image.new("RGB", (64, 64), "white").save(other / "image" / "1_image.png")
     else:
         shutil.copy(other / "depth" / "2_depth.png", other / "depth" / "1_depth.png")
@@ -113,7 +113,7 @@ def test_rows_of_other_data_under_the_same_names_are_made_anew(
     assert seen == ["0_image.png", "1_image.png", "1_image.png", "2_image.png"]
     assert second[0] == first[0]
     assert second[1].inputs_sha256 != first[1].inputs_sha256
-    assert (second[1].side_e2 > 0.2) == (kind == "depth")
+    assert (second[1].side_e2 > 0.2) == (config == "depth")
     # The newest row is the one that counts, and a run of fewer photos leaves the others' alone.
     assert list(evaluate(pairs[:2], category, out, noted, SETTINGS)) == second[:2]
     assert list(evaluate(pairs, category, out, noted, SETTINGS)) == second
@@ -150,7 +150,7 @@ def test_a_line_that_was_half_written_costs_its_photo_alone(
     place.write_text(whole[: -(len(last) if cut == "all but" else cut)])
     seen: list[str] = []
 
-    def noted(photos: Sequence[Path]) -> Iterator[Reconstruction | Exception]:
+    def noted(photos: Sequence[Path]) -> Iterator[Result | Exception]:
         seen.extend(photo.name for photo in photos)
         return run(photos)
 

@@ -48,8 +48,8 @@ def test_the_middle_is_cropped_as_the_photo_is(tmp_path: Path) -> None:
 
 def test_pairs_go_by_name(tmp_path: Path) -> None:
     for name in ("b", "a"):
-        for kind in ("image", "depth"):
-            written(tmp_path / kind / f"{name}_{kind}.png", np.ones((4, 4)), 8)
+        for category in ("image", "depth"):
+            written(tmp_path / category / f"{name}_{category}.png", np.ones((4, 4)), 8)
     assert [(pair.photo.name, pair.depth.name) for pair in pairs_in(tmp_path)] == [
         ("a_image.png", "a_depth.png"),
         ("b_image.png", "b_depth.png"),
@@ -62,8 +62,8 @@ def test_pairs_go_by_name(tmp_path: Path) -> None:
 
 
 def test_stray_files_are_no_photos(tmp_path: Path) -> None:
-    for kind in ("image", "depth"):
-        written(tmp_path / kind / f"a_{kind}.png", np.ones((4, 4)), 8)
+    for category in ("image", "depth"):
+        written(tmp_path / category / f"a_{category}.png", np.ones((4, 4)), 8)
     (tmp_path / "image" / "b_image.JPG").touch()
     (tmp_path / "depth" / "b_depth.png").touch()
     for name in (".DS_Store", "._a_image.png", "Thumbs.db", "notes.txt"):

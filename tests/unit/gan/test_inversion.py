@@ -12,10 +12,10 @@ from g2s_cli.gan.latents import LatentCloud, random_latents
 from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.metrics import psnr
-from g2s_cli.progress import Silent
+from g2s_cli.progress import SilentProgress
 
 
-class Diary(Silent):
+class Diary(SilentProgress):
     """A watch that writes down what it hears."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ def test_a_face_of_the_gan_comes_back(generator: Generator, distance: Discrimina
     assert found.psnr_db > 30
     assert found.psnr_db == pytest.approx(psnr(found.image, photo))
     torch.testing.assert_close(generator(found.latent[None])[0].clamp(-1, 1), found.image)
-    assert 0.5 < found.strangeness < 1.3
+    assert 0.5 < found.latent_distance < 1.3
     assert found.feature_distance < 0.05
     assert diary.begun == [("search", 1), ("invert", 36)]
     assert len(diary.losses) == 36
@@ -53,25 +53,25 @@ def test_a_face_of_the_gan_comes_back(generator: Generator, distance: Discrimina
 def test_it_starts_nearer_than_any_candidate(generator: Generator, distance: DiscriminatorDistance) -> None:
     photos = generator(random_latents(generator, 4, seeded(8))).clamp(-1, 1)
     still = InversionSettings(iterations=0, candidates=48)
-    started = invert(photos, generator, distance, still, seeded(3), Silent())
+    started = invert(photos, generator, distance, still, seeded(3), SilentProgress())
     candidates = generator(random_latents(generator, CLOUD, seeded(3))[:48]).clamp(-1, 1)
     for one, photo in zip(started, photos, strict=True):
         assert one.psnr_db > max(psnr(other, photo) for other in candidates)
-        assert one.strangeness < 1
+        assert one.latent_distance < 1
 
 
 def test_one_candidate_says_no_more_than_its_own_latent(
     generator: Generator, distance: DiscriminatorDistance, latents: Tensor
 ) -> None:
     still = InversionSettings(iterations=0, candidates=1)
-    [found] = invert(generator(latents[:1]), generator, distance, still, seeded(3), Silent())
+    [found] = invert(generator(latents[:1]), generator, distance, still, seeded(3), SilentProgress())
     torch.testing.assert_close(found.latent, random_latents(generator, CLOUD, seeded(3))[0])
 
 
 def test_the_same_seed_finds_the_same(generator: Generator, distance: DiscriminatorDistance, latents: Tensor) -> None:
     photo, short = generator(latents[:1]), InversionSettings(iterations=2, candidates=4)
     (one,), (again,), (other,) = (
-        [found.latent for found in invert(photo, generator, distance, short, seeded(seed), Silent())]
+        [found.latent for found in invert(photo, generator, distance, short, seeded(seed), SilentProgress())]
         for seed in (1, 1, 2)
     )
     assert torch.equal(one, again)
@@ -82,7 +82,7 @@ def test_what_no_face_looks_like_is_found_badly(generator: Generator, distance: 
     along = torch.arange(generator.size) // 4
     checks = (along[:, None] + along) % 2 * 2.0 - 1
     settings = InversionSettings(iterations=3, candidates=4)
-    [found] = invert(checks.expand(1, 3, -1, -1), generator, distance, settings, seeded(0), Silent())
+    [found] = invert(checks.expand(1, 3, -1, -1), generator, distance, settings, seeded(0), SilentProgress())
     assert found.psnr_db < 15
 
 
@@ -98,14 +98,14 @@ def test_a_photo_has_the_same_latent_in_any_company(
     faces = generator(latents).clamp(-1, 1)
     photos = torch.cat((faces, torch.zeros_like(faces[:1])))
     settings = InversionSettings(iterations=5, candidates=20)
-    together = invert(photos, generator, distance, settings, seeded(2), Silent())
+    together = invert(photos, generator, distance, settings, seeded(2), SilentProgress())
     for photo, found in zip(photos, together, strict=True):
-        [alone] = invert(photo[None], generator, distance, settings, seeded(2), Silent())
+        [alone] = invert(photo[None], generator, distance, settings, seeded(2), SilentProgress())
         assert (found.latent - alone.latent).abs().max() < 5e-3
         assert psnr(found.image, alone.image) > 60
         assert found.psnr_db == pytest.approx(alone.psnr_db, abs=0.01)
         assert found.feature_distance == pytest.approx(alone.feature_distance, rel=1e-3)
-        assert found.strangeness == pytest.approx(alone.strangeness, rel=1e-3)
+        assert found.latent_distance == pytest.approx(alone.latent_distance, rel=1e-3)
     assert psnr(together[0].image, together[1].image) < 30
 
 
@@ -113,7 +113,7 @@ def test_known_latents_are_where_it_starts(
     generator: Generator, distance: DiscriminatorDistance, latents: Tensor
 ) -> None:
     still = InversionSettings(iterations=0, candidates=4)
-    found = invert(generator(latents), generator, distance, still, seeded(0), Silent(), latents)
+    found = invert(generator(latents), generator, distance, still, seeded(0), SilentProgress(), latents)
     assert torch.equal(torch.stack([one.latent for one in found]), latents)
 
 

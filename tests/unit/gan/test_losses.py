@@ -10,12 +10,12 @@ from torch import Tensor
 
 from g2s_cli.gan.losses import DiscriminatorDistance, l1, masked_mean, perceptual_distance
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.geometry.center_crop import Frame
+from g2s_cli.geometry.center_crop import CenterCrop
 
 
 @pytest.fixture(scope="module")
 def faces(generator: Generator, latents: Tensor) -> Tensor:
-    return Frame(1.0, 64)(generator(latents))
+    return CenterCrop(1.0, 64)(generator(latents))
 
 
 LEFT = torch.cat((torch.ones(1, 1, 64, 32), torch.zeros(1, 1, 64, 32)), dim=-1)

@@ -26,11 +26,11 @@ from g2s_cli.mesh.export import (
 from g2s_cli.mesh.extract import Mesh, to_bytes
 from g2s_cli.mesh.texture import Texture
 from g2s_cli.pipeline import PICTURE_SIZES
-from g2s_cli.result.folder import Reconstruction, surface
+from g2s_cli.result.folder import Result, surface
 
 
 @pytest.fixture(scope="module")
-def textured(sharp: Reconstruction) -> tuple[Mesh, Texture]:
+def textured(sharp: Result) -> tuple[Mesh, Texture]:
     return surface(sharp, Detail())
 
 
@@ -43,7 +43,7 @@ def size_of(path: Path) -> tuple[int, int]:
         return picture.size
 
 
-def test_sizes_are_those_that_were_asked_for(sharp: Reconstruction, tmp_path: Path) -> None:
+def test_sizes_are_those_that_were_asked_for(sharp: Result, tmp_path: Path) -> None:
     detail = Detail(mesh_size=40, texture_size=100)
     paths = write_meshes(tmp_path, *surface(sharp, detail), detail)
     assert sorted(paths) == sorted(tmp_path.iterdir())
@@ -94,7 +94,7 @@ def test_a_body_below_the_cameras_axis_is_as_tall_as_asked(textured: tuple[Mesh,
 
 
 @pytest.mark.parametrize("detail", [Detail(mesh_size=0), Detail(mesh_size=1), Detail(texture_size=-1)])
-def test_a_size_that_the_command_line_refuses_is_refused_in_python(sharp: Reconstruction, detail: Detail) -> None:
+def test_a_size_that_the_command_line_refuses_is_refused_in_python(sharp: Result, detail: Detail) -> None:
     with pytest.raises(UsageError, match=r"-size .* is out of range"):
         surface(sharp, detail)
 

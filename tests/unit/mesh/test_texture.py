@@ -18,19 +18,19 @@ from g2s_cli.mesh.extract import Mesh, relief_mesh, to_bytes
 from g2s_cli.mesh.refine import Relief
 from g2s_cli.mesh.render import show
 from g2s_cli.mesh.texture import LEAST_SHADING, Texture, as_image, lit_by, normals_at
-from g2s_cli.result.folder import Reconstruction, surface
+from g2s_cli.result.folder import Result, surface
 
 SIZE = 320
 
 
 @pytest.fixture(scope="module")
-def made(sharp: Reconstruction) -> Reconstruction:
+def result(sharp: Result) -> Result:
     return sharp
 
 
 @pytest.fixture(scope="module")
-def textured(made: Reconstruction) -> tuple[Mesh, Texture]:
-    return surface(made, Detail())
+def textured(result: Result) -> tuple[Mesh, Texture]:
+    return surface(result, Detail())
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -47,20 +47,18 @@ def energy(image: torch.Tensor) -> float:
 
 
 def test_seen_from_the_camera_the_mesh_is_the_photo(
-    made: Reconstruction, textured: tuple[Mesh, Texture], sharp_mask: torch.Tensor
+    result: Result, textured: tuple[Mesh, Texture], sharp_mask: torch.Tensor
 ) -> None:
     mesh, texture = textured
-    shown = show(mesh, texture.lit, made.factors.view, made.camera.resized(SIZE))
+    shown = show(mesh, texture.lit, result.factors.view, result.camera.resized(SIZE))
     assert (shown.cover[sharp_mask] > 0.5).float().mean() > 0.995
     # The outermost pixels hold some of the white behind them.
     inside = -max_pool2d(-sharp_mask.float()[None], 3, 1, 1)[0] > 0
-    assert psnr(shown.on_white[:, inside], as_image(made.aligned)[:, inside]) > 33
+    assert psnr(shown.on_white[:, inside], as_image(result.aligned)[:, inside]) > 33
 
 
-def test_the_texture_holds_detail_that_the_working_size_cannot(
-    made: Reconstruction, textured: tuple[Mesh, Texture]
-) -> None:
-    coarse = replace(made, aligned=to_bytes(made.photo))
+def test_the_texture_holds_detail_that_the_working_size_cannot(result: Result, textured: tuple[Mesh, Texture]) -> None:
+    coarse = replace(result, aligned=to_bytes(result.photo))
     _, before = surface(coarse, Detail())
     assert before.lit.shape[-1] == 80
     _, after = textured
@@ -68,12 +66,12 @@ def test_the_texture_holds_detail_that_the_working_size_cannot(
     assert gradient_energy(after.lit) > 3 * gradient_energy(before.lit)
 
 
-def test_lit_is_albedo_under_the_estimated_light(made: Reconstruction, textured: tuple[Mesh, Texture]) -> None:
+def test_lit_is_albedo_under_the_estimated_light(result: Result, textured: tuple[Mesh, Texture]) -> None:
     _, texture = textured
-    again = lit_by(texture, made.factors, made.camera)
+    again = lit_by(texture, result.factors, result.camera)
     assert (again - texture.lit).abs().max() < 1e-5
-    other = light_from_user(-2.0, 0.0, 0.3, 0.7, made.factors.view)
-    left = lit_by(texture, replace(made.factors, light=other), made.camera)
+    other = light_from_user(-2.0, 0.0, 0.3, 0.7, result.factors.view)
+    left = lit_by(texture, replace(result.factors, light=other), result.camera)
     change = (left - texture.lit)[:, 150:250].mean(dim=(0, 1))
     assert change[120:160].mean() > change[240:280].mean() + 0.1
 
@@ -97,20 +95,20 @@ def test_a_plane_is_as_bright_at_its_rim_as_anywhere() -> None:
     assert np.abs(facing - expected.numpy()).max() < 1e-3
 
 
-def test_shadows_do_not_blow_up(made: Reconstruction) -> None:
+def test_shadows_do_not_blow_up(result: Result) -> None:
     # As good as no ambient light, from the far left: half of the face lies in shadow.
-    dark = replace(made.factors, light=light_from_user(-3.0, 0.0, 0.02, 0.9, made.factors.view))
-    _, texture = surface(replace(made, factors=dark), Detail())
-    brightest = (as_image(made.aligned).max() / 2 + 0.5).item()
+    dark = replace(result.factors, light=light_from_user(-3.0, 0.0, 0.02, 0.9, result.factors.view))
+    _, texture = surface(replace(result, factors=dark), Detail())
+    brightest = (as_image(result.aligned).max() / 2 + 0.5).item()
     assert (texture.albedo / 2 + 0.5).max() <= brightest / LEAST_SHADING + 1e-3
     assert texture.lit.isfinite().all()
 
 
-def test_what_the_photo_hides_is_painted_in_the_same_tint(made: Reconstruction) -> None:
+def test_what_the_photo_hides_is_painted_in_the_same_tint(result: Result) -> None:
     # The networks' albedo is too red by far; beyond the seam no red may show, on any side of the face.
-    tinted = made.factors.albedo + torch.tensor((0.5, -0.3, -0.3))[:, None, None]
-    mesh, texture = surface(replace(made, factors=replace(made.factors, albedo=tinted)), Detail())
-    plain_mesh, plain = surface(made, Detail())
+    tinted = result.factors.albedo + torch.tensor((0.5, -0.3, -0.3))[:, None, None]
+    mesh, texture = surface(replace(result, factors=replace(result.factors, albedo=tinted)), Detail())
+    plain_mesh, plain = surface(result, Detail())
     assert len(mesh.faces) == len(plain_mesh.faces)
     column = ((mesh.uv[:, 0] * 400).astype(int), ((1 - mesh.uv[:, 1]) * 400).astype(int))
     tint = (texture.lit - plain.lit)[:, column[1], column[0]].abs()
@@ -118,11 +116,11 @@ def test_what_the_photo_hides_is_painted_in_the_same_tint(made: Reconstruction) 
     assert tint.max() < 0.4
 
 
-def test_of_equal_halves_the_hidden_one_has_the_other_s_detail(made: Reconstruction) -> None:
+def test_of_equal_halves_the_hidden_one_has_the_other_s_detail(result: Result) -> None:
     # Turned so far to the side that half of the face is hidden.
-    aside = replace(made.factors, view=turn(made.factors.view, math.radians(35), 0.0))
+    aside = replace(result.factors, view=turn(result.factors.view, math.radians(35), 0.0))
     hidden, shown = (
-        surface(replace(made, factors=aside, report={"symmetry": symmetry}), Detail())[1].albedo[:, 150:250, 290:310]
+        surface(replace(result, factors=aside, report={"symmetry": symmetry}), Detail())[1].albedo[:, 150:250, 290:310]
         for symmetry in ("off", "on")
     )
     assert energy(shown) > 2 * energy(hidden)

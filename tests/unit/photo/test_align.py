@@ -13,7 +13,7 @@ from PIL import Image
 from g2s_cli.errors import ImageError, UsageError
 from g2s_cli.geometry.placement import Placement, Template
 from g2s_cli.photo import align as placing
-from g2s_cli.photo.align import PREPARED_PX, Placed, Wanted, place
+from g2s_cli.photo.align import PREPARED_PX, CropOptions, Placed, place
 from g2s_cli.photo.detect import Face
 
 FLAT = Template(((0.35, 0.42), (0.65, 0.42), (0.5, 0.6), (0.38, 0.75), (0.62, 0.75)))
@@ -32,8 +32,10 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Show:
     return show
 
 
-def placed(width: int, height: int, wanted: Wanted | None = None, template: Template | None = FLAT) -> Placed:
-    return place(PATH, Image.new("RGB", (width, height)), template, wanted or Wanted())
+def placed(
+    width: int, height: int, crop_options: CropOptions | None = None, template: Template | None = FLAT
+) -> Placed:
+    return place(PATH, Image.new("RGB", (width, height)), template, crop_options or CropOptions())
 
 
 def same(found: Placement, expected: Placement) -> bool:
@@ -56,9 +58,9 @@ def test_of_several_faces_one_is_asked_for(show: Show) -> None:
     other = Placement(100.0, 90.0, 80.0)
     show(TILTED, other)
     assert same(placed(640, 480).placement, TILTED)
-    assert same(placed(640, 480, Wanted(face=2)).placement, other)
+    assert same(placed(640, 480, CropOptions(face=2)).placement, other)
     with pytest.raises(UsageError, match="2 faces; there is no --face 3"):
-        placed(640, 480, Wanted(face=3))
+        placed(640, 480, CropOptions(face=3))
 
 
 def test_without_a_face_there_is_a_remedy(show: Show) -> None:
@@ -105,23 +107,23 @@ def test_a_face_that_may_be_none_does_not_overrule_a_prepared_crop(show: Show) -
     show(Placement(64.0, 64.0, 60.0), sure=0.95)
     answer = placed(128, 128)
     assert (answer.how, answer.doubtful) == ("as it is", True)
-    assert not placed(128, 128, Wanted(face=1)).doubtful
+    assert not placed(128, 128, CropOptions(face=1)).doubtful
     assert placed(640, 480).how == "aligned"
 
 
 def test_asking_for_a_face_aligns_even_a_prepared_crop(show: Show) -> None:
     face = Placement(66.0, 62.0, 120.0)
     show(face)
-    assert same(placed(128, 128, Wanted(face=1)).placement, face)
+    assert same(placed(128, 128, CropOptions(face=1)).placement, face)
 
 
 def test_no_face_is_looked_for_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placing, "find_faces", lambda _: pytest.fail("looked"))
     middle = Placement.box(10, 0, 40)
-    assert placed(60, 40, Wanted(align=False)) == Placed(middle, "middle")
+    assert placed(60, 40, CropOptions(align=False)) == Placed(middle, "middle")
     assert placed(60, 40, template=None) == Placed(middle, "middle")
     with pytest.raises(UsageError, match="--face is for categories of faces"):
-        placed(60, 40, Wanted(face=1), template=None)
+        placed(60, 40, CropOptions(face=1), template=None)
 
 
 @pytest.mark.parametrize(
@@ -133,30 +135,30 @@ def test_no_face_is_looked_for_where_none_is_wanted(monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_a_crop_of_the_users_own(crop: tuple[float, float, float, float], expected: Placement) -> None:
-    assert placed(100, 80, Wanted(crop=crop)) == Placed(expected, "crop")
+    assert placed(100, 80, CropOptions(crop=crop)) == Placed(expected, "crop")
 
 
 def test_a_crop_that_would_be_mostly_made_up() -> None:
     most = (-50.0, -50.0, 200.0, 150.0)
-    assert same(placed(100, 80, Wanted(crop=most)).placement, Placement.box(-50, -75, 200))
+    assert same(placed(100, 80, CropOptions(crop=most)).placement, Placement.box(-50, -75, 200))
     with pytest.raises(UsageError, match=r"is far larger than photo\.jpg, 100x80 pixels") as refusal:
-        placed(100, 80, Wanted(crop=(-20_000.0, -20_000.0, 40_100.0, 40_080.0)))
+        placed(100, 80, CropOptions(crop=(-20_000.0, -20_000.0, 40_100.0, 40_080.0)))
     assert "200 at most" in refusal.value.remedy
 
 
 def test_a_crop_beside_the_photo() -> None:
     with pytest.raises(UsageError, match=r"--crop 90,0,30,30 lies outside photo\.jpg, 100x80 pixels"):
-        placed(100, 80, Wanted(crop=(90.0, 0.0, 30.0, 30.0)))
+        placed(100, 80, CropOptions(crop=(90.0, 0.0, 30.0, 30.0)))
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "crop_options",
     [
-        Wanted(align=False, face=1),
-        Wanted(align=False, crop=(0.0, 0.0, 9.0, 9.0)),
-        Wanted(face=2, crop=(0.0, 0.0, 9.0, 9.0)),
+        CropOptions(align=False, face=1),
+        CropOptions(align=False, crop=(0.0, 0.0, 9.0, 9.0)),
+        CropOptions(face=2, crop=(0.0, 0.0, 9.0, 9.0)),
     ],
 )
-def test_wishes_that_exclude_each_other(wanted: Wanted) -> None:
+def test_wishes_that_exclude_each_other(crop_options: CropOptions) -> None:
     with pytest.raises(UsageError, match="exclude each other"):
-        wanted.check()
+        crop_options.check()

@@ -81,22 +81,22 @@ def test_however_the_photo_is_taken_the_crop_is_the_same(
     assert np.linalg.norm(corners - upright, axis=1).max() / side_px * 128 < 2
 
 
-def no_face(kind: str) -> Image.Image:
+def no_face(config: str) -> Image.Image:
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:240, :320]
-    if kind == "landscape":
+    if config == "landscape":
         hills = 120 + 25 * np.sin(x / 40) + 10 * np.sin(x / 11 + 2)
         sky, grass = np.array((150, 190, 240)), np.array((60, 120, 40))
         shades = np.where((y > hills)[..., None], grass, sky) + rng.normal(size=(240, 320, 1)) * 12
         return Image.fromarray(shades.clip(0, 255).astype(np.uint8))
-    if kind == "noise":
+    if config == "noise":
         return Image.fromarray(rng.integers(0, 256, (240, 320, 3), dtype=np.uint8))
     return Image.new("RGB", (17, 900), "white")
 
 
 @pytest.mark.parametrize("kind", ["landscape", "noise", "strip"])
-def test_what_is_no_face(kind: str) -> None:
-    assert find_faces(no_face(kind)) == []
+def test_what_is_no_face(config: str) -> None:
+    assert find_faces(no_face(config)) == []
 
 
 @pytest.fixture

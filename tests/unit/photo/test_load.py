@@ -13,7 +13,7 @@ from PIL import Image
 
 from g2s_cli.errors import ImageError
 from g2s_cli.geometry.placement import Placement
-from g2s_cli.photo.align import Wanted
+from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import MOST_ALIGNED, open_photo
 from g2s_cli.weights.catalog import load_category
 
@@ -223,7 +223,7 @@ def test_it_is_neither_smaller_than_the_gans_pictures_nor_huge(tmp_path: Path, s
 
 def test_a_crop_beyond_the_edges_is_filled_and_it_is_said(tmp_path: Path) -> None:
     quarters(64).save(tmp_path / "a.png")
-    photo = open_photo(tmp_path / "a.png", 32, wanted=Wanted(crop=(-16.0, 0.0, 64.0, 64.0)))
+    photo = open_photo(tmp_path / "a.png", 32, crop_options=CropOptions(crop=(-16.0, 0.0, 64.0, 64.0)))
     assert photo.alignment["filled_share"] == pytest.approx(0.25, abs=0.01)
     assert "mirrored at its edges to fill 25.0 % of the crop" in photo.notes
     assert photo.warnings == ("25 % of the crop lies beyond the edges of a.png and had to be made up.",)
@@ -234,8 +234,8 @@ def test_a_mask_is_cut_out_as_the_photo_is(tmp_path: Path) -> None:
     mask = Image.new("L", (64, 64))
     mask.paste(255, (0, 0, 32, 64))
     mask.save(tmp_path / "mask.png")
-    wanted = Wanted(crop=(16.0, 16.0, 32.0, 32.0), mask=tmp_path / "mask.png")
-    photo = open_photo(tmp_path / "a.png", 16, wanted=wanted)
+    crop_options = CropOptions(crop=(16.0, 16.0, 32.0, 32.0), mask=tmp_path / "mask.png")
+    photo = open_photo(tmp_path / "a.png", 16, crop_options=crop_options)
     assert photo.mask is not None
     assert (photo.mask[:, :8] == 1).all()
     assert (photo.mask[:, 8:] == 0).all()
@@ -244,8 +244,8 @@ def test_a_mask_is_cut_out_as_the_photo_is(tmp_path: Path) -> None:
 def test_a_mask_beyond_the_edges_is_black(tmp_path: Path) -> None:
     quarters(64).save(tmp_path / "a.png")
     Image.new("L", (64, 64), 255).save(tmp_path / "mask.png")
-    wanted = Wanted(crop=(-32.0, 0.0, 64.0, 64.0), mask=tmp_path / "mask.png")
-    mask = open_photo(tmp_path / "a.png", 64, wanted=wanted).mask
+    crop_options = CropOptions(crop=(-32.0, 0.0, 64.0, 64.0), mask=tmp_path / "mask.png")
+    mask = open_photo(tmp_path / "a.png", 64, crop_options=crop_options).mask
     assert mask is not None
     assert (mask[:, :32] == 0).all()
     assert (mask[:, 32:] == 1).all()
@@ -264,7 +264,7 @@ def test_what_is_transparent_in_a_mask_is_no_object(tmp_path: Path, mode: str) -
         hard.save(tmp_path / "mask.png", transparency=1)
     else:
         mask.convert(mode).save(tmp_path / "mask.png")
-    photo = open_photo(tmp_path / "a.png", 64, wanted=Wanted(mask=tmp_path / "mask.png"))
+    photo = open_photo(tmp_path / "a.png", 64, crop_options=CropOptions(mask=tmp_path / "mask.png"))
     assert photo.mask is not None
     assert (photo.mask[32:, :32] == 1).all()
     assert (photo.mask[:, 32:] == 0).all()
@@ -275,7 +275,7 @@ def test_what_is_transparent_in_a_mask_is_no_object(tmp_path: Path, mode: str) -
 def test_a_mask_that_leaves_nothing_out_is_said(tmp_path: Path) -> None:
     quarters(64).save(tmp_path / "a.png")
     Image.new("L", (64, 64), 255).save(tmp_path / "mask.png")
-    photo = open_photo(tmp_path / "a.png", 32, wanted=Wanted(mask=tmp_path / "mask.png"))
+    photo = open_photo(tmp_path / "a.png", 32, crop_options=CropOptions(mask=tmp_path / "mask.png"))
     assert photo.warnings == ("mask.png leaves nothing of the crop out. White is the object, black is the rest.",)
 
 
@@ -286,14 +286,14 @@ def test_masks_that_cannot_be_used(tmp_path: Path, size: tuple[int, int], white:
     quarters(64).save(tmp_path / "a.png")
     Image.new("L", size, white).save(tmp_path / "mask.png")
     with pytest.raises(ImageError, match=reason) as refusal:
-        open_photo(tmp_path / "a.png", 32, wanted=Wanted(mask=tmp_path / "mask.png"))
+        open_photo(tmp_path / "a.png", 32, crop_options=CropOptions(mask=tmp_path / "mask.png"))
     assert "mask.png" in refusal.value.what
 
 
 def test_a_crop_that_is_too_small(tmp_path: Path) -> None:
     quarters(64).save(tmp_path / "a.png")
     with pytest.raises(ImageError, match="10 pixels a side"):
-        open_photo(tmp_path / "a.png", 32, wanted=Wanted(crop=(9.0, 9.0, 10.0, 10.0)))
+        open_photo(tmp_path / "a.png", 32, crop_options=CropOptions(crop=(9.0, 9.0, 10.0, 10.0)))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -321,7 +321,7 @@ def test_the_larger_of_two_faces_is_taken_and_it_is_said(tmp_path: Path) -> None
     photo = open_photo(tmp_path / "two.png", 128, template)
     assert photo.placement.x > 200
     assert photo.warnings == ("two.png shows 2 faces; this is the largest. --face 2 takes the next one.",)
-    second = open_photo(tmp_path / "two.png", 128, template, Wanted(face=2))
+    second = open_photo(tmp_path / "two.png", 128, template, CropOptions(face=2))
     assert second.placement.x < 200
     assert second.alignment["face"] == 2
     assert second.warnings == ()

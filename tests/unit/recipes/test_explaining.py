@@ -8,7 +8,7 @@ from shapes import bumps
 
 from g2s_cli.estimators.feedforward import Canonical, see
 from g2s_cli.estimators.gan2shape.prior import light_from_code, view_from_code
-from g2s_cli.estimators.gan2shape.steps import Samples
+from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.weights.catalog import load_category
 from recipes.synface.explaining import explanation, lesson
@@ -26,7 +26,7 @@ def test_the_truth_explains_a_picture_and_nothing_near_it_does_so_well(canonical
     view = torch.tensor([[0.1, 0.3, 0, 0, 0, 0], [0, -0.2, 0.1, 0.01, 0, 0]])
     light = torch.tensor([[0.4, 0.5, 0.3, -0.2], [0.5, 0.3, 0, 0.4]])
     seen = see(canonical, view, light, CAMERA)
-    faces = Samples(seen.image, seen.valid.float().unsqueeze(1))
+    faces = MaskedImages(seen.image, seen.valid.float().unsqueeze(1))
 
     def loss(view: torch.Tensor, light: torch.Tensor) -> dict[str, float]:
         return {name: term.item() for name, term in explanation(canonical, view, light, faces, CAMERA, 0.5).items()}

@@ -40,9 +40,9 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_what_is_made(checkout: Path, tmp_path: Path) -> None:
-    made = tmp_path / "model.npz"
-    write_face_model(checkout, made)
-    with np.load(made) as file:
+    result = tmp_path / "model.npz"
+    write_face_model(checkout, result)
+    with np.load(result) as file:
         arrays = {name: file[name] for name in file}
     np.testing.assert_array_equal(arrays["v"], CORNERS.astype(np.float32))
     np.testing.assert_array_equal(arrays["vt"], [[0, 0], [1, 0], [1, 1], [0, 1]])

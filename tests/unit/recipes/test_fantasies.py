@@ -43,42 +43,42 @@ def people(count: int = 3) -> People:
     return People(shape, grey, DISC.expand(count, -1, -1), views, lights, torch.full((count,), 1e-6))
 
 
-def explained(some: People, made: Fantasies) -> tuple[Observed, Codes]:
+def explained(some: People, result: Fantasies) -> tuple[Observed, Codes]:
     """Pictures, and the codes they were made with."""
     count = len(some.shape)
     matt = torch.full((count, 1), -10.0)
     codes = Codes(some.shape, torch.zeros(count, 6), some.lights, torch.zeros(count, 3), torch.zeros(count, 1), matt)
     nowhere = torch.zeros(count, SIZE, SIZE, 2)
-    return Observed(logarithm(made.image), RELIEF, some.views, some.lights, nowhere, nowhere[..., 0]), codes
+    return Observed(logarithm(result.image), RELIEF, some.views, some.lights, nowhere, nowhere[..., 0]), codes
 
 
 def test_what_is_put_together_shows_its_depth_its_light_and_its_outline() -> None:
     one = people(1)
     one = replace(one, views=torch.zeros(1, 6), lights=torch.tensor([[0.4, 0.5, 0.0, 0.0]]))
-    made = put_together(model(), RELIEF, one, CAMERA)
+    result = put_together(model(), RELIEF, one, CAMERA)
     inside = (COLUMN.square() + ROW.square() < 0.35)[None]
     expected = RELIEF - one.shape[0, 0] * NOSE
-    torch.testing.assert_close(made.depth[inside], expected[None][inside], atol=3e-4, rtol=0)
-    middle = (made.image[0, :, SIZE // 2, SIZE // 2] + 1) / 2  # faces the light
+    torch.testing.assert_close(result.depth[inside], expected[None][inside], atol=3e-4, rtol=0)
+    middle = (result.image[0, :, SIZE // 2, SIZE // 2] + 1) / 2  # faces the light
     torch.testing.assert_close(middle, torch.full((3,), 0.9 * math.exp(-0.7)), atol=0.01, rtol=0)
-    assert (made.mask[0, 0] - DISC).abs().sum() < 8
-    assert (made.image * (1 - made.mask)).abs().max() == 0
-    assert (made.depth[made.mask[:, 0] > 0] < 1.19).all()
+    assert (result.mask[0, 0] - DISC).abs().sum() < 8
+    assert (result.image * (1 - result.mask)).abs().max() == 0
+    assert (result.depth[result.mask[:, 0] > 0] < 1.19).all()
 
 
 def test_a_longer_nose_is_nearer_and_throws_its_shading() -> None:
     both = replace(people(2), shape=torch.tensor([[2.0], [-2.0]]), views=torch.zeros(2, 6))
-    made = put_together(model(), RELIEF, replace(both, lights=both.lights[:1].expand(2, -1)), CAMERA)
-    assert made.depth[0, 16, 16] < made.depth[1, 16, 16] - 0.03
-    assert (made.image[0] - made.image[1]).abs().max() > 0.1
+    result = put_together(model(), RELIEF, replace(both, lights=both.lights[:1].expand(2, -1)), CAMERA)
+    assert result.depth[0, 16, 16] < result.depth[1, 16, 16] - 0.03
+    assert (result.image[0] - result.image[1]).abs().max() > 0.1
 
 
 def test_taken_apart_it_is_what_it_was_put_together_of() -> None:
     """Where the picture shows it; of what it does not, the other half's; its colour is all of its reflectance's."""
     three = replace(people(), reflectance=torch.full((3, 3, SIZE, SIZE), -0.4))
-    made = put_together(model(), RELIEF, three, CAMERA)
-    seen, codes = explained(three, made)
-    found = taken_apart(model(), seen, codes, made.mask, CAMERA)
+    result = put_together(model(), RELIEF, three, CAMERA)
+    seen, codes = explained(three, result)
+    found = taken_apart(model(), seen, codes, result.mask, CAMERA)
     inside = (COLUMN.square() + ROW.square() < 0.3).expand(3, 3, -1, -1)
     apart = (found.reflectance - three.reflectance)[inside].abs()
     assert apart.mean() < 0.02
@@ -87,16 +87,16 @@ def test_taken_apart_it_is_what_it_was_put_together_of() -> None:
     iou = ((found.masks > 0.5) & (DISC > 0.5)).sum((1, 2)) / ((found.masks > 0.5) | (DISC > 0.5)).sum((1, 2))
     assert iou.min() > 0.9
     again = put_together(model(), RELIEF, found, CAMERA)
-    both = (again.mask * made.mask).expand(-1, 3, -1, -1) > 0
-    assert (again.image - made.image)[both].abs().mean() < 0.03
+    both = (again.mask * result.mask).expand(-1, 3, -1, -1) > 0
+    assert (again.image - result.image)[both].abs().mean() < 0.03
 
 
 def test_what_one_half_hides_the_other_one_shows() -> None:
     """Of a head turned by 40° the far half's colour is not seen everywhere; both are of one colour then."""
     one = replace(people(1), reflectance=LEFT_DARK[None], views=torch.tensor([[0, 0.7, 0, 0, 0, 0]]).float())
-    made = put_together(model(), RELIEF, one, CAMERA)
-    seen, codes = explained(one, made)
-    narrow = made.mask * (COLUMN > -0.25)  # which lacks what is beyond
+    result = put_together(model(), RELIEF, one, CAMERA)
+    seen, codes = explained(one, result)
+    narrow = result.mask * (COLUMN > -0.25)  # which lacks what is beyond
     found = taken_apart(model(), seen, codes, narrow, CAMERA)
     row = found.reflectance[0, 0, SIZE // 2]
     assert row[5] == pytest.approx(row[SIZE - 6].item(), abs=0.05)
@@ -111,10 +111,10 @@ def test_people_are_mixed_with_their_codes_as_likely_as_before() -> None:
         "reflectance": number.view(-1, 1, 1, 1).expand(-1, 3, 2, 2),
         "masks": number.view(-1, 1, 1).expand(-1, 2, 2),
     }
-    many = replace(many, shape=torch.randn(count, 1, generator=rng), gloss=number, **maps)
+    many = replace(many, shape=torch.randn(count, 1, generator=rng), specular=number, **maps)
     found = mixed(many, 2000, torch.Generator().manual_seed(1))
     assert found.shape.std() == pytest.approx(many.shape.std().item(), rel=0.06)
-    who, look, seen = found.masks[:, 0, 0].long(), found.reflectance[:, 0, 0, 0].long(), found.gloss.long()
+    who, look, seen = found.masks[:, 0, 0].long(), found.reflectance[:, 0, 0, 0].long(), found.specular.long()
     assert 0.55 < (who == look).float().mean() < 0.68
     assert (who == seen).float().mean() < 0.02
     torch.testing.assert_close(found.views, many.views[seen])
@@ -139,7 +139,7 @@ def test_a_chin_ends_in_a_step() -> None:
     flat = ShapeModel(still, still[..., None], blank, blank[..., None], blank + 1, torch.zeros(2, 4), torch.zeros(4, 1))
     one = People(torch.zeros(1, 1), blank[None] - 1, torch.ones(1, size, size), torch.zeros(1, 6),
                  torch.tensor([[0.5, 0.0, 0.0, 0.0]]), torch.zeros(1))  # fmt: skip
-    made: Fantasies = put_together(flat, ramp, one, camera)
-    column = made.depth[0, 20:, 32]
+    result: Fantasies = put_together(flat, ramp, one, camera)
+    column = result.depth[0, 20:, 32]
     assert column.diff().max() > 1.15 * ramp[:, 32].diff().max()
     torch.testing.assert_close(column[:20], ramp[20:40, 32], atol=1e-4, rtol=0)

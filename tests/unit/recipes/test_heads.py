@@ -58,10 +58,10 @@ def test_draws_are_what_is_said_of_them(model: FaceModel) -> None:
 def test_heads_are_sums_of_offsets(model: FaceModel) -> None:
     identity = np.zeros(100)
     identity[1] = 2
-    plain, made = bare_heads(model, [NEUTRAL, Shape(identity, ((2, 0.5),))])
+    plain, result = bare_heads(model, [NEUTRAL, Shape(identity, ((2, 0.5),))])
     np.testing.assert_array_equal(plain, model.vertices)
     expected = model.vertices + 2 * model.identities[1] + 0.5 * model.expressions[2]
-    np.testing.assert_allclose(made, expected, atol=1e-6)
+    np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
 def test_heads_do_not_depend_on_their_company(model: FaceModel) -> None:

@@ -25,11 +25,11 @@ from g2s_cli.estimators.depth_net import SightNet
 from g2s_cli.estimators.gan2shape.prior import raw_from_depth
 from g2s_cli.files import sha256_of
 from g2s_cli.gan.inversion import InversionSettings
-from g2s_cli.geometry.center_crop import Frame
+from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.warp import symmetrised
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
-from g2s_cli.photo.align import Wanted
-from g2s_cli.progress import Silent
+from g2s_cli.photo.align import CropOptions
+from g2s_cli.progress import SilentProgress
 from g2s_cli.training.joint_run import draws
 from g2s_cli.weights.catalog import Category, load_category
 from g2s_cli.weights.importers import read_part, write_weights
@@ -45,14 +45,14 @@ from recipes.synface.shapes import Learnt
 
 FACE = Path(__file__).parents[2] / "data" / "face.png"
 CPU = Machine(torch.device("cpu"), torch.float32)
-BUSY = Silent()
+BUSY = SilentProgress()
 
 
 class Killed(Exception):
     pass
 
 
-class Killer(Silent):
+class Killer(SilentProgress):
     """A watch that ends the process, so to speak, after so many updates of a run."""
 
     def __init__(self, run: str, after: int) -> None:
@@ -88,21 +88,21 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapes, "UPDATES", 2)
 
 
-def made(gan: Path, folder: Path, watch: Silent = BUSY, begin: Path | None = None) -> Made:
+def result(gan: Path, folder: Path, progress: SilentProgress = BUSY, begin: Path | None = None) -> Made:
     folder.mkdir(exist_ok=True)
-    return make_networks(gan, begin, 3, folder, CPU, watch, seed=5, save_every=0.0, faces=48)
+    return make_networks(gan, begin, 3, folder, CPU, progress, seed=5, save_every=0.0, faces=48)
 
 
 def set_out(gan: Path, seed: int) -> tuple[Category, Source, Gallery]:
     """What `made` begins with."""
     loaded = load_gan(Weights({}, gan), CPU)
-    kind = fitted(load_category("synface"), loaded.generator)
-    source = Source(loaded, Frame(kind.frame_share, kind.working_size))
-    return kind, source, Gallery.of(source, draws(seed, "gallery"), 48)
+    config = fitted(load_category("synface"), loaded.generator)
+    source = Source(loaded, CenterCrop(config.frame_share, config.working_size))
+    return config, source, Gallery.of(source, draws(seed, "gallery"), 48)
 
 
 def test_killed_in_every_run_it_ends_as_if_never_killed(gan: Path, tmp_path: Path) -> None:
-    whole = made(gan, tmp_path / "whole")
+    whole = result(gan, tmp_path / "whole")
     for run, after in (
         ("alone", 2),
         ("taught", 1),
@@ -113,8 +113,8 @@ def test_killed_in_every_run_it_ends_as_if_never_killed(gan: Path, tmp_path: Pat
         ("shapes", 1),
     ):
         with pytest.raises(Killed):
-            made(gan, tmp_path / "killed", Killer(run, after))
-    resumed = made(gan, tmp_path / "killed")
+            result(gan, tmp_path / "killed", Killer(run, after))
+    resumed = result(gan, tmp_path / "killed")
     assert whole.tensors.keys() == resumed.tensors.keys()
     for name, tensor in whole.tensors.items():
         assert torch.equal(tensor, resumed.tensors[name]), name
@@ -131,13 +131,16 @@ def test_faces_of_a_larger_gan_are_averaged_down(tmp_path: Path) -> None:
     path = tmp_path / "gan.pt"
     path.write_bytes(made_up.saved(made_up.gan(32)))
     loaded = load_gan(Weights({}, path), CPU)
-    source = Source(loaded, Frame(1.0, 16))
+    source = Source(loaded, CenterCrop(1.0, 16))
     latents = source.random(3, torch.Generator().manual_seed(0))
     shown = source.show(latents)
     image, features = loaded.generator.forward_features(latents)
     torch.testing.assert_close(shown.image, avg_pool2d(image.clamp(-1, 1), 2))
-    torch.testing.assert_close(shown.mask, avg_pool2d(loaded.parser.mask(features)[:, None].float(), 2))
-    assert made(path, tmp_path / "run").tensors["base"].shape == (32, 32)  # the category's 64 px, or the GAN's if fewer
+    torch.testing.assert_close(shown.mask, avg_pool2d(loaded.segmenter.mask(features)[:, None].float(), 2))
+    assert result(path, tmp_path / "run").tensors["base"].shape == (
+        32,
+        32,
+    )  # the category's 64 px, or the GAN's if fewer
 
 
 def test_directions_are_the_planted_ones() -> None:
@@ -157,9 +160,9 @@ def test_directions_are_the_planted_ones() -> None:
     torch.testing.assert_close(moves.directions.norm(dim=1), planted.norm(dim=1), rtol=0.05, atol=0)
 
     # What is asked for comes; all else stays as it was.
-    wanted = torch.tensor([[1.5, -1, 0, 2], [-2, 0.5, 1, 0]]).expand(10, -1, -1)
-    moved = (moves.moved(latents[:10], wanted) - 3) @ mixing.inverse()
-    torch.testing.assert_close(moved[..., :4], wanted, rtol=0, atol=0.3)
+    crop_options = torch.tensor([[1.5, -1, 0, 2], [-2, 0.5, 1, 0]]).expand(10, -1, -1)
+    moved = (moves.moved(latents[:10], crop_options) - 3) @ mixing.inverse()
+    torch.testing.assert_close(moved[..., :4], crop_options, rtol=0, atol=0.3)
     torch.testing.assert_close(moved[..., 4:], causes[:10, None, 4:].expand(-1, 2, -1), rtol=0, atol=0.3)
 
     views = (moves.some_views(latents[:10], 400, rng) - 3) @ mixing.inverse()
@@ -169,13 +172,13 @@ def test_directions_are_the_planted_ones() -> None:
 
 
 def test_a_run_ends_recentred_if_it_says_so(gan: Path) -> None:
-    kind, source, gallery = set_out(gan, seed=5)
+    config, source, gallery = set_out(gan, seed=5)
     for run in SCHEDULE:
-        learner = Learner(first_networks(kind, gallery, torch.float32, seed=5))
-        before, wanted = learner.base.detach().clone(), learner.recentred(source, gallery)
-        assert (before - wanted).abs().max() > 1e-4
+        learner = Learner(first_networks(config, gallery, torch.float32, seed=5))
+        before, crop_options = learner.base.detach().clone(), learner.recentred(source, gallery)
+        assert (before - crop_options).abs().max() > 1e-4
         learner.next_run(run, source, gallery)
-        assert torch.equal(learner.base.detach(), wanted if run.recentred else before)
+        assert torch.equal(learner.base.detach(), crop_options if run.recentred else before)
     assert [run.name for run in SCHEDULE if run.recentred] == ["moved", "reshaped"]
 
 
@@ -183,23 +186,23 @@ def test_what_begins_from_networks_skips_the_runs_before_them(gan: Path, tmp_pat
     assert schedule(None, begun=False) == SCHEDULE
     assert [run.updates for run in schedule(240, begun=False)] == [620, 520, 1200, 400, 240]
     assert [(run.name, run.updates) for run in schedule(240, begun=True)] == [("registered", 240)]
-    first = made(gan, tmp_path / "first")
+    first = result(gan, tmp_path / "first")
     file = tmp_path / "networks.safetensors"
     write_weights(first.tensors, file)
-    assert made(gan, tmp_path / "more", begin=file).tensors.keys() == first.tensors.keys()
+    assert result(gan, tmp_path / "more", begin=file).tensors.keys() == first.tensors.keys()
     assert len((tmp_path / "more" / LOG).read_text().splitlines()) == 1
 
     foreign = tmp_path / "foreign.pth"
     foreign.write_bytes(made_up.saved(made_up.networks(16)))
     with pytest.raises(UsageError, match="holds no networks with a mean shape"):
-        made(gan, tmp_path / "other", begin=foreign)
+        result(gan, tmp_path / "other", begin=foreign)
     with pytest.raises(UsageError, match="are for 64 px; faces are learnt at 16 px"):
-        made(gan, tmp_path / "other", begin=models_root() / "synface" / "networks.safetensors")
+        result(gan, tmp_path / "other", begin=models_root() / "synface" / "networks.safetensors")
 
 
 def test_recentred_the_mean_answer_is_that_to_the_mean_face(gan: Path) -> None:
-    kind, source, gallery = set_out(gan, seed=0)
-    learner = Learner(first_networks(kind, gallery, torch.float32, seed=1))
+    config, source, gallery = set_out(gan, seed=0)
+    learner = Learner(first_networks(config, gallery, torch.float32, seed=1))
     with torch.no_grad():
         list(learner.untied.depth.parameters())[-1].mul_(10)
     shown = source.show(Moves.of(learner.nets, gallery).mean_face())
@@ -210,27 +213,27 @@ def test_recentred_the_mean_answer_is_that_to_the_mean_face(gan: Path) -> None:
         raw = raw_from_depth(depth, learner.untied.camera).mean(dim=0)
         return (raw - raw.mean()).detach()
 
-    wanted = answer(learner.base.detach(), faces)
+    crop_options = answer(learner.base.detach(), faces)
     recentred = learner.recentred(source, gallery)
-    assert (answer(learner.base.detach(), gallery.images) - wanted).abs().max() > 0.01
-    torch.testing.assert_close(answer(recentred, gallery.images), wanted, rtol=0, atol=1e-3)
+    assert (answer(learner.base.detach(), gallery.images) - crop_options).abs().max() > 0.01
+    torch.testing.assert_close(answer(recentred, gallery.images), crop_options, rtol=0, atol=1e-3)
 
 
 def test_lessons_have_a_teacher_and_registered_faces(gan: Path, tmp_path: Path) -> None:
-    kind, source, gallery = set_out(gan, seed=0)
-    learner = Learner(first_networks(kind, gallery, torch.float32, seed=1))
+    config, source, gallery = set_out(gan, seed=0)
+    learner = Learner(first_networks(config, gallery, torch.float32, seed=1))
     (run,) = schedule(3, begun=True)
     with pytest.raises(ValueError, match="without a teacher or registered faces"):
-        learner.advance(run, source, gallery, kind, seed=1)
+        learner.advance(run, source, gallery, config, seed=1)
     before = symmetrised(learner.base.detach()).clone()
     learner.register(source, gallery, 1, tmp_path / REGISTERED, BUSY)
-    learner.advance(run, source, gallery, kind, seed=1)
+    learner.advance(run, source, gallery, config, seed=1)
     assert learner.teacher is not None
     torch.testing.assert_close(learner.teacher.base, before)
     assert not any(weight.requires_grad for weight in learner.teacher.parameters("depth", "albedo", "view", "light"))
     learner.teacher = None
     with pytest.raises(ValueError, match="without a teacher or registered faces"):
-        learner.advance(run, source, gallery, kind, seed=1)
+        learner.advance(run, source, gallery, config, seed=1)
 
 
 def test_what_the_command_writes_is_what_g2s_takes(gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +273,7 @@ def test_what_the_command_writes_is_what_g2s_takes(gan: Path, tmp_path: Path, mo
     (folder / "model.toml").write_text(card.replace("sight = 1.0\n", ""))  # nobody has taught an S yet
     (folder / "gan.safetensors").write_bytes(gan.read_bytes())
     monkeypatch.setenv("G2S_CACHE", str(folder.parent))
-    result = reconstruct(FACE, category="tiny", preset="instant", iterations=2, wanted=Wanted(align=False))
+    result = reconstruct(FACE, category="tiny", preset="instant", iterations=2, crop_options=CropOptions(align=False))
     assert result.factors.depth.shape == (16, 16)
 
 
@@ -278,7 +281,7 @@ def test_shapes_are_learnt_again_and_the_rest_is_kept(gan: Path, tmp_path: Path)
     app = typer.Typer()
     app.command()(shapes_command)
     networks, out = tmp_path / "networks.safetensors", tmp_path / "again.safetensors"
-    whole = made(gan, tmp_path / "run").tensors
+    whole = result(gan, tmp_path / "run").tensors
     photos = ("shape.detail", "shape.bias")  # told by photos alone, and forgotten
     whole |= {name: torch.full_like(whole[name], 0.01) for name in photos}
     write_weights(whole, networks, sha256_of(gan))
@@ -318,7 +321,7 @@ def test_shapes_are_learnt_on_from_photos(gan: Path, tmp_path: Path, monkeypatch
     app = typer.Typer()
     app.command()(refine_command)
     networks, out, pictures = (tmp_path / name for name in ("networks.safetensors", "again.safetensors", "p.npy"))
-    whole = made(gan, tmp_path / "run").tensors
+    whole = result(gan, tmp_path / "run").tensors
     write_weights(whole, networks, sha256_of(gan))
     np.save(pictures, np.random.default_rng(0).integers(0, 255, (AT_ONCE + 3, 16, 16, 3)).astype(np.uint8))
     command = [str(gan), str(networks), str(pictures), "--photos", str(AT_ONCE + 3), "--device", "cpu"]
@@ -372,7 +375,7 @@ def test_s_is_taught_by_photos(gan: Path, tmp_path: Path, monkeypatch: pytest.Mo
     app = typer.Typer()
     app.command()(sight_command)
     networks, out, pictures = (tmp_path / name for name in ("networks.safetensors", "seeing.safetensors", "p.npy"))
-    write_weights(made(gan, tmp_path / "run").tensors, networks, sha256_of(gan))
+    write_weights(result(gan, tmp_path / "run").tensors, networks, sha256_of(gan))
     np.save(pictures, np.random.default_rng(0).integers(0, 255, (AT_ONCE, 16, 16, 3)).astype(np.uint8))
     command = [str(gan), str(networks), str(pictures), "--photos", str(AT_ONCE), "--device", "cpu", "--updates", "3"]
     said = CliRunner().invoke(app, [*command, "-o", str(out)])

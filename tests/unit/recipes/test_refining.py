@@ -46,7 +46,7 @@ def pictures() -> tuple[ShapeModel, list[Observed], list[Codes], torch.Tensor]:
         torch.stack((lights.mean(dim=0), torch.ones(4))),
         torch.zeros(4, 1),
     )
-    codes = replace(begun(model, seen), gloss=torch.full((COUNT, 1), -10.0))
+    codes = replace(begun(model, seen), specular=torch.full((COUNT, 1), -10.0))
     return model, [seen], [codes], ridge[..., 2]
 
 

@@ -13,12 +13,12 @@ from torch import Tensor
 from g2s_cli.errors import G2SError
 from g2s_cli.estimators import registration
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.steps import Samples
+from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.estimators.registration import Registered
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.progress import Silent
-from g2s_cli.segmentation.gan_features import Parser
+from g2s_cli.progress import SilentProgress
+from g2s_cli.segmentation.gan_features import Segmenter
 from recipes.synface import registering
 from recipes.synface.moving import Moves, Source
 from recipes.synface.registering import (
@@ -45,13 +45,13 @@ class Shown(Source):
 
     def __init__(self) -> None:
         generator = SimpleNamespace(layers=7, latent_avg=torch.ones(4))
-        object.__setattr__(self, "gan", SimpleNamespace(generator=generator, parser=Parser(torch.eye(2), 0)))
+        object.__setattr__(self, "gan", SimpleNamespace(generator=generator, segmenter=Segmenter(torch.eye(2), 0)))
 
-    def show(self, latents: Tensor) -> Samples:
+    def show(self, latents: Tensor) -> MaskedImages:
         each = latents if latents.ndim == 2 else latents[:, 0]
         mask = torch.zeros(len(each), 1, SIZE, SIZE)
         mask[..., 4:28, 6:26] = 1
-        return Samples(each[:, :3, None, None].tanh().expand(-1, -1, SIZE, SIZE) * 0.5, mask)
+        return MaskedImages(each[:, :3, None, None].tanh().expand(-1, -1, SIZE, SIZE) * 0.5, mask)
 
     def random(self, count: int, rng: torch.Generator) -> Tensor:
         return torch.randn(count, 4, generator=rng)
@@ -75,14 +75,16 @@ def test_what_is_registered_depends_on_the_seed_alone(
 ) -> None:
     monkeypatch.setattr(registering, "AT_ONCE", 4)
     monkeypatch.setattr(registration, "UPDATES", 8)
-    one, two, other = (joined(list(registered_faces(nets, moves, Shown(), seed, Silent(), 10))) for seed in (1, 1, 2))
+    one, two, other = (
+        joined(list(registered_faces(nets, moves, Shown(), seed, SilentProgress(), 10))) for seed in (1, 1, 2)
+    )
     assert one.images.shape == (10, 3, SIZE, SIZE)
     for name, maps in vars(one).items():
         assert torch.equal(maps, getattr(two, name)), name
     assert not torch.equal(one.images, other.images)
     assert one.images[..., 0, 0].abs().max() == 0  # outside the mask
 
-    rest = list(registered_faces(nets, moves, Shown(), 1, Silent(), 10, done=4))
+    rest = list(registered_faces(nets, moves, Shown(), 1, SilentProgress(), 10, done=4))
     assert [len(part.views) for part in rest] == [4, 2]
     assert torch.equal(joined(rest).relief, one.relief[4:])
 
@@ -91,7 +93,7 @@ def test_every_other_lot_is_turned_farther(nets: FactorNets, moves: Moves, monke
     """The second latent is the yaw, and the second colour."""
     monkeypatch.setattr(registering, "AT_ONCE", 100)
     monkeypatch.setattr(registration, "UPDATES", 1)
-    faces = joined(list(registered_faces(nets, moves, Shown(), 1, Silent(), 200)))
+    faces = joined(list(registered_faces(nets, moves, Shown(), 1, SilentProgress(), 200)))
     yaw = (faces.images[:, 1, 16, 16].float() * 2).clamp(-0.999, 0.999).atanh()
     assert 0.8 < yaw[:100].std() < 1.2
     assert 1.2 < yaw[100:].std() < 1.8

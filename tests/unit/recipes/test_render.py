@@ -48,12 +48,12 @@ def test_the_pictures_of_the_benchmark_s_own_renderer(
     model: FaceModel, golden: dict[str, np.ndarray], place: int
 ) -> None:
     wanted = golden["images"][place]
-    made = render(model, int(golden["seeds"][place]), len(wanted))
-    assert np.abs(made.image.astype(int) - wanted).max() <= 1
-    assert (made.image != wanted).mean() < 0.001
-    np.testing.assert_allclose(made.depth, golden["depth"][place], rtol=0, atol=1e-6)
-    np.testing.assert_array_equal(made.mask, golden["depth"][place] < FAR)
-    pose, light = made.pose, made.light
+    result = render(model, int(golden["seeds"][place]), len(wanted))
+    assert np.abs(result.image.astype(int) - wanted).max() <= 1
+    assert (result.image != wanted).mean() < 0.001
+    np.testing.assert_allclose(result.depth, golden["depth"][place], rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(result.mask, golden["depth"][place] < FAR)
+    pose, light = result.pose, result.light
     views = [pose.yaw_rad, pose.pitch_rad, pose.roll_rad, *light.xy, light.ambient, light.diffuse]
     np.testing.assert_allclose(views, golden["views"][place], rtol=1e-12)
 
@@ -72,10 +72,10 @@ def test_a_picture_of_another_size_shows_the_same_scene(model: FaceModel) -> Non
 
 
 def test_depth_is_within_the_camera_s_range(model: FaceModel) -> None:
-    made = render(model, SEED, SIZE)
-    assert (made.depth[~made.mask] == FAR).all()
-    assert 0.9 < made.depth[made.mask].min() < made.depth[made.mask].max() < FAR
-    assert 0.3 < made.mask.mean() < 0.9
+    result = render(model, SEED, SIZE)
+    assert (result.depth[~result.mask] == FAR).all()
+    assert 0.9 < result.depth[result.mask].min() < result.depth[result.mask].max() < FAR
+    assert 0.3 < result.mask.mean() < 0.9
 
 
 def test_turns() -> None:

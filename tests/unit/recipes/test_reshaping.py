@@ -11,7 +11,7 @@ from torch import Tensor
 
 from g2s_cli.estimators.feedforward import Canonical, FactorNets, see
 from g2s_cli.estimators.gan2shape.prior import light_from_code, view_from_code
-from g2s_cli.estimators.gan2shape.steps import Samples
+from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.warp import mirrored
@@ -94,7 +94,7 @@ def test_a_face_wears_its_own_pixels(canonical: Canonical) -> None:
     view = torch.tensor([[0.0, 0, 0, 0, 0, 0], [0.05, 0.4, 0, 0, 0, 0], [0, -0.5, 0, 0, 0, 0]])
     light = torch.tensor([[0.4, 0.5, 0.3, -0.2]]).expand(3, -1)
     seen = see(canonical, view, light, CAMERA)
-    faces = Samples(seen.image, seen.valid.float().unsqueeze(1))
+    faces = MaskedImages(seen.image, seen.valid.float().unsqueeze(1))
     grey = Canonical(canonical.depth, torch.zeros_like(canonical.albedo))
     painted = own_pixels(grey, faces, view, light, CAMERA)
     bump = (canonical.depth < 1.025).unsqueeze(1).expand(-1, 3, -1, -1)
@@ -111,7 +111,7 @@ def test_hidden_points_do_not_wear_what_hides_them() -> None:
     albedo = torch.where(ridge, -0.8, 0.6).unsqueeze(1).expand(-1, 3, -1, -1)
     view, light = torch.tensor([[0.0, 0.6, 0, 0, 0, 0]]), torch.tensor([[1.0, 0.0, 0, 0]])
     seen = see(Canonical(depth, albedo), view, light, CAMERA)
-    faces = Samples(seen.image, seen.valid.float().unsqueeze(1))
+    faces = MaskedImages(seen.image, seen.valid.float().unsqueeze(1))
     painted = own_pixels(Canonical(depth, albedo), faces, view, light, CAMERA)
     plain = (columns.abs() > 0.3) & (columns.abs() < 0.6)
     assert painted[0, 0][plain[0]].min() > 0.2
@@ -130,7 +130,7 @@ def test_every_picture_of_a_face_has_its_shape(nets: FactorNets, mask: Tensor, m
     still(monkeypatch)
     monkeypatch.setattr(reshaping, "OWN_PIXELS", 0.0)
     one, two = torch.rand(2, 3, 32, 32, generator=rng()) * 2 - 1
-    faces = Samples(torch.stack((one, one.flip(-1), two, two.flip(-2))), mask[:1].expand(4, -1, -1, -1))
+    faces = MaskedImages(torch.stack((one, one.flip(-1), two, two.flip(-2))), mask[:1].expand(4, -1, -1, -1))
     asked = shape_lesson(nets, faces, 2, load_category("synface").lights, rng())
     own = nets.canonical(faces.image[::2])
     assert (own.albedo[0] - own.albedo[1]).abs().max() > 0.01
@@ -140,7 +140,7 @@ def test_every_picture_of_a_face_has_its_shape(nets: FactorNets, mask: Tensor, m
 
 
 def test_a_lesson_shows_the_shape_it_says(nets: FactorNets, canonical: Canonical, mask: Tensor) -> None:
-    faces = Samples((canonical.albedo * mask).repeat(2, 1, 1, 1)[:4], mask.repeat(2, 1, 1, 1)[:4])
+    faces = MaskedImages((canonical.albedo * mask).repeat(2, 1, 1, 1)[:4], mask.repeat(2, 1, 1, 1)[:4])
     asked = shape_lesson(nets, faces, 2, load_category("synface").lights, rng())
     again = photographed(asked.canonical, asked.mask, asked.lesson.view, asked.lesson.light, CAMERA)
     assert torch.equal(again, asked.lesson.image)
@@ -153,7 +153,7 @@ def test_a_lesson_shows_the_shape_it_says(nets: FactorNets, canonical: Canonical
 
 
 def test_only_the_shape_costs_not_how_far_away_it_is(nets: FactorNets, canonical: Canonical, mask: Tensor) -> None:
-    asked = shape_lesson(nets, Samples(canonical.albedo * mask, mask), 1, load_category("synface").lights, rng())
+    asked = shape_lesson(nets, MaskedImages(canonical.albedo * mask, mask), 1, load_category("synface").lights, rng())
     said = nets.depth_of(asked.lesson.image).detach()
     albedo = nets.albedo_of(asked.lesson.image).detach()
 

@@ -43,11 +43,11 @@ def wanted(model: FaceModel) -> np.ndarray:
 
 def test_a_set_is_the_pictures_of_its_seeds(model: FaceModel, wanted: np.ndarray, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    made = render_set(
+    result = render_set(
         model, SEED, COUNT, SIZE, tmp_path / "faces.npy", report=lambda done, count: told.append((done, count))
     )
-    assert np.abs(made.astype(int) - wanted).max() <= 1
-    np.testing.assert_array_equal(np.load(tmp_path / "faces.npy"), made)
+    assert np.abs(result.astype(int) - wanted).max() <= 1
+    np.testing.assert_array_equal(np.load(tmp_path / "faces.npy"), result)
     assert told == [(BLOCK, COUNT), (COUNT, COUNT)]
     facts = {"first_seed": SEED, "count": COUNT, "size": SIZE, "model": model.sha256, "rendered": COUNT}
     assert json.loads((tmp_path / "faces.json").read_text()) == facts
@@ -84,9 +84,9 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(model: FaceModel, model
     assert BLOCK <= done < MANY
 
     told: list[int] = []
-    made = render_set(model, SEED, MANY, SIZE, place, report=lambda so_far, _: told.append(so_far))
+    result = render_set(model, SEED, MANY, SIZE, place, report=lambda so_far, _: told.append(so_far))
     assert told[0] == done + BLOCK
-    np.testing.assert_array_equal(made, render_set(model, SEED, MANY, SIZE, tmp_path / "whole.npy"))
+    np.testing.assert_array_equal(result, render_set(model, SEED, MANY, SIZE, tmp_path / "whole.npy"))
 
 
 def test_a_killed_run_whose_pictures_are_gone_begins_anew(model: FaceModel, tmp_path: Path) -> None:
@@ -154,13 +154,13 @@ def test_a_benchmark_is_read_as_one(model: FaceModel, tmp_path: Path) -> None:
     views = json.loads((tmp_path / "bench" / "views.json").read_text())
     assert [view["file"] for view in views] == [pair.photo.name for pair in pairs]
     for number, pair in enumerate(pairs):
-        made = render(model, SEED + number, 32)
-        np.testing.assert_array_equal(np.asarray(Image.open(pair.photo)), made.image)
+        result = render(model, SEED + number, 32)
+        np.testing.assert_array_equal(np.asarray(Image.open(pair.photo)), result.image)
         truth = read_truth(pair.depth, 1.0, 32)
-        np.testing.assert_array_equal(truth.mask, made.mask)
-        np.testing.assert_allclose(truth.depth, made.depth, atol=0.2 / 65535)
-        assert views[number]["yaw_deg"] == round(np.degrees(made.pose.yaw_rad), 3)
-        assert views[number]["light_xy"] == [round(along, 4) for along in made.light.xy]
+        np.testing.assert_array_equal(truth.mask, result.mask)
+        np.testing.assert_allclose(truth.depth, result.depth, atol=0.2 / 65535)
+        assert views[number]["yaw_deg"] == round(np.degrees(result.pose.yaw_rad), 3)
+        assert views[number]["light_xy"] == [round(along, 4) for along in result.light.xy]
 
 
 def test_a_folder_in_use_is_kept(model: FaceModel, tmp_path: Path) -> None:

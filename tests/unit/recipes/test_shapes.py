@@ -109,7 +109,7 @@ def test_looks_are_what_codes_leave_of_photos() -> None:
     strong = torch.randn(60, 1, 1, 1, generator=rng(7))
     seen = replace(plain, logarithm=plain.logarithm + strong * blemish)
     start = learnt_from([seen])
-    matt = replace(start.codes, gloss=torch.full((60, 1), -10.0), look=torch.ones(60, 1))
+    matt = replace(start.codes, specular=torch.full((60, 1), -10.0), look=torch.ones(60, 1))
     albedo, looks, variance = looks_of(
         replace(start, codes=matt, looks=torch.rand(3, SIZE, SIZE, 1)), [seen], MODES, CAMERA, 1, rng()
     )

@@ -13,7 +13,7 @@ from g2s_cli.estimators.depth_net import SightNet
 from g2s_cli.estimators.morphable_model import ShapeModel
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.rasterizer import VIEW_FAR
-from g2s_cli.progress import Silent
+from g2s_cli.progress import SilentProgress
 from g2s_cli.weights.importers import write_weights
 from g2s_cli.weights.tensors import load_tensors, part_of
 from recipes.synface import sighting
@@ -32,7 +32,7 @@ class Killed(Exception):
     pass
 
 
-class Killer(Silent):
+class Killer(SilentProgress):
     """A watch that ends the process, so to speak, at an update."""
 
     def __init__(self, at: int) -> None:
@@ -160,7 +160,7 @@ def test_lessons_are_the_same_whoever_begins_where() -> None:
 def test_s_learns_depth_and_a_kill_costs_nothing(tmp_path: Path) -> None:
     given = (model(), RELIEF, people(), CAMERA, 0)
     first = Pupil.new(SIZE, CPU, 0)
-    teach(first, *given, tmp_path / "whole.pt", Silent(), updates=60)
+    teach(first, *given, tmp_path / "whole.pt", SilentProgress(), updates=60)
     assert first.done == 60
     fresh, unseen = Pupil.new(SIZE, CPU, 0), list(lessons(*given[:-1], 7, 0, 4))
     before, after = (sum(misjudging(one.net, lesson).item() for lesson in unseen) for one in (fresh, first))
@@ -171,7 +171,7 @@ def test_s_learns_depth_and_a_kill_costs_nothing(tmp_path: Path) -> None:
         teach(killed, *given, tmp_path / "cut.pt", Killer(35), updates=60, save_every=0.0)
     again = Pupil.begun(tmp_path / "cut.pt", SIZE, CPU, 5)
     assert again.done == 34
-    teach(again, *given, tmp_path / "cut.pt", Silent(), updates=60)
+    teach(again, *given, tmp_path / "cut.pt", SilentProgress(), updates=60)
     for name, tensor in first.net.state_dict().items():
         torch.testing.assert_close(again.net.state_dict()[name], tensor, atol=1e-6, rtol=1e-5)
     (tmp_path / "cut.pt").write_bytes(b"cut")
@@ -184,7 +184,7 @@ def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
     pupil = Pupil.new(SIZE, CPU, 0)
     pupil.net.said.bias.data.fill_(torch.nan)
     with pytest.raises(G2SError, match="not finite at update 1 of S"):
-        teach(pupil, model(), RELIEF, people(), CAMERA, 0, tmp_path / "nan.pt", Silent(), updates=3)
+        teach(pupil, model(), RELIEF, people(), CAMERA, 0, tmp_path / "nan.pt", SilentProgress(), updates=3)
 
 
 def test_it_is_kept_in_bytes_and_is_the_same_network(tmp_path: Path) -> None:

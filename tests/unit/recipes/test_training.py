@@ -9,7 +9,7 @@ import torch
 
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.loading import Machine
-from g2s_cli.progress import Silent
+from g2s_cli.progress import SilentProgress
 from g2s_cli.training.distributed import Group
 from recipes.synface import quality
 from recipes.synface.pictures import Pictures
@@ -113,8 +113,8 @@ def test_it_learns_a_colour() -> None:
     learner = Learner.of(fresh((8, 8), seed=0), settings, CPU)
 
     def distance() -> float:
-        made = torch.cat(list(quality.made(generator_of(learner.average, torch.float32), 16, seed=0)))
-        return (made.mean(dim=(0, 2, 3)) - torch.tensor([1.0, 0.0, -1.0])).abs().mean().item()
+        result = torch.cat(list(quality.result(generator_of(learner.average, torch.float32), 16, seed=0)))
+        return (result.mean(dim=(0, 2, 3)) - torch.tensor([1.0, 0.0, -1.0])).abs().mean().item()
 
     before = distance()
     steps(learner, orange, 120)
@@ -125,21 +125,21 @@ def test_a_run_goes_on_where_it_ended(pictures: Pictures, tmp_path: Path) -> Non
     machine = Machine(CPU, torch.float32)
     settings = Settings(batch=4)
     for count in (1, 3):
-        learner = train(tmp_path, pictures, None, settings, count, Group(), machine, Silent())
+        learner = train(tmp_path, pictures, None, settings, count, Group(), machine, SilentProgress())
     assert learner.step == 3
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
     assert (tmp_path / "samples-00000012.png").exists()
     with pytest.raises(UsageError, match="was begun with"):
-        train(tmp_path, pictures, None, Settings(batch=8), 4, Group(), machine, Silent())
+        train(tmp_path, pictures, None, Settings(batch=8), 4, Group(), machine, SilentProgress())
 
 
 def test_what_cannot_be_trained_is_refused(pictures: Pictures, tmp_path: Path) -> None:
     machine = Machine(CPU, torch.float32)
     with pytest.raises(UsageError, match="multiples of four"):
-        train(tmp_path, pictures, None, Settings(batch=6), 1, Group(), machine, Silent())
+        train(tmp_path, pictures, None, Settings(batch=6), 1, Group(), machine, SilentProgress())
     (tmp_path / LEARNER).write_bytes(b"PK no")
     with pytest.raises(G2SError, match=r"learner\.pt is damaged"):
-        train(tmp_path, pictures, None, SETTINGS, 1, Group(), machine, Silent())
+        train(tmp_path, pictures, None, SETTINGS, 1, Group(), machine, SilentProgress())
     wrong = tmp_path / "wrong.npy"
     np.save(wrong, np.zeros((3, 4, 4)))
     with pytest.raises(UsageError, match="does not hold square pictures"):

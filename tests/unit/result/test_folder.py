@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.mesh.export import Detail
 from g2s_cli.result import folder as result
-from g2s_cli.result.folder import Reconstruction, missing_files, read_result, write_result
+from g2s_cli.result.folder import Result, missing_files, read_result, write_result
 from g2s_cli.result.page import write_page
 
 PICTURES = ["input", "original", "inverted", "mask", "depth", "normal", "albedo", "reconstruction", "aligned"]
@@ -43,19 +43,19 @@ FILES = sorted([f"{name}.png" for name in PICTURES] + OTHERS)
 
 
 @pytest.fixture(scope="module")
-def folder(made: Reconstruction, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(result: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A result folder that tests read and leave alone."""
     target = tmp_path_factory.mktemp("results") / "out"
-    write_result(made, target)
+    write_result(result, target)
     return target
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])
-def test_who_may_read_a_result_is_for_the_umask_to_say(made: Reconstruction, tmp_path: Path, umask: int) -> None:
+def test_who_may_read_a_result_is_for_the_umask_to_say(result: Result, tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        write_result(made, tmp_path / "out")
-        write_page(made, tmp_path / "out", Detail(mesh_size=16, texture_size=16))
+        write_result(result, tmp_path / "out")
+        write_page(result, tmp_path / "out", Detail(mesh_size=16, texture_size=16))
     finally:
         os.umask(before)
     modes = {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in (tmp_path / "out").iterdir()}
@@ -63,10 +63,10 @@ def test_who_may_read_a_result_is_for_the_umask_to_say(made: Reconstruction, tmp
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
-def test_a_folder_may_have_a_name_that_is_not_utf_8(made: Reconstruction, tmp_path: Path) -> None:
+def test_a_folder_may_have_a_name_that_is_not_utf_8(result: Result, tmp_path: Path) -> None:
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/gr\xfc\xdfe"))
-    write_result(made, folder)
-    assert torch.equal(read_result(folder).factors.depth, made.factors.depth)
+    write_result(result, folder)
+    assert torch.equal(read_result(folder).factors.depth, result.factors.depth)
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -97,27 +97,27 @@ def test_the_folder_holds_every_file_and_nothing_else(folder: Path) -> None:
 @settings(max_examples=6, deadline=None)
 @given(size=st.integers(9, 20), seed=st.integers(0, 2**32))
 def test_what_is_written_is_read_back(
-    make: Callable[..., Reconstruction], tmp_path_factory: pytest.TempPathFactory, size: int, seed: int
+    make: Callable[..., Result], tmp_path_factory: pytest.TempPathFactory, size: int, seed: int
 ) -> None:
-    made = make(size, seed)
+    result = make(size, seed)
     target = tmp_path_factory.mktemp("trip") / "out"
-    write_result(made, target)
+    write_result(result, target)
     back = read_result(str(target))  # as the API's users write it
-    assert back.category == made.category
-    assert back.camera == made.camera
-    assert back.report == made.report
-    assert (back.placement, back.original) == (made.placement, made.original)
-    assert np.array_equal(back.aligned, made.aligned)
+    assert back.category == result.category
+    assert back.camera == result.camera
+    assert back.report == result.report
+    assert (back.placement, back.original) == (result.placement, result.original)
+    assert np.array_equal(back.aligned, result.aligned)
     for field in ("photo", "inverted", "mask", "latent"):
-        assert torch.equal(getattr(back, field), getattr(made, field))
+        assert torch.equal(getattr(back, field), getattr(result, field))
     for field in ("depth", "albedo", "view", "light"):
-        assert torch.equal(getattr(back.factors, field), getattr(made.factors, field))
+        assert torch.equal(getattr(back.factors, field), getattr(result.factors, field))
     assert back.factors.apart is None
-    assert back.offset_net.keys() == made.offset_net.keys()
-    assert all(torch.equal(back.offset_net[name], made.offset_net[name]) for name in made.offset_net)
+    assert back.offset_net.keys() == result.offset_net.keys()
+    assert all(torch.equal(back.offset_net[name], result.offset_net[name]) for name in result.offset_net)
 
 
-def test_the_photo_comes_back_at_its_own_resolution(sharp: Reconstruction, tmp_path: Path) -> None:
+def test_the_photo_comes_back_at_its_own_resolution(sharp: Result, tmp_path: Path) -> None:
     # The relief may cover the middle of the crop alone, as with cats.
     whole = np.pad(sharp.aligned, ((80, 80), (80, 80), (0, 0)), mode="edge")
     write_result(replace(sharp, aligned=whole, frame_share=320 / 480), tmp_path / "out")
@@ -130,7 +130,7 @@ def test_the_photo_comes_back_at_its_own_resolution(sharp: Reconstruction, tmp_p
 
 
 def test_the_mesh_seen_through_camera_json_reproduces_the_photo(
-    sharp: Reconstruction, sharp_mask: torch.Tensor, tmp_path: Path
+    sharp: Result, sharp_mask: torch.Tensor, tmp_path: Path
 ) -> None:
     write_result(sharp, tmp_path / "out")
     solid = trimesh.load(tmp_path / "out" / "mesh.glb", force="mesh")
@@ -150,7 +150,7 @@ def test_the_mesh_seen_through_camera_json_reproduces_the_photo(
     assert np.abs(colours - sharp.aligned[i[inside], j[inside]]).mean() < 12
 
 
-def test_large_maps_are_of_the_mesh_as_camera_json_sees_it(sharp: Reconstruction, tmp_path: Path) -> None:
+def test_large_maps_are_of_the_mesh_as_camera_json_sees_it(sharp: Result, tmp_path: Path) -> None:
     write_result(sharp, tmp_path / "out")
     solid = trimesh.load(tmp_path / "out" / "mesh.glb", force="mesh", process=False)
     facts = json.loads((tmp_path / "out" / "camera.json").read_text())
@@ -181,20 +181,18 @@ def test_large_maps_are_of_the_mesh_as_camera_json_sees_it(sharp: Reconstruction
     assert np.abs(albedo - reconstruction)[~there].mean() < 1
 
 
-def test_depth_is_unseen_outside_the_mask_and_16_bits_hold_it(folder: Path, made: Reconstruction) -> None:
+def test_depth_is_unseen_outside_the_mask_and_16_bits_hold_it(folder: Path, result: Result) -> None:
     depth = np.load(folder / "depth.npy")
     assert depth.dtype == np.float32
-    assert np.array_equal(np.isfinite(depth), made.mask.numpy() >= 0.5)
+    assert np.array_equal(np.isfinite(depth), result.mask.numpy() >= 0.5)
     code = pixels(folder / "depth.png")
     assert np.array_equal(code == 0, np.isnan(depth))
     assert np.nanmax(np.abs(1.1 - 0.2 * code / 65535 - depth)) <= 0.2 / 65535
 
 
-def test_what_is_known_of_depth_beside_the_relief_is_in_its_map_and_read_back(
-    made: Reconstruction, tmp_path: Path
-) -> None:
-    ramp = 0.001 * torch.linspace(-1, 1, made.camera.size).expand(made.camera.size, -1)
-    plain, known = made, replace(made, factors=replace(made.factors, apart=ramp))
+def test_what_is_known_of_depth_beside_the_relief_is_in_its_map_and_read_back(result: Result, tmp_path: Path) -> None:
+    ramp = 0.001 * torch.linspace(-1, 1, result.camera.size).expand(result.camera.size, -1)
+    plain, known = result, replace(result, factors=replace(result.factors, apart=ramp))
     maps = []
     for some in (plain, known):
         write_result(some, tmp_path / "out", overwrite=True)
@@ -225,9 +223,9 @@ def test_depth_codes_keep_nothing_for_what_is_not_there() -> None:
     assert (far, beyond, near, nothing) == (1, 1, 65535, 0)
 
 
-def test_normals_have_opengl_colours(folder: Path, made: Reconstruction) -> None:
+def test_normals_have_opengl_colours(folder: Path, result: Result) -> None:
     red, green, blue = np.moveaxis(pixels(folder / "normal.png"), -1, 0) / 127.5 - 1
-    seen = made.mask.numpy() >= 0.5
+    seen = result.mask.numpy() >= 0.5
     row, column = np.nonzero(seen)
     # On a bulge the normals lean to the side on which they lie: right is red, up is green.
     assert np.corrcoef(column, red[seen])[0, 1] > 0.8
@@ -250,20 +248,20 @@ def test_the_glb_is_textured_and_seen_through_camera_json_covers_the_mask(folder
 
 
 def test_writing_needs_nothing_that_is_not_installed(
-    made: Reconstruction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # trimesh reckons normals with scipy, which is no dependency of ours; without it, it prints a traceback.
     monkeypatch.delattr("trimesh.geometry.scipy")
-    write_result(made, tmp_path / "out")
+    write_result(result, tmp_path / "out")
     assert not caplog.records
 
 
-def test_of_a_symmetric_object_the_far_side_is_as_wide_as_the_near_one(made: Reconstruction, tmp_path: Path) -> None:
+def test_of_a_symmetric_object_the_far_side_is_as_wide_as_the_near_one(result: Result, tmp_path: Path) -> None:
     # The photo's left half shows nothing but background: alone it cuts the mesh in two.
-    half = made.mask.clone()
+    half = result.mask.clone()
     half[:, :32] = 0
     for symmetry in ("off", "on"):
-        write_result(replace(made, mask=half, report={"symmetry": symmetry}), tmp_path / symmetry)
+        write_result(replace(result, mask=half, report={"symmetry": symmetry}), tmp_path / symmetry)
     alone, both = (trimesh.load(tmp_path / name / "mesh.glb", force="mesh").bounds[:, 0] for name in ("off", "on"))
     assert alone[0] > -0.6 * alone[1]
     assert both[0] == pytest.approx(-both[1], abs=0.01)
@@ -302,33 +300,33 @@ def test_light_json_says_where_the_light_stands(folder: Path) -> None:
     assert (light["y"] > 0) == (np.nanmean(lit[:half]) > np.nanmean(lit[half:]))
 
 
-def test_an_existing_folder_is_replaced_only_on_request(made: Reconstruction, tmp_path: Path) -> None:
+def test_an_existing_folder_is_replaced_only_on_request(result: Result, tmp_path: Path) -> None:
     target = tmp_path / "out"
-    write_result(made, target)
+    write_result(result, target)
     for old in ("notes.txt", "mesh.stl", "view.html", "rotate/000.png", "rotate/mine.png"):
         (target / old).parent.mkdir(exist_ok=True)
         (target / old).touch()
     with pytest.raises(UsageError, match="--overwrite"):
-        write_result(made, target)
+        write_result(result, target)
     assert (target / "mesh.stl").exists()
-    write_result(made, target, overwrite=True)
+    write_result(result, target, overwrite=True)
     found = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
     assert found == {*FILES, "notes.txt", "rotate/mine.png"}  # what g2s did not make stays
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_an_empty_folder_and_missing_parents_are_fine(made: Reconstruction, tmp_path: Path) -> None:
+def test_an_empty_folder_and_missing_parents_are_fine(result: Result, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for target in (tmp_path / "empty", tmp_path / "a" / "b" / "out"):
-        write_result(made, target)
+        write_result(result, target)
         assert (target / "mesh.glb").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "empty"]
 
 
-def test_a_link_to_a_folder_stays_a_link(made: Reconstruction, tmp_path: Path) -> None:
+def test_a_link_to_a_folder_stays_a_link(result: Result, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    write_result(made, tmp_path / "link")
+    write_result(result, tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "mesh.glb").is_file()
 
@@ -392,7 +390,7 @@ def test_damaged_folders_are_refused_in_one_sentence(folder: Path, tmp_path: Pat
     assert refusal.value.remedy
 
 
-def test_tensors_that_share_memory_are_written(made: Reconstruction, tmp_path: Path) -> None:
+def test_tensors_that_share_memory_are_written(result: Result, tmp_path: Path) -> None:
     weight = torch.randn(4, 4)
-    write_result(replace(made, offset_net={"a": weight, "b": weight.T}), tmp_path / "out")
+    write_result(replace(result, offset_net={"a": weight, "b": weight.T}), tmp_path / "out")
     assert torch.equal(read_result(tmp_path / "out").offset_net["b"], weight.T)

@@ -7,7 +7,7 @@ import io
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
+from html.segmenter import HTMLParser
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from g2s_cli.geometry.shading import user_from_light
 from g2s_cli.mesh.export import Detail
 from g2s_cli.mesh.extract import Mesh
 from g2s_cli.mesh.texture import Texture, lit_by
-from g2s_cli.result.folder import Reconstruction, surface
+from g2s_cli.result.folder import Result, surface
 from g2s_cli.result.page import page_of
 
 FINE = Detail(mesh_size=120, texture_size=240)
@@ -53,8 +53,8 @@ def scene_in(page: str) -> dict[str, Any]:
     return json.loads(Scripts(page).texts[0])
 
 
-def array(coded: str, kind: str, columns: int) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(coded), kind).reshape(-1, columns)
+def array(coded: str, category: str, columns: int) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(coded), category).reshape(-1, columns)
 
 
 def sampled(picture: np.ndarray, place: np.ndarray) -> np.ndarray:
@@ -65,12 +65,12 @@ def sampled(picture: np.ndarray, place: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def textured(sharp: Reconstruction) -> tuple[Mesh, Texture]:
+def textured(sharp: Result) -> tuple[Mesh, Texture]:
     return surface(sharp, FINE, beyond=True)
 
 
 @pytest.fixture(scope="module")
-def scene(sharp: Reconstruction) -> dict[str, Any]:
+def scene(sharp: Result) -> dict[str, Any]:
     return scene_in(page_of(sharp, FINE))
 
 
@@ -84,7 +84,7 @@ def test_the_page_holds_the_mesh(scene: dict[str, Any], textured: tuple[Mesh, Te
 
 @pytest.mark.parametrize("light", [None, (0.8, 0.1), (-0.5, 0.9), (3.0, -2.0)])
 def test_what_the_shader_computes_is_what_relight_computes(
-    sharp: Reconstruction, scene: dict[str, Any], textured: tuple[Mesh, Texture], light: tuple[float, float] | None
+    sharp: Result, scene: dict[str, Any], textured: tuple[Mesh, Texture], light: tuple[float, float] | None
 ) -> None:
     _, texture = textured
     x, y = light or (scene["light"]["x"], scene["light"]["y"])
@@ -111,13 +111,13 @@ def test_what_the_shader_computes_is_what_relight_computes(
     assert np.std(right) > 20 / 255  # there is something to get wrong
 
 
-def test_the_light_it_begins_with_is_the_photos(sharp: Reconstruction, scene: dict[str, Any]) -> None:
+def test_the_light_it_begins_with_is_the_photos(sharp: Result, scene: dict[str, Any]) -> None:
     light = sharp.factors.light
     assert (scene["light"]["x"], scene["light"]["y"]) == pytest.approx(user_from_light(light, sharp.factors.view))
     assert [scene["light"]["ambient"], scene["light"]["diffuse"]] == pytest.approx(light[:2].tolist())
 
 
-def test_it_needs_no_network_and_a_photos_name_is_only_a_name(sharp: Reconstruction) -> None:
+def test_it_needs_no_network_and_a_photos_name_is_only_a_name(sharp: Result) -> None:
     name = '</script><script src="http://evil.example/x.js">&<!--.png'
     page = page_of(replace(sharp, report=sharp.report | {"photo": name}), FINE)
     found = Scripts(page)

@@ -18,40 +18,40 @@ from g2s_cli.geometry.shading import user_from_light
 from g2s_cli.mesh.silhouette import outlined
 from g2s_cli.photo.crop import cut
 from g2s_cli.result import paste_back as in_place
-from g2s_cli.result.folder import Reconstruction, cut_out
+from g2s_cli.result.folder import Result, cut_out
 from g2s_cli.result.paste_back import Inside, continued
 
 TILTED = Placement(150.0, 110.0, 96.0, math.radians(20))
 
 
 @pytest.fixture
-def inside(made: Reconstruction) -> Reconstruction:
+def inside(result: Result) -> Result:
     """The made-up result as if its photo were a tilted part of a larger, noisy picture."""
     noise = np.random.default_rng(0).integers(90, 110, (240, 300, 3), dtype=np.uint8)
     y, x = np.mgrid[:240, :300]
     shares = torch.from_numpy(TILTED.to_shares(np.stack((x, y), axis=-1).astype(float)) * 2 - 1).float()
-    crop = torch.nn.functional.grid_sample(made.photo[None], shares[None], align_corners=False)[0]
+    crop = torch.nn.functional.grid_sample(result.photo[None], shares[None], align_corners=False)[0]
     there = (shares.abs() <= 1).all(dim=-1).numpy()
     photo = np.where(there[..., None], ((crop + 1) * 127.5).round().byte().permute(1, 2, 0).numpy(), noise)
     picture = Image.fromarray(photo)
     file = io.BytesIO()
     picture.save(file, format="PNG")
-    return replace(made, placement=TILTED, original=file.getvalue(), aligned=np.array(cut(picture, TILTED, 96)))
+    return replace(result, placement=TILTED, original=file.getvalue(), aligned=np.array(cut(picture, TILTED, 96)))
 
 
-def pixels(made: Reconstruction) -> np.ndarray:
-    with Image.open(io.BytesIO(made.original)) as picture:
+def pixels(result: Result) -> np.ndarray:
+    with Image.open(io.BytesIO(result.original)) as picture:
         return np.asarray(picture.convert("RGB")).astype(int)
 
 
-def crop_mask(made: Reconstruction) -> np.ndarray:
+def crop_mask(result: Result) -> np.ndarray:
     """Where in the photo the crop lies."""
     y, x = np.mgrid[:240, :300]
     shares = TILTED.to_shares(np.stack((x, y), axis=-1).astype(float))
     return ((shares >= 0) & (shares <= 1)).all(axis=-1)
 
 
-def test_its_own_light_leaves_the_photo_bit_for_bit(inside: Reconstruction) -> None:
+def test_its_own_light_leaves_the_photo_bit_for_bit(inside: Result) -> None:
     own = TILTED.as_in_photo(*user_from_light(inside.factors.light, inside.factors.view))
     [same] = in_place.relight(inside, [own])
     assert same.dtype == np.uint8
@@ -59,7 +59,7 @@ def test_its_own_light_leaves_the_photo_bit_for_bit(inside: Reconstruction) -> N
     assert (same == pixels(inside)).mean() > 0.999
 
 
-def test_another_light_changes_the_object_alone(inside: Reconstruction) -> None:
+def test_another_light_changes_the_object_alone(inside: Result) -> None:
     [relit] = in_place.relight(inside, [(1.0, 0.0)])
     changed = np.abs(relit.astype(int) - pixels(inside)).max(axis=-1) > 0
     assert changed.mean() > 0.02
@@ -67,7 +67,7 @@ def test_another_light_changes_the_object_alone(inside: Reconstruction) -> None:
 
 
 @pytest.mark.parametrize(("x", "y"), [(1.0, 0.0), (0.0, 1.0), (-0.6, 0.8)])
-def test_a_light_stands_where_the_whole_photo_shows_it(inside: Reconstruction, x: float, y: float) -> None:
+def test_a_light_stands_where_the_whole_photo_shows_it(inside: Result, x: float, y: float) -> None:
     against, towards = (photo.astype(int) for photo in in_place.relight(inside, [(-x, -y), (x, y)]))
     brighter = (towards - against).mean(axis=-1)
     row, column = np.nonzero(brighter)
@@ -76,14 +76,14 @@ def test_a_light_stands_where_the_whole_photo_shows_it(inside: Reconstruction, x
     assert abs(towards_deg) < 6 < math.degrees(TILTED.turn_rad) / 2
 
 
-def test_a_photo_changed_band_by_band_is_the_same(inside: Reconstruction, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_photo_changed_band_by_band_is_the_same(inside: Result, monkeypatch: pytest.MonkeyPatch) -> None:
     [at_once] = in_place.relight(inside, [(0.7, 0.1)])
     monkeypatch.setattr(in_place, "BAND_PX", 7)
     [in_bands] = in_place.relight(inside, [(0.7, 0.1)])
     assert np.array_equal(at_once, in_bands)
 
 
-def test_light_ends_at_the_photos_own_outline(inside: Reconstruction, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_light_ends_at_the_photos_own_outline(inside: Result, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not where pixels of the relief do, each of which has several of the photo's."""
     changes: list[torch.Tensor] = []
     monkeypatch.setattr(Inside, "changed", lambda self, change: changes.append(change) or self.photo)
@@ -93,7 +93,7 @@ def test_light_ends_at_the_photos_own_outline(inside: Reconstruction, monkeypatc
     assert changes[0][:, outline == 1].abs().max() > 0.05
 
 
-def test_detail_that_the_relief_cannot_hold_survives_another_light(inside: Reconstruction) -> None:
+def test_detail_that_the_relief_cannot_hold_survives_another_light(inside: Result) -> None:
     stripes = (np.indices((240, 300))[1] // 2 % 2 * 40)[..., None]
     striped = Image.fromarray((pixels(inside) // 2 + 40 + stripes).astype(np.uint8))
     file = io.BytesIO()
@@ -105,14 +105,14 @@ def test_detail_that_the_relief_cannot_hold_survives_another_light(inside: Recon
     assert np.abs(across[changed[:, 1:-1:2]]).mean() > 20
 
 
-def test_no_turn_leaves_the_photo_all_but_as_it_is(inside: Reconstruction) -> None:
+def test_no_turn_leaves_the_photo_all_but_as_it_is(inside: Result) -> None:
     [same] = in_place.rotate(inside, [(0.0, 0.0)])
     difference = np.abs(same.astype(int) - pixels(inside))
     assert difference[~crop_mask(inside)].max() == 0
     assert difference.mean() < 0.5
 
 
-def test_a_turn_carries_the_nose_with_it(inside: Reconstruction) -> None:
+def test_a_turn_carries_the_nose_with_it(inside: Result) -> None:
     def nose(photo: np.ndarray) -> float:
         red = photo[..., 0].astype(int) - photo[..., 1:].max(axis=-1) > 80
         y, x = np.nonzero(red)
@@ -122,7 +122,7 @@ def test_a_turn_carries_the_nose_with_it(inside: Reconstruction) -> None:
     assert nose(left) + 0.03 < nose(pixels(inside)) < nose(right) - 0.03
 
 
-def test_what_a_turned_object_uncovers_is_painted_from_around_it(inside: Reconstruction) -> None:
+def test_what_a_turned_object_uncovers_is_painted_from_around_it(inside: Result) -> None:
     part = Inside.of(inside)
     mask = cut_out(inside, inside.factors)
     around = part.around(mask)
@@ -141,7 +141,7 @@ def test_maps_go_on_where_nothing_is_known(size: int) -> None:
     assert torch.allclose(continued(holes, weight), maps, atol=1e-4)
 
 
-def test_known_maps_stay(make: Callable[..., Reconstruction]) -> None:
+def test_known_maps_stay(make: Callable[..., Result]) -> None:
     maps = torch.rand(3, 20, 20)
     weight = torch.ones(20, 20)
     weight[5:9, 5:9] = 0

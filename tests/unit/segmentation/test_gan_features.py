@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.segmentation.gan_features import Parser, _connected_to_rim, largest_piece, parser_of
+from g2s_cli.segmentation.gan_features import Segmenter, _connected_to_rim, largest_piece, segmenter_of
 
 OBJECT, BACKGROUND = torch.tensor((1.0, 0.0)), torch.tensor((0.0, 1.0))
 
@@ -84,23 +84,23 @@ def test_background_enclosed_by_the_object_is_object() -> None:
         "#####",
     )
     features = torch.where(background.unsqueeze(1), BACKGROUND.view(1, 2, 1, 1), OBJECT.view(1, 2, 1, 1))
-    found = Parser(torch.stack((OBJECT, BACKGROUND)), background=1).mask(features)
+    found = Segmenter(torch.stack((OBJECT, BACKGROUND)), background=1).mask(features)
     assert found[0, 1:-1, 1:-1].all()
     assert found.sum() == 9
 
 
 def test_brightness_of_features_does_not_matter() -> None:
     features = torch.rand(1, 2, 6, 6, generator=torch.Generator().manual_seed(0))
-    parser = Parser(torch.stack((OBJECT, BACKGROUND)), background=1)
-    assert torch.equal(parser.mask(features), parser.mask(10 * features))
+    segmenter = Segmenter(torch.stack((OBJECT, BACKGROUND)), background=1)
+    assert torch.equal(segmenter.mask(features), segmenter.mask(10 * features))
 
 
 @torch.no_grad()
 def test_faces_stand_in_the_middle_before_a_background(
-    parser: Parser, generator: Generator, latents: torch.Tensor
+    segmenter: Segmenter, generator: Generator, latents: torch.Tensor
 ) -> None:
-    torch.testing.assert_close(parser.centroids.norm(dim=1), torch.ones(4))
-    mask = parser.mask(generator.forward_features(latents)[1])
+    torch.testing.assert_close(segmenter.centroids.norm(dim=1), torch.ones(4))
+    mask = segmenter.mask(generator.forward_features(latents)[1])
     assert mask.shape == (2, 64, 64)
     assert not mask[:, :4, :4].any()  # the upper corners
     assert not mask[:, :4, -4:].any()
@@ -110,8 +110,8 @@ def test_faces_stand_in_the_middle_before_a_background(
 
 def test_a_category_has_one_parser_whatever_the_seed(generator: Generator) -> None:
     torch.manual_seed(1)
-    one = parser_of(generator, images=4)
+    one = segmenter_of(generator, images=4)
     torch.manual_seed(2)
-    other = parser_of(generator, images=4)
+    other = segmenter_of(generator, images=4)
     assert torch.equal(one.centroids, other.centroids)
     assert one.background == other.background

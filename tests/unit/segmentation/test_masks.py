@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.geometry.center_crop import Frame
-from g2s_cli.segmentation.gan_features import Parser
+from g2s_cli.geometry.center_crop import CenterCrop
+from g2s_cli.segmentation.gan_features import Segmenter
 from g2s_cli.segmentation.masks import ObjectMask, find_object, mask_by_features, mask_by_network, masks_of_classes
 from g2s_cli.segmentation.parsing_net import ParsingNet, parsing_net
 from g2s_cli.weights.catalog import Category, load_category
@@ -26,7 +26,7 @@ def faces() -> Category:
 
 
 def net_for(category: Category, sees: int) -> ParsingNet:
-    return parsing_net(made_up.parser_state(category.mask.parser, sees))
+    return parsing_net(made_up.parser_state(category.mask.segmenter, sees))
 
 
 def photo(top: int, bottom: int, left: int, right: int) -> Tensor:
@@ -49,8 +49,8 @@ def features() -> ObjectMask:
 def test_a_network_finds_its_object_where_it_is(name: str) -> None:
     category = load_category(name)
     found = find_object(photo(16, 48, 24, 40), category, net_for(category, category.mask.classes[0][0]), features)
-    assert found.by == category.mask.parser
-    assert (found.notes, found.parser) == ((), None)
+    assert found.by == category.mask.segmenter
+    assert (found.notes, found.segmenter) == ((), None)
     for mask in (found.whole, found.core):
         assert mask.shape == (SIZE, SIZE)
         assert box(mask >= 0.5) == pytest.approx([16, 48, 24, 40], abs=TOLERANCE_PX)
@@ -97,9 +97,9 @@ def test_without_the_network_the_features_say_it_and_the_user_is_told(faces: Cat
     assert find_object(photo(16, 48, 24, 40), load_category("synface"), None, features).notes == ()
 
 
-def test_features_are_asked_of_the_inversion(generator: Generator, parser: Parser, latents: Tensor) -> None:
-    found = mask_by_features(latents[0], generator, parser, Frame(1.0, 32))
+def test_features_are_asked_of_the_inversion(generator: Generator, segmenter: Segmenter, latents: Tensor) -> None:
+    found = mask_by_features(latents[0], generator, segmenter, CenterCrop(1.0, 32))
     assert found.whole.shape == (32, 32)
     assert torch.equal(found.whole, found.core)
-    assert found.parser is parser
+    assert found.segmenter is segmenter
     assert 0.3 < found.whole.mean() < 0.9

@@ -15,12 +15,12 @@ from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import Guides
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
-from g2s_cli.estimators.gan2shape.steps import EncoderProjector, Target
+from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, Target
 from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.geometry.center_crop import Frame
-from g2s_cli.progress import Silent
-from g2s_cli.segmentation.gan_features import Parser
+from g2s_cli.geometry.center_crop import CenterCrop
+from g2s_cli.progress import SilentProgress
+from g2s_cli.segmentation.gan_features import Segmenter
 from g2s_cli.training import joint as schedule
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.joint import Subject, modules_of, pretrain
@@ -28,11 +28,11 @@ from g2s_cli.training.joint_run import Rhythm
 from g2s_cli.weights.catalog import Stage, load_category
 
 SIZE = 16
-FRAME = Frame(1.0, SIZE)
+FRAME = CenterCrop(1.0, SIZE)
 ALL = {"netD", "netA", "netV", "netL"}
 
 
-class Changes(Silent):
+class Changes(SilentProgress):
     """A watch that writes down which networks each phase has changed."""
 
     def __init__(self, modules: dict[str, torch.nn.Module]) -> None:
@@ -72,7 +72,7 @@ def test_each_phase_teaches_its_networks_and_mirrors_as_the_authors_do(
     nets: FactorNets,
     generator: Generator,
     distance: DiscriminatorDistance,
-    parser: Parser,
+    segmenter: Segmenter,
     subjects: list[Subject],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -92,19 +92,21 @@ def test_each_phase_teaches_its_networks_and_mirrors_as_the_authors_do(
 
     for step, name in (("albedo", "held_fixed"), ("shape", "shape_loss")):
         monkeypatch.setattr(schedule, name, noted(step, name))
-    kind = replace(load_category("synface"), working_size=SIZE)
+    category = replace(load_category("synface"), working_size=SIZE)
     effort = replace(
-        kind.pretraining.effort, stages=(Stage(1, 1, 1),) * 2, prior=1, batch=2, samples=2, symmetry=symmetry
+        category.pretraining.effort, stages=(Stage(1, 1, 1),) * 2, prior=1, batch=2, samples=2, symmetry=symmetry
     )
     views = ViewPrior(torch.zeros(6), 0.01 * torch.eye(6))
-    guides = Guides(distance, distance, views, LightPrior((-0.9, 0.9), (-0.3, 0.8), (-0.1, 0.7), -0.4), parser)
-    projector = EncoderProjector(generator.mapping, OffsetEncoder(SIZE, 512, width=4), depth=8, relative=True)
-    watch = Changes(modules_of(nets, projector))
+    guides = Guides(distance, distance, views, LightPrior((-0.9, 0.9), (-0.3, 0.8), (-0.1, 0.7), -0.4), segmenter)
+    offset_predictor = EncoderPredictor(generator.mapping, OffsetEncoder(SIZE, 512, width=4), depth=8, relative=True)
+    progress = Changes(modules_of(nets, offset_predictor))
     rhythm = Rhythm(seed=0, photos_a_step=1, save_every_s=60.0)
-    trained = pretrain(nets, projector, generator, subjects, kind, effort, guides, rhythm, tmp_path, Group(), watch)
+    trained = pretrain(
+        nets, offset_predictor, generator, subjects, category, effort, guides, rhythm, tmp_path, Group(), progress
+    )
     assert asked == flips
     assert trained.phase == 7
-    assert watch.changed == {"prior": {"netD"}} | {
+    assert progress.changed == {"prior": {"netD"}} | {
         f"cycle {number}, {step}": taught
         for number in (1, 2)
         for step, taught in (("albedo", {"netA"}), ("project", {"netEnc"}), ("collect", set()), ("shape", ALL))

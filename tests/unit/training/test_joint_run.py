@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from g2s_cli.errors import G2SError
-from g2s_cli.estimators.gan2shape.steps import Samples
-from g2s_cli.progress import Silent
+from g2s_cli.estimators.gan2shape.steps import MaskedImages
+from g2s_cli.progress import SilentProgress
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.joint_run import CHECKPOINT, Rhythm, Run, draws
 from g2s_cli.weights.catalog import load_category
@@ -22,7 +22,7 @@ EFFORT = replace(load_category("synface").pretraining.effort, samples=10, rate=1
 RHYTHM = Rhythm(seed=3, photos_a_step=2, save_every_s=0.0)
 
 
-class StopAt(Silent):
+class StopAt(SilentProgress):
     """A watch that stops the run after some advances."""
 
     def __init__(self, count: int | None = None) -> None:
@@ -35,17 +35,22 @@ class StopAt(Silent):
                 raise KeyboardInterrupt
 
 
-def gather(photo: int, rng: torch.Generator, count: int) -> Samples:
+def gather(photo: int, rng: torch.Generator, count: int) -> MaskedImages:
     image = torch.rand(count, 3, 4, 4, generator=rng) * 2 - 1
-    return Samples(image, torch.ones(count, 1, 4, 4))
+    return MaskedImages(image, torch.ones(count, 1, 4, 4))
 
 
-def trained(folder: Path, watch: Silent, group: Group = Group(), rhythm: Rhythm = RHYTHM) -> tuple[Run, nn.Module]:  # noqa: B008
+def trained(
+    folder: Path,
+    progress: SilentProgress,
+    group: Group = Group(),  # noqa: B008
+    rhythm: Rhythm = RHYTHM,
+) -> tuple[Run, nn.Module]:
     """Two phases with samples between them, for a network of six numbers."""
     folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
     net = nn.Linear(3, 2, bias=False)
-    run = Run({"net": net}, PHOTOS, EFFORT, rhythm, folder, group, watch)
+    run = Run({"net": net}, PHOTOS, EFFORT, rhythm, folder, group, progress)
 
     def first(photo: int, rng: torch.Generator) -> Iterator[Tensor]:
         yield (net(torch.randn(3, generator=rng)) - photo).square().mean()
@@ -82,7 +87,8 @@ def test_stopped_anywhere_it_ends_the_same(tmp_path: Path) -> None:
 def test_processes_share_the_photos_of_one_process(tmp_path: Path) -> None:
     """What two processes do, one after the other, is what one does: the same photos with the same draws."""
     alone, *shared = (
-        Run({}, PHOTOS, EFFORT, RHYTHM, tmp_path, group, Silent()) for group in (Group(), Group(0, 2), Group(1, 2))
+        Run({}, PHOTOS, EFFORT, RHYTHM, tmp_path, group, SilentProgress())
+        for group in (Group(), Group(0, 2), Group(1, 2))
     )
     for step in range(20):
         whole = alone.photos_of("first", step)
@@ -94,7 +100,7 @@ def test_processes_share_the_photos_of_one_process(tmp_path: Path) -> None:
 
 def test_the_loss_is_the_mean_over_photos(tmp_path: Path) -> None:
     net = nn.Linear(1, 1)
-    run = Run({"net": net}, PHOTOS, EFFORT, RHYTHM, tmp_path, Group(), Silent())
+    run = Run({"net": net}, PHOTOS, EFFORT, RHYTHM, tmp_path, Group(), SilentProgress())
     asked = []
 
     def loss(photo: int, _rng: torch.Generator) -> Iterator[Tensor]:
@@ -108,10 +114,10 @@ def test_the_loss_is_the_mean_over_photos(tmp_path: Path) -> None:
 
 
 def test_samples_are_kept_to_a_byte_and_a_share_for_each_photo(tmp_path: Path) -> None:
-    run = Run({}, PHOTOS, EFFORT, RHYTHM, tmp_path, Group(), Silent())
+    run = Run({}, PHOTOS, EFFORT, RHYTHM, tmp_path, Group(), SilentProgress())
     asked = {}
 
-    def some(photo: int, rng: torch.Generator, count: int) -> Samples:
+    def some(photo: int, rng: torch.Generator, count: int) -> MaskedImages:
         asked[photo] = gather(photo, rng, count)
         asked[photo].mask[:, :, 0] = 0
         return asked[photo]
@@ -135,14 +141,14 @@ def test_samples_of_other_networks_are_not_made_up(tmp_path: Path) -> None:
 
 def test_what_went_wrong_is_said(tmp_path: Path) -> None:
     net = nn.Linear(1, 1)
-    run = Run({"net": net}, PHOTOS, EFFORT, RHYTHM, tmp_path, Group(), Silent())
+    run = Run({"net": net}, PHOTOS, EFFORT, RHYTHM, tmp_path, Group(), SilentProgress())
     before = net.weight.clone()
     with pytest.raises(G2SError, match="The loss of any is not finite at step 1"):
         run.phase("any", net.parameters(), 1, lambda *_: iter([net.weight.sum() * torch.nan]))
     assert torch.equal(net.weight, before)
     (tmp_path / CHECKPOINT).write_bytes(b"no checkpoint")
     with pytest.raises(G2SError, match=r"checkpoint\.pt is damaged"):
-        Run({"net": net}, PHOTOS, EFFORT, RHYTHM, tmp_path, Group(), Silent())
+        Run({"net": net}, PHOTOS, EFFORT, RHYTHM, tmp_path, Group(), SilentProgress())
 
 
 def test_draws_are_told_apart_by_what_they_are_for() -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from g2s_cli.errors import UsageError
 from g2s_cli.loading import Machine
-from g2s_cli.progress import Silent
+from g2s_cli.progress import SilentProgress
 from g2s_cli.run_folder import at_work_in
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.pretraining import VERB, Collection, Order, run
@@ -80,7 +80,7 @@ def unopened(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> O
     """An order whose photos must not be opened, on which any would take minutes."""
     order = Order.of(Collection.of(photos, None), tmp_path / "run", name="faces")
     perceptual = SimpleNamespace(name="features")
-    loaded = SimpleNamespace(guides=SimpleNamespace(perceptual=perceptual), kind=order.plan.kind)
+    loaded = SimpleNamespace(guides=SimpleNamespace(perceptual=perceptual), category=order.plan.category)
     monkeypatch.setattr("g2s_cli.training.pretraining.load", lambda *_: loaded)
     monkeypatch.setattr("g2s_cli.training.pretraining.open_photo", lambda *_: pytest.fail("a photo was opened"))
     return order
@@ -92,11 +92,11 @@ def test_a_folder_at_work_is_refused_before_photos_are_opened(unopened: Order) -
         at_work_in(unopened.folder, settings, VERB),
         pytest.raises(UsageError, match=r"Another g2s pretrain is at work in .*run"),
     ):
-        run(unopened, Machine.named("cpu"), Group(), Silent())
+        run(unopened, Machine.named("cpu"), Group(), SilentProgress())
 
 
 def test_processes_with_other_distances_do_not_train_together(unopened: Order, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Group, "said_by_all", lambda *_: ["LPIPS", "features", "features"])
     with pytest.raises(UsageError, match="different perceptual distances: LPIPS, features"):
-        run(unopened, Machine.named("cpu"), Group(0, 3), Silent())
+        run(unopened, Machine.named("cpu"), Group(0, 3), SilentProgress())
     assert not unopened.folder.exists()

@@ -155,10 +155,10 @@ ALL_BUT_CLOTH, FACE = (*range(1, 16), 17, 18), tuple(range(1, 14))
         ("church", "pspnet-ade20k", ((1,),), False),
     ],
 )
-def test_masks_are_made_as_the_authors_make_them(name: str, parser: str, classes: tuple, normalise: bool) -> None:
+def test_masks_are_made_as_the_authors_make_them(name: str, segmenter: str, classes: tuple, normalise: bool) -> None:
     category = load_category(name)
-    assert category.mask == MaskRule(parser, classes, normalise)
-    assert category.weights["parsing"].member == f"checkpoints/parsing/{parser.replace('-', '_')}.pth"
+    assert category.mask == MaskRule(segmenter, classes, normalise)
+    assert category.weights["parsing"].member == f"checkpoints/parsing/{segmenter.replace('-', '_')}.pth"
     assert category.welcomes == ["parsing"]
 
 
@@ -267,8 +267,8 @@ def test_a_damaged_description_is_named(elsewhere: Path, old: str, new: str) -> 
 
 @SHIPPED
 def test_depths_are_those_that_views_show(name: str) -> None:
-    kind = load_category(name)
-    assert VIEW_NEAR < kind.near < kind.far < VIEW_FAR
+    config = load_category(name)
+    assert VIEW_NEAR < config.near < config.far < VIEW_FAR
 
 
 def test_a_folder_is_a_category(elsewhere: Path) -> None:

@@ -35,20 +35,24 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
 
 @pytest.mark.parametrize("name", ["synface", "celeba", "car", "own"])
 def test_it_is_as_the_other_but_for_its_files(name: str, files: dict[str, Path], tmp_path: Path) -> None:
-    kind = load_category(name)
-    folder = add_category(kind, "faces", files, WORDS, "# faces\n")
-    made = load_category("faces")
+    category = load_category(name)
+    folder = add_category(category, "faces", files, WORDS, "# faces\n")
+    result = load_category("faces")
     assert folder == tmp_path / "cache" / "faces"
-    assert made.release is None
-    assert made.weights.keys() == files.keys()
+    assert result.release is None
+    assert result.weights.keys() == files.keys()
     for part, source in files.items():
-        assert at_hand(made, part).read_bytes() == source.read_bytes()
-    assert (made.lights, made.ellipsoid, made.pretraining) == (kind.lights, kind.ellipsoid, kind.pretraining)
-    assert [(one.stages, one.follow) for one in made.presets.values()] == [
-        (one.stages, "encoder") for one in kind.presets.values()
+        assert at_hand(result, part).read_bytes() == source.read_bytes()
+    assert (result.lights, result.ellipsoid, result.pretraining) == (
+        category.lights,
+        category.ellipsoid,
+        category.pretraining,
+    )
+    assert [(one.stages, one.follow) for one in result.presets.values()] == [
+        (one.stages, "encoder") for one in category.presets.values()
     ]
-    assert not any(one.register or one.agree or one.sight or one.steps < 1 for one in made.presets.values())
-    trained = [one for one in made.presets.values() if one.trained]
+    assert not any(one.register or one.agree or one.sight or one.steps < 1 for one in result.presets.values())
+    trained = [one for one in result.presets.values() if one.trained]
     assert trained
     assert all(one.prior == 0 for one in trained)
     assert (folder / "README.md").read_text() == "# faces\n"
@@ -77,6 +81,6 @@ def test_tables_go_with_their_comments_and_no_others() -> None:
 
 @pytest.mark.parametrize("title", ['Faces of "Bob"', r"C:\\new\1", "Chats & Gâteaux"])
 def test_whatever_a_title_holds_it_is_handed_on(title: str, files: dict[str, Path], tmp_path: Path) -> None:
-    kind = replace(load_category("own"), title=title)
-    add_category(kind, "faces", files, WORDS, "")
+    category = replace(load_category("own"), title=title)
+    add_category(category, "faces", files, WORDS, "")
     assert load_category("faces").title == f"{title}; joint networks of your own"

@@ -25,7 +25,7 @@ from g2s_cli.weights.catalog import PARSER_CLASSES, load_category
 from g2s_cli.weights.importers import (
     LatentFile,
     check_gan,
-    parser_for,
+    parsing_net_for,
     read_latent,
     read_part,
     sha256_as_kept,
@@ -340,13 +340,13 @@ def test_networks_that_do_not_belong_together_are_refused(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["celeba", "bfm", "cat", "car", "horse", "church"])
 @pytest.mark.parametrize("parser", ["bisenet", "pspnet-voc", "pspnet-ade20k"])
-def test_a_category_takes_the_parser_whose_classes_it_names(name: str, parser: str) -> None:
-    category, state = load_category(name), made_up.parser_state(parser)
-    if category.mask.parser == parser:
-        assert parser_for(category, state, Path("p.pth")).classes == PARSER_CLASSES[parser]
+def test_a_category_takes_the_parser_whose_classes_it_names(name: str, segmenter: str) -> None:
+    category, state = load_category(name), made_up.parser_state(segmenter)
+    if category.mask.segmenter == segmenter:
+        assert parsing_net_for(category, state, Path("p.pth")).classes == PARSER_CLASSES[segmenter]
     else:
         with pytest.raises(WeightsError, match=rf"p\.pth is a .* classes; masks of {name} are made by") as error:
-            parser_for(category, state, Path("p.pth"))
+            parsing_net_for(category, state, Path("p.pth"))
         assert f"g2s weights pull {name}" in str(error.value)
 
 

@@ -154,9 +154,9 @@ def test_without_a_network_it_fails_soon_with_the_ways_out(tmp_path: Path) -> No
     assert left(tmp_path / "to") == []
 
 
-def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+def special(name: str, category: bytes, target: str = "") -> tarfile.TarInfo:
     entry = tarfile.TarInfo(name)
-    entry.type, entry.linkname = kind, target
+    entry.type, entry.linkname = category, target
     return entry
 
 

@@ -19,26 +19,26 @@ from g2s_cli.estimators.gan2shape import cycles
 from g2s_cli.estimators.gan2shape.cycles import Guides, fit
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
-from g2s_cli.estimators.gan2shape.steps import EncoderProjector, LinearProjector, Projector, Target
+from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, LatentDirections, OffsetPredictor, Target
 from g2s_cli.estimators.morphable import Explained
 from g2s_cli.estimators.morphable_model import ShapeModel
 from g2s_cli.estimators.registration import MeanObject
 from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.geometry.center_crop import Frame
+from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.warp import mirrored
-from g2s_cli.progress import Silent
-from g2s_cli.segmentation.gan_features import Parser
+from g2s_cli.progress import SilentProgress
+from g2s_cli.segmentation.gan_features import Segmenter
 from g2s_cli.weights.catalog import Category, Preset, Stage, load_category
 
 SIZE = 16
-FRAME = Frame(1.0, SIZE)
+FRAME = CenterCrop(1.0, SIZE)
 ONCE = Stage(1, 1, 1)
 Ran = Callable[[Preset, Guides], tuple[list[str], Factors]]
 
 
-class Steps(Silent):
+class Steps(SilentProgress):
     """A watch that writes down the steps."""
 
     def __init__(self) -> None:
@@ -60,14 +60,14 @@ def target(generator: Generator, latents: Tensor) -> Target:
 
 
 @pytest.fixture(scope="module")
-def guides(distance: DiscriminatorDistance, parser: Parser) -> Guides:
+def guides(distance: DiscriminatorDistance, segmenter: Segmenter) -> Guides:
     views = ViewPrior(torch.zeros(6), 0.01 * torch.eye(6))
-    return Guides(distance, distance, views, LightPrior((-0.9, 0.9), (-0.3, 0.8), (-0.1, 0.7), -0.4), parser)
+    return Guides(distance, distance, views, LightPrior((-0.9, 0.9), (-0.3, 0.8), (-0.1, 0.7), -0.4), segmenter)
 
 
 @pytest.fixture
-def encoder(generator: Generator) -> EncoderProjector:
-    return EncoderProjector(generator.mapping, OffsetEncoder(SIZE, 512, width=4), depth=8, relative=True)
+def encoder(generator: Generator) -> EncoderPredictor:
+    return EncoderPredictor(generator.mapping, OffsetEncoder(SIZE, 512, width=4), depth=8, relative=True)
 
 
 def preset(category: Category, *stages: Stage, **changes: object) -> Preset:
@@ -76,21 +76,23 @@ def preset(category: Category, *stages: Stage, **changes: object) -> Preset:
 
 def ran(
     nets: FactorNets,
-    projector: Projector,
+    offset_predictor: OffsetPredictor,
     generator: Generator,
     target: Target,
     category: Category,
     preset: Preset,
     guides: Guides,
 ) -> tuple[list[str], Factors]:
-    watch, rng = Steps(), torch.Generator().manual_seed(0)
-    found = fit(nets, projector, generator, target, target.mask, category, preset, preset.symmetry, guides, rng, watch)
-    return watch.begun, found
+    progress, rng = Steps(), torch.Generator().manual_seed(0)
+    found = fit(
+        nets, offset_predictor, generator, target, target.mask, category, preset, preset.symmetry, guides, rng, progress
+    )
+    return progress.begun, found
 
 
 def test_cycles_from_the_ellipsoid(
     nets: FactorNets,
-    encoder: EncoderProjector,
+    encoder: EncoderPredictor,
     generator: Generator,
     target: Target,
     category: Category,
@@ -110,7 +112,7 @@ def test_cycles_from_the_ellipsoid(
 def test_linear_directions_need_no_second_step(
     nets: FactorNets, generator: Generator, target: Target, category: Category, guides: Guides
 ) -> None:
-    linear = LinearProjector(torch.zeros(4, 512))
+    linear = LatentDirections(torch.zeros(4, 512))
     begun, _ = ran(nets, linear, generator, target, category, preset(category, ONCE), guides)
     assert begun == ["albedo 1", "shape 1"]
 
@@ -124,10 +126,10 @@ def test_the_object_is_placed_once_before_the_first_cycle(
 
 
 @pytest.fixture
-def mean(target: Target, parser: Parser, monkeypatch: pytest.MonkeyPatch) -> MeanObject:
+def mean(target: Target, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> MeanObject:
     """A flat one, with which photos are registered in little time."""
     monkeypatch.setattr(registration, "UPDATES", 2)
-    return MeanObject(torch.full((SIZE, SIZE), 0.98), target.latent, torch.zeros(4, 512), parser)
+    return MeanObject(torch.full((SIZE, SIZE), 0.98), target.latent, torch.zeros(4, 512), segmenter)
 
 
 def nothing_known() -> ShapeModel:
@@ -177,14 +179,14 @@ def test_a_second_opinion_is_heard_before_the_first_cycle_and_followed_after_it(
 def test_highlights_are_taken_off_where_shape_is_found_and_painted_on_in_the_end(
     unmoved: Ran, category: Category, guides: Guides, mean: MeanObject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gloss: dict[str, float] = {}
+    specular: dict[str, float] = {}
     said = Explained(torch.ones(1, SIZE, SIZE), torch.tensor([0.07]))
     monkeypatch.setattr(cycles, "second_opinion", lambda *_, **__: said)
     for step in ("fit_view", "fit_shape", "fit_albedo"):
-        monkeypatch.setattr(cycles, step, lambda nets, *_, step=step, **__: gloss.update({step: nets.gloss}))
+        monkeypatch.setattr(cycles, step, lambda nets, *_, step=step, **__: specular.update({step: nets.specular}))
     schedule = preset(category, Stage(0, 0, 1), Stage(1, 0, 0), register=2, place=1, samples=0, agree=0.5)
     unmoved(schedule, replace(guides, mean=mean, shapes=nothing_known()))
-    assert gloss == pytest.approx({"fit_view": 0.07, "fit_shape": 0.07, "fit_albedo": 0.0})
+    assert specular == pytest.approx({"fit_view": 0.07, "fit_shape": 0.07, "fit_albedo": 0.0})
 
 
 def test_what_s_says_is_followed_after_the_first_cycle(unmoved: Ran, category: Category, guides: Guides) -> None:
@@ -224,10 +226,10 @@ def test_the_mean_object_is_shown_as_the_photo_is_whoever_masked_that(
     unmoved: Ran, category: Category, guides: Guides, mean: MeanObject, masked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A user's mask says nothing of other pictures, and leaves no parser among the guides."""
-    asked, found = [], Parser.mask
-    monkeypatch.setattr(Parser, "mask", lambda self, features: asked.append(len(features)) or found(self, features))
+    asked, found = [], Segmenter.mask
+    monkeypatch.setattr(Segmenter, "mask", lambda self, features: asked.append(len(features)) or found(self, features))
     schedule = preset(category, Stage(0, 0, 0), register=2, masked=masked)
-    unmoved(schedule, replace(guides, mean=mean, parser=None))
+    unmoved(schedule, replace(guides, mean=mean, segmenter=None))
     assert asked == ([1] * (registration.ROUNDS + 1) if masked else [])
 
 

@@ -15,11 +15,11 @@ from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.gan2shape.prior import ellipsoid
 from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
 from g2s_cli.estimators.gan2shape.steps import (
-    Asked,
-    EncoderProjector,
+    EncoderPredictor,
     Held,
-    LinearProjector,
-    Samples,
+    LatentDirections,
+    MaskedImages,
+    PseudoSamples,
     Target,
     albedo_loss,
     as_it_is,
@@ -33,20 +33,20 @@ from g2s_cli.estimators.gan2shape.steps import (
 from g2s_cli.estimators.optimize import Fit
 from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.geometry.center_crop import Frame
+from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.normals import normals, roughness
 from g2s_cli.geometry.shading import diffuse_shading
-from g2s_cli.progress import Silent
-from g2s_cli.segmentation.gan_features import Parser
+from g2s_cli.progress import SilentProgress
+from g2s_cli.segmentation.gan_features import Segmenter
 from g2s_cli.weights.catalog import Ellipsoid
 
 SIZE = 16
-FRAME = Frame(1.0, SIZE)
+FRAME = CenterCrop(1.0, SIZE)
 VIEWS = ViewPrior(torch.zeros(6), torch.diag(torch.tensor([0.01, 0.04, 0.001, 0.0, 0.0, 0.0])))
 LIGHTS = LightPrior(x=(-0.9, 0.9), y=(-0.3, 0.8), diffuse=(-0.1, 0.7), alpha=-0.4)
 
 
-class Losses(Silent):
+class Losses(SilentProgress):
     """A watch that writes down what it hears."""
 
     def __init__(self) -> None:
@@ -94,22 +94,22 @@ def encoder(generator: Generator) -> OffsetEncoder:
     return encoder
 
 
-def asked(count: int, seed: int = 0) -> Asked:
+def asked(count: int, seed: int = 0) -> PseudoSamples:
     rng = seeded(seed)
     view, light = (torch.randn(count, n, generator=rng) for n in (6, 4))
-    return Asked(torch.rand(count, 3, SIZE, SIZE, generator=rng), torch.ones(count, 1, SIZE, SIZE), view, light)
+    return PseudoSamples(torch.rand(count, 3, SIZE, SIZE, generator=rng), torch.ones(count, 1, SIZE, SIZE), view, light)
 
 
 def test_linear_offsets_follow_the_change_of_turn_and_light() -> None:
     directions = torch.randn(4, 8, generator=seeded(0))
-    projector, own = LinearProjector(directions), asked(1)
-    assert not projector.offset(own, own).any()
-    other = Asked(own.image, own.mask, own.view.clone(), own.light.clone())
+    offset_predictor, own = LatentDirections(directions), asked(1)
+    assert not offset_predictor.offset(own, own).any()
+    other = PseudoSamples(own.image, own.mask, own.view.clone(), own.light.clone())
     other.view[0, 1] += 0.5  # yaw
     other.view[0, 2:] += 1  # roll and shifts have no direction
     other.light[0, 3] -= 2  # l_y
     other.light[0, :2] += 1  # nor have ambient and diffuse
-    torch.testing.assert_close(projector.offset(other, own)[0], 0.5 * directions[1] - 2 * directions[3])
+    torch.testing.assert_close(offset_predictor.offset(other, own)[0], 0.5 * directions[1] - 2 * directions[3])
 
 
 @torch.no_grad()
@@ -117,10 +117,10 @@ def test_linear_offsets_follow_the_change_of_turn_and_light() -> None:
 def test_relative_offsets_vanish_for_the_object_as_it_is(
     generator: Generator, encoder: OffsetEncoder, depth: int
 ) -> None:
-    projector = EncoderProjector(generator.mapping, encoder, depth=depth, relative=True)
+    offset_predictor = EncoderPredictor(generator.mapping, encoder, depth=depth, relative=True)
     own, others = asked(1), asked(3, seed=1)
-    torch.testing.assert_close(projector.offset(own, own), torch.zeros(1, 512), rtol=0, atol=1e-4)
-    assert projector.offset(others, own).norm(dim=1).min() > 0.01
+    torch.testing.assert_close(offset_predictor.offset(own, own), torch.zeros(1, 512), rtol=0, atol=1e-4)
+    assert offset_predictor.offset(others, own).norm(dim=1).min() > 0.01
 
 
 @torch.no_grad()
@@ -134,7 +134,7 @@ def test_absolute_offsets_are_equation_7(generator: Generator, encoder: OffsetEn
     code = encoder(some.image) + origin
     for number in range(8 - depth, 8):
         code = mapping(code, first=number + 1, last=number + 2)
-    found = EncoderProjector(mapping, encoder, depth=depth, relative=False).offset(some, asked(1))
+    found = EncoderPredictor(mapping, encoder, depth=depth, relative=False).offset(some, asked(1))
     torch.testing.assert_close(found, code - mapping(torch.zeros(1, 512)), rtol=1e-4, atol=1e-5)
 
 
@@ -144,28 +144,28 @@ def test_without_the_mapping_network_the_offset_is_the_encoders_answer(
 ) -> None:
     """The paper's "w/o regularize" (table 1, row 5)."""
     some = asked(2)
-    found = EncoderProjector(generator.mapping, encoder, depth=0, relative=False).offset(some, asked(1))
+    found = EncoderPredictor(generator.mapping, encoder, depth=0, relative=False).offset(some, asked(1))
     torch.testing.assert_close(found, encoder(some.image), rtol=1e-4, atol=1e-5)
 
 
 def test_step_1_changes_the_albedo_alone(
     nets: FactorNets, states: dict[str, Tensor], target: Target, distance: DiscriminatorDistance
 ) -> None:
-    watch = Losses()
-    fit_albedo(nets, target, distance, Fit(8, rate=2e-3, decay=0.0), watch, symmetric=False)
+    progress = Losses()
+    fit_albedo(nets, target, distance, Fit(8, rate=2e-3, decay=0.0), progress, symmetric=False)
     assert changed(nets, states) == {"albedo"}
-    assert watch.steps == [("albedo", 8)]
-    assert watch.values[-1] < 0.9 * watch.values[0]
+    assert progress.steps == [("albedo", 8)]
+    assert progress.values[-1] < 0.9 * progress.values[0]
 
 
 def test_placing_changes_view_and_light_alone(
     nets: FactorNets, states: dict[str, Tensor], target: Target, distance: DiscriminatorDistance
 ) -> None:
-    watch = Losses()
-    fit_view(nets, target, distance, Fit(8, rate=1e-3, decay=0.0), watch)
+    progress = Losses()
+    fit_view(nets, target, distance, Fit(8, rate=1e-3, decay=0.0), progress)
     assert changed(nets, states) == {"view", "light"}
-    assert watch.steps == [("view", 8)]
-    assert watch.values[-1] < 0.98 * watch.values[0]
+    assert progress.steps == [("view", 8)]
+    assert progress.values[-1] < 0.98 * progress.values[0]
 
 
 def test_a_symmetric_step_1_sees_the_mirrored_object_too(
@@ -180,15 +180,15 @@ def test_a_symmetric_step_1_sees_the_mirrored_object_too(
 def test_where_the_mask_is_empty_smoothness_alone_is_left(
     nets: FactorNets, target: Target, distance: DiscriminatorDistance
 ) -> None:
-    nowhere, watch = Target(target.image, torch.zeros_like(target.mask), target.latent, FRAME), Losses()
+    nowhere, progress = Target(target.image, torch.zeros_like(target.mask), target.latent, FRAME), Losses()
     with torch.no_grad():
         image = target.image[None]
         depth, light = nets.depth_of(image), nets.light_of(image)
         smoothness = 0.01 * (roughness(depth) + roughness(diffuse_shading(normals(depth, nets.camera), light)))
     for where in (nowhere, target):
-        fit_albedo(nets, where, distance, Fit(1, rate=0.0, decay=0.0), watch, symmetric=False)
-    assert watch.values[0] == pytest.approx(smoothness.item())
-    assert watch.values[1] > 2 * smoothness
+        fit_albedo(nets, where, distance, Fit(1, rate=0.0, decay=0.0), progress, symmetric=False)
+    assert progress.values[0] == pytest.approx(smoothness.item())
+    assert progress.values[1] > 2 * smoothness
 
 
 @pytest.mark.parametrize(("grey", "wrong"), [(1.0, False), (0.9, True)])
@@ -216,31 +216,31 @@ def test_step_2_changes_the_encoder_alone(
     generator: Generator,
     encoder: OffsetEncoder,
 ) -> None:
-    watch, before, gan = Losses(), state_of(encoder), state_of(generator)
+    progress, before, gan = Losses(), state_of(encoder), state_of(generator)
     own = as_it_is(nets, target, generator)
     draw = pseudo_sampler(nets, target, VIEWS, LIGHTS, 2, seeded(0))
     same = draw()
-    projector = EncoderProjector(generator.mapping, encoder, depth=8, relative=True)
+    offset_predictor = EncoderPredictor(generator.mapping, encoder, depth=8, relative=True)
     settings = Fit(6, rate=1e-3)
-    fit_offset(projector, generator, lambda: same, own, target, distance, settings, watch)
+    fit_offset(offset_predictor, generator, lambda: same, own, target, distance, settings, progress)
     assert not torch.equal(before, state_of(encoder))
     assert torch.equal(gan, state_of(generator))
     assert changed(nets, states) == set()
-    assert watch.steps == [("project", 6)]
-    assert watch.values[-1] < watch.values[0]
+    assert progress.steps == [("project", 6)]
+    assert progress.values[-1] < progress.values[0]
 
 
 def test_what_offsets_cost_is_a_value(
     nets: FactorNets, target: Target, distance: DiscriminatorDistance, generator: Generator, encoder: OffsetEncoder
 ) -> None:
-    own, same, still, watch = as_it_is(nets, target, generator), asked(2), Fit(1, rate=0.0, decay=0.0), Losses()
-    paper = EncoderProjector(generator.mapping, encoder, depth=0, relative=True)
-    for projector in (paper, replace(paper, weight=0.0), replace(paper, weight=1.0)):
-        fit_offset(projector, generator, lambda: same, own, target, distance, still, watch)
+    own, same, still, progress = as_it_is(nets, target, generator), asked(2), Fit(1, rate=0.0, decay=0.0), Losses()
+    paper = EncoderPredictor(generator.mapping, encoder, depth=0, relative=True)
+    for offset_predictor in (paper, replace(paper, weight=0.0), replace(paper, weight=1.0)):
+        fit_offset(offset_predictor, generator, lambda: same, own, target, distance, still, progress)
     with torch.no_grad():
         cost = paper.offset(same, own).square().mean().item()
     assert cost > 1e-3
-    stated, free, dear = watch.values
+    stated, free, dear = progress.values
     assert stated - free == pytest.approx(0.01 * cost, abs=1e-5)
     assert dear - free == pytest.approx(cost, rel=1e-3)
 
@@ -256,19 +256,19 @@ def test_pictures_too_large_to_be_made_at_once_are_made_in_parts(
     own, same = as_it_is(nets, target, generator), asked(4)
     same.mask.fill_(1)  # parts weigh by their pictures, so only where all of them count is the sum the whole's
     gradients = []
-    made: list[int] = []
+    result: list[int] = []
     forward = Generator.forward_features
-    monkeypatch.setattr(Generator, "forward_features", lambda net, w: made.append(len(w)) or forward(net, w))
+    monkeypatch.setattr(Generator, "forward_features", lambda net, w: result.append(len(w)) or forward(net, w))
     for most, sizes in ((generator.size**2 * 9, [4]), (generator.size**2 * 3, [3, 1]), (1, [1, 1, 1, 1])):
         monkeypatch.setattr("g2s_cli.gan.stylegan2.MOST_PIXELS", most)
-        made.clear()
-        projector = EncoderProjector(generator.mapping, deepcopy(encoder), depth=8, relative=True)
-        fit_offset(projector, generator, lambda: same, own, target, distance, Fit(1, rate=0.0), Losses())
-        assert made == sizes
-        gradients.append(torch.cat([weight.grad.flatten() for weight in projector.encoder.parameters()]))
-        made.clear()
+        result.clear()
+        offset_predictor = EncoderPredictor(generator.mapping, deepcopy(encoder), depth=8, relative=True)
+        fit_offset(offset_predictor, generator, lambda: same, own, target, distance, Fit(1, rate=0.0), Losses())
+        assert result == sizes
+        gradients.append(torch.cat([weight.grad.flatten() for weight in offset_predictor.encoder.parameters()]))
+        result.clear()
         samples = collect(Still(), generator, lambda: same, own, target, 4, None)
-        assert made == sizes
+        assert result == sizes
         assert len(samples.image) == 4
     for parts in gradients[1:]:
         assert (parts - gradients[0]).norm() < 1e-4 * gradients[0].norm()
@@ -283,23 +283,23 @@ def test_step_3_changes_the_four_networks(
     generator: Generator,
     symmetric: bool,
 ) -> None:
-    watch, gan, judge = Losses(), state_of(generator), state_of(distance.discriminator)
-    same = Samples(target.image.expand(3, -1, -1, -1), target.mask.expand(3, 1, -1, -1))
+    progress, gan, judge = Losses(), state_of(generator), state_of(distance.discriminator)
+    same = MaskedImages(target.image.expand(3, -1, -1, -1), target.mask.expand(3, 1, -1, -1))
     settings = Fit(5, rate=1e-3, decay=0.0)
-    fit_shape(nets, target, same, distance, settings, 2, seeded(0), watch, symmetric=symmetric)
+    fit_shape(nets, target, same, distance, settings, 2, seeded(0), progress, symmetric=symmetric)
     assert changed(nets, states) == {"depth", "albedo", "view", "light"}
     assert torch.equal(gan, state_of(generator))
     assert torch.equal(judge, state_of(distance.discriminator))
-    assert watch.steps == [("shape", 5)]
-    assert watch.values[-1] < watch.values[0]
+    assert progress.steps == [("shape", 5)]
+    assert progress.values[-1] < progress.values[0]
 
 
 def test_the_prior_changes_the_depth_alone(nets: FactorNets, states: dict[str, Tensor], target: Target) -> None:
     shape = ellipsoid(target.mask, Ellipsoid(near=0.92, far=1.02, radius=0.4))
-    watch = Losses()
-    fit_prior(nets, target, shape, Fit(30, rate=2e-3, decay=0.0), watch)
+    progress = Losses()
+    fit_prior(nets, target, shape, Fit(30, rate=2e-3, decay=0.0), progress)
     assert changed(nets, states) == {"depth"}
-    assert watch.values[-1] < 0.5 * watch.values[0]
+    assert progress.values[-1] < 0.5 * progress.values[0]
 
 
 def test_pseudo_samples_are_the_object_within_its_mask(nets: FactorNets, target: Target) -> None:
@@ -311,7 +311,7 @@ def test_pseudo_samples_are_the_object_within_its_mask(nets: FactorNets, target:
     assert one.image.abs().max() <= 1
     assert not torch.equal(one.view, two.view)
     again = pseudo_sampler(nets, target, VIEWS, LIGHTS, 4, seeded(0))()
-    assert all(torch.equal(getattr(one, field.name), getattr(again, field.name)) for field in fields(Asked))
+    assert all(torch.equal(getattr(one, field.name), getattr(again, field.name)) for field in fields(PseudoSamples))
     own = nets.light_of(target.image[None])[0].detach()
     torch.testing.assert_close(one.light[:, 0] - own[0], -0.4 * (one.light[:, 1] - own[1]))
 
@@ -327,19 +327,19 @@ def test_the_object_as_it_is(nets: FactorNets, target: Target, generator: Genera
 class Still:
     """A projector that never moves."""
 
-    def offset(self, asked: Asked, own: Asked) -> Tensor:
+    def offset(self, asked: PseudoSamples, own: PseudoSamples) -> Tensor:
         assert len(own.image) == 1
         return torch.zeros(len(asked.image), 512)
 
 
 @pytest.mark.parametrize("parsed", [False, True])
 def test_projected_samples_are_what_the_gan_shows(
-    nets: FactorNets, target: Target, generator: Generator, parser: Parser, parsed: bool
+    nets: FactorNets, target: Target, generator: Generator, segmenter: Segmenter, parsed: bool
 ) -> None:
     own = as_it_is(nets, target, generator)
     some = asked(2)
     some.mask[:, :, :8] = 0
-    samples = collect(Still(), generator, lambda: some, own, target, 3, parser if parsed else None)
+    samples = collect(Still(), generator, lambda: some, own, target, 3, segmenter if parsed else None)
     assert len(samples.image) == len(samples.mask) == 4  # whole batches, at least three
     shown = FRAME(generator(target.latent[None]).clamp(-1, 1))
     if parsed:
