@@ -43,7 +43,7 @@ def opens_or_refuses(path: Path, data: bytes) -> None:
 lenient = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@pytest.mark.parametrize("kind", WRITTEN)
+@pytest.mark.parametrize("category", WRITTEN)
 @lenient
 @given(data=st.data())
 def test_truncated(tmp_path: Path, category: str, data: st.DataObject) -> None:
@@ -51,7 +51,7 @@ def test_truncated(tmp_path: Path, category: str, data: st.DataObject) -> None:
     opens_or_refuses(tmp_path / "photo", whole[: data.draw(st.integers(0, len(whole) - 1))])
 
 
-@pytest.mark.parametrize("kind", WRITTEN)
+@pytest.mark.parametrize("category", WRITTEN)
 @lenient
 @given(data=st.data())
 def test_garbled(tmp_path: Path, category: str, data: st.DataObject) -> None:

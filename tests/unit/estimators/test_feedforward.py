@@ -131,7 +131,7 @@ def test_the_embedded_networks_see_a_face(generator: torch.nn.Module, latents: T
     torch.testing.assert_close(light, -flipped, rtol=0, atol=0.25)
 
 
-@pytest.mark.parametrize("kind", ["fresh", "the authors'", "of g2s pretrain"])
+@pytest.mark.parametrize("config", ["fresh", "the authors'", "of g2s pretrain"])
 @torch.no_grad()
 def test_networks_without_a_mean_shape_are_relative_to_the_means(config: str) -> None:
     category = replace(load_category("celeba"), working_size=16)

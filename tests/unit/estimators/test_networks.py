@@ -30,7 +30,7 @@ def result(category: str, size: int) -> nn.Module:
 
 
 @pytest.mark.parametrize("size", [16, 32])
-@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("category", READERS)
 @torch.no_grad()
 def test_size_and_widths_are_read_off_the_weights(category: str, size: int) -> None:
     net = result(category, size)
@@ -57,7 +57,7 @@ def test_the_authors_widths() -> None:
     assert [halvings(size) for size in (16, 64, 128)] == [2, 4, 5]
 
 
-@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("category", READERS)
 def test_every_tensor_is_missed(category: str) -> None:
     state = result(category, 16).state_dict()
     for name in state:
@@ -65,7 +65,7 @@ def test_every_tensor_is_missed(category: str) -> None:
             READERS[category]({other: value for other, value in state.items() if other != name})
 
 
-@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("category", READERS)
 def test_every_tensor_has_its_shape(category: str) -> None:
     state = result(category, 16).state_dict()
     for name, value in state.items():
@@ -75,7 +75,7 @@ def test_every_tensor_has_its_shape(category: str) -> None:
             READERS[category](state | {name: value[None]})
 
 
-@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("category", READERS)
 def test_weights_of_something_else_are_refused(category: str, generator_state: State) -> None:
     others = [result(other, 16).state_dict() for other in READERS if other != category]
     plain = nn.Sequential(*(nn.Conv2d(3, 3, 3) for _ in range(5))).state_dict()
@@ -84,7 +84,7 @@ def test_weights_of_something_else_are_refused(category: str, generator_state: S
             READERS[category](state)
 
 
-@pytest.mark.parametrize("kind", [MapNet, CodeNet])
+@pytest.mark.parametrize("category", [MapNet, CodeNet])
 def test_a_file_that_suggests_a_huge_network_takes_no_memory(category: type) -> None:
     # Twenty halvings of 16 channels: terabytes, of a file of some kilobytes.
     state = {f"network.{n}.weight": torch.zeros(16, 1, 4, 4) for n in range(41)}

@@ -90,7 +90,7 @@ def test_a_stopped_evaluation_goes_on(data: list[Pair], run: Run, tmp_path: Path
     assert len(seen) == 4
 
 
-@pytest.mark.parametrize("kind", ["image", "depth"])
+@pytest.mark.parametrize("config", ["image", "depth"])
 def test_rows_of_other_data_under_the_same_names_are_made_anew(
     data: list[Pair], run: Run, tmp_path: Path, config: str
 ) -> None:

@@ -94,7 +94,7 @@ def no_face(config: str) -> Image.Image:
     return Image.new("RGB", (17, 900), "white")
 
 
-@pytest.mark.parametrize("kind", ["landscape", "noise", "strip"])
+@pytest.mark.parametrize("config", ["landscape", "noise", "strip"])
 def test_what_is_no_face(config: str) -> None:
     assert find_faces(no_face(config)) == []
 

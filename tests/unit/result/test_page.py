@@ -7,7 +7,7 @@ import io
 import json
 import re
 from dataclasses import replace
-from html.segmenter import HTMLParser
+from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np

@@ -31,7 +31,7 @@ def test_a_bisenet_is_what_its_tensors_say(classes: int, width: int) -> None:
     assert len(net.cp.resnet.conv1.weight) == width
 
 
-NARROW = pytest.mark.parametrize("made", [BiSeNet(5, 4), PSPNet(5, width=4)], ids=["bisenet", "pspnet"])
+NARROW = pytest.mark.parametrize("result", [BiSeNet(5, 4), PSPNet(5, width=4)], ids=["bisenet", "pspnet"])
 
 
 @NARROW

@@ -145,7 +145,7 @@ ALL_BUT_CLOTH, FACE = (*range(1, 16), 17, 18), tuple(range(1, 14))
 
 
 @pytest.mark.parametrize(
-    ("name", "parser", "classes", "normalise"),
+    ("name", "segmenter", "classes", "normalise"),
     [
         ("celeba", "bisenet", (ALL_BUT_CLOTH, FACE), False),
         ("bfm", "bisenet", (tuple(range(1, 15)),), False),

@@ -339,7 +339,7 @@ def test_networks_that_do_not_belong_together_are_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["celeba", "bfm", "cat", "car", "horse", "church"])
-@pytest.mark.parametrize("parser", ["bisenet", "pspnet-voc", "pspnet-ade20k"])
+@pytest.mark.parametrize("segmenter", ["bisenet", "pspnet-voc", "pspnet-ade20k"])
 def test_a_category_takes_the_parser_whose_classes_it_names(name: str, segmenter: str) -> None:
     category, state = load_category(name), made_up.parser_state(segmenter)
     if category.mask.segmenter == segmenter:
