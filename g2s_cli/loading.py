@@ -28,10 +28,10 @@ from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.result.folder import Result
+from g2s_cli.seeding import seeded_weights
 from g2s_cli.segmentation.gan_features import Segmenter, segmenter_of
 from g2s_cli.segmentation.masks import ObjectMask, find_object, mask_by_features
 from g2s_cli.segmentation.parsing_net import ParsingNet
-from g2s_cli.training.joint_run import drawn_from
 from g2s_cli.weights.catalog import OFFSET_WEIGHT, Category, Part, Preset, Symmetry, load_category
 from g2s_cli.weights.importers import LatentFile, check_gan, parsing_net_for, read_part
 from g2s_cli.weights.sources import Sources, obtain
@@ -251,7 +251,7 @@ def first_nets(loaded: Loaded) -> tuple[FactorNets, OffsetPredictor]:
 
     Weights that nobody trained are drawn from the plan's seed; torch's global generator stays as it is.
     """
-    with drawn_from(loaded.plan.seed):
+    with seeded_weights(loaded.plan.seed):
         return _first_nets(loaded)
 
 

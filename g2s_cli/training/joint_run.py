@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.optimize import Fit, fresh_adam
 from g2s_cli.files import GO_ON, replacing, writing
 from g2s_cli.progress import Progress
+from g2s_cli.seeding import seeded_generator
 from g2s_cli.training.distributed import Group
 from g2s_cli.weights.catalog import Preset
 
@@ -52,20 +51,6 @@ class Trained:
     optimizer: dict[str, Any] | None = None
     losses: dict[str, list[float]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-
-
-@contextmanager
-def drawn_from(seed: int) -> Iterator[None]:
-    """Inside the block fresh modules draw their weights from a seed; torch's global generator is put back as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
-
-
-def draws(*what: int | str) -> torch.Generator:
-    """A generator for one purpose, whose seed is made of its names and numbers."""
-    digest = hashlib.blake2b(repr(what).encode(), digest_size=7).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest))
 
 
 class Run:
@@ -111,7 +96,7 @@ class Run:
             optimizer.zero_grad()
             total = torch.zeros(())
             for slot, photo in self.photos_of(name, step):
-                for part in loss(photo, draws(self.rhythm.seed, name, step, slot)):
+                for part in loss(photo, seeded_generator(self.rhythm.seed, name, step, slot)):
                     share = part / self.rhythm.photos_a_step
                     share.backward()
                     total += share.detach().cpu()
@@ -148,7 +133,7 @@ class Run:
             if not path.is_file():
                 if self.trained.step:  # the networks have moved on from those that made the others
                     raise G2SError(f"{path} is missing.", f"Delete {self.folder} and train again.")
-                some = gather(photo, draws(self.rhythm.seed, name, photo), count)
+                some = gather(photo, seeded_generator(self.rhythm.seed, name, photo), count)
                 channels = torch.cat(((some.image + 1) / 2, some.mask), dim=1)
                 with writing(path, GO_ON) as temporary, temporary.open("wb") as file:
                     np.save(file, (channels * 255).round().to(torch.uint8).cpu().numpy())
@@ -171,7 +156,7 @@ class Run:
 
     def photos_of(self, name: str, step: int) -> list[tuple[int, int]]:
         """This process's slots of a step, each with its photo. The photos are the same for any number of processes."""
-        order = torch.randperm(self.photos, generator=draws(self.rhythm.seed, name, step, "photos")).tolist()
+        order = torch.randperm(self.photos, generator=seeded_generator(self.rhythm.seed, name, step, "photos")).tolist()
         return [(slot, order[slot]) for slot in self.group.share(self.rhythm.photos_a_step)]
 
     def _sample_file(self, cycle: str, photo: int) -> Path:

@@ -41,9 +41,10 @@ from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import open_photo
 from g2s_cli.progress import Progress, SilentProgress
 from g2s_cli.run_folder import alone_in, at_work_in, taken_up
+from g2s_cli.seeding import seeded_weights
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.joint import Subject, modules_of, pretrain
-from g2s_cli.training.joint_run import Rhythm, Trained, drawn_from
+from g2s_cli.training.joint_run import Rhythm, Trained
 from g2s_cli.weights.catalog import Category, Part, Pretraining, Symmetry, load_category
 from g2s_cli.weights.entry import add_category, check_free
 from g2s_cli.weights.importers import write_weights
@@ -283,7 +284,7 @@ def _untrained(order: Order, loaded: Loaded) -> tuple[FactorNets, EncoderPredict
     """Fresh networks, drawn from the run's seed."""
     width, encoder_width = order.widths
     category, machine = loaded.category, loaded.machine
-    with drawn_from(order.plan.seed):
+    with seeded_weights(order.plan.seed):
         nets = fresh_nets(category, loaded.means, width).to(machine.device, machine.dtype)
         encoder = OffsetEncoder(category.working_size, loaded.gan.generator.latent_size, encoder_width).to(
             machine.device

@@ -26,7 +26,7 @@ from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.estimators.registration import Registered, misplacing
 from g2s_cli.geometry.warp import symmetrised
 from g2s_cli.progress import Progress
-from g2s_cli.training.joint_run import drawn_from, draws
+from g2s_cli.seeding import seeded_generator, seeded_weights
 from g2s_cli.weights.catalog import Category
 from recipes.synface.explaining import Terms, canonical_of, explanation, lesson, misreading
 from recipes.synface.keeping import keep, kept
@@ -99,7 +99,7 @@ def schedule(updates: int | None, *, begun: bool) -> tuple[Run, ...]:
 def first_networks(category: Category, gallery: Gallery, dtype: torch.dtype, seed: int) -> FactorNets:
     """Untrained networks, and for the mean shape half an ellipsoid on the faces' mean mask."""
     size, camera = category.working_size, camera_of(category)
-    with drawn_from(seed):
+    with seeded_weights(seed):
         depth = MapNet(size, 1, MAP_WIDTH, BOTTLENECK, bounded=False)
         albedo = MapNet(size, 3, MAP_WIDTH, BOTTLENECK, bounded=True)
         view, light = CodeNet(size, 6, VIEW_WIDTH), CodeNet(size, 4, LIGHT_WIDTH)
@@ -167,7 +167,7 @@ class Learner:
             self.teacher = self._as_it_was(_states(self.untied) | {"base": self.nets.base})
         if (run.reshaped and self.teacher is None) or (run.registered and self.registered is None):
             raise ValueError("lessons in shape without a teacher or registered faces")
-        rng = draws(seed, run.name, self.update)
+        rng = seeded_generator(seed, run.name, self.update)
         faces = self._faces(run, source, rng)
         terms = losses(self.nets, faces, run, category, rng, self.teacher if run.reshaped else None)
         if run.registered and self.registered is not None:

@@ -19,7 +19,7 @@ from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
 from g2s_cli.progress import Progress
 from g2s_cli.run_folder import at_work_in
-from g2s_cli.training.joint_run import draws
+from g2s_cli.seeding import seeded_generator
 from g2s_cli.weights.catalog import Category, load_category
 from g2s_cli.weights.importers import read_part, sha256_as_kept, write_weights
 from recipes.synface.joint import Learner, first_networks, schedule, train
@@ -62,7 +62,7 @@ def make_networks(
     loaded = load_gan(Weights({}, gan), machine)
     category = fitted(load_category("synface"), loaded.generator)
     source = Source(loaded, CenterCrop(category.frame_share, category.working_size))
-    gallery = Gallery.of(source, draws(seed, "gallery"), faces)
+    gallery = Gallery.of(source, seeded_generator(seed, "gallery"), faces)
     nets = networks_of(begin, category, machine) if begin else first_networks(category, gallery, machine.dtype, seed)
     learner = Learner(nets)
     runs = schedule(updates, begun=begin is not None)

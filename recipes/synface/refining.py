@@ -40,8 +40,8 @@ from g2s_cli.estimators.registration import MeanObject
 from g2s_cli.gan.inversion import InversionSettings, invert
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.progress import Progress, SilentProgress
+from g2s_cli.seeding import seeded_generator
 from g2s_cli.segmentation.masks import mask_by_features
-from g2s_cli.training.joint_run import draws
 from recipes.synface.moving import Source
 from recipes.synface.pictures import Pictures
 from recipes.synface.shapes import (
@@ -108,7 +108,7 @@ def observed(
     progress.begin("see", count)
     done = 0
     for photos in pictures.batches(count, AT_ONCE):
-        rng, asked = draws(seed, "invert"), photos.to(mean.depth.device)
+        rng, asked = seeded_generator(seed, "invert"), photos.to(mean.depth.device)
         found = invert(asked, gan.generator, gan.inversion_distance, INVERSION, rng, SilentProgress())
         latents = torch.stack([one.latent for one in found])
         masks = [mask_by_features(latent, gan.generator, gan.segmenter, center_crop).whole for latent in latents]
@@ -177,12 +177,12 @@ def one_round(
         learnt = replace(learnt, codes=codes)
     if how.reach:
         fine = smooth_modes(camera, how.reach, LEAST_BEND).to(modes.device)
-        found, rng = parted(learnt.codes, parts), draws(seed, "bend", done)
+        found, rng = parted(learnt.codes, parts), seeded_generator(seed, "bend", done)
         learnt = replace(learnt, detail=learnt.detail + bent(learnt.model(modes), fine, parts, found, camera, rng))
     learnt = replace(learnt, done=done)
     albedo, variance, left = reflectance(learnt, parts, modes, camera)
     if how.looks:
-        albedo, looks, variance = looks_of(learnt, parts, modes, camera, LOOKS, draws(seed, "looks", done))
+        albedo, looks, variance = looks_of(learnt, parts, modes, camera, LOOKS, seeded_generator(seed, "looks", done))
         none = learnt.codes.look.new_zeros(len(learnt.codes.look), LOOKS)
         learnt = replace(learnt, looks=looks / LOOKS_SPREAD, codes=replace(learnt.codes, look=none))
     return replace(learnt, albedo=albedo, variance=variance), left

@@ -16,7 +16,7 @@ from g2s_cli.estimators.registration import MeanObject, Registered, registered
 from g2s_cli.geometry.resample import softened
 from g2s_cli.geometry.warp import mirrored
 from g2s_cli.progress import Progress
-from g2s_cli.training.joint_run import draws
+from g2s_cli.seeding import seeded_generator
 from recipes.synface.keeping import keep, kept
 from recipes.synface.moving import Moves, Source
 
@@ -52,7 +52,7 @@ def some_faces(
     use: for which they are drawn. done: how many of `count` there are already.
     """
     for first in range(done, count, AT_ONCE):
-        rng = draws(seed, use, first)
+        rng = seeded_generator(seed, use, first)
         latents = source.random(min(AT_ONCE, count - first), rng)
         if first // AT_ONCE % 2:
             latents = turned(latents, moves, rng)

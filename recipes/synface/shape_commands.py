@@ -21,7 +21,7 @@ from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
 from g2s_cli.progress import Progress
 from g2s_cli.run_folder import at_work_in
-from g2s_cli.training.joint_run import draws
+from g2s_cli.seeding import seeded_generator
 from g2s_cli.weights.catalog import load_category
 from g2s_cli.weights.importers import check_gan, read_part, sha256_as_kept, write_weights
 from g2s_cli.weights.pair import TRAINED_WITH
@@ -74,7 +74,7 @@ def shapes_command(
     """
 
     def learnt(known: Known, folder: Path, progress: Progress) -> dict[str, Tensor]:
-        moves = Moves.of(known.nets, Gallery.of(known.source, draws(seed, "gallery")))
+        moves = Moves.of(known.nets, Gallery.of(known.source, seeded_generator(seed, "gallery")))
         return learn(known.nets, known.mean, moves, known.source, seed, folder / SHAPES, progress).tensors
 
     _written("shapes", learnt, gan, networks, out, work, {"seed": seed}, device)

@@ -41,7 +41,7 @@ from g2s_cli.estimators.morphable_model import FINE_REACH, ShapeModel, in_steps,
 from g2s_cli.estimators.registration import MeanObject
 from g2s_cli.geometry.camera import Camera, back_project, project, to_view
 from g2s_cli.progress import Progress
-from g2s_cli.training.joint_run import draws
+from g2s_cli.seeding import seeded_generator
 from recipes.synface.keeping import keep, kept
 from recipes.synface.moving import Moves, Source
 from recipes.synface.registering import AT_ONCE, some_faces
@@ -137,7 +137,7 @@ def _first(parts: Sequence[Observed], modes: Float[Tensor, "h w 3 m"], camera: C
         usual = part.lights.new_full((len(part.views),), USUAL_GLOSS)
         logarithm = at_pixels(part.logarithm, part.found, camera)
         values.append(log_reflectance(logarithm, normal, part.lights, part.views, usual))
-    albedo, looks, variance = factored(torch.cat(values), weights, LOOKS, draws(seed, "looks"))
+    albedo, looks, variance = factored(torch.cat(values), weights, LOOKS, seeded_generator(seed, "looks"))
     lights = torch.cat([part.lights for part in parts])
     count = modes.shape[-1]
     mean, factors = modes.new_zeros(count), torch.eye(count, device=modes.device)

@@ -29,7 +29,7 @@ from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.rasterizer import VIEW_FAR
 from g2s_cli.geometry.warp import mirrored
 from g2s_cli.progress import Progress
-from g2s_cli.training.joint_run import drawn_from, draws
+from g2s_cli.seeding import seeded_generator, seeded_weights
 from g2s_cli.weights.tensors import in_bytes
 from recipes.synface.fantasies import Fantasies, People, mixed, put_together, taken_apart, together
 from recipes.synface.keeping import keep, kept
@@ -60,7 +60,7 @@ class Pupil:
     @classmethod
     def new(cls, size: int, device: torch.device, seed: int) -> Pupil:
         """One that has learnt nothing."""
-        with drawn_from(seed):
+        with seeded_weights(seed):
             net = SightNet(size, WIDTH, THOUGHT).to(device)
         return cls(net, torch.optim.AdamW(net.parameters(), lr=RATE, betas=BETAS, weight_decay=DECAY))
 
@@ -150,12 +150,12 @@ def lessons(
 ) -> Iterator[Fantasies]:
     """Batches of fantasies, from a number on. Which they are depends on the seed and their number alone."""
     for start in range(first - first % AT_ONCE, updates, AT_ONCE) if first < updates else ():
-        rng = draws(seed, "fantasies", start)
+        rng = seeded_generator(seed, "fantasies", start)
         result = put_together(model, relief, mixed(people, BATCH * AT_ONCE, rng), camera)
         parts = (maps.split(BATCH) for maps in (result.image, result.mask, result.depth))
         for number, part in enumerate(zip(*parts, strict=True), start=start):
             if first <= number < updates:
-                yield taken_otherwise(Fantasies(*part), draws(seed, "taken", number))
+                yield taken_otherwise(Fantasies(*part), seeded_generator(seed, "taken", number))
 
 
 @torch.no_grad()

@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli.gan.stylegan2 import Generator
+from g2s_cli.seeding import seeded_generator, seeded_weights
 from g2s_cli.training.distributed import Group
-from g2s_cli.training.joint_run import drawn_from, draws
 from recipes.synface.keeping import keep, kept
 from recipes.synface.objectives import discriminator_loss, generator_loss, path_lengths, r1_penalty
 from recipes.synface.pictures import Pictures
@@ -205,7 +205,7 @@ class Learner:
         batch, start = self.settings.batch, self.step * self.settings.batch
         share = batch // group.size
         mine = slice(group.rank * share, (group.rank + 1) * share)
-        random = draws(self.settings.seed, "step", self.step)
+        random = seeded_generator(self.settings.seed, "step", self.step)
         z = torch.randn(batch, LATENT, generator=random)[mine]
         mirrored = torch.rand(batch, generator=random)[mine] < 0.5
         epochs = range(start // len(pictures), (start + batch - 1) // len(pictures) + 1)
@@ -214,13 +214,13 @@ class Learner:
         return z.to(self.device), real.to(self.device)
 
     def _order(self, epoch: int, count: int) -> Tensor:
-        return torch.randperm(count, generator=draws(self.settings.seed, "epoch", epoch))
+        return torch.randperm(count, generator=seeded_generator(self.settings.seed, "epoch", epoch))
 
     def _path_spread(self, z: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
         """Mean squared difference of path lengths from their moving mean, in float32, on half the batch."""
         generator = generator_of(self.generator, torch.float32)
         w = generator.mapping(z[: max(1, len(z) // 2)])
-        random = draws(self.settings.seed, "path", self.step)
+        random = seeded_generator(self.settings.seed, "path", self.step)
         noise = torch.randn(len(w), 3, generator.size, generator.size, generator=random)
         lengths = path_lengths(generator, w, noise.to(self.device))
         mean = lengths.mean().item()
@@ -256,5 +256,5 @@ class Learner:
         return torch.optim.Adam(weights(state), betas=(memory, 0.99**ratio), fused=True)  # each step says its rate
 
     def _fresh_reader(self) -> Reader:
-        with drawn_from(self.settings.seed):
+        with seeded_weights(self.settings.seed):
             return Reader(generator_of(self.average, torch.float32).size).to(self.device)

@@ -30,7 +30,7 @@ from g2s_cli.geometry.warp import symmetrised
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.progress import SilentProgress
-from g2s_cli.training.joint_run import draws
+from g2s_cli.seeding import seeded_generator
 from g2s_cli.weights.catalog import Category, load_category
 from g2s_cli.weights.importers import read_part, write_weights
 from g2s_cli.weights.store import models_root
@@ -98,7 +98,7 @@ def set_out(gan: Path, seed: int) -> tuple[Category, Source, Gallery]:
     loaded = load_gan(Weights({}, gan), CPU)
     config = fitted(load_category("synface"), loaded.generator)
     source = Source(loaded, CenterCrop(config.frame_share, config.working_size))
-    return config, source, Gallery.of(source, draws(seed, "gallery"), 48)
+    return config, source, Gallery.of(source, seeded_generator(seed, "gallery"), 48)
 
 
 def test_killed_in_every_run_it_ends_as_if_never_killed(gan: Path, tmp_path: Path) -> None:

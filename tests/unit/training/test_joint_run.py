@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from g2s_cli.errors import G2SError
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.progress import SilentProgress
+from g2s_cli.seeding import seeded_generator
 from g2s_cli.training.distributed import Group
-from g2s_cli.training.joint_run import CHECKPOINT, Rhythm, Run, draws
+from g2s_cli.training.joint_run import CHECKPOINT, Rhythm, Run
 from g2s_cli.weights.catalog import load_category
 
 PHOTOS = 5
@@ -124,7 +125,7 @@ def test_samples_are_kept_to_a_byte_and_a_share_for_each_photo(tmp_path: Path) -
 
     run.collect("cycle 1", some)
     assert {photo: len(one.image) for photo, one in asked.items()} == dict.fromkeys(range(PHOTOS), 10 * 2 // PHOTOS)
-    found = run.samples("cycle 1", 2, 7, draws(0), torch.device("cpu"))
+    found = run.samples("cycle 1", 2, 7, seeded_generator(0), torch.device("cpu"))
     assert found.image.shape == (7, 3, 4, 4)
     assert not found.image[:, :, 0].any()
     gaps = (found.image[:, None] - (asked[2].image * asked[2].mask)[None]).abs().amax(dim=(2, 3, 4))
@@ -149,12 +150,6 @@ def test_what_went_wrong_is_said(tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT).write_bytes(b"no checkpoint")
     with pytest.raises(G2SError, match=r"checkpoint\.pt is damaged"):
         Run({"net": net}, PHOTOS, EFFORT, RHYTHM, tmp_path, Group(), SilentProgress())
-
-
-def test_draws_are_told_apart_by_what_they_are_for() -> None:
-    numbers = {torch.rand(1, generator=draws(*what)).item() for what in ((0, "a", 1, 1), (0, "a", 11), (1, "a", 1, 1))}
-    assert len(numbers) == 3
-    assert torch.rand(1, generator=draws(0, "a", 11)).item() in numbers
 
 
 @pytest.mark.parametrize(("refused", "file"), [("numpy.save", "00000.npy"), ("torch.save", CHECKPOINT)])
