@@ -64,7 +64,7 @@ def pretrain(
     from g2s_cli.weights.sources import Sources, category_from, obtain
 
     group = Group.of_environment()
-    output.set(quiet=quiet or not group.leads, verbose=verbose)
+    output.set(quiet=quiet or not group.is_main, verbose=verbose)
     photos_a_step = photos_a_step or group.size
     if photos_a_step < group.size:
         raise UsageError(
@@ -92,11 +92,11 @@ def pretrain(
         seed=seed,
     )
     try:
-        with group.joined(machine.device), output.training(photos_a_step) as progress:
+        with group.connected(machine.device), output.training(photos_a_step) as progress:
             report = run(order, machine, group, progress, save_every)
     except KeyboardInterrupt:
         raise StoppedError("Stopped. The same command goes on from what was last saved.") from None
-    if not group.leads:
+    if not group.is_main:
         return
     if as_json:
         output.put_json(report)

@@ -75,7 +75,9 @@ class Run:
         self.ahead = 0  # the number of the phase that the schedule comes to next
         if (folder / CHECKPOINT).is_file():
             self._read()
-        group.agree(self.modules.values())  # which also waits until all have read
+        group.broadcast(
+            t for module in self.modules.values() for t in module.state_dict().values()
+        )  # which also waits until all have read
         self.saved = time.perf_counter()
 
     def phase(self, name: str, parameters: Iterator[nn.Parameter], iterations: int, loss: PhotoLoss) -> None:
@@ -100,7 +102,7 @@ class Run:
                     share = part / self.rhythm.photos_a_step
                     share.backward()
                     total += share.detach().cpu()
-            value = self.group.add_up(weights, total).item()
+            value = self.group.all_reduce(weights, total).item()
             if not math.isfinite(value):
                 raise G2SError(
                     f"The loss of {name} is not finite at step {step + 1}.",
@@ -139,7 +141,7 @@ class Run:
                     np.save(file, (channels * 255).round().to(torch.uint8).cpu().numpy())
             self.progress.advance(done, 0.0)
         self.trained.seconds[name] = self.trained.seconds.get(name, 0.0) + time.perf_counter() - begun
-        self.group.wait()
+        self.group.barrier()
 
     def samples(self, cycle: str, photo: int, count: int, rng: torch.Generator, device: torch.device) -> MaskedImages:
         """A random batch of a photo's samples, read from its file."""
@@ -151,7 +153,7 @@ class Run:
 
     def drop_samples(self, cycle: str) -> None:
         """Delete what no later phase needs. The last step of the phase before has brought all processes together."""
-        if self.group.leads:
+        if self.group.is_main:
             shutil.rmtree(self._sample_file(cycle, 0).parent, ignore_errors=True)
 
     def photos_of(self, name: str, step: int) -> list[tuple[int, int]]:
@@ -164,7 +166,7 @@ class Run:
 
     def _save(self, optimizer: dict[str, Any] | None) -> None:
         self.saved = time.perf_counter()
-        if not self.group.leads:
+        if not self.group.is_main:
             return
         networks = {name: module.state_dict() for name, module in self.modules.items()}
         facts = {name: getattr(self.trained, name) for name in ("phase", "step", "losses", "seconds")}

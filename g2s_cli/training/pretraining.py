@@ -172,12 +172,12 @@ def run(
     """
     loaded = load(order.plan, machine)
     distance = loaded.guides.perceptual.name
-    if len(differing := sorted(set(group.said_by_all(distance)))) > 1:
+    if len(differing := sorted(set(group.all_gather(distance)))) > 1:
         what = f"The processes of this run have different perceptual distances: {', '.join(differing)}."
         raise UsageError(what, "Install g2s with the same extras everywhere.")
     settings = order.settings() | {"perceptual": distance}
     with ExitStack() as held:
-        begun = group.leads and taken_up(order.folder, settings, VERB)
+        begun = group.is_main and taken_up(order.folder, settings, VERB)
         if begun:
             held.enter_context(alone_in(order.folder, VERB))
         category, crop_options = loaded.category, order.plan.crop_options
@@ -185,10 +185,10 @@ def run(
             open_photo(path, category.image_size, category.align, crop_options).image
             for path in order.collection.photos
         ]
-        if group.leads and not begun:
+        if group.is_main and not begun:
             held.enter_context(at_work_in(order.folder, settings, VERB))
-        group.wait()
-        if group.leads:
+        group.barrier()
+        if group.is_main:
             progress.note(f"The perceptual distance is {distance}.")
             if category.mask and loaded.parsing is None:
                 missed = f"The parsing network of {category.name} is not here (g2s weights pull {category.name})"
@@ -196,7 +196,7 @@ def run(
         subjects, psnrs_db = _inverted(photos, order, loaded, group, progress)
         del photos  # hundreds of them, for hours
         report = _trained(order, loaded, subjects, psnrs_db, group, progress, save_every_s)
-        if not group.leads:
+        if not group.is_main:
             return {}
         report = {"g2s": __version__, "settings": settings} | report
         with writing(order.folder / REPORT, GO_ON) as temporary:
@@ -231,7 +231,7 @@ def _trained(
         group,
         progress,
     )
-    if not group.leads:
+    if not group.is_main:
         return {}
     report = _report(order, loaded, nets, subjects, psnrs_db, trained)
     _write_losses(trained, order.folder / LOSSES)
@@ -268,7 +268,7 @@ def _inverted(
             write_weights({name: tensor.cpu() for name, tensor in tensors.items()}, places[number], remedy=GO_ON)
         done += len(chunks[number])
         progress.advance(done, 0.0)
-    group.wait()
+    group.barrier()
     subjects, psnrs_db = [], []
     for place in places:
         kept = {name: tensor.to(device) for name, tensor in load_tensors(place).items()}

@@ -126,7 +126,7 @@ def train_command(
         seed=seed,
     )
     _train(pictures, out, begin, steps, settings, save_every, device)
-    if Group.of_environment().leads:
+    if Group.of_environment().is_main:
         output.put(out)
 
 
@@ -197,16 +197,16 @@ def _train(
     pictures: Path, out: Path, begin: Path | None, steps: int, settings: Settings, save_every: float, device: str
 ) -> None:
     group = Group.of_environment()
-    output.set(quiet=not group.leads, verbose=False)
+    output.set(quiet=not group.is_main, verbose=False)
     machine = Machine.named(group.device(device))
     read = Pictures.of(pictures)
     with ExitStack() as held:
-        if group.leads:
+        if group.is_main:
             facts = {"pictures": len(read), "size": read.size, "from": sha256_of(begin) if begin else ""}
             held.enter_context(at_work_in(out, facts, VERB))
-        held.enter_context(group.joined(machine.device))
+        held.enter_context(group.connected(machine.device))
         progress = held.enter_context(output.progress(brief=True))
-        group.wait()
+        group.barrier()
         train(out, read, begin, settings, steps, group, machine, progress, save_every=save_every)
 
 

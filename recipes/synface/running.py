@@ -82,14 +82,14 @@ def train(
         progress.advance(learner.step, losses.of_the_generator)
         now = time.monotonic()
         last = learner.step == steps
-        if group.leads and (learner.step % 50 == 0 or last):
+        if group.is_main and (learner.step % 50 == 0 or last):
             _log(folder, learner, losses, (learner.step - since) * settings.batch / (now - logged))
             logged, since = now, learner.step
-        if group.leads and (last or now - saved > save_every):
+        if group.is_main and (last or now - saved > save_every):
             learner.write(place)
             show(learner.average, folder / f"samples-{learner.seen:08d}.png")
             saved = time.monotonic()
-    group.wait()
+    group.barrier()
     return learner
 
 

@@ -235,7 +235,7 @@ class Learner:
         gradients = torch.autograd.grad(loss / group.size, parameters, materialize_grads=True)
         for weight, gradient in zip(parameters, gradients, strict=True):
             weight.grad = gradient
-        group.add_up(parameters, loss.detach())
+        group.all_reduce(parameters, loss.detach())
         for name in names:
             adam = self.adams[name]
             for chosen in adam.param_groups:

@@ -96,7 +96,7 @@ def test_a_folder_at_work_is_refused_before_photos_are_opened(unopened: Order) -
 
 
 def test_processes_with_other_distances_do_not_train_together(unopened: Order, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Group, "said_by_all", lambda *_: ["LPIPS", "features", "features"])
+    monkeypatch.setattr(Group, "all_gather", lambda *_: ["LPIPS", "features", "features"])
     with pytest.raises(UsageError, match="different perceptual distances: LPIPS, features"):
         run(unopened, Machine.named("cpu"), Group(0, 3), SilentProgress())
     assert not unopened.folder.exists()
