@@ -1,8 +1,8 @@
 """One training loop: phases of updates, with a checkpoint, a log and several processes.
 
-A training gives the trainer its state (anything with `state_dict` and `load_state_dict`) and, for each phase, a
-function that does one update. All randomness of an update comes from `seeded_generator(seed, phase, update)`. A training that
-is killed and resumed therefore ends with the same bytes as one that is not.
+A training passes the trainer its state (anything with `state_dict` and `load_state_dict`) and, for each phase, a
+function that does one update. An update draws from `seeded_generator(seed, phase, update)` alone, so a training that is
+killed and resumed ends with the same bytes as one that is not.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ def descend(
     optimizer.zero_grad()
     total = torch.zeros(())
     for part in parts:
-        part.backward(inputs=parameters)
+        part.backward(inputs=parameters)  # not autograd.grad: fused Adam needs gradients in the parameters' layout
         total += part.detach().cpu()
     value = finite(group.all_reduce(parameters, total).item())
     if clip_norm < math.inf:

@@ -27,9 +27,9 @@ from g2s_cli.estimators.registration import Registered, misplacing
 from g2s_cli.geometry.warp import symmetrised
 from g2s_cli.progress import Progress
 from g2s_cli.seeding import seeded_generator, seeded_weights
+from g2s_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from g2s_cli.weights.catalog import Category
 from recipes.synface.explaining import Terms, canonical_of, explanation, lesson, misreading
-from recipes.synface.keeping import keep, kept
 from recipes.synface.moving import FACTORS, GALLERY, Gallery, Moves, Source
 from recipes.synface.registering import (
     FACES,
@@ -142,7 +142,7 @@ class Learner:
 
     def read(self, path: Path) -> None:
         """Go back to where a run was written. Raises G2SError for a damaged file."""
-        with kept(path, self.base.device, "Delete it and begin again.") as state:
+        with load_checkpoint(path, self.base.device, "Delete it and begin again.") as state:
             for name, net in _modules(self.untied):
                 net.load_state_dict(state[name])
             self.base.data.copy_(state["base"])
@@ -157,7 +157,7 @@ class Learner:
         state |= {"base": self.base.data, "adam": self.adam.state_dict(), "run": self.run, "update": self.update}
         state["moves"] = vars(self.moves) if self.moves else None
         state["teacher"] = _states(self.teacher) | {"base": self.teacher.base} if self.teacher else None
-        keep(state, path)
+        save_checkpoint(state, path)
 
     def advance(self, run: Run, source: Source, gallery: Gallery, category: Category, seed: int) -> Terms:
         """One update; the terms of its loss."""

@@ -42,8 +42,8 @@ from g2s_cli.geometry.camera import Camera
 from g2s_cli.progress import Progress, SilentProgress
 from g2s_cli.seeding import seeded_generator
 from g2s_cli.segmentation.masks import mask_by_features
+from g2s_cli.training.dataset import ImageDataset
 from recipes.synface.moving import Source
-from recipes.synface.pictures import Pictures
 from recipes.synface.shapes import (
     ALIKE,
     Learnt,
@@ -101,7 +101,13 @@ ROUNDS = [
 
 
 def observed(
-    pictures: Pictures, count: int, nets: FactorNets, mean: MeanObject, source: Source, seed: int, progress: Progress
+    pictures: ImageDataset,
+    count: int,
+    nets: FactorNets,
+    mean: MeanObject,
+    source: Source,
+    seed: int,
+    progress: Progress,
 ) -> Iterator[Photographed]:
     """The first photos of a set, found in W, each with the mean face beside it."""
     gan, center_crop = source.gan, source.center_crop

@@ -17,7 +17,7 @@ from g2s_cli.geometry.resample import softened
 from g2s_cli.geometry.warp import mirrored
 from g2s_cli.progress import Progress
 from g2s_cli.seeding import seeded_generator
-from recipes.synface.keeping import keep, kept
+from g2s_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from recipes.synface.moving import Moves, Source
 
 FACES, AT_ONCE = 9600, 50
@@ -100,12 +100,12 @@ def some_of(faces: Registered, rng: torch.Generator, count: int = BATCH) -> Regi
 
 def write_registered(faces: Registered, path: Path) -> None:
     """Whole or not at all."""
-    keep(vars(faces), path)
+    save_checkpoint(vars(faces), path)
 
 
 def read_registered(path: Path, device: torch.device) -> Registered:
     """What `write_registered` wrote. Raises G2SError for a damaged file."""
-    with kept(path, device) as state:
+    with load_checkpoint(path, device) as state:
         return Registered(**state)
 
 

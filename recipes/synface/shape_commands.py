@@ -22,13 +22,13 @@ from g2s_cli.loading import Machine, Weights, fitted, load_gan
 from g2s_cli.progress import Progress
 from g2s_cli.run_folder import at_work_in
 from g2s_cli.seeding import seeded_generator
+from g2s_cli.training.dataset import ImageDataset
 from g2s_cli.weights.catalog import load_category
 from g2s_cli.weights.importers import check_gan, read_part, sha256_as_kept, write_weights
 from g2s_cli.weights.pair import TRAINED_WITH
 from g2s_cli.weights.tensors import in_bytes, metadata_of
 from recipes.synface.moving import Gallery, Moves, Source
 from recipes.synface.networks import SHAPES, networks_of, weights_as_toml
-from recipes.synface.pictures import Pictures
 from recipes.synface.refining import AT_ONCE, PHOTOS, begun, finished, observed, refine
 from recipes.synface.shapes import learn, of_tensors
 from recipes.synface.sighting import UPDATES, Pupil, people_of, teach
@@ -143,9 +143,9 @@ def sight_command(
     _written("sight", learnt, gan, networks, out, work, facts, device)
 
 
-def _photos_of(pictures: Path, photos: int, gan: Path, networks: Path) -> Pictures:
+def _photos_of(pictures: Path, photos: int, gan: Path, networks: Path) -> ImageDataset:
     """Photos for networks that know how faces differ, of the size that their GAN makes. Raises G2SError."""
-    read = Pictures.of(pictures)
+    read = ImageDataset.of(pictures)
     if len(read) < photos:
         raise UsageError(f"{pictures} holds {len(read)} pictures, not {photos}.", "Render more, or give --photos.")
     lacking = sorted({f"shape.{name}" for name in PARTS} - read_part(networks)[1].keys())

@@ -42,7 +42,7 @@ from g2s_cli.estimators.registration import MeanObject
 from g2s_cli.geometry.camera import Camera, back_project, project, to_view
 from g2s_cli.progress import Progress
 from g2s_cli.seeding import seeded_generator
-from recipes.synface.keeping import keep, kept
+from g2s_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from recipes.synface.moving import Moves, Source
 from recipes.synface.registering import AT_ONCE, some_faces
 
@@ -334,10 +334,10 @@ def of_tensors(tensors: Mapping[str, Tensor], camera: Camera, device: torch.devi
 
 def write(learnt: Learnt, place: Path) -> None:
     """Whole or not at all."""
-    keep(vars(learnt) | {"codes": vars(learnt.codes)}, place)
+    save_checkpoint(vars(learnt) | {"codes": vars(learnt.codes)}, place)
 
 
 def read(place: Path, device: torch.device) -> Learnt:
     """What `write` wrote. Raises G2SError for a damaged file."""
-    with kept(place, device) as state:
+    with load_checkpoint(place, device) as state:
         return Learnt(**(state | {"codes": Codes(**state["codes"])}))

@@ -30,9 +30,9 @@ from g2s_cli.geometry.rasterizer import VIEW_FAR
 from g2s_cli.geometry.warp import mirrored
 from g2s_cli.progress import Progress
 from g2s_cli.seeding import seeded_generator, seeded_weights
+from g2s_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from g2s_cli.weights.tensors import in_bytes
 from recipes.synface.fantasies import Fantasies, People, mixed, put_together, taken_apart, together
-from recipes.synface.keeping import keep, kept
 from recipes.synface.refining import Photographed
 
 WIDTH, THOUGHT = 32, 256
@@ -74,11 +74,11 @@ class Pupil:
 
     def write(self, place: Path) -> None:
         """Whole or not at all."""
-        keep({"net": self.net.state_dict(), "adam": self.adam.state_dict(), "done": self.done}, place)
+        save_checkpoint({"net": self.net.state_dict(), "adam": self.adam.state_dict(), "done": self.done}, place)
 
     def read(self, place: Path) -> None:
         """Become what `write` wrote. Raises G2SError for a damaged file."""
-        with kept(place, next(self.net.parameters()).device) as state:
+        with load_checkpoint(place, next(self.net.parameters()).device) as state:
             self.net.load_state_dict(state["net"])
             self.adam.load_state_dict(state["adam"])
             self.done = state["done"]

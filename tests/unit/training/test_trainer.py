@@ -175,6 +175,16 @@ def test_descend_changes_only_what_the_loss_depends_on() -> None:
     assert torch.equal(other, torch.ones(2)) and (one < 1).all()
 
 
+def test_gradients_in_another_memory_layout_reach_their_weights() -> None:
+    """Fused Adam ignores strides; convolutions of channels-last images have gradients in that layout."""
+    kernels = [nn.Parameter(torch.zeros(4, 3, 2, 2)) for _ in range(2)]
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
+    for fused, kernel in zip((True, False), kernels, strict=True):
+        loss = (nn.functional.conv2d(images, kernel) - 1).square().sum()
+        descend(torch.optim.Adam([kernel], lr=0.1, fused=fused), [loss], Group())
+    torch.testing.assert_close(*kernels)
+
+
 def test_the_gradient_is_clipped() -> None:
     weight = nn.Parameter(torch.zeros(4))
     descend(torch.optim.SGD([weight], lr=1.0), [100 * weight.sum()], Group(), clip_norm=2.0)
