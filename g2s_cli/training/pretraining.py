@@ -1,9 +1,7 @@
-"""Many photos → a category of one's own: invert them, train networks on all jointly, write them down, say how good.
+"""`g2s pretrain`: photos → inversions → networks trained on all of them jointly → a category and a report.
 
-    photos ─ method.inversion ─▶ subjects ─ method.pretrain ─▶ networks ─ zoo.entry ─▶ a category
-
-Everything lies in one folder and can be gone on with: inversions and samples in files of their own, networks and
-optimiser in a checkpoint.
+The run's folder holds everything that a killed run resumes: a file for each batch of inverted photos, a file of
+projected samples for each photo, and the checkpoint of the networks.
 """
 
 from __future__ import annotations
@@ -29,6 +27,7 @@ from g2s_cli.errors import UsageError
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import factors_of, fresh_nets
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
+from g2s_cli.estimators.gan2shape.prior import ellipsoid
 from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, Target
 from g2s_cli.evaluation.benchmark import baselines, mean_of, scored, without_nan
 from g2s_cli.evaluation.ground_truth import Pair, pairs_in, read_truth
@@ -43,8 +42,8 @@ from g2s_cli.progress import Progress, SilentProgress
 from g2s_cli.run_folder import alone_in, at_work_in, taken_up
 from g2s_cli.seeding import seeded_weights
 from g2s_cli.training.distributed import Group
-from g2s_cli.training.joint import Subject, modules_of, pretrain
-from g2s_cli.training.joint_run import Rhythm, Trained
+from g2s_cli.training.joint import Batches, JointTraining, SampleStore, Subject
+from g2s_cli.training.trainer import CHECKPOINT, Trainer
 from g2s_cli.weights.catalog import Category, Part, Pretraining, Symmetry, load_category
 from g2s_cli.weights.entry import add_category, check_free
 from g2s_cli.weights.importers import write_weights
@@ -53,7 +52,7 @@ from g2s_cli.weights.tensors import load_tensors
 
 TOGETHER = 16  # photos inverted at once; always the same ones, so that a run taken up again finds the same latents
 VERB = "g2s pretrain"
-REPORT, LOSSES = "report.json", "losses.csv"
+REPORT, LOSSES, SAMPLES = "report.json", "losses.csv", "samples"
 
 
 @dataclass(frozen=True)
@@ -195,7 +194,7 @@ def run(
                 progress.note(f"{missed}: the masks are those of the GAN's own features.")
         subjects, psnrs_db = _inverted(photos, order, loaded, group, progress)
         del photos  # hundreds of them, for hours
-        report = _trained(order, loaded, subjects, psnrs_db, group, progress, save_every_s)
+        report = _train(order, loaded, subjects, psnrs_db, group, progress, save_every_s)
         if not group.is_main:
             return {}
         report = {"g2s": __version__, "settings": settings} | report
@@ -204,7 +203,7 @@ def run(
         return report
 
 
-def _trained(
+def _train(
     order: Order,
     loaded: Loaded,
     subjects: Sequence[Subject],
@@ -213,29 +212,26 @@ def _trained(
     progress: Progress,
     save_every_s: float,
 ) -> dict[str, Any]:
-    """The networks trained on photos that are inverted, and written as a category; what is reported of it."""
-    nets, offset_predictor = _untrained(order, loaded)
+    """Train networks on the inverted photos and write them as a category; the report."""
+    nets, offset_predictor = _initial_networks(order, loaded)
     segmenter = loaded.gan.segmenter if order.plan.effort.masked and loaded.parsing is None else None
-    guides = replace(loaded.guides, segmenter=segmenter)
-    rhythm = Rhythm(order.plan.seed, order.photos_a_step, save_every_s)
-    trained = pretrain(
+    training = JointTraining(
         nets,
         offset_predictor,
         loaded.gan.generator,
-        subjects,
-        loaded.category,
+        replace(loaded.guides, segmenter=segmenter),
         order.plan.effort,
-        guides,
-        rhythm,
-        order.folder,
-        group,
-        progress,
+        subjects,
+        Batches(len(subjects), order.photos_a_step, order.plan.seed),
+        SampleStore(order.folder / SAMPLES),
     )
+    trainer = Trainer(training.modules, order.folder / CHECKPOINT, group, progress, save_every_s=save_every_s)
+    training.run(trainer)
     if not group.is_main:
         return {}
-    report = _report(order, loaded, nets, subjects, psnrs_db, trained)
-    _write_losses(trained, order.folder / LOSSES)
-    files = _write_parts(order, nets, offset_predictor, subjects)
+    report = _report(order, loaded, nets, subjects, psnrs_db, trainer)
+    _write_losses(trainer, order.folder / LOSSES)
+    files = _write_parts(order, training)
     report["entry"] = str(add_category(order.plan.category, order.name, files, order.words, _card(order, report)))
     return report
 
@@ -243,7 +239,7 @@ def _trained(
 def _inverted(
     photos: Sequence[Float[Tensor, "3 h w"]], order: Order, loaded: Loaded, group: Group, progress: Progress
 ) -> tuple[list[Subject], list[float]]:
-    """The photos with their latents and masks, and each inversion's PSNR; some at a time, each time into a file."""
+    """The photos with their latents and masks, and the PSNR of each inversion; a file for each batch of photos."""
     effort, center_crop, device = order.plan.effort, loaded.center_crop, loaded.machine.device
     together = min(TOGETHER, loaded.gan.generator.at_once)
     chunks = [photos[first : first + together] for first in range(0, len(photos), together)]
@@ -275,13 +271,14 @@ def _inverted(
         fields = (kept[name] for name in ("image", "mask", "core", "latent"))
         for image, mask, core, latent in zip(*fields, strict=True):
             counted = mask if effort.masked else torch.ones_like(mask)
-            subjects.append(Subject(Target(image * counted, counted, latent, center_crop), mask, core))
+            target = Target(image * counted, counted, latent, center_crop)
+            subjects.append(Subject(target, mask, ellipsoid(core, loaded.category.ellipsoid)))
         psnrs_db += kept["psnr_db"].tolist()
     return subjects, psnrs_db
 
 
-def _untrained(order: Order, loaded: Loaded) -> tuple[FactorNets, EncoderPredictor]:
-    """Fresh networks, drawn from the run's seed."""
+def _initial_networks(order: Order, loaded: Loaded) -> tuple[FactorNets, EncoderPredictor]:
+    """Untrained networks, initialised from the seed."""
     width, encoder_width = order.widths
     category, machine = loaded.category, loaded.machine
     with seeded_weights(order.plan.seed):
@@ -298,9 +295,9 @@ def _report(
     nets: FactorNets,
     subjects: Sequence[Subject],
     psnrs_db: Sequence[float],
-    trained: Trained,
+    trainer: Trainer,
 ) -> dict[str, Any]:
-    """What was done, each phase's losses, and how good the networks alone are on the photos they have seen."""
+    """The settings, the losses of each phase, and how good the networks alone are on the training photos."""
     pairs, category = order.collection.pairs, loaded.category
     rows = []
     for index, (photo, subject) in enumerate(zip(order.collection.photos, subjects, strict=True)):
@@ -323,7 +320,7 @@ def _report(
         "arithmetic": str(loaded.machine.dtype).removeprefix("torch."),
         "perceptual": loaded.guides.perceptual.name,
         "name": order.name,
-        "phases": [_phase_facts(name, trained) for name in trained.seconds],
+        "phases": [_phase_facts(name, trainer) for name in trainer.seconds],
         "figures": figures,
         "baselines": [asdict(one) for one in baselines(pairs, category)] if pairs else [],
         "missed": [row["photo"] for row in rows if math.isnan(row.get("side_e2", 0.0))],
@@ -331,40 +328,39 @@ def _report(
     }
 
 
-def _phase_facts(name: str, trained: Trained) -> dict[str, Any]:
-    """A phase's steps and seconds, and its loss at both ends: means of a tenth of its steps."""
-    losses = trained.losses.get(name, [])
-    facts: dict[str, Any] = {"phase": name, "steps": len(losses), "seconds": round(trained.seconds[name], 2)}
+def _phase_facts(name: str, trainer: Trainer) -> dict[str, Any]:
+    """A phase's steps and seconds, and the mean loss of the first and of the last tenth of its steps."""
+    losses = trainer.losses.get(name, [])
+    facts: dict[str, Any] = {"phase": name, "steps": len(losses), "seconds": round(trainer.seconds[name], 2)}
     if losses:
         tenth = max(1, len(losses) // 10)
         facts |= {"first_loss": statistics.mean(losses[:tenth]), "last_loss": statistics.mean(losses[-tenth:])}
     return facts
 
 
-def _write_losses(trained: Trained, path: Path) -> None:
+def _write_losses(trainer: Trainer, path: Path) -> None:
     with writing(path, GO_ON) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("phase", "step", "loss"))
-        for phase, losses in trained.losses.items():
+        for phase, losses in trainer.losses.items():
             writer.writerows((phase, step, f"{loss:.9g}") for step, loss in enumerate(losses, start=1))
 
 
-def _write_parts(
-    order: Order, nets: FactorNets, offset_predictor: EncoderPredictor, subjects: Sequence[Subject]
-) -> dict[Part, Path]:
-    """The new category's files: the networks in half precision, statistics of the photos' views and lights, the GAN.
+def _write_parts(order: Order, training: JointTraining) -> dict[Part, Path]:
+    """The new category's files: networks in half precision, statistics of the photos' views and lights, the GAN.
 
-    And the network that made the photos' masks, if one did.
+    The network that segmented the photos is among them, if there is one.
     """
+    nets = training.nets
     networks = {
         f"{name}.{key}": value.half().cpu()
-        for name, module in modules_of(nets, offset_predictor).items()
+        for name, module in training.modules.items()
         for key, value in module.state_dict().items()
     }
-    # What V and L say is relative to the statistics that they were trained with, which these photos' replace.
+    # The outputs of V and L are relative to the means that they were trained with, not to those of these photos.
     means = {"mean_view": nets.mean_view.cpu(), "mean_light": nets.mean_light.cpu()}
     with torch.no_grad():
-        images = [subject.target.image[None] for subject in subjects]
+        images = [subject.target.image[None] for subject in training.subjects]
         views = torch.cat([nets.view_code(image) for image in images]).cpu()
         lights = torch.cat([nets.light_code(image) for image in images]).cpu()
     tensors: dict[Part, dict[str, Tensor]] = {
@@ -372,7 +368,7 @@ def _write_parts(
         "views": _statistics(views),
         "lights": _statistics(lights),
     }
-    kept: tuple[Part, ...] = ("gan", "parsing")  # the latter where it said what of these photos is the object
+    kept: tuple[Part, ...] = ("gan", "parsing")
     written = {part: path for part in kept if (path := order.plan.weights.files.get(part))}
     trained_with = order.plan.weights.hashes()["gan"]
     for part, content in tensors.items():
