@@ -54,11 +54,13 @@ class Subject:
         target: the photo; its mask is where losses count.
         object_mask: the object's.
         prior_depth: the depth that D begins with.
+        inversion_psnr_db: of the GAN's image of the latent, for the report.
     """
 
     target: Target
     object_mask: Float[Tensor, "h w"]
     prior_depth: Float[Tensor, "h w"]
+    inversion_psnr_db: float = math.nan
 
 
 @dataclass(frozen=True)

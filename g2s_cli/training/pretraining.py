@@ -7,13 +7,12 @@ projected samples for each photo, and the checkpoint of the networks.
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import math
 import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli import __version__
-from g2s_cli.batch import photos_named
 from g2s_cli.errors import UsageError
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import factors_of, fresh_nets
@@ -30,258 +28,151 @@ from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.gan2shape.prior import ellipsoid
 from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, Target
 from g2s_cli.evaluation.benchmark import baselines, mean_of, scored, without_nan
-from g2s_cli.evaluation.ground_truth import Pair, pairs_in, read_truth
-from g2s_cli.files import GO_ON, sha256_of_input, writing
+from g2s_cli.evaluation.ground_truth import read_truth
+from g2s_cli.files import GO_ON, writing
 from g2s_cli.gan.inversion import InversionSettings, invert
 from g2s_cli.geometry.metrics import psnr
 from g2s_cli.geometry.render import render
-from g2s_cli.loading import Loaded, Machine, Plan, Weights, encoder_predictor, load
-from g2s_cli.photo.align import CropOptions
+from g2s_cli.loading import Loaded, Machine, encoder_predictor, load
 from g2s_cli.photo.load import open_photo
 from g2s_cli.progress import Progress, SilentProgress
 from g2s_cli.run_folder import alone_in, at_work_in, taken_up
 from g2s_cli.seeding import seeded_weights
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.joint import Batches, JointTraining, SampleStore, Subject
+from g2s_cli.training.pretrain_config import PretrainConfig
 from g2s_cli.training.trainer import CHECKPOINT, Trainer
-from g2s_cli.weights.catalog import Category, Part, Pretraining, Symmetry, load_category
-from g2s_cli.weights.entry import add_category, check_free
+from g2s_cli.weights.catalog import Part
+from g2s_cli.weights.entry import add_category
 from g2s_cli.weights.importers import write_weights
-from g2s_cli.weights.sources import Sources
 from g2s_cli.weights.tensors import load_tensors
 
-TOGETHER = 16  # photos inverted at once; always the same ones, so that a run taken up again finds the same latents
+INVERSION_BATCH = 16  # photos inverted at once; always the same ones, so that a resumed run finds the same latents
 VERB = "g2s pretrain"
 REPORT, LOSSES, SAMPLES = "report.json", "losses.csv", "samples"
 
 
-@dataclass(frozen=True)
-class Collection:
-    """Photos to train on. pairs: each with its true depth, where there is one; it is used in the report alone."""
-
-    photos: list[Path]
-    pairs: list[Pair]
-    notes: list[str]
-
-    @classmethod
-    def of(cls, folder: Path, limit: int | None) -> Collection:
-        """The photos of a folder, or of its image/ if it has a depth/ beside that. Raises UsageError."""
-        if (folder / "depth").is_dir():
-            pairs = pairs_in(folder)[:limit]
-            return cls([pair.photo for pair in pairs], pairs, [])
-        photos, notes = photos_named([folder])
-        return cls(photos[:limit], [], notes)
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is asked of a run: the photos, the schedule after all overrides, and the new category's name."""
-
-    collection: Collection
-    plan: Plan
-    widths: tuple[int, int]
-    photos_a_step: int
-    name: str
-    folder: Path
-
-    @classmethod
-    def of(
-        cls,
-        collection: Collection,
-        folder: Path,
-        *,
-        name: str,
-        category: str = "synface",
-        iterations: int | None = None,
-        cycles: int | None = None,
-        symmetry: Symmetry | None = None,
-        photos_a_step: int = 1,
-        sources: Sources | None = None,
-        seed: int = 0,
-    ) -> Order:
-        """An order from what `g2s pretrain` takes. Fetches the files that are not here. Raises G2SError."""
-        config = load_category(category)
-        joint = schedule_of(config)
-        effort = joint.effort if iterations is None else joint.effort.at_most(iterations)
-        effort = replace(effort, stages=effort.stages[:cycles], symmetry=symmetry or effort.symmetry)
-        if photos_a_step > len(collection.photos):
-            what = f"There are {len(collection.photos)} photos, and {photos_a_step} to be taken a step."
-            raise UsageError(what, "Name a folder with more, or take fewer: --photos-a-step.")
-        order = cls(
-            collection,
-            Plan(
-                config,
-                "pretrain",
-                effort,
-                iterations,
-                effort.symmetry,
-                None,
-                seed,
-                Weights.of(config, effort, sources or Sources.of_environment()),
-                CropOptions(align=not collection.pairs),  # the true depth lies where the photo has it
-            ),
-            (joint.width, joint.encoder_width),
-            photos_a_step,
-            name,
-            folder,
-        )
-        check_free(name, order.words)
-        return order
-
-    @property
-    def words(self) -> str:
-        """Where the new category's files come from."""
-        return f"pretrain, {self.folder.resolve()}"
-
-    def settings(self) -> dict[str, Any]:
-        """What the networks depend on beside the machine."""
-        digest = hashlib.sha256()
-        for photo in self.collection.photos:
-            digest.update(photo.name.encode())
-            digest.update(bytes.fromhex(sha256_of_input(photo)))
-        return {
-            "category": self.plan.category.name,
-            "weights": self.plan.weights.hashes(),
-            "photos": digest.hexdigest(),
-            "photos_a_step": self.photos_a_step,
-            "seed": self.plan.seed,
-            "align": self.plan.crop_options.align,
-            "schedule": asdict(self.plan.effort),
-            "widths": list(self.widths),
-        }
-
-
-def schedule_of(category: Category) -> Pretraining:
-    """A category's joint schedule. Raises UsageError if it states none."""
-    if category.pretraining is None:
-        raise UsageError(
-            f"{category.name} states no schedule of joint training.",
-            f"Copy the [pretrain] table of another category into {category.folder / 'model.toml'}.",
-        )
-    return category.pretraining
-
-
 def run(
-    order: Order, machine: Machine, group: Group, progress: Progress, save_every_s: float = 300.0
+    config: PretrainConfig, machine: Machine, group: Group, progress: Progress, save_every_s: float = 300.0
 ) -> dict[str, Any]:
-    """All of it, or what an earlier run has left; the report. Every process of a group runs this.
+    """Pre-train, or resume an earlier run of the folder. Every process of a group calls this.
 
-    Raises UsageError if the folder holds something else, if another process is at work there, or if a group's processes
-    have different perceptual distances, and ImageError for photos that cannot be used, before there is a folder.
+    Returns:
+        The report, in the first process.
+
+    Raises:
+        UsageError: the folder is of another run or in use, or the processes have different perceptual distances.
+        ImageError: a photo cannot be used. The folder is not created then.
     """
-    loaded = load(order.plan, machine)
+    loaded = load(config.plan, machine)
     distance = loaded.guides.perceptual.name
     if len(differing := sorted(set(group.all_gather(distance)))) > 1:
         what = f"The processes of this run have different perceptual distances: {', '.join(differing)}."
         raise UsageError(what, "Install g2s with the same extras everywhere.")
-    settings = order.settings() | {"perceptual": distance}
-    with ExitStack() as held:
-        begun = group.is_main and taken_up(order.folder, settings, VERB)
-        if begun:
-            held.enter_context(alone_in(order.folder, VERB))
-        category, crop_options = loaded.category, order.plan.crop_options
+    settings = config.settings() | {"perceptual": distance}
+    with ExitStack() as stack:
+        resumed = group.is_main and taken_up(config.folder, settings, VERB)
+        if resumed:
+            stack.enter_context(alone_in(config.folder, VERB))
+        category, crop_options = loaded.category, config.plan.crop_options
         photos = [
             open_photo(path, category.image_size, category.align, crop_options).image
-            for path in order.collection.photos
+            for path in config.collection.photos
         ]
-        if group.is_main and not begun:
-            held.enter_context(at_work_in(order.folder, settings, VERB))
+        if group.is_main and not resumed:
+            stack.enter_context(at_work_in(config.folder, settings, VERB))
         group.barrier()
         if group.is_main:
             progress.note(f"The perceptual distance is {distance}.")
             if category.mask and loaded.parsing is None:
-                missed = f"The parsing network of {category.name} is not here (g2s weights pull {category.name})"
-                progress.note(f"{missed}: the masks are those of the GAN's own features.")
-        subjects, psnrs_db = _inverted(photos, order, loaded, group, progress)
-        del photos  # hundreds of them, for hours
-        report = _train(order, loaded, subjects, psnrs_db, group, progress, save_every_s)
+                missing = f"The parsing network of {category.name} is not here (g2s weights pull {category.name})"
+                progress.note(f"{missing}: the masks are those of the GAN's own features.")
+        subjects = _invert(photos, config, loaded, group, progress)
+        del photos  # which hold memory for hours
+        training = _joint_training(config, loaded, subjects)
+        path = config.folder / CHECKPOINT
+        trainer = Trainer(training.modules, path, group, progress, save_every_s=save_every_s)
+        training.run(trainer)
         if not group.is_main:
             return {}
-        report = {"g2s": __version__, "settings": settings} | report
-        with writing(order.folder / REPORT, GO_ON) as temporary:
+        report = {"g2s": __version__, "settings": settings} | _report(config, loaded, training, trainer)
+        _write_losses(trainer, config.folder / LOSSES)
+        files, card = _write_parts(config, training), _card(config, report)
+        report["entry"] = str(add_category(config.plan.category, config.name, files, config.source, card))
+        with writing(config.folder / REPORT, GO_ON) as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n")
         return report
 
 
-def _train(
-    order: Order,
-    loaded: Loaded,
-    subjects: Sequence[Subject],
-    psnrs_db: Sequence[float],
-    group: Group,
-    progress: Progress,
-    save_every_s: float,
-) -> dict[str, Any]:
-    """Train networks on the inverted photos and write them as a category; the report."""
-    nets, offset_predictor = _initial_networks(order, loaded)
-    segmenter = loaded.gan.segmenter if order.plan.effort.masked and loaded.parsing is None else None
-    training = JointTraining(
+def _invert(
+    photos: Sequence[Float[Tensor, "3 h w"]], config: PretrainConfig, loaded: Loaded, group: Group, progress: Progress
+) -> list[Subject]:
+    """The photos with their latents and masks; a file for each batch of them."""
+    size = min(INVERSION_BATCH, loaded.gan.generator.at_once)
+    batches = [photos[first : first + size] for first in range(0, len(photos), size)]
+    paths = [config.folder / "inversions" / f"{number:04}.safetensors" for number in range(len(batches))]
+    mine = group.share(len(batches))
+    progress.begin("invert", sum(len(batches[number]) for number in mine))
+    done = 0
+    for number in mine:
+        if not paths[number].is_file():
+            write_weights(_inversions(batches[number], config, loaded), paths[number], remedy=GO_ON)
+        done += len(batches[number])
+        progress.advance(done, 0.0)
+    group.barrier()
+    subjects = []
+    for path in paths:
+        saved = {name: tensor.to(loaded.machine.device) for name, tensor in load_tensors(path).items()}
+        fields = (saved[name] for name in ("image", "mask", "core", "latent"))
+        for (image, mask, core, latent), psnr_db in zip(
+            zip(*fields, strict=True), saved["psnr_db"].tolist(), strict=True
+        ):
+            loss_mask = mask if config.plan.effort.masked else torch.ones_like(mask)
+            target = Target(image * loss_mask, loss_mask, latent, loaded.center_crop)
+            subjects.append(Subject(target, mask, ellipsoid(core, loaded.category.ellipsoid), psnr_db))
+    return subjects
+
+
+def _inversions(photos: Sequence[Float[Tensor, "3 h w"]], config: PretrainConfig, loaded: Loaded) -> dict[str, Tensor]:
+    """The latents, centre crops, masks and PSNRs of a batch of photos."""
+    preset, gan = config.plan.effort, loaded.gan
+    images = torch.stack(list(photos)).to(loaded.machine.device)
+    settings = InversionSettings(preset.invert, candidates=preset.candidates)
+    rng = torch.Generator().manual_seed(config.plan.seed)
+    inversions = invert(images, gan.generator, gan.inversion_distance, settings, rng, SilentProgress())
+    crops = loaded.center_crop(images)
+    masks = [loaded.object_in(crop, one.latent) for crop, one in zip(crops, inversions, strict=True)]
+    tensors = {
+        "latent": torch.stack([one.latent for one in inversions]),
+        "image": crops,
+        "mask": torch.stack([one.whole for one in masks]),
+        "core": torch.stack([one.core for one in masks]),
+        "psnr_db": torch.tensor([one.psnr_db for one in inversions]),
+    }
+    return {name: tensor.cpu() for name, tensor in tensors.items()}
+
+
+def _joint_training(config: PretrainConfig, loaded: Loaded, subjects: Sequence[Subject]) -> JointTraining:
+    """Untrained networks, and what trains them."""
+    nets, offset_predictor = _initial_networks(config, loaded)
+    segmenter = loaded.gan.segmenter if config.plan.effort.masked and loaded.parsing is None else None
+    return JointTraining(
         nets,
         offset_predictor,
         loaded.gan.generator,
         replace(loaded.guides, segmenter=segmenter),
-        order.plan.effort,
+        config.plan.effort,
         subjects,
-        Batches(len(subjects), order.photos_a_step, order.plan.seed),
-        SampleStore(order.folder / SAMPLES),
+        Batches(len(subjects), config.photos_per_step, config.plan.seed),
+        SampleStore(config.folder / SAMPLES),
     )
-    trainer = Trainer(training.modules, order.folder / CHECKPOINT, group, progress, save_every_s=save_every_s)
-    training.run(trainer)
-    if not group.is_main:
-        return {}
-    report = _report(order, loaded, nets, subjects, psnrs_db, trainer)
-    _write_losses(trainer, order.folder / LOSSES)
-    files = _write_parts(order, training)
-    report["entry"] = str(add_category(order.plan.category, order.name, files, order.words, _card(order, report)))
-    return report
 
 
-def _inverted(
-    photos: Sequence[Float[Tensor, "3 h w"]], order: Order, loaded: Loaded, group: Group, progress: Progress
-) -> tuple[list[Subject], list[float]]:
-    """The photos with their latents and masks, and the PSNR of each inversion; a file for each batch of photos."""
-    effort, center_crop, device = order.plan.effort, loaded.center_crop, loaded.machine.device
-    together = min(TOGETHER, loaded.gan.generator.at_once)
-    chunks = [photos[first : first + together] for first in range(0, len(photos), together)]
-    places = [order.folder / "inversions" / f"{number:04}.safetensors" for number in range(len(chunks))]
-    mine = group.share(len(chunks))
-    progress.begin("invert", sum(len(chunks[number]) for number in mine))
-    done = 0
-    for number in mine:
-        if not places[number].is_file():
-            images = torch.stack(list(chunks[number])).to(device)
-            settings = InversionSettings(effort.invert, candidates=effort.candidates)
-            rng = torch.Generator().manual_seed(order.plan.seed)
-            found = invert(images, loaded.gan.generator, loaded.gan.inversion_distance, settings, rng, SilentProgress())
-            seen = [loaded.object_in(image, one.latent) for image, one in zip(center_crop(images), found, strict=True)]
-            tensors = {
-                "latent": torch.stack([one.latent for one in found]),
-                "image": center_crop(images),
-                "mask": torch.stack([one.whole for one in seen]),
-                "core": torch.stack([one.core for one in seen]),
-                "psnr_db": torch.tensor([one.psnr_db for one in found]),
-            }
-            write_weights({name: tensor.cpu() for name, tensor in tensors.items()}, places[number], remedy=GO_ON)
-        done += len(chunks[number])
-        progress.advance(done, 0.0)
-    group.barrier()
-    subjects, psnrs_db = [], []
-    for place in places:
-        kept = {name: tensor.to(device) for name, tensor in load_tensors(place).items()}
-        fields = (kept[name] for name in ("image", "mask", "core", "latent"))
-        for image, mask, core, latent in zip(*fields, strict=True):
-            counted = mask if effort.masked else torch.ones_like(mask)
-            target = Target(image * counted, counted, latent, center_crop)
-            subjects.append(Subject(target, mask, ellipsoid(core, loaded.category.ellipsoid)))
-        psnrs_db += kept["psnr_db"].tolist()
-    return subjects, psnrs_db
-
-
-def _initial_networks(order: Order, loaded: Loaded) -> tuple[FactorNets, EncoderPredictor]:
+def _initial_networks(config: PretrainConfig, loaded: Loaded) -> tuple[FactorNets, EncoderPredictor]:
     """Untrained networks, initialised from the seed."""
-    width, encoder_width = order.widths
+    width, encoder_width = config.widths
     category, machine = loaded.category, loaded.machine
-    with seeded_weights(order.plan.seed):
+    with seeded_weights(config.plan.seed):
         nets = fresh_nets(category, loaded.means, width).to(machine.device, machine.dtype)
         encoder = OffsetEncoder(category.working_size, loaded.gan.generator.latent_size, encoder_width).to(
             machine.device
@@ -289,25 +180,18 @@ def _initial_networks(order: Order, loaded: Loaded) -> tuple[FactorNets, Encoder
     return nets, encoder_predictor(category, loaded.gan, encoder, machine)
 
 
-def _report(
-    order: Order,
-    loaded: Loaded,
-    nets: FactorNets,
-    subjects: Sequence[Subject],
-    psnrs_db: Sequence[float],
-    trainer: Trainer,
-) -> dict[str, Any]:
-    """The settings, the losses of each phase, and how good the networks alone are on the training photos."""
-    pairs, category = order.collection.pairs, loaded.category
+def _report(config: PretrainConfig, loaded: Loaded, training: JointTraining, trainer: Trainer) -> dict[str, Any]:
+    """The machine, the losses of each phase, and how good the networks alone are on the training photos."""
+    pairs, category, nets = config.collection.pairs, loaded.category, training.nets
     rows = []
-    for index, (photo, subject) in enumerate(zip(order.collection.photos, subjects, strict=True)):
+    for index, (photo, subject) in enumerate(zip(config.collection.photos, training.subjects, strict=True)):
         target, mask = subject.target, subject.object_mask
         factors = factors_of(nets, target)
-        rebuilt = render(factors, nets.camera).image
+        rendered = render(factors, nets.camera).image
         row: dict[str, Any] = {
             "photo": photo.name,
-            "inversion_psnr_db": psnrs_db[index],
-            "reconstruction_psnr_db": psnr(rebuilt * mask, target.image * mask),
+            "inversion_psnr_db": subject.inversion_psnr_db,
+            "reconstruction_psnr_db": psnr(rendered * mask, target.image * mask),
         }
         if pairs:
             truth = read_truth(pairs[index].depth, category.frame_share, category.working_size)
@@ -319,7 +203,7 @@ def _report(
         "device": str(loaded.machine.device),
         "arithmetic": str(loaded.machine.dtype).removeprefix("torch."),
         "perceptual": loaded.guides.perceptual.name,
-        "name": order.name,
+        "name": config.name,
         "phases": [_phase_facts(name, trainer) for name in trainer.seconds],
         "figures": figures,
         "baselines": [asdict(one) for one in baselines(pairs, category)] if pairs else [],
@@ -346,7 +230,7 @@ def _write_losses(trainer: Trainer, path: Path) -> None:
             writer.writerows((phase, step, f"{loss:.9g}") for step, loss in enumerate(losses, start=1))
 
 
-def _write_parts(order: Order, training: JointTraining) -> dict[Part, Path]:
+def _write_parts(config: PretrainConfig, training: JointTraining) -> dict[Part, Path]:
     """The new category's files: networks in half precision, statistics of the photos' views and lights, the GAN.
 
     The network that segmented the photos is among them, if there is one.
@@ -368,11 +252,11 @@ def _write_parts(order: Order, training: JointTraining) -> dict[Part, Path]:
         "views": _statistics(views),
         "lights": _statistics(lights),
     }
-    kept: tuple[Part, ...] = ("gan", "parsing")
-    written = {part: path for part in kept if (path := order.plan.weights.files.get(part))}
-    trained_with = order.plan.weights.hashes()["gan"]
+    reused: tuple[Part, ...] = ("gan", "parsing")
+    written = {part: path for part in reused if (path := config.plan.weights.files.get(part))}
+    trained_with = config.plan.weights.hashes()["gan"]
     for part, content in tensors.items():
-        written[part] = order.folder / f"{part}.safetensors"
+        written[part] = config.folder / f"{part}.safetensors"
         write_weights(content, written[part], trained_with if part == "networks" else "", GO_ON)
     return written
 
@@ -382,15 +266,15 @@ def _statistics(codes: Float[Tensor, "n c"]) -> dict[str, Tensor]:
     return {"mean": codes.mean(dim=0), "cov": torch.cov(codes.T, correction=0)}
 
 
-def _card(order: Order, report: dict[str, Any]) -> str:
+def _card(config: PretrainConfig, report: dict[str, Any]) -> str:
     """The new category's README.md."""
-    told = {name: "" if value is None else f"{value:.3f}" for name, value in report["figures"].items()}
-    figures = "\n".join(f"| {name.replace('_', ' ')} | {value} |" for name, value in told.items())
+    values = {name: "" if value is None else f"{value:.3f}" for name, value in report["figures"].items()}
+    figures = "\n".join(f"| {name.replace('_', ' ')} | {value} |" for name, value in values.items())
     missed = (
         f"\n{len(report['missed'])} of {len(report['photos'])} photos were missed, and have neither SIDE nor MAD.\n"
     )
     return (
-        f"# {order.name}\n\nNetworks trained jointly by g2s {__version__} pretrain on {len(report['photos'])} photos "
-        f"with the GAN of {order.plan.category.name}.\n\nThe networks alone, on the photos they were trained on:\n\n"
+        f"# {config.name}\n\nNetworks trained jointly by g2s {__version__} pretrain on {len(report['photos'])} photos "
+        f"with the GAN of {config.plan.category.name}.\n\nThe networks alone, on the photos they were trained on:\n\n"
         f"| | mean |\n|---|---|\n{figures}\n{missed if report['missed'] else ''}"
     )
