@@ -64,7 +64,7 @@ def pretrain(
     from g2s_cli.training.pretraining import run
     from g2s_cli.weights.sources import Sources, category_from, obtain
 
-    group = Group.of_environment()
+    group = Group.from_environment()
     output.set(quiet=quiet or not group.is_main, verbose=verbose)
     photos_a_step = photos_a_step or group.size
     if photos_a_step < group.size:

@@ -30,7 +30,7 @@ class Group:
     local_rank: int = 0
 
     @classmethod
-    def of_environment(cls) -> Group:
+    def from_environment(cls) -> Group:
         """The group that torchrun describes in RANK, WORLD_SIZE and LOCAL_RANK; one process where these are not set."""
         rank, size, local_rank = (
             int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))

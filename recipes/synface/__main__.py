@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,14 @@ from g2s_cli.loading import Machine
 from g2s_cli.run_folder import at_work_in
 from g2s_cli.training.dataset import ImageDataset
 from g2s_cli.training.distributed import Group
-from g2s_cli.training.fid import colour_features, face_extractor, feature_statistics, frechet_distance, random_images
+from g2s_cli.training.fid import (
+    Extractor,
+    colour_features,
+    face_extractor,
+    feature_statistics,
+    frechet_distance,
+    random_images,
+)
 from g2s_cli.training.gan import GanConfig, new_gan_training, train_gan, trained_gan
 from g2s_cli.training.gan_networks import average_generators, export_gan
 from g2s_cli.weights.importers import check_gan, read_part
@@ -31,7 +38,7 @@ from recipes.synface.shape_commands import refine_command, shapes_command, sight
 
 VERB = "recipes.synface"
 EMBEDDED = models_root() / "synface" / "gan.safetensors"
-EXTRACTORS = {"faces": face_extractor, "colours": lambda: colour_features}
+EXTRACTORS: dict[str, Callable[[], Extractor]] = {"faces": face_extractor, "colours": lambda: colour_features}
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 FaceModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="ict_face_model.npz.")]
@@ -127,7 +134,7 @@ def train_command(
         seed=seed,
     )
     _train(images, out, begin, steps, config, save_every, device)
-    if Group.of_environment().is_main:
+    if Group.from_environment().is_main:
         output.put(out)
 
 
@@ -196,7 +203,7 @@ def _render(face_model: Path, out: Path, count: int, size: int, first_seed: int,
 def _train(
     images: Path, out: Path, begin: Path | None, steps: int, config: GanConfig, save_every_s: float, device: str
 ) -> None:
-    group = Group.of_environment()
+    group = Group.from_environment()
     output.set(quiet=not group.is_main, verbose=False)
     machine = Machine.named(group.device(device))
     dataset = ImageDataset.of(images)

@@ -19,12 +19,12 @@ def test_shares_partition_the_work(size: int) -> None:
 def test_group_reads_the_environment_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    assert Group.of_environment() == Group(0, 1, 0)
-    assert Group.of_environment().is_main
+    assert Group.from_environment() == Group(0, 1, 0)
+    assert Group.from_environment().is_main
     for name, value in (("RANK", "5"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
-    assert Group.of_environment() == Group(5, 8, 1)
-    assert not Group.of_environment().is_main
+    assert Group.from_environment() == Group(5, 8, 1)
+    assert not Group.from_environment().is_main
 
 
 def test_each_process_uses_the_gpu_of_its_local_rank(monkeypatch: pytest.MonkeyPatch) -> None:
