@@ -50,7 +50,7 @@ EPILOG = """
 """
 
 # How often a thread that waits for the others looks before it sleeps. By itself libgomp looks ten times as often, and
-# beside other work, which takes those others their cores, that takes minutes (docs/LOG.md, "Time").
+# beside other work, which takes those others their cores, that takes minutes (docs/experiments/timing.md).
 SPINS = "30000"
 
 CLEAN_UP_S = 5.0  # for so long after a signal to end, others do not interrupt what is removed

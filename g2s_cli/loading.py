@@ -81,7 +81,7 @@ class Gan:
 
     @cached_property
     def inversion_distance(self) -> DiscriminatorDistance:
-        """What latents are found by: all blocks of the discriminator, down to 4 px (docs/LOG.md, "A GAN of 128 px")."""
+        """What latents are found by: all blocks of the discriminator, down to 4 px (docs/experiments/gan-128px.md)."""
         return DiscriminatorDistance(self.discriminator, blocks=len(self.discriminator.blocks))
 
 

@@ -108,7 +108,7 @@ def nuisance(views: Float[Tensor, "b 6"], lights: Float[Tensor, "b 4"]) -> Float
 
     y: the yaw, in radians. x: the slant of the light to the side, as the camera sees it. Both as far as such things are
     seen in pictures that a bias is learnt from: beyond they count as there. Pitch and the light's height, which are
-    alike in a mirror, too, tell nothing more (docs/LOG.md).
+    alike in a mirror, too, tell nothing more (docs/experiments/nuisance-debiasing.md).
     """
     yaw = views[:, 1].clamp(-FARTHEST_YAW, FARTHEST_YAW)
     slant = slants_seen(lights, views)[:, 0].clamp(-STEEPEST_LIGHT, STEEPEST_LIGHT)

@@ -1,8 +1,9 @@
 """Not in the paper: a photo registered with the GAN's mean object, whose shape the networks know best.
 
-Objects of a category differ more in where their parts lie in a picture than in how deep these are (docs/LOG.md). The
-GAN shows its mean object in any photo's view, light and colours: the first layers have its latents, the others the
-photo's. A smooth flow leads from that counterpart to the photo, and along it goes the mean object's depth.
+Objects of a category differ more in where their parts lie in a picture than in how deep these are
+(docs/experiments/registration.md). The GAN shows its mean object in any photo's view, light and colours: the first
+layers have its latents, the others the photo's. A smooth flow leads from that counterpart to the photo, and along it
+goes the mean object's depth.
 """
 
 from __future__ import annotations

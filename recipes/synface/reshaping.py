@@ -1,8 +1,9 @@
 """Lessons in shape: faces as the networks have them, reshaped at random, and rendered with the pictures' own pixels.
 
-What explains pictures best on the whole is a mean head: the networks hardly tell people apart (docs/LOG.md). So D also
-learns to read off a picture what was done to the shape that it shows: wider, longer, larger, deeper, with a sharper
-step from chin to neck. Nothing here is known of true shapes; whatever is rendered is the networks' own.
+What explains pictures best on the whole is a mean head: the networks hardly tell people apart
+(docs/experiments/accuracy-bound.md). So D also learns to read off a picture what was done to the shape that it shows:
+wider, longer, larger, deeper, with a sharper step from chin to neck. Nothing here is known of true shapes; whatever is
+rendered is the networks' own.
 """
 
 from __future__ import annotations
