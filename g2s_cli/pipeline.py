@@ -284,7 +284,7 @@ def relight_each(
     _check_device(device)
     if by != "mesh":
         return _projected(result, variants, by, size, device)
-    mesh, texture = surface(result, MeshOptions(), beyond=True)
+    mesh, texture = surface(result, MeshOptions(), extend=True)
     seen = rasterize_mesh(
         mesh, texture.lit.shape[-1], result.factors.view, result.camera.resize(size or picture_size(result))
     )
@@ -308,7 +308,7 @@ def rotate_each(
     _check_device(device)
     if by != "mesh":
         return _projected(result, variants, by, size, device)
-    mesh, texture = surface(result, MeshOptions(), beyond=True)
+    mesh, texture = surface(result, MeshOptions(), extend=True)
     camera = result.camera.resize(size or picture_size(result))
     return (render_mesh(mesh, texture.lit, factors.view, camera).on_white for factors in variants)
 

@@ -59,6 +59,10 @@ class Camera:
         """The same pixels, and so many more on each side."""
         return self._with_focal(self.size + 2 * margin_px, self.focal)
 
+    def with_margin(self) -> Camera:
+        """This camera with `margin_px` more pixels on each side."""
+        return self.pad(self.margin_px)
+
     def _with_focal(self, size: int, focal_px: float) -> Camera:
         fov_deg = 2 * math.degrees(math.atan((size - 1) / 2 / focal_px))
         return replace(self, size=size, fov_deg=fov_deg)

@@ -47,29 +47,24 @@ class CanonicalDepth:
     camera: Camera
 
 
-def widened(camera: Camera) -> Camera:
-    """The canonical camera of the networks' frame with the margin about it."""
-    return camera.pad(camera.margin_px)
-
-
 def refine_depth(
-    factors: Factors, outline: ObjectMask, camera: Camera, size: int, *, beyond: bool = False
+    factors: Factors, outline: ObjectMask, camera: Camera, size: int, *, extend: bool = False
 ) -> CanonicalDepth:
     """The relief on a grid of `size` points a side, margin and all.
 
     The surface inside is the smooth one through the networks' depths. At the outline it follows those inside:
-    those outside may belong to something far behind, which would bend the rim back. beyond: an object that the
+    those outside may belong to something far behind, which would bend the rim back. extend: an object that the
     photo cuts off above or below goes on there, as far as the margin reaches.
     """
-    wide = widened(camera)
+    wide = camera.with_margin()
     margin = (wide.size - camera.size) // 2
     depth = pad(factors.depth[None], (margin,) * 4, mode="replicate")[0]
-    inside = canonical_object_mask(depth, wide, factors, outline, camera, beyond=beyond)
+    inside = canonical_object_mask(depth, wide, factors, outline, camera, extend=extend)
     held = limit_slope(depth, torch.ones_like(depth, dtype=torch.bool), wide, STEEPEST_DEG)
     certain = -max_pool2d(-inside[None], 3, 1, 1)[0] >= 0.5
     depth = resize_bspline(torch.where(certain, depth, held)[None], size)[0]
     fine = wide.resize(size)
-    return CanonicalDepth(depth, canonical_object_mask(depth, fine, factors, outline, camera, beyond=beyond), fine)
+    return CanonicalDepth(depth, canonical_object_mask(depth, fine, factors, outline, camera, extend=extend), fine)
 
 
 def canonical_object_mask(
@@ -79,7 +74,7 @@ def canonical_object_mask(
     outline: ObjectMask,
     camera: Camera,
     *,
-    beyond: bool = False,
+    extend: bool = False,
 ) -> Float[Tensor, "g g"]:
     """What of a canonical depth map is object: the outline's mask, looked up where each point lands in the photo."""
     view = factors.view[None]
@@ -89,7 +84,7 @@ def canonical_object_mask(
     # As far as the surface is cut at the photo's edge, it is cut a little outside.
     reach = 1 + EDGE_PX / camera.centre
     held = torch.where(grid.abs() <= reach, grid.clamp(-1, 1), grid)
-    if beyond:
+    if extend:
         held[..., 1].clamp_(-1, 1)
     mask = grid_sample(outline.mask[None, None], held)[0, 0]
     if outline.symmetric:

@@ -19,7 +19,7 @@ from g2s_cli.geometry.resample import inpaint, resize_area, resize_bspline
 from g2s_cli.geometry.shading import apply_shading, diffuse_shading, remove_shading
 from g2s_cli.geometry.warp import grid_sample, hflip, normalize_pixels
 from g2s_cli.mesh.extract import FLIP, Mesh, transform_mesh
-from g2s_cli.mesh.refine import CanonicalDepth, ObjectMask, canonical_object_mask, points_in_view, refine_depth, widened
+from g2s_cli.mesh.refine import CanonicalDepth, ObjectMask, canonical_object_mask, points_in_view, refine_depth
 
 # Delit colours are divided by no less: in deep shadow there is more noise than colour.
 MIN_SHADING = 0.2
@@ -52,7 +52,7 @@ def project_texture(
 
     photo: what the camera saw, in [-1, 1], at any resolution. mesh: the surface that hides parts of itself.
     """
-    wide = widened(camera)
+    wide = camera.with_margin()
     relief = refine_depth(factors, outline, camera, size)
     # What the other half lends the outline is no object where the photo looks.
     shown_object = canonical_object_mask(
@@ -97,7 +97,7 @@ def smooth_normals(mesh: Mesh, factors: Factors, camera: Camera) -> Float[ndarra
 def normal_map(factors: Factors, camera: Camera, size: int) -> Float[Tensor, "3 t t"]:
     """Normals of the networks' relief as a texture of the mesh: canonical, with the internal sign, about one long."""
     facing = replicate_border(depth_to_normals(factors.depth[None], camera).permute(0, 3, 1, 2))[0]
-    return resize_bspline(_framed(facing, widened(camera)), size)
+    return resize_bspline(_framed(facing, camera.with_margin()), size)
 
 
 def _over(
@@ -147,7 +147,7 @@ def _shading(factors: Factors, camera: Camera, size: int) -> Float[Tensor, "t t"
 def _diffuse(factors: Factors, camera: Camera) -> Float[Tensor, "w w"]:
     """The diffuse shading of the networks' relief, in the widened frame."""
     diffuse = diffuse_shading(depth_to_normals(factors.depth[None], camera), factors.light[None])
-    return _framed(replicate_border(diffuse[None])[0], widened(camera))[0]
+    return _framed(replicate_border(diffuse[None])[0], camera.with_margin())[0]
 
 
 def _framed(maps: Float[Tensor, "c h h"], wide: Camera) -> Float[Tensor, "c w w"]:

@@ -32,7 +32,7 @@ from g2s_cli.geometry.shading import position_from_light
 from g2s_cli.geometry.warp import hflip
 from g2s_cli.mesh.export import BODY_FILES, SURFACE_FILES, MeshOptions, write_meshes
 from g2s_cli.mesh.extract import Mesh, camera_pose, extract_mesh
-from g2s_cli.mesh.refine import ObjectMask, refine_depth, widened
+from g2s_cli.mesh.refine import ObjectMask, refine_depth
 from g2s_cli.mesh.render import Fragments, rasterize_mesh
 from g2s_cli.mesh.silhouette import refine_mask
 from g2s_cli.mesh.texture import Texture, normal_map, project_texture
@@ -244,20 +244,20 @@ def missing_files(folder: Path, report: dict[str, Any]) -> list[str]:
     return [name for name in names if not (folder / name).is_file()]
 
 
-def surface(result: Result, detail: MeshOptions, *, beyond: bool = False) -> tuple[Mesh, Texture]:
+def surface(result: Result, detail: MeshOptions, *, extend: bool = False) -> tuple[Mesh, Texture]:
     """The object's surface at the photo's own resolution, or as fine as asked.
 
-    beyond: for pictures an object that the photo cuts off above or below goes on there; a mesh ends. Raises as
+    extend: for pictures an object that the photo cuts off above or below goes on there; a mesh ends. Raises as
     `MeshOptions.check`.
     """
     detail.check()
     photo = from_uint8(result.framed)
     shown = max(photo.shape[-1], result.camera.size)
-    worth = round(shown * widened(result.camera).size / result.camera.size)
+    worth = round(shown * result.camera.with_margin().size / result.camera.size)
     outline = ObjectMask(refine_mask(result.mask, photo), has_equal_halves(result))
     # The outline is smooth between the photo's pixels, too.
     mesh_size = detail.mesh_size or min(2 * worth, MESH_SIZE)
-    mesh = extract_mesh(refine_depth(result.factors, outline, result.camera, mesh_size, beyond=beyond))
+    mesh = extract_mesh(refine_depth(result.factors, outline, result.camera, mesh_size, extend=extend))
     size = detail.texture_size or min(worth, TEXTURE_SIZE)
     return mesh, project_texture(photo, result.factors, outline, result.camera, mesh, size)
 

@@ -21,7 +21,6 @@ from g2s_cli.files import writing
 from g2s_cli.geometry.shading import MIN_LIGHT_Z, position_from_light
 from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.mesh.extract import Mesh, camera_pose
-from g2s_cli.mesh.refine import widened
 from g2s_cli.mesh.texture import MIN_SHADING, Texture, smooth_normals
 from g2s_cli.result.folder import PAGE, Result, surface
 
@@ -40,7 +39,7 @@ def write_page(result: Result, folder: Path, detail: MeshOptions | None = None) 
 
 def page_of(result: Result, detail: MeshOptions | None = None) -> str:
     """The page, as HTML. detail: how fine its mesh and texture are. Raises G2SError as `result.surface`."""
-    mesh, texture = surface(result, detail or MeshOptions(), beyond=True)
+    mesh, texture = surface(result, detail or MeshOptions(), extend=True)
     # In a script element nothing but "<" can end it.
     scene = json.dumps(scene_of(result, mesh, texture)).replace("<", "\\u003c")
     return files("g2s_cli").joinpath("page.html").read_text("utf-8").replace(PLACE, scene)
@@ -70,7 +69,7 @@ def scene_of(result: Result, mesh: Mesh, texture: Texture) -> dict[str, Any]:
         "faces": _coded(mesh.faces.astype("<u4")),
         "reflectance": _picture(np.sqrt(reflectance / brightest)),
         "brightest": brightest,
-        "margin": (1 - camera.size / widened(camera).size) / 2,
+        "margin": (1 - camera.size / camera.with_margin().size) / 2,
         "texture_camera": [seen_by.focal, seen_by.centre, seen_by.size, seen_by.pivot],
         "pose": camera_pose(result.factors, camera)[:3].tolist(),
         "magnification": 2 * camera.focal / camera.size,

@@ -36,7 +36,7 @@ from g2s_cli.estimators.morphable_model import ShapeModel, reflecting
 from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points
 from g2s_cli.geometry.rasterizer import VIEW_FAR, grid_faces, render_grid_depth
 from g2s_cli.geometry.warp import hflip
-from recipes.synface.raster import NOTHING, interpolate, rasterise
+from recipes.synface.raster import NO_FACE, interpolate_attributes, rasterize
 from recipes.synface.shapes import log_reflectance
 
 UNLIKE_MODEL = 0.6  # of a logarithm: what is left of a photo's reflectance beside its looks is no more
@@ -177,10 +177,10 @@ def _drawn(
 ) -> Float[np.ndarray, "5 s s"]:
     """Colours, mask and depth of what is nearest; where nothing is, 0 and 1.2."""
     own = np.ascontiguousarray(triangles[(values[triangles, 3] > LITTLE).any(axis=1)])
-    depth, shown = rasterise(corners, own, size)
-    hit = shown != NOTHING
+    depth, shown = rasterize(corners, own, size)
+    hit = shown != NO_FACE
     drawn = np.zeros((5, size, size), np.float32)
-    drawn[:4, hit] = interpolate(corners, own, shown, values)
+    drawn[:4, hit] = interpolate_attributes(corners, own, shown, values)
     drawn[4] = np.where(hit, depth, VIEW_FAR)
     return drawn
 

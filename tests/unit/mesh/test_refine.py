@@ -10,7 +10,7 @@ import torch
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.mesh.extract import extract_mesh
-from g2s_cli.mesh.refine import ObjectMask, refine_depth, widened
+from g2s_cli.mesh.refine import ObjectMask, refine_depth
 
 SIZE, FINE = 32, 160
 CAMERA = Camera(SIZE)
@@ -40,7 +40,7 @@ def disc(camera: Camera, radius: float = 0.6, across: float = 0.0) -> torch.Tens
 
 def test_inside_the_relief_is_the_smooth_one_through_the_networks_depths() -> None:
     fine = refine_depth(factors(bulge(CAMERA)), ObjectMask(disc(CAMERA.resize(256)), False), CAMERA, FINE)
-    assert fine.camera == widened(CAMERA).resize(FINE)
+    assert fine.camera == CAMERA.with_margin().resize(FINE)
     inside = fine.mask >= 0.5
     assert (fine.depth - bulge(fine.camera))[inside].abs().max() < 2e-4
     bends = fine.depth.diff(dim=0).diff(dim=0)[1:-1][inside[2:-2] & inside[:-4] & inside[4:]]
@@ -74,6 +74,6 @@ def test_an_object_that_fills_the_photo_is_cut_just_outside_it_and_for_pictures_
     center_crop = (x.abs() < 1) & (y.abs() < 1)
     assert (cut.mask[center_crop] > 0.99).all()
     assert (cut.mask[y.abs() > 1.15] == 0).all()
-    on = refine_depth(flat, everywhere, CAMERA, FINE, beyond=True)
+    on = refine_depth(flat, everywhere, CAMERA, FINE, extend=True)
     assert (on.mask[(x.abs() < 1)] > 0.99).all()
     assert (on.mask[x.abs() > 1.05] == 0).all()

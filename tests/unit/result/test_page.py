@@ -66,7 +66,7 @@ def sampled(picture: np.ndarray, place: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def textured(sharp: Result) -> tuple[Mesh, Texture]:
-    return surface(sharp, FINE, beyond=True)
+    return surface(sharp, FINE, extend=True)
 
 
 @pytest.fixture(scope="module")
