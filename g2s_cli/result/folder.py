@@ -7,7 +7,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +257,7 @@ def surface(result: Result, detail: MeshOptions, *, extend: bool = False) -> tup
     outline = ObjectMask(refine_mask(result.mask, photo), has_equal_halves(result))
     # The outline is smooth between the photo's pixels, too.
     mesh_size = detail.mesh_size or min(2 * worth, MESH_SIZE)
-    mesh = extract_mesh(refine_depth(result.factors, outline, result.camera, mesh_size, extend=extend))
+    mesh = extract_mesh(refine_depth(result.factors, replace(outline, extend=extend), result.camera, mesh_size))
     size = detail.texture_size or min(worth, TEXTURE_SIZE)
     return mesh, project_texture(photo, result.factors, outline, result.camera, mesh, size)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from g2s_cli.geometry.camera import Camera, unproject_points
 from g2s_cli.geometry.normals import (
-    TURNED_AWAY,
+    SILHOUETTE_OFFSET,
     depth_to_normals,
     limit_slope,
     points_to_normals,
@@ -122,7 +122,7 @@ def test_a_straight_outline_falls_off_alike_all_along_it(right_half: Tensor) -> 
     farther = silhouette_offset(right_half)
     row = farther[32]
     torch.testing.assert_close(farther, row.expand(64, -1))  # the picture's edge is no outline
-    torch.testing.assert_close((row[31] + row[32]) / 2, torch.tensor(TURNED_AWAY))
+    torch.testing.assert_close((row[31] + row[32]) / 2, torch.tensor(SILHOUETTE_OFFSET))
     assert (row[31:39].diff() < 0).all()
     assert row[38:].abs().max() < 1e-7
 
@@ -133,7 +133,7 @@ def test_what_fills_the_picture_has_no_outline() -> None:
 
 def test_the_fall_is_as_wide_in_shares_of_a_larger_picture(right_half: Tensor) -> None:
     large = silhouette_offset(right_half.repeat_interleave(2, dim=0).repeat_interleave(2, dim=1))
-    assert (large[::2, ::2] - silhouette_offset(right_half)).abs().max() < 0.12 * TURNED_AWAY
+    assert (large[::2, ::2] - silhouette_offset(right_half)).abs().max() < 0.12 * SILHOUETTE_OFFSET
 
 
 def test_a_ball_learnt_too_flat_comes_nearer_to_itself() -> None:
