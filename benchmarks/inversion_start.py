@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import mean
 
 import torch
+from g2s_cli.weights.catalog import load_category
 from machine import describe
 from torch import Tensor
 
@@ -25,7 +26,6 @@ from g2s_cli.loading import Gan, Machine, Weights, load_gan
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import open_photo
 from g2s_cli.progress import SilentProgress
-from g2s_cli.weights.catalog import load_category
 from g2s_cli.weights.sources import Sources
 
 

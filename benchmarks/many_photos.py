@@ -18,14 +18,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from g2s_cli.weights.catalog import load_category
 from machine import describe
 
 from g2s_cli.batch import photos_named
-from g2s_cli.geometry.metrics import psnr, side
+from g2s_cli.geometry.metrics import psnr, side_error
 from g2s_cli.geometry.render import render
 from g2s_cli.loading import Machine, Weights, load_gan
 from g2s_cli.result.folder import Result, picture, read_result, save_image
-from g2s_cli.weights.catalog import load_category
 from g2s_cli.weights.sources import Sources
 
 
@@ -56,7 +56,7 @@ def apart(one: Result, other: Result) -> tuple[float, float, float]:
     masks = (one.mask >= 0.5) & (other.mask >= 0.5)
     depths = [render(result.factors, result.camera).depth[None] for result in (one, other)]
     pictures = [picture(result, result.factors) for result in (one, other)]
-    return psnr(one.inverted, other.inverted), psnr(*pictures), 100 * side(*depths, masks[None]).item()
+    return psnr(one.inverted, other.inverted), psnr(*pictures), 100 * side_error(*depths, masks[None]).item()
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from g2s_cli.weights.catalog import Category, Ellipsoid, Preset, load_category
 from identity import DiscriminatorEmbedder, Embedder, OnnxEmbedder, angles_deg
 from machine import describe
 from rich.table import Table
@@ -37,7 +38,6 @@ from g2s_cli.photo.align import CropOptions
 from g2s_cli.pipeline import reconstruct_each, rotate
 from g2s_cli.progress import Progress
 from g2s_cli.result.folder import Result
-from g2s_cli.weights.catalog import Category, Ellipsoid, Preset, load_category
 
 Variant = Callable[[Plan], Plan]
 

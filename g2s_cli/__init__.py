@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from g2s_cli.mesh.export import Detail
+    from g2s_cli.mesh.export import MeshOptions
     from g2s_cli.photo.align import CropOptions
     from g2s_cli.pipeline import reconstruct, relight, rotate
     from g2s_cli.result.folder import Result, read_result
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "CropOptions",
-    "Detail",
+    "MeshOptions",
     "Result",
     "Sources",
     "__version__",
@@ -36,7 +36,7 @@ _PLACES = {
     "rotate": "pipeline",
     "Result": "result.folder",
     "read_result": "result.folder",
-    "Detail": "mesh.export",
+    "MeshOptions": "mesh.export",
     "CropOptions": "photo.align",
     "Sources": "zoo.sources",
 }

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from g2s_cli.atomic_folder import check_target, folders_of
 from g2s_cli.errors import G2SError, UsageError, attempt, understood
 from g2s_cli.files import sha256_of_input, writing
-from g2s_cli.mesh.export import Detail
+from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.photo.decode import pictures_in
 from g2s_cli.result.folder import REPORT, STATE, Result, missing_files, write_result
 
@@ -134,7 +134,7 @@ def run_all(
     jobs: Sequence[Job],
     facts: Facts,
     run: Callable[[Sequence[Path]], Iterator[Result | Exception]],
-    detail: Detail,
+    detail: MeshOptions,
     *,
     command: str,
     overwrite: bool,

@@ -109,7 +109,7 @@ class Stage:
     """Iterations of the three steps of one cycle."""
 
     albedo: int
-    project: int
+    project_points: int
     shape: int
 
 

@@ -167,7 +167,7 @@ class Plan:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """What a result depends on beside its photo and the machine, for the report. Raises WeightsError."""
-        stages = [[stage.albedo, stage.project, stage.shape] for stage in self.effort.stages]
+        stages = [[stage.albedo, stage.project_points, stage.shape] for stage in self.effort.stages]
         return {
             "category": self.category.name,
             "preset": self.preset,

@@ -26,7 +26,7 @@ from g2s_cli.gan.inversion import Inversion, InversionSettings, invert
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.metrics import psnr
-from g2s_cli.geometry.render import render, warped_mask
+from g2s_cli.geometry.render import mask_to_view, render
 from g2s_cli.loading import (
     Background,
     Loaded,
@@ -39,9 +39,9 @@ from g2s_cli.loading import (
     load_gan,
     offset_predictor_of,
 )
-from g2s_cli.mesh.export import Detail
-from g2s_cli.mesh.render import look, show
-from g2s_cli.mesh.texture import lit_by
+from g2s_cli.mesh.export import MeshOptions
+from g2s_cli.mesh.render import rasterize_mesh, render_mesh
+from g2s_cli.mesh.texture import relight_texture
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import Photo, open_photo
 from g2s_cli.progress import Progress, SilentProgress, Stopwatch
@@ -280,13 +280,15 @@ def relight_each(
     sizes and lights that cannot be shown, and for a device that is not here, needed or not.
     """
     check_shown(lights, "light", size)
-    variants = [result.factors.lit(x, y) for x, y in lights]
+    variants = [result.factors.relight(x, y) for x, y in lights]
     _check_device(device)
     if by != "mesh":
         return _projected(result, variants, by, size, device)
-    mesh, texture = surface(result, Detail(), beyond=True)
-    seen = look(mesh, texture.lit.shape[-1], result.factors.view, result.camera.resized(size or picture_size(result)))
-    return (seen.painted(lit_by(texture, factors, result.camera)).on_white for factors in variants)
+    mesh, texture = surface(result, MeshOptions(), extend=True)
+    seen = rasterize_mesh(
+        mesh, texture.lit.shape[-1], result.factors.view, result.camera.resize(size or picture_size(result))
+    )
+    return (seen.sample_texture(relight_texture(texture, factors, result.camera)).composite_on_white for factors in variants)
 
 
 def rotate_each(
@@ -302,13 +304,13 @@ def rotate_each(
     by, size, errors: as for `relight_each`.
     """
     check_turns(turns, size)
-    variants = [result.factors.turned(yaw, pitch) for yaw, pitch in turns]
+    variants = [result.factors.rotate(yaw, pitch) for yaw, pitch in turns]
     _check_device(device)
     if by != "mesh":
         return _projected(result, variants, by, size, device)
-    mesh, texture = surface(result, Detail(), beyond=True)
-    camera = result.camera.resized(size or picture_size(result))
-    return (show(mesh, texture.lit, factors.view, camera).on_white for factors in variants)
+    mesh, texture = surface(result, MeshOptions(), extend=True)
+    camera = result.camera.resize(size or picture_size(result))
+    return (render_mesh(mesh, texture.lit, factors.view, camera).composite_on_white for factors in variants)
 
 
 def check_shown(places: Sequence[tuple[float, float]], what: str, size: int | None) -> None:
@@ -360,7 +362,7 @@ def _projected(
 
     @torch.no_grad()
     def painted(some: Sequence[Factors]) -> Float[Tensor, "b 3 h w"]:
-        masks = torch.stack([warped_mask(mask, factors, result.camera) for factors in some]).round()
+        masks = torch.stack([mask_to_view(mask, factors, result.camera) for factors in some]).round()
         pseudo = torch.stack([render(factors, result.camera).image for factors in some]) * masks[:, None]
         offset = offset_predictor.offset(_asked(some, pseudo, masks, machine), own)
         return center_crop(gan.generator(latent + offset).clamp(-1, 1)).cpu()

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import made_up
-from servers import TOKEN
-
 from g2s_cli.weights.catalog import load_category
+from servers import TOKEN
 
 FACE = Path(__file__).parent / "data" / "face.png"
 REPO = "somebody/shapes"

@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, sil
 
 from g2s_cli.estimators.base import DepthEstimate, Observation
 from g2s_cli.estimators.networks import load_state, state_mismatch
-from g2s_cli.geometry.warp import mirrored
+from g2s_cli.geometry.warp import hflip
 from g2s_cli.progress import Progress
 
 CHANNELS_A_GROUP = 8
@@ -60,10 +60,10 @@ class DepthNet(nn.Module):
         if first is None or linear is None or first.dim() != 4 or linear.dim() != 2:
             raise state_mismatch(cls, "no fine.first.weight and bottleneck.1.weight of a U-Net")
         width, (bottleneck, coarsest) = len(first), linear.shape
-        side = round((coarsest / (4 * width)) ** 0.5) if width else 0
-        if not side or width % CHANNELS_A_GROUP or 4 * width * side**2 != coarsest:
+        side_error = round((coarsest / (4 * width)) ** 0.5) if width else 0
+        if not side_error or width % CHANNELS_A_GROUP or 4 * width * side_error**2 != coarsest:
             raise state_mismatch(cls, f"{coarsest} numbers from a width of {width}")
-        return load_state(cls, lambda: cls(side * 2 ** (LEVELS + 1), width, bottleneck), state)
+        return load_state(cls, lambda: cls(side_error * 2 ** (LEVELS + 1), width, bottleneck), state)
 
     def forward(self, image: Float[Tensor, "b 3 s s"], mask: Float[Tensor, "b 1 s s"]) -> Float[Tensor, "b s s"]:
         """Depth less one, of all pixels, also outside the masks."""
@@ -106,7 +106,7 @@ class DepthNetEstimator:
         """Depth of every pixel."""
         progress.begin("depth", 1)
         image, mask = observation.image[None], observation.mask[None, None]
-        depth = self.network(image, mask) + mirrored(self.network(mirrored(image), mirrored(mask)))
+        depth = self.network(image, mask) + hflip(self.network(hflip(image), hflip(mask)))
         progress.advance(1, 0.0)
         return DepthEstimate(1 + depth[0] / 2, torch.ones_like(depth[0]))
 

@@ -15,11 +15,11 @@ from g2s_cli.estimators.factor_codes import depth_from_raw, light_from_code, vie
 from g2s_cli.estimators.networks import CodeNet, MapNet, default_width
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
-from g2s_cli.geometry.normals import normals
+from g2s_cli.geometry.normals import depth_to_normals
 from g2s_cli.geometry.rasterizer import VIEW_FAR
-from g2s_cli.geometry.render import depth_with_rim
+from g2s_cli.geometry.render import render_depth_with_margin
 from g2s_cli.geometry.shading import diffuse_shading, shade
-from g2s_cli.geometry.warp import looking, mirrored, sample, symmetrised
+from g2s_cli.geometry.warp import grid_sample, hflip, symmetrize, view_grid
 from g2s_cli.progress import Progress
 
 
@@ -30,9 +30,9 @@ class Canonical:
     depth: Float[Tensor, "b h w"]
     albedo: Float[Tensor, "b 3 h w"]
 
-    def mirrored(self) -> Canonical:
+    def hflip(self) -> Canonical:
         """The object with its left and right halves swapped."""
-        return Canonical(mirrored(self.depth), mirrored(self.albedo))
+        return Canonical(hflip(self.depth), hflip(self.albedo))
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,12 @@ class FactorNets:
     def depth_of(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
         """Canonical depth of images, scene units."""
         raw = self._run(self.depth, image)[:, 0]
-        return depth_from_raw(symmetrised(raw) if self.symmetric else raw, self.mean_depth, self.camera)
+        return depth_from_raw(symmetrize(raw) if self.symmetric else raw, self.mean_depth, self.camera)
 
     def albedo_of(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Canonical albedo of images, in [-1, 1]."""
         albedo = self._run(self.albedo, image)
-        return symmetrised(albedo) if self.symmetric else albedo
+        return symmetrize(albedo) if self.symmetric else albedo
 
     def view_of(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 6"]:
         """Views of images: rotations in radians, translations in scene units."""
@@ -152,7 +152,7 @@ class FeedForward:
 @torch.no_grad()
 def estimate_of(factors: Factors, camera: Camera) -> DepthEstimate:
     """The estimate that canonical factors make of the photo's depth."""
-    depth = depth_with_rim(factors.depth[None], factors.view[None], camera)[0]
+    depth = render_depth_with_margin(factors.depth[None], factors.view[None], camera)[0]
     return DepthEstimate(depth, (depth < VIEW_FAR).float(), factors)
 
 
@@ -175,7 +175,7 @@ class ShadedGeometry:
     def with_albedo(self, albedo: Float[Tensor, "_ 3 h w"]) -> RenderedBatch:
         """Renderings with one albedo for all or one each."""
         texture = shade(albedo.expand(len(self.light), -1, -1, -1), self.diffuse, self.light)
-        return RenderedBatch(sample(texture, self.grid), self.valid, self.diffuse)
+        return RenderedBatch(grid_sample(texture, self.grid), self.valid, self.diffuse)
 
 
 def shade_geometry(
@@ -183,8 +183,8 @@ def shade_geometry(
 ) -> ShadedGeometry:
     """Shade a canonical depth and see it from views; one depth serves many views."""
     batch = len(view)
-    normal = normals(depth, camera).expand(batch, -1, -1, -1)
-    grid, valid = looking(depth.expand(batch, -1, -1), view, camera)
+    normal = depth_to_normals(depth, camera).expand(batch, -1, -1, -1)
+    grid, valid = view_grid(depth.expand(batch, -1, -1), view, camera)
     return ShadedGeometry(light, diffuse_shading(normal, light), grid, valid)
 
 

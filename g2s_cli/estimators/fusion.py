@@ -14,8 +14,8 @@ from g2s_cli.estimators.factor_codes import BORDER_COLUMNS
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.rasterizer import VIEW_FAR
-from g2s_cli.geometry.render import depth_with_rim
-from g2s_cli.geometry.resample import blurred
+from g2s_cli.geometry.render import render_depth_with_margin
+from g2s_cli.geometry.resample import box_blur
 
 ITERATIONS, RATE, DECAY = 60, 0.003, 0.97  # Adam, on the change of the canonical depth
 STIFFNESS = 20.0  # weight of the change's squared gradients
@@ -41,7 +41,7 @@ def fuse(
         The factors with the fused depth and the depth residual.
     """
     view, start = factors.view[None], factors.depth[None]
-    rendered = depth_with_rim(start, view, camera)
+    rendered = render_depth_with_margin(start, view, camera)
     valid = _interior(observation.mask[None, None], rendered)
     for estimate in estimates:
         valid = valid * estimate.valid
@@ -49,7 +49,7 @@ def fuse(
         weight * _centred(estimate.depth - rendered, valid) for weight, estimate in zip(weights, estimates, strict=True)
     )
     depth = _fit(start, view, target, valid, camera)
-    rendered = depth_with_rim(depth, view, camera)
+    rendered = render_depth_with_margin(depth, view, camera)
     valid = valid * (rendered < VIEW_FAR)
     residual = valid * _centred(target - rendered, valid)
     return replace(factors, depth=depth[0], depth_residual=residual[0])
@@ -67,7 +67,7 @@ def _fit(
     adam = torch.optim.Adam([change], lr=RATE, betas=(0.8, 0.98))
     schedule = torch.optim.lr_scheduler.ExponentialLR(adam, DECAY)
     for _ in range(ITERATIONS):
-        rendered = depth_with_rim(start + change, view, camera)
+        rendered = render_depth_with_margin(start + change, view, camera)
         counted = valid * (rendered < VIEW_FAR)
         distance = (_centred(rendered - target, counted).square() + HUBER**2).sqrt()
         bending = sum(change.diff(dim=dim).square().mean() for dim in (-1, -2))
@@ -84,7 +84,7 @@ def _fit(
 def _interior(mask: Float[Tensor, "b 1 h w"], depth: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
     """1 where mask and depth are present in a pixel and in its eight neighbours."""
     present = mask * (depth < VIEW_FAR).unsqueeze(1)
-    return (blurred(present, 1)[:, 0] > 0.99).to(depth.dtype)
+    return (box_blur(present, 1)[:, 0] > 0.99).to(depth.dtype)
 
 
 def _centred(maps: Float[Tensor, "1 h w"], weights: Float[Tensor, "1 h w"]) -> Float[Tensor, "1 h w"]:

@@ -30,12 +30,12 @@ from g2s_cli.estimators.registration import (
     residual,
 )
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.geometry.camera import Camera, back_project, project, to_view
-from g2s_cli.geometry.normals import normals_of, to_the_rim
-from g2s_cli.geometry.rasterizer import VIEW_FAR, depth_of_points, visible_depth
-from g2s_cli.geometry.render import RIM_SHARE
-from g2s_cli.geometry.shading import diffuse_shading, shading_of, specular_shading
-from g2s_cli.geometry.warp import identity_grid, sample, to_grid
+from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
+from g2s_cli.geometry.normals import points_to_normals, replicate_border
+from g2s_cli.geometry.rasterizer import VIEW_FAR, render_depth, render_grid_depth
+from g2s_cli.geometry.render import MARGIN_SHARE
+from g2s_cli.geometry.shading import diffuse_shading, lambert_shading, specular_shading
+from g2s_cli.geometry.warp import grid_sample, identity_grid, normalize_pixels
 from g2s_cli.progress import Progress
 
 # How much of a photo's rotation the GAN renders; the template's depth does the rest. Rotated all the way, the GAN's
@@ -185,10 +185,10 @@ def correspond(
     with torch.enable_grad():
         grid = optical_flow(objects, posed.images)
     error = residual(objects, posed.images, grid).unsqueeze(1)
-    points = to_view(back_project(template[None], camera).expand(len(views), -1, -1, -1), views, camera)
-    rendered = project(points, camera)
+    points = canonical_to_view(unproject_points(template[None], camera).expand(len(views), -1, -1, -1), views, camera)
+    rendered = project_points(points, camera)
     pixels = _follow_flow(grid, rendered, camera)
-    surface = visible_depth(template.expand(len(views), -1, -1), views, camera)
+    surface = render_depth(template.expand(len(views), -1, -1), views, camera)
     visible = (points[..., 2] - sample_at_pixels(surface.unsqueeze(1), rendered, camera)[:, 0]).abs() < OCCLUDED
     visible = visible & (sample_at_pixels(objects.mask, pixels, camera)[:, 0] > INSIDE)
     visible = visible & (sample_at_pixels(posed.images.mask, rendered, camera)[:, 0] > INSIDE)
@@ -252,7 +252,7 @@ def residuals(
 ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b h w 2"]]:
     """Log brightness of photos less the model's, point by point, and the pixels where the points lie."""
     displaced, views = deform(model, points, camera, coeffs), views_of(points, coeffs)
-    pixels = project(to_view(displaced, views, camera), camera)
+    pixels = project_points(canonical_to_view(displaced, views, camera), camera)
     albedo = model.albedo + ALBEDO_SPREAD * torch.einsum("chwl,bl->bchw", model.albedo_basis, coeffs.albedo)
     normal = point_normals(displaced)
     diffuse = (albedo + coeffs.colour[..., None, None] + log_shading(normal, coeffs.light)).exp()
@@ -268,7 +268,7 @@ def deform(
     template = points.template[None, None]
     if margin:
         template, displacements = pad(template, (margin,) * 4, mode="replicate"), _padded(displacements, margin)
-    return back_project(template[:, 0], camera, margin) + displacements
+    return unproject_points(template[:, 0], camera, margin) + displacements
 
 
 def views_of(points: Correspondences, coeffs: Coefficients) -> Float[Tensor, "b 6"]:
@@ -286,18 +286,18 @@ def render_depth(
     model: MorphableModel, points: Correspondences, camera: Camera, coeffs: Coefficients
 ) -> Float[Tensor, "b h w"]:
     """Depth of the displaced points' surface in the photos' views, 1.2 scene units where there is none."""
-    displaced = deform(model, points, camera, coeffs, camera.size // RIM_SHARE)
-    return depth_of_points(to_view(displaced, views_of(points, coeffs), camera), camera)
+    displaced = deform(model, points, camera, coeffs, camera.size // MARGIN_SHARE)
+    return render_grid_depth(canonical_to_view(displaced, views_of(points, coeffs), camera), camera)
 
 
 def point_normals(points: Float[Tensor, "b h w 3"]) -> Float[Tensor, "b h w 3"]:
     """Normals of points that lie on no regular grid; the outermost have their neighbours'."""
-    return to_the_rim(normals_of(points).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    return replicate_border(points_to_normals(points).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 def log_shading(normal: Float[Tensor, "b h w 3"], light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 1 h w"]:
     """Logarithm of the shading, point by point."""
-    return shading_of(diffuse_shading(normal, light), light).clamp(min=LEAST_SHADING).log()
+    return lambert_shading(diffuse_shading(normal, light), light).clamp(min=LEAST_SHADING).log()
 
 
 def specular_strength(coeffs: Coefficients) -> Float[Tensor, b]:
@@ -316,7 +316,7 @@ def sample_at_pixels(
     maps: Float[Tensor, "b c h w"], pixels: Float[Tensor, "b v u 2"], camera: Camera
 ) -> Float[Tensor, "b c v u"]:
     """Maps at pixel coordinates; beyond the border its values."""
-    return sample(maps, to_grid(pixels, camera), outside="border")
+    return grid_sample(maps, normalize_pixels(pixels, camera), outside="border")
 
 
 def _follow_flow(

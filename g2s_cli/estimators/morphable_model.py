@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float, Int8
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from g2s_cli.geometry.camera import Camera, back_project
-from g2s_cli.geometry.shading import slants_seen
-from g2s_cli.geometry.sharpen import stepped
+from g2s_cli.geometry.camera import Camera, unproject_points
+from g2s_cli.geometry.shading import light_slant
+from g2s_cli.geometry.sharpen import sharpen_edges
 
 REACH = 10 / 64  # of the smooth modes' Gaussian kernel, in shares of the image's side
 AMPLITUDES = (1 / 64, 1 / 64, 1.5 / 64)  # standard deviations of all modes together, along x, y and depth
@@ -122,7 +122,7 @@ def nuisance(views: Float[Tensor, "b 6"], lights: Float[Tensor, "b 4"]) -> Float
     to the range in which the regression was learnt.
     """
     yaw = views[:, 1].clamp(-LARGEST_YAW, LARGEST_YAW)
-    slant = slants_seen(lights, views)[:, 0].clamp(-LARGEST_SLANT, LARGEST_SLANT)
+    slant = light_slant(lights, views)[:, 0].clamp(-LARGEST_SLANT, LARGEST_SLANT)
     return torch.stack((torch.ones_like(yaw), yaw.square(), slant.square(), yaw * slant), dim=1)
 
 
@@ -148,6 +148,6 @@ def sharpen_template(
         camera: of the canonical frame.
         below: share of the height.
     """
-    depth = back_project(template[None], camera)[..., 2] + model.mean[None, ..., 2]
-    change = (stepped(depth, camera, below) - depth)[0]
+    depth = unproject_points(template[None], camera)[..., 2] + model.mean[None, ..., 2]
+    change = (sharpen_edges(depth, camera, below) - depth)[0]
     return replace(model, mean=torch.cat((model.mean[..., :2], (model.mean[..., 2] + change).unsqueeze(-1)), dim=-1))

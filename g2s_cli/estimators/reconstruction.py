@@ -11,8 +11,8 @@ from torch import Tensor
 from g2s_cli.estimators.base import MaskedImages, Observation
 from g2s_cli.estimators.feedforward import FactorNets, RenderedBatch, ShadedGeometry, shade_geometry
 from g2s_cli.gan.losses import Perceptual, l1
-from g2s_cli.geometry.normals import roughness
-from g2s_cli.geometry.warp import mirrored
+from g2s_cli.geometry.normals import smoothness_loss
+from g2s_cli.geometry.warp import hflip
 
 PERCEPTUAL_WEIGHT = 0.5
 SMOOTHNESS_WEIGHT = 0.01  # the paper's λ₂
@@ -45,7 +45,7 @@ class PhotoGeometry:
     ) -> PhotoGeometry:
         """A depth from a view, under a light, seen by the networks' camera."""
         geometry = shade_geometry(depth, view, light, nets.camera)
-        mirror = shade_geometry(mirrored(depth), view, light, nets.camera) if symmetric else None
+        mirror = shade_geometry(hflip(depth), view, light, nets.camera) if symmetric else None
         return cls(depth, geometry, mirror)
 
     @classmethod
@@ -62,8 +62,8 @@ def photo_loss(
     """How badly factors reconstruct the photo, with the smoothness term (Eq. 3)."""
     loss = image_loss(photo.geometry.with_albedo(albedo), observation.batch, perceptual)
     if photo.mirror:
-        loss = (loss + image_loss(photo.mirror.with_albedo(mirrored(albedo)), observation.batch, perceptual)) / 2
-    return loss + SMOOTHNESS_WEIGHT * (roughness(photo.depth) + roughness(photo.geometry.diffuse))
+        loss = (loss + image_loss(photo.mirror.with_albedo(hflip(albedo)), observation.batch, perceptual)) / 2
+    return loss + SMOOTHNESS_WEIGHT * (smoothness_loss(photo.depth) + smoothness_loss(photo.geometry.diffuse))
 
 
 def image_loss(rendered: RenderedBatch, images: MaskedImages, perceptual: Perceptual) -> Float[Tensor, ""]:

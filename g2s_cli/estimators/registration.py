@@ -17,9 +17,9 @@ from torch.nn.functional import interpolate
 from g2s_cli.estimators.base import MaskedImages
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.geometry.rasterizer import VIEW_FAR
-from g2s_cli.geometry.render import depth_with_rim
-from g2s_cli.geometry.resample import blurred
-from g2s_cli.geometry.warp import forward_grid, identity_grid, inverse_grid, sample
+from g2s_cli.geometry.render import render_depth_with_margin
+from g2s_cli.geometry.resample import box_blur
+from g2s_cli.geometry.warp import forward_grid, grid_sample, identity_grid, inverse_grid
 from g2s_cli.segmentation.gan_features import Segmenter
 
 SHAPE_LAYERS = 3  # of the generator, that get the mean object's latent
@@ -113,11 +113,11 @@ def pose_template(
     """
     camera, depth = nets.camera, template.depth.expand(len(rendered.image), -1, -1)
     maps = torch.cat((rendered.image, rendered.mask), dim=1)
-    texture = sample(maps, forward_grid(depth, nets.view_of(rendered.image), camera), outside="border")
+    texture = grid_sample(maps, forward_grid(depth, nets.view_of(rendered.image), camera), outside="border")
 
     def seen_from(views: Float[Tensor, "b 6"]) -> PosedTemplate:
-        visible = depth_with_rim(depth, views, camera)
-        warped = sample(texture, inverse_grid(visible, views, camera), outside="border")
+        visible = render_depth_with_margin(depth, views, camera)
+        warped = grid_sample(texture, inverse_grid(visible, views, camera), outside="border")
         mask = ((warped[:, 3:] > 0.5) & (visible < VIEW_FAR).unsqueeze(1)).to(warped.dtype)
         return PosedTemplate(MaskedImages(warped[:, :3] * mask, mask), views, visible)
 
@@ -139,8 +139,8 @@ def optical_flow(objects: MaskedImages, others: MaskedImages) -> Float[Tensor, "
         quarter = 4 * iteration // ITERATIONS
         blur = BLURS_PX[quarter] if quarter < len(BLURS_PX) else 0
         change = _upsampled(controls, size)
-        warped = sample(blurred(moving, blur), identity + change.permute(0, 2, 3, 1))
-        difference = ((warped - blurred(target, blur)).abs().mean(dim=1, keepdim=True) * weights).sum()
+        warped = grid_sample(box_blur(moving, blur), identity + change.permute(0, 2, 3, 1))
+        difference = ((warped - box_blur(target, blur)).abs().mean(dim=1, keepdim=True) * weights).sum()
         strain = sum((change.diff(dim=dim) * (size - 1) / 2).square().mean(dim=(1, 2, 3)).sum() for dim in (-1, -2))
         adam.zero_grad()
         (difference + STIFFNESS * strain).backward()
@@ -151,8 +151,8 @@ def optical_flow(objects: MaskedImages, others: MaskedImages) -> Float[Tensor, "
 
 def residual(objects: MaskedImages, others: MaskedImages, grid: Float[Tensor, "b h w 2"]) -> Float[Tensor, "b h w"]:
     """Absolute difference of features after the flow, averaged over 5 px."""
-    difference = (sample(features(others), grid) - features(objects)).abs().mean(dim=1, keepdim=True)
-    return blurred(difference, 2)[:, 0]
+    difference = (grid_sample(features(others), grid) - features(objects)).abs().mean(dim=1, keepdim=True)
+    return box_blur(difference, 2)[:, 0]
 
 
 def features(images: MaskedImages) -> Float[Tensor, "b c h w"]:
@@ -160,7 +160,7 @@ def features(images: MaskedImages) -> Float[Tensor, "b c h w"]:
     log_image = log_brightness(images.image) * images.mask
     maps = []
     for window, weight in WINDOWS_PX:
-        around, inside = blurred(log_image, window // 2), blurred(images.mask, window // 2)
+        around, inside = box_blur(log_image, window // 2), box_blur(images.mask, window // 2)
         maps.append(weight * (log_image - around / inside.clamp(min=1e-3)) * images.mask)
     return torch.cat((*maps, images.mask), dim=1)
 

@@ -28,10 +28,10 @@ from g2s_cli.evaluation.ground_truth import Pair, Truth, read_truth
 from g2s_cli.files import GO_ON, naming, sha256_of_input, writing
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
-from g2s_cli.geometry.metrics import coverage, eroded, mad_deg, side
+from g2s_cli.geometry.image import to_uint8
+from g2s_cli.geometry.metrics import coverage, erode, mad_deg, side_error
 from g2s_cli.geometry.rasterizer import VIEW_FAR
 from g2s_cli.geometry.render import photo_depth, render
-from g2s_cli.mesh.extract import to_bytes
 from g2s_cli.result.contact_sheet import contact_sheet
 from g2s_cli.result.folder import Result, picture
 from g2s_cli.run_folder import at_work_in
@@ -79,9 +79,9 @@ class Baseline:
 
 def score(depth: Tensor, mask: Tensor, truth: Truth, camera: Camera) -> dict[str, float]:
     """SIDE, MAD and coverage of a depth map (h w) and its mask; SIDE and MAD are NaN where no pixel counts."""
-    both = eroded(mask[None]) & eroded(truth.mask[None])
+    both = erode(mask[None]) & erode(truth.mask[None])
     return {
-        "side_e2": 100 * side(depth[None], truth.depth[None], both).item(),
+        "side_e2": 100 * side_error(depth[None], truth.depth[None], both).item(),
         "mad_deg": mad_deg(depth[None], truth.depth[None], both, camera).item(),
         "coverage": coverage(mask[None], truth.mask[None]).item(),
     }
@@ -266,7 +266,7 @@ def _strip(result: Result, depth: Tensor, truth: Truth) -> Image.Image:
     grey = [(((FAR_SHOWN - one) / (FAR_SHOWN - NEAR_SHOWN)).clamp(0, 1) * 2 - 1).expand(3, -1, -1)
             for one in (depth.nan_to_num(FAR_SHOWN), torch.where(truth.mask, truth.depth, FAR_SHOWN))]  # fmt: skip
     tiles = [result.photo, result.inverted, picture(result, result.factors), *grey, tint]
-    images = [Image.fromarray(to_bytes(tile)).resize((TILE_PX, TILE_PX), Image.Resampling.NEAREST) for tile in tiles]
+    images = [Image.fromarray(to_uint8(tile)).resize((TILE_PX, TILE_PX), Image.Resampling.NEAREST) for tile in tiles]
     return contact_sheet(images, columns=len(images))
 
 

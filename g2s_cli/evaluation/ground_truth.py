@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from g2s_cli.errors import ImageError, UsageError
-from g2s_cli.geometry.resample import middle
+from g2s_cli.geometry.resample import center_slice
 from g2s_cli.photo.decode import pictures_in
 
 NEAR, FAR = 0.9, 1.1  # what the brightest and the darkest value of a depth image say
@@ -74,7 +74,7 @@ def read_truth(path: Path, share: float, size: int) -> Truth:
         raise ImageError(
             f"{path} is {value.shape[1]}x{value.shape[0]} pixels.", f"Use square images of {size} or more."
         )
-    kept = middle(len(value), share)
+    kept = center_slice(len(value), share)
     code = torch.from_numpy(value)[kept, kept][None] / (2**bits - 1)
     depth = adaptive_avg_pool2d(FAR - code * (FAR - NEAR), size)[0]
     return Truth(depth, adaptive_avg_pool2d((code > 0).float(), size)[0] > WHOLE)

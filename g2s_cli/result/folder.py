@@ -7,7 +7,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,20 @@ from torch.nn.functional import avg_pool2d
 
 from g2s_cli.atomic_folder import built_beside, check_target
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.geometry.camera import Camera, rotation
+from g2s_cli.geometry.camera import Camera, rotation_matrix
 from g2s_cli.geometry.factors import Factors
+from g2s_cli.geometry.image import composite_on_white, from_uint8, to_uint8
 from g2s_cli.geometry.placement import Placement
-from g2s_cli.geometry.render import canonical_mask, on_white, photo_depth, render, warped_mask
-from g2s_cli.geometry.resample import middle
-from g2s_cli.geometry.shading import user_from_light
-from g2s_cli.geometry.warp import mirrored
-from g2s_cli.mesh.export import BODY_FILES, SURFACE_FILES, Detail, write_meshes
-from g2s_cli.mesh.extract import Mesh, camera_pose, relief_mesh, to_bytes
-from g2s_cli.mesh.refine import Outline, refine, widened
-from g2s_cli.mesh.render import Look, look
-from g2s_cli.mesh.silhouette import outlined
-from g2s_cli.mesh.texture import Texture, as_image, normal_texture, texture_of
+from g2s_cli.geometry.render import mask_to_canonical, mask_to_view, photo_depth, render
+from g2s_cli.geometry.resample import center_slice
+from g2s_cli.geometry.shading import position_from_light
+from g2s_cli.geometry.warp import hflip
+from g2s_cli.mesh.export import BODY_FILES, SURFACE_FILES, MeshOptions, write_meshes
+from g2s_cli.mesh.extract import Mesh, camera_pose, extract_mesh
+from g2s_cli.mesh.refine import ObjectMask, refine_depth
+from g2s_cli.mesh.render import Fragments, rasterize_mesh
+from g2s_cli.mesh.silhouette import refine_mask
+from g2s_cli.mesh.texture import Texture, normal_map, project_texture
 
 SCHEMA = 2
 CUT_PX = 5  # how wide the edge of a cut-out picture is blurred, canonical pixels
@@ -86,15 +87,15 @@ class Result:
     @property
     def framed(self) -> UInt8[np.ndarray, "m m 3"]:
         """What the relief covers of the aligned crop."""
-        kept = middle(len(self.aligned), self.frame_share)
+        kept = center_slice(len(self.aligned), self.frame_share)
         return np.ascontiguousarray(self.aligned[kept, kept])
 
-    def save(self, folder: Path | str, *, overwrite: bool = False, detail: Detail | None = None) -> None:
+    def save(self, folder: Path | str, *, overwrite: bool = False, detail: MeshOptions | None = None) -> None:
         """Write the result folder: see `write_result`."""
         write_result(self, Path(folder), overwrite=overwrite, detail=detail)
 
 
-def write_result(result: Result, folder: Path, *, overwrite: bool = False, detail: Detail | None = None) -> None:
+def write_result(result: Result, folder: Path, *, overwrite: bool = False, detail: MeshOptions | None = None) -> None:
     """Write the result folder in one move, its meshes as fine as asked. What g2s did not write into it stays.
 
     Raises UsageError as `target.check_target`, G2SError if the disk refuses, or as `meshes.write_meshes`.
@@ -102,14 +103,16 @@ def write_result(result: Result, folder: Path, *, overwrite: bool = False, detai
     check_target(folder, STATE, overwrite=overwrite)
     with built_beside(folder, OURS, overwrite=overwrite) as building:
         _write_files(result, building)
-        mesh, texture = surface(result, detail := detail or Detail())
+        mesh, texture = surface(result, detail := detail or MeshOptions())
         write_meshes(building, mesh, texture, detail)
-        seen = look(mesh, len(texture.lit[0]), result.factors.view, result.camera.resized(picture_size(result)))
-        save_image(building / "reconstruction.png", seen.painted(texture.lit).on_white)
+        seen = rasterize_mesh(
+            mesh, len(texture.lit[0]), result.factors.view, result.camera.resize(picture_size(result))
+        )
+        save_image(building / "reconstruction.png", seen.sample_texture(texture.lit).on_white)
         _write_large(building, result, seen, texture)
 
 
-def rewrite_meshes(result: Result, folder: Path, detail: Detail) -> list[Path]:
+def rewrite_meshes(result: Result, folder: Path, detail: MeshOptions) -> list[Path]:
     """Make a result folder's meshes anew; returns their paths. Nothing is touched before all of them are there.
 
     The report says what they are now, and a body for printing that they do not have goes. Raises G2SError if the disk
@@ -241,22 +244,22 @@ def missing_files(folder: Path, report: dict[str, Any]) -> list[str]:
     return [name for name in names if not (folder / name).is_file()]
 
 
-def surface(result: Result, detail: Detail, *, beyond: bool = False) -> tuple[Mesh, Texture]:
+def surface(result: Result, detail: MeshOptions, *, extend: bool = False) -> tuple[Mesh, Texture]:
     """The object's surface at the photo's own resolution, or as fine as asked.
 
-    beyond: for pictures an object that the photo cuts off above or below goes on there; a mesh ends. Raises as
-    `Detail.check`.
+    extend: for pictures an object that the photo cuts off above or below goes on there; a mesh ends. Raises as
+    `MeshOptions.check`.
     """
     detail.check()
-    photo = as_image(result.framed)
+    photo = from_uint8(result.framed)
     shown = max(photo.shape[-1], result.camera.size)
-    worth = round(shown * widened(result.camera).size / result.camera.size)
-    outline = Outline(outlined(result.mask, photo), has_equal_halves(result))
+    worth = round(shown * result.camera.with_margin().size / result.camera.size)
+    outline = ObjectMask(refine_mask(result.mask, photo), has_equal_halves(result))
     # The outline is smooth between the photo's pixels, too.
     mesh_size = detail.mesh_size or min(2 * worth, MESH_SIZE)
-    mesh = relief_mesh(refine(result.factors, outline, result.camera, mesh_size, beyond=beyond))
+    mesh = extract_mesh(refine_depth(result.factors, replace(outline, extend=extend), result.camera, mesh_size))
     size = detail.texture_size or min(worth, TEXTURE_SIZE)
-    return mesh, texture_of(photo, result.factors, outline, result.camera, mesh, size)
+    return mesh, project_texture(photo, result.factors, outline, result.camera, mesh, size)
 
 
 def picture_size(result: Result) -> int:
@@ -274,8 +277,8 @@ def object_mask(result: Result) -> Float[Tensor, "h w"]:
 
     Otherwise the far cheek of a turned head ends ragged, where it disappears behind the photo's horizon.
     """
-    mask = canonical_mask(result.mask, result.factors, result.camera)
-    return torch.maximum(mask, mirrored(mask)) if has_equal_halves(result) else mask
+    mask = mask_to_canonical(result.mask, result.factors, result.camera)
+    return torch.maximum(mask, hflip(mask)) if has_equal_halves(result) else mask
 
 
 def picture(result: Result, factors: Factors) -> Float[Tensor, "3 h w"]:
@@ -283,18 +286,18 @@ def picture(result: Result, factors: Factors) -> Float[Tensor, "3 h w"]:
 
     The cut is softened by a few pixels first: where the relief is steep, a hard one would turn ragged.
     """
-    return on_white(render(factors, result.camera).image, cut_out(result, factors))
+    return composite_on_white(render(factors, result.camera).image, cut_out(result, factors))
 
 
 def cut_out(result: Result, factors: Factors) -> Float[Tensor, "h w"]:
     """Where the object is under some factors, from 0 to 1 across a soft edge."""
     soft = avg_pool2d(object_mask(result)[None, None], CUT_PX, 1, CUT_PX // 2, count_include_pad=False)[0, 0]
-    return ((warped_mask(soft, factors, result.camera) - 0.25) * 2).clamp(0, 1)
+    return ((mask_to_view(soft, factors, result.camera) - 0.25) * 2).clamp(0, 1)
 
 
 def save_image(path: Path, image: Float[Tensor, "3 h w"]) -> None:
     """Write an image in [-1, 1] as 8-bit PNG."""
-    Image.fromarray(to_bytes(image)).save(path)
+    Image.fromarray(to_uint8(image)).save(path)
 
 
 def _write_files(result: Result, folder: Path) -> None:
@@ -329,23 +332,23 @@ def _write_normal(path: Path, normal: Float[Tensor, "3 h w"], shown: Bool[Tensor
     save_image(path, torch.where(shown, outward, -1.0))
 
 
-def _write_large(folder: Path, result: Result, seen: Look, texture: Texture) -> None:
+def _write_large(folder: Path, result: Result, seen: Fragments, texture: Texture) -> None:
     """Depth, normals and albedo of the mesh, pixel for pixel over reconstruction.png. seen: as that shows it."""
     there = seen.depth.isfinite()
     depth = torch.where(there, seen.depth, torch.nan)
     Image.fromarray(depth_code(depth.numpy())).save(folder / "depth_large.png")
-    canonical = seen.painted(normal_texture(result.factors, result.camera, len(texture.lit[0]))).image
-    normal = torch.einsum("ij,jhw->ihw", rotation(result.factors.view[None])[0], canonical)
+    canonical = seen.sample_texture(normal_map(result.factors, result.camera, len(texture.lit[0]))).image
+    normal = torch.einsum("ij,jhw->ihw", rotation_matrix(result.factors.view[None])[0], canonical)
     normal = normal / normal.norm(dim=0).clamp(min=1e-6)
     _write_normal(folder / "normal_large.png", normal, there)
-    save_image(folder / "albedo_large.png", seen.painted(texture.albedo.clamp(-1, 1)).on_white)
+    save_image(folder / "albedo_large.png", seen.sample_texture(texture.albedo.clamp(-1, 1)).on_white)
 
 
 def _camera_facts(result: Result) -> dict[str, Any]:
     camera = result.camera
     opengl = camera_pose(result.factors, camera)
     opencv = np.diag((1.0, -1.0, -1.0, 1.0)) @ opengl
-    large = camera.resized(picture_size(result))
+    large = camera.resize(picture_size(result))
     return {
         "size_px": camera.size,
         "fov_deg": camera.fov_deg,
@@ -365,7 +368,7 @@ def _camera_facts(result: Result) -> dict[str, Any]:
 
 
 def _light_facts(factors: Factors) -> dict[str, Any]:
-    x, y = user_from_light(factors.light, factors.view)
+    x, y = position_from_light(factors.light, factors.view)
     return {
         "x": x,
         "y": y,
@@ -392,7 +395,7 @@ def _write_state(path: Path, result: Result) -> None:
         "photo": result.photo,
         "inverted": result.inverted,
     } | {ENCODER + name: tensor for name, tensor in result.offset_net.items()}
-    tensors |= {} if factors.apart is None else {APART: factors.apart}
+    tensors |= {} if factors.depth_residual is None else {APART: factors.depth_residual}
     metadata = {"schema": str(SCHEMA), "category": result.category, "camera": json.dumps(asdict(result.camera))}
     metadata["placement"] = json.dumps(asdict(result.placement))
     metadata["frame_share"] = str(result.frame_share)

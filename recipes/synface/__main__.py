@@ -28,7 +28,7 @@ from recipes.synface.pictures import Pictures
 from recipes.synface.running import LEARNER, export, train
 from recipes.synface.sets import FIRST_TRAINING_SEED, render_set, write_benchmark
 from recipes.synface.shape_commands import refine_command, shapes_command, sight_command
-from recipes.synface.states import averaged
+from recipes.synface.states import window_mean
 from recipes.synface.training import Learner, Settings
 
 VERB = "recipes.synface"
@@ -211,7 +211,7 @@ def _train(
 
 
 def _export(runs: Sequence[Path], out: Path) -> None:
-    export(averaged([Learner.read(run / LEARNER, torch.device("cpu")).kept for run in runs]), out)
+    export(window_mean([Learner.read(run / LEARNER, torch.device("cpu")).kept for run in runs]), out)
     output.put_json({"file": str(out), "sha256": sha256_of(out)})
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from g2s_cli.estimators.gan2shape.steps import MaskedImages, shown
 from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.prior import MAX_TURN_RAD
-from g2s_cli.estimators.gan2shape.steps import MaskedImages, shown
 from g2s_cli.gan.latents import random_latents
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.loading import Gan

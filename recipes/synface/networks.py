@@ -8,6 +8,7 @@ from typing import Annotated
 
 import torch
 import typer
+from g2s_cli.weights.catalog import Category, load_category
 from torch import Tensor
 
 from g2s_cli.console import output
@@ -20,7 +21,6 @@ from g2s_cli.loading import Machine, Weights, fitted, load_gan
 from g2s_cli.progress import Progress
 from g2s_cli.run_folder import at_work_in
 from g2s_cli.training.joint_run import draws
-from g2s_cli.weights.catalog import Category, load_category
 from g2s_cli.weights.importers import read_part, sha256_as_kept, write_weights
 from recipes.synface.joint import Learner, first_networks, schedule, train
 from recipes.synface.moving import FACTORS, GALLERY, Gallery, Moves, Source

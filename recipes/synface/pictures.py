@@ -47,7 +47,7 @@ class Pictures:
             places = torch.arange(start, min(start + batch, count))
             yield self.take(places, torch.zeros(len(places), dtype=torch.bool))
 
-    def take(self, places: Shaped[Tensor, b], mirrored: Shaped[Tensor, b]) -> Float[Tensor, "b 3 s s"]:
+    def take(self, places: Shaped[Tensor, b], hflip: Shaped[Tensor, b]) -> Float[Tensor, "b 3 s s"]:
         """The pictures at these places, some of them mirrored, in [-1, 1]."""
         images = torch.from_numpy(self.data[places.numpy()]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+        return torch.where(hflip[:, None, None, None], images.flip(3), images)

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.morphable import (
     ALBEDO_SPREAD,
     COUNTED,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from g2s_cli.weights.catalog import load_category
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -22,7 +23,6 @@ from g2s_cli.loading import Machine, Weights, fitted, load_gan
 from g2s_cli.progress import Progress
 from g2s_cli.run_folder import at_work_in
 from g2s_cli.training.joint_run import draws
-from g2s_cli.weights.catalog import load_category
 from g2s_cli.weights.importers import check_gan, read_part, sha256_as_kept, write_weights
 from g2s_cli.weights.pair import TRAINED_WITH
 from g2s_cli.weights.tensors import in_bytes, metadata_of

@@ -46,7 +46,7 @@ from g2s_cli.estimators.morphable_model import (
     smooth_modes,
 )
 from g2s_cli.estimators.registration import ShapeTemplate
-from g2s_cli.geometry.camera import Camera, back_project, project, to_view
+from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
 from g2s_cli.progress import Progress
 from g2s_cli.training.joint_run import draws
 from recipes.synface.keeping import keep, kept
@@ -146,7 +146,7 @@ def _first(parts: Sequence[Correspondences], modes: Float[Tensor, "h w 3 m"], ca
     """Smooth modes as they are, and looks of the faces where flows have them, on the mean face's relief."""
     values, weights = [], torch.cat([part.weights for part in parts])
     for part in parts:
-        normal = point_normals(back_project(part.relief[None], camera)).expand(len(part.views), -1, -1, -1)
+        normal = point_normals(unproject_points(part.relief[None], camera)).expand(len(part.views), -1, -1, -1)
         usual = part.lights.new_full((len(part.views),), USUAL_SPECULAR)
         logarithm = sample_at_pixels(part.logarithm, part.found, camera)
         values.append(log_reflectance(logarithm, normal, part.lights, part.views, usual))
@@ -261,7 +261,7 @@ def looks_of(
     model, values = learnt.model(modes), []
     for part, coeffs in zip(parts, parted(learnt.coeffs, parts), strict=True):
         points, views = deform(model, part, camera, coeffs), views_of(part, coeffs)
-        logarithm = sample_at_pixels(part.logarithm, project(to_view(points, views, camera), camera), camera)
+        logarithm = sample_at_pixels(part.logarithm, project_points(canonical_to_view(points, views, camera), camera), camera)
         found = log_reflectance(logarithm, point_normals(points), coeffs.light, views, specular_strength(coeffs))
         values.append(_freed_of_colour(found - model.albedo, part) + model.albedo)
     return factored(torch.cat(values), torch.cat([part.weights for part in parts]), count, rng)

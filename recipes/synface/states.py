@@ -119,7 +119,7 @@ def from_checkpoint(tensors: Mapping[str, Tensor]) -> Pair:
     return Pair(generator | {"latent_avg": tensors["latent_avg"].float().reshape(-1)}, discriminator)
 
 
-def averaged(pairs: Sequence[Pair]) -> Pair:
+def window_mean(pairs: Sequence[Pair]) -> Pair:
     """The mean of some generators, weight by weight, beside the first one's discriminator.
 
     For runs that went different ways from one checkpoint: between them lies one that has of both (Wortsman et al. 2022,

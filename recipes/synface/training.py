@@ -207,10 +207,10 @@ class Learner:
         mine = slice(group.rank * share, (group.rank + 1) * share)
         random = draws(self.settings.seed, "step", self.step)
         z = torch.randn(batch, LATENT, generator=random)[mine]
-        mirrored = torch.rand(batch, generator=random)[mine] < 0.5
+        hflip = torch.rand(batch, generator=random)[mine] < 0.5
         epochs = range(start // len(pictures), (start + batch - 1) // len(pictures) + 1)
         places = torch.cat([self._order(epoch, len(pictures)) for epoch in epochs])
-        real = pictures.take(places[start % len(pictures) :][:batch][mine], mirrored)
+        real = pictures.take(places[start % len(pictures) :][:batch][mine], hflip)
         return z.to(self.device), real.to(self.device)
 
     def _order(self, epoch: int, count: int) -> Tensor:

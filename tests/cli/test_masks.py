@@ -9,10 +9,9 @@ from pathlib import Path
 import made_up
 import numpy as np
 import pytest
+from g2s_cli.weights.catalog import load_category
 from PIL import Image, ImageDraw
 from servers import TOKEN, FileServer, HubServer
-
-from g2s_cli.weights.catalog import load_category
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 SIDE, DISC = 32, (8, 6, 24, 26)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import made_up
 import pytest
+from g2s_cli.weights.catalog import load_category
 from servers import TOKEN, HubServer
 
 from g2s_cli.files import sha256_of
-from g2s_cli.weights.catalog import load_category
 from g2s_cli.weights.importers import read_part, write_weights
 from g2s_cli.weights.sources import store_part
 

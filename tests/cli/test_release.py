@@ -11,10 +11,9 @@ from pathlib import Path
 import made_up
 import pytest
 from caches import ALL_OF_CAR, FACE, OUTSIDE, RELEASED, kept, members, noticed, one_sentence
+from g2s_cli.weights.catalog import load_category
 from PIL import Image
 from servers import Fault, FileServer
-
-from g2s_cli.weights.catalog import load_category
 
 
 @pytest.mark.parametrize("name", RELEASED)

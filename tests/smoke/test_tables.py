@@ -16,6 +16,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from g2s_cli.weights.catalog import Ellipsoid, load_category
 from PIL import Image
 
 from g2s_cli.errors import UsageError
@@ -24,7 +25,6 @@ from g2s_cli.geometry.render import render
 from g2s_cli.loading import Machine, Plan
 from g2s_cli.progress import SilentProgress
 from g2s_cli.result.folder import Result, depth_code
-from g2s_cli.weights.catalog import Ellipsoid, load_category
 
 ROOT = Path(__file__).parents[2]
 CPU = Machine(torch.device("cpu"), torch.float32)

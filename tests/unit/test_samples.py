@@ -9,16 +9,16 @@ import made_up
 import numpy as np
 import pytest
 import torch
+from g2s_cli.weights.catalog import load_category
 from PIL import Image
 from safetensors.torch import load_file
 
 from g2s_cli import samples
 from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.geometry.image import to_uint8
 from g2s_cli.loading import Machine, Weights, load_gan
-from g2s_cli.mesh.extract import to_bytes
 from g2s_cli.progress import SilentProgress
 from g2s_cli.samples import FACTS, Draw, Target, sample
-from g2s_cli.weights.catalog import load_category
 
 SIZE = 16
 CPU = Machine(torch.device("cpu"), torch.bfloat16)
@@ -57,7 +57,7 @@ def test_the_latents_make_the_pictures_again_in_full_precision(weights: Weights,
     latents = load_file(target.folder / "latents.safetensors")["w"]
     generator = load_gan(weights, Machine(CPU.device, torch.float32)).generator
     with torch.no_grad():
-        again = [to_bytes(image) for image in generator(latents)]
+        again = [to_uint8(image) for image in generator(latents)]
     for name, picture in zip(facts["pictures"], again, strict=True):
         np.testing.assert_array_equal(pixels(target.folder / name), picture)
     assert json.loads((target.folder / "samples.json").read_text()) == facts

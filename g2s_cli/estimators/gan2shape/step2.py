@@ -11,15 +11,15 @@ from torch import Tensor
 
 from g2s_cli.estimators.base import MaskedImages, Observation
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.generate import generate
 from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor, OffsetPredictor, PseudoSamples
 from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
+from g2s_cli.estimators.generate import generate
 from g2s_cli.estimators.optimize import Fit, minimise
 from g2s_cli.gan.losses import DiscriminatorDistance, Perceptual, l1
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.geometry.normals import normals
+from g2s_cli.geometry.normals import depth_to_normals
 from g2s_cli.geometry.shading import diffuse_shading, shade
-from g2s_cli.geometry.warp import forward_grid, sample, warp
+from g2s_cli.geometry.warp import forward_grid, grid_sample, warp
 from g2s_cli.progress import Progress
 
 Sampler = Callable[[], PseudoSamples]
@@ -54,8 +54,8 @@ def pseudo_sampler(
     with torch.no_grad():
         canonical = nets.canonical(image)
         own_view, own_light = nets.view_of(image), nets.light_of(image)[0]
-        normal = normals(canonical.depth, camera)
-        mask = sample(observation.mask[None, None], forward_grid(canonical.depth, own_view, camera))
+        normal = depth_to_normals(canonical.depth, camera)
+        mask = grid_sample(observation.mask[None, None], forward_grid(canonical.depth, own_view, camera))
         depth = canonical.depth.expand(batch, -1, -1)
         albedo, mask = canonical.albedo.expand(batch, -1, -1, -1), mask.expand(batch, -1, -1, -1)
 

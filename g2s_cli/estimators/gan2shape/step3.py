@@ -55,6 +55,6 @@ def shape_loss(
     views, lights = nets.view_of(samples.image), nets.light_of(samples.image)
     sample_loss = image_loss(render_batch(canonical, views, lights, camera), samples, perceptual)
     if symmetric:
-        mirrored = render_batch(canonical.mirrored(), views, lights, camera)
-        sample_loss = (sample_loss + image_loss(mirrored, samples, perceptual)) / 2
+        hflip = render_batch(canonical.hflip(), views, lights, camera)
+        sample_loss = (sample_loss + image_loss(hflip, samples, perceptual)) / 2
     return loss + sample_loss

@@ -14,6 +14,7 @@ from typing import IO, Any, NoReturn
 import numpy as np
 import pytest
 import torch
+from g2s_cli.weights.catalog import load_category
 from PIL import Image
 
 from g2s_cli.commands.evaluate import evaluate as command
@@ -24,7 +25,6 @@ from g2s_cli.evaluation.ground_truth import Pair, Truth, pairs_in
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.render import photo_depth, render
 from g2s_cli.result.folder import Result, depth_code
-from g2s_cli.weights.catalog import load_category
 
 SETTINGS = {"preset": "fast", "seed": 0}
 Make = Callable[..., Result]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from g2s_cli.weights.catalog import load_category
 from torch import Tensor
 from torch.nn.functional import conv2d
 
 from g2s_cli.gan.batch_invariant import FEW_PX, LEAST_ROWS, steady_convolution, steady_linear
 from g2s_cli.gan.latents import random_latents
 from g2s_cli.loading import Machine, Weights, load_gan
-from g2s_cli.weights.catalog import load_category
 from g2s_cli.weights.sources import Sources
 
 

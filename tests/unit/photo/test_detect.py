@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from g2s_cli.weights.catalog import load_category
 from PIL import Image
 
 from g2s_cli.errors import WeightsError
@@ -16,7 +17,6 @@ from g2s_cli.geometry.placement import Placement
 from g2s_cli.photo import detect as module
 from g2s_cli.photo.crop import cut
 from g2s_cli.photo.detect import find_faces
-from g2s_cli.weights.catalog import load_category
 
 DATA = Path(__file__).parents[2] / "data"
 # Read off the picture by eye: eyes, tip of the nose, corners of the mouth.
@@ -71,12 +71,12 @@ def test_however_the_photo_is_taken_the_crop_is_the_same(
     portrait: Image.Image, category: str, turn_deg: float, scale: float, x: float, y: float
 ) -> None:
     template = load_category(category).align
-    upright = template.placement(find_faces(portrait)[0].points).to_photo(CORNERS)
+    upright = template.align(find_faces(portrait)[0].points).to_photo(CORNERS)
     # The photo that another camera would have taken: tilted, from nearer or farther, pointed elsewhere.
     taken = Placement(180.0 + x, 180.0 + y, 480.0, math.radians(turn_deg))
     size = round(480 * scale)
     other = find_faces(cut(portrait, taken, size))[0]
-    corners = taken.to_photo((template.placement(other.points).to_photo(CORNERS) + 0.5) / size)
+    corners = taken.to_photo((template.align(other.points).to_photo(CORNERS) + 0.5) / size)
     side_px = np.linalg.norm(upright[1] - upright[0])
     assert np.linalg.norm(corners - upright, axis=1).max() / side_px * 128 < 2
 

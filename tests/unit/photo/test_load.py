@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from g2s_cli.weights.catalog import load_category
 from PIL import Image
 
 from g2s_cli.errors import ImageError
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import MOST_ALIGNED, open_photo
-from g2s_cli.weights.catalog import load_category
 
 PORTRAIT = Path(__file__).parents[1] / "data" / "portrait.jpg"
 
@@ -208,7 +208,7 @@ def test_the_aligned_crop_has_the_photos_own_resolution(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "a.png")
     photo = open_photo(tmp_path / "a.png", 32)
     assert np.array_equal(photo.aligned, pixels[:, 12:108])
-    assert photo.placement == Placement.box(12, 0, 96)
+    assert photo.placement == Placement.from_box(12, 0, 96)
     assert photo.original == (tmp_path / "a.png").read_bytes()
     facts = photo.alignment
     assert (facts["how"], facts["photo_px"], facts["aligned_px"], facts["side_px"]) == ("middle", [120, 96], 96, 96)

@@ -14,7 +14,6 @@ from recipes.synface.states import (
     LATENT,
     Pair,
     as_checkpoint,
-    averaged,
     discriminator_of,
     fresh,
     from_checkpoint,
@@ -22,6 +21,7 @@ from recipes.synface.states import (
     grown,
     trainable,
     weights,
+    window_mean,
 )
 
 WIDTHS = (8, 6, 4)
@@ -116,7 +116,7 @@ def test_what_is_saved_is_what_was_trained(pair: Pair, z: torch.Tensor, tmp_path
 
 def test_the_mean_of_generators_lies_between_them(pair: Pair) -> None:
     other = fresh(WIDTHS, seed=1)
-    mean = averaged([pair, other, other])
+    mean = window_mean([pair, other, other])
     for name, tensor in mean.generator.items():
         torch.testing.assert_close(3 * tensor, pair.generator[name] + 2 * other.generator[name])
     assert mean.discriminator is pair.discriminator
@@ -124,4 +124,4 @@ def test_the_mean_of_generators_lies_between_them(pair: Pair) -> None:
 
 def test_generators_of_different_sizes_have_no_mean(pair: Pair) -> None:
     with pytest.raises(UsageError, match="different sizes"):
-        averaged([pair, fresh((*WIDTHS, 4), seed=0)])
+        window_mean([pair, fresh((*WIDTHS, 4), seed=0)])

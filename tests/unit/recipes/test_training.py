@@ -57,8 +57,8 @@ def test_a_step_changes_both_networks_and_the_average_a_little(pictures: Picture
     losses = learner.advance(pictures, Group(), torch.float32)
     assert losses.r1 is not None and losses.path is not None
     key = "convs.0.conv.weight"
-    moved, averaged = ((state[key] - begun[key]).abs().mean() for state in (learner.generator, learner.average))
-    assert 0 < averaged < moved / 100
+    moved, window_mean = ((state[key] - begun[key]).abs().mean() for state in (learner.generator, learner.average))
+    assert 0 < window_mean < moved / 100
 
 
 def test_regularisers_come_when_they_are_due(pictures: Pictures) -> None:

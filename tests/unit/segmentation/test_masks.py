@@ -7,6 +7,7 @@ from dataclasses import replace
 import made_up
 import pytest
 import torch
+from g2s_cli.weights.catalog import Category, load_category
 from torch import Tensor
 
 from g2s_cli.gan.stylegan2 import Generator
@@ -14,7 +15,6 @@ from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.segmentation.gan_features import Segmenter
 from g2s_cli.segmentation.masks import ObjectMask, find_object, mask_by_features, mask_by_network, masks_of_classes
 from g2s_cli.segmentation.parsing_net import ParsingNet, parsing_net
-from g2s_cli.weights.catalog import Category, load_category
 
 SIZE = 64
 TOLERANCE_PX = 3  # the networks see at an eighth of 512 px

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from g2s_cli.weights.catalog import Stage
 from PIL import Image
 
 from g2s_cli.errors import UsageError
@@ -15,7 +16,6 @@ from g2s_cli.progress import SilentProgress
 from g2s_cli.run_folder import at_work_in
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.pretraining import VERB, Collection, Order, run
-from g2s_cli.weights.catalog import Stage
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import made_up
 import pytest
+from g2s_cli.weights.catalog import load_category
 
 from g2s_cli.errors import UsageError
-from g2s_cli.weights.catalog import load_category
 from g2s_cli.weights.entry import add_category, check_free, without_tables
 from g2s_cli.weights.importers import write_weights
 from g2s_cli.weights.sources import at_hand

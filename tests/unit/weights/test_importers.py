@@ -16,12 +16,12 @@ from typing import Any
 import made_up
 import pytest
 import torch
+from g2s_cli.weights.catalog import PARSER_CLASSES, load_category
 from safetensors.torch import save_file
 from torch import Tensor
 
 from g2s_cli.errors import WeightsError
 from g2s_cli.files import sha256_of
-from g2s_cli.weights.catalog import PARSER_CLASSES, load_category
 from g2s_cli.weights.importers import (
     LatentFile,
     check_gan,

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from g2s_cli.weights.catalog import Release
 from made_up import release
 from servers import Fault, FileServer
 
 from g2s_cli.errors import WeightsError
 from g2s_cli.weights import release as module
-from g2s_cli.weights.catalog import Release
 from g2s_cli.weights.fetching import SilentFetching
 from g2s_cli.weights.release import members_of
 

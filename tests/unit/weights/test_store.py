@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from g2s_cli.weights.catalog import Category, load_category
 
 from g2s_cli.errors import WeightsError
 from g2s_cli.files import sha256_of
 from g2s_cli.weights import importers, store
-from g2s_cli.weights.catalog import Category, load_category
 from g2s_cli.weights.sources import at_hand, store_part
 from g2s_cli.weights.store import Stored, find_stored, locked, remember, sweep
 
