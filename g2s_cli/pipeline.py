@@ -181,14 +181,24 @@ def _explained(
     image = center_crop(photo.image.to(device)[None])[0]
     given = None if photo.mask is None else center_crop(photo.mask.to(device)[None, None])[0, 0]
     seen = loaded.object_in(image, found.latent, given)
-    mask = seen.whole
+    mask = seen.mask
     counted = mask if plan.effort.masked else torch.ones_like(mask)
     target = Target(image * counted, counted, found.latent, center_crop)
 
     nets, offset_predictor = first_nets(loaded)
     guides, effort = replace(loaded.guides, segmenter=seen.segmenter if plan.effort.masked else None), plan.effort
     factors = fit(
-        nets, offset_predictor, gan.generator, target, seen.core, category, effort, plan.symmetry, guides, rng, clock
+        nets,
+        offset_predictor,
+        gan.generator,
+        target,
+        seen.inner_mask,
+        category,
+        effort,
+        plan.symmetry,
+        guides,
+        rng,
+        clock,
     )
 
     rebuilt = render(factors, nets.camera).image
@@ -201,7 +211,7 @@ def _explained(
         "photo_sha256": sha256_of(path),
         "photo_notes": list(photo.notes),
         "alignment": photo.alignment,
-        "mask": seen.by,
+        "mask": seen.method,
         "device": str(device),
         "arithmetic": str(loaded.machine.dtype).removeprefix("torch."),
         "perceptual": guides.perceptual.name,

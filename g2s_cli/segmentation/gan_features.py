@@ -35,7 +35,7 @@ class Segmenter:
 
 
 @torch.no_grad()
-def segmenter_of(generator: Generator, images: int = 64) -> Segmenter:
+def fit_segmenter(generator: Generator, images: int = 64) -> Segmenter:
     """Cluster the features of some random images; what fills most of the upper rim is background.
 
     The images are always the same ones, so that a category has one parser whatever a run's seed.

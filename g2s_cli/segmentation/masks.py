@@ -29,14 +29,14 @@ class ObjectMask:
     the user should be told.
     """
 
-    whole: Float[Tensor, "h w"]
-    core: Float[Tensor, "h w"]
-    by: str
+    mask: Float[Tensor, "h w"]
+    inner_mask: Float[Tensor, "h w"]
+    method: str
     segmenter: Segmenter | None = None
     notes: tuple[str, ...] = ()
 
 
-def find_object(
+def segment_object(
     photo: Float[Tensor, "3 h w"],
     category: Category,
     net: ParsingNet | None,
@@ -50,31 +50,31 @@ def find_object(
     both.
     """
     if given is not None:
-        return ObjectMask(given, given, by="the user")
+        return ObjectMask(given, given, method="the user")
     if category.mask is None:
         return by_features()
     if net is None:
         missed = f"The parsing network of {category.name} is not here (g2s weights pull {category.name})"
     else:
-        parsed = mask_by_network(photo, net, category.mask)
-        if parsed.whole.mean() >= LEAST_SHARE:
+        parsed = segment_with_network(photo, net, category.mask)
+        if parsed.mask.mean() >= LEAST_SHARE:
             return parsed
         missed = f"The parsing network {category.mask.segmenter} finds nothing of {category.title} in the photo"
     return replace(by_features(), notes=(f"{missed}: the mask is that of the GAN's own features.",))
 
 
 @torch.no_grad()
-def mask_by_network(photo: Float[Tensor, "3 h w"], net: ParsingNet, rule: MaskRule) -> ObjectMask:
+def segment_with_network(photo: Float[Tensor, "3 h w"], net: ParsingNet, rule: MaskRule) -> ObjectMask:
     """What a parsing network says of a photo in [-1, 1]. The authors enlarge the working size to the network's too."""
     image = CenterCrop(1.0, net.side)(photo[None])
     if rule.normalise:
         mean, spread = (image.new_tensor(three)[:, None, None] for three in (IMAGENET_MEAN, IMAGENET_SPREAD))
         image = (image / 2 + 0.5 - mean) / spread
-    whole, core = CenterCrop(1.0, photo.shape[-1])(masks_of_classes(net(image).argmax(dim=1), rule))[0]
-    return ObjectMask(whole, core, by=rule.segmenter)
+    mask, inner_mask = CenterCrop(1.0, photo.shape[-1])(masks_from_labels(net(image).argmax(dim=1), rule))[0]
+    return ObjectMask(mask, inner_mask, method=rule.segmenter)
 
 
-def masks_of_classes(label: Int[Tensor, "b h w"], rule: MaskRule) -> Float[Tensor, "b 2 h w"]:
+def masks_from_labels(label: Int[Tensor, "b h w"], rule: MaskRule) -> Float[Tensor, "b 2 h w"]:
     """What is in any of the sets of classes, and the mean of the sets.
 
     The mean is the authors' mask. Where it is a half, as in hair, there is object all the same.
@@ -84,10 +84,10 @@ def masks_of_classes(label: Int[Tensor, "b h w"], rule: MaskRule) -> Float[Tenso
 
 
 @torch.no_grad()
-def mask_by_features(
+def segment_with_features(
     latent: Float[Tensor, d], generator: Generator, segmenter: Segmenter, center_crop: CenterCrop
 ) -> ObjectMask:
     """The mask of the photo's inversion (docs/decisions/0005)."""
     found = largest_piece(segmenter.mask(generator.forward_features(latent[None])[1])[0])  # as a mesh is of one piece
     mask = center_crop(found.float()[None, None])[0, 0]
-    return ObjectMask(mask, mask, by="features of the GAN", segmenter=segmenter)
+    return ObjectMask(mask, mask, method="features of the GAN", segmenter=segmenter)

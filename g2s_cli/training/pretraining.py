@@ -260,8 +260,8 @@ def _inverted(
             tensors = {
                 "latent": torch.stack([one.latent for one in found]),
                 "image": center_crop(images),
-                "mask": torch.stack([one.whole for one in seen]),
-                "core": torch.stack([one.core for one in seen]),
+                "mask": torch.stack([one.mask for one in seen]),
+                "core": torch.stack([one.inner_mask for one in seen]),
                 "psnr_db": torch.tensor([one.psnr_db for one in found]),
             }
             write_weights({name: tensor.cpu() for name, tensor in tensors.items()}, places[number], remedy=GO_ON)

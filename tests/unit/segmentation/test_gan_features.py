@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.segmentation.gan_features import Segmenter, _connected_to_rim, largest_piece, segmenter_of
+from g2s_cli.segmentation.gan_features import Segmenter, _connected_to_rim, fit_segmenter, largest_piece
 
 OBJECT, BACKGROUND = torch.tensor((1.0, 0.0)), torch.tensor((0.0, 1.0))
 
@@ -110,8 +110,8 @@ def test_faces_stand_in_the_middle_before_a_background(
 
 def test_a_category_has_one_parser_whatever_the_seed(generator: Generator) -> None:
     torch.manual_seed(1)
-    one = segmenter_of(generator, images=4)
+    one = fit_segmenter(generator, images=4)
     torch.manual_seed(2)
-    other = segmenter_of(generator, images=4)
+    other = fit_segmenter(generator, images=4)
     assert torch.equal(one.centroids, other.centroids)
     assert one.background == other.background

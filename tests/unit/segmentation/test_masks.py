@@ -12,7 +12,13 @@ from torch import Tensor
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.segmentation.gan_features import Segmenter
-from g2s_cli.segmentation.masks import ObjectMask, find_object, mask_by_features, mask_by_network, masks_of_classes
+from g2s_cli.segmentation.masks import (
+    ObjectMask,
+    masks_from_labels,
+    segment_object,
+    segment_with_features,
+    segment_with_network,
+)
 from g2s_cli.segmentation.parsing_net import ParsingNet, parsing_net
 from g2s_cli.weights.catalog import Category, load_category
 
@@ -42,23 +48,23 @@ def box(mask: Tensor) -> list[int]:
 
 
 def features() -> ObjectMask:
-    return ObjectMask(torch.ones(SIZE, SIZE), torch.ones(SIZE, SIZE), by="features")
+    return ObjectMask(torch.ones(SIZE, SIZE), torch.ones(SIZE, SIZE), method="features")
 
 
 @pytest.mark.parametrize("name", ["celeba", "bfm", "cat", "car", "horse", "church"])
 def test_a_network_finds_its_object_where_it_is(name: str) -> None:
     category = load_category(name)
-    found = find_object(photo(16, 48, 24, 40), category, net_for(category, category.mask.classes[0][0]), features)
-    assert found.by == category.mask.segmenter
+    found = segment_object(photo(16, 48, 24, 40), category, net_for(category, category.mask.classes[0][0]), features)
+    assert found.method == category.mask.segmenter
     assert (found.notes, found.segmenter) == ((), None)
-    for mask in (found.whole, found.core):
+    for mask in (found.mask, found.inner_mask):
         assert mask.shape == (SIZE, SIZE)
         assert box(mask >= 0.5) == pytest.approx([16, 48, 24, 40], abs=TOLERANCE_PX)
 
 
 def test_faces_are_half_object_in_hair_and_clothes_not_at_all(faces: Category) -> None:
     label = torch.arange(19).view(1, 1, 19)
-    whole, core = masks_of_classes(label, faces.mask)[0, :, 0]
+    whole, core = masks_from_labels(label, faces.mask)[0, :, 0]
     # The authors' expressions, whose equality of truth values is an "and" only where the first is true.
     everything = (label >= 1) == (label != 16)
     face = (label >= 1) == (label <= 13)
@@ -67,39 +73,39 @@ def test_faces_are_half_object_in_hair_and_clothes_not_at_all(faces: Category) -
 
 
 def test_hair_is_object_but_the_prior_does_not_stand_on_it(faces: Category) -> None:
-    hair = mask_by_network(photo(8, 56, 8, 56), net_for(faces, 17), faces.mask)
-    assert hair.whole[32, 32] == 1
-    assert hair.core[32, 32] == 0.5
-    skin = mask_by_network(photo(8, 56, 8, 56), net_for(faces, 1), faces.mask)
-    assert skin.core[32, 32] == 1
+    hair = segment_with_network(photo(8, 56, 8, 56), net_for(faces, 17), faces.mask)
+    assert hair.mask[32, 32] == 1
+    assert hair.inner_mask[32, 32] == 0.5
+    skin = segment_with_network(photo(8, 56, 8, 56), net_for(faces, 1), faces.mask)
+    assert skin.inner_mask[32, 32] == 1
 
 
 def test_pictures_are_normalised_where_the_category_says_so() -> None:
     cars = load_category("car")
     dim = torch.full((3, SIZE, SIZE), -0.02)  # 0.49 of 1: above the mean red of ImageNet, below the middle
     net = net_for(cars, 7)
-    assert mask_by_network(dim, net, cars.mask).whole.mean() == 1
-    assert mask_by_network(dim, net, replace(cars.mask, normalise=False)).whole.mean() == 0
+    assert segment_with_network(dim, net, cars.mask).mask.mean() == 1
+    assert segment_with_network(dim, net, replace(cars.mask, normalise=False)).mask.mean() == 0
 
 
 @pytest.mark.parametrize("size", [0, 3])
 def test_a_network_that_finds_nothing_is_not_believed(faces: Category, size: int) -> None:
-    found = find_object(photo(30, 30 + size, 30, 30 + size), faces, net_for(faces, 1), features)
-    assert found.by == "features"
+    found = segment_object(photo(30, 30 + size, 30, 30 + size), faces, net_for(faces, 1), features)
+    assert found.method == "features"
     assert "bisenet finds nothing" in found.notes[0]
     assert "Faces of celebrities" in found.notes[0]
 
 
 def test_without_the_network_the_features_say_it_and_the_user_is_told(faces: Category) -> None:
-    found = find_object(photo(16, 48, 24, 40), faces, None, features)
-    assert found.by == "features"
+    found = segment_object(photo(16, 48, 24, 40), faces, None, features)
+    assert found.method == "features"
     assert "g2s weights pull celeba" in found.notes[0]
-    assert find_object(photo(16, 48, 24, 40), load_category("synface"), None, features).notes == ()
+    assert segment_object(photo(16, 48, 24, 40), load_category("synface"), None, features).notes == ()
 
 
 def test_features_are_asked_of_the_inversion(generator: Generator, segmenter: Segmenter, latents: Tensor) -> None:
-    found = mask_by_features(latents[0], generator, segmenter, CenterCrop(1.0, 32))
-    assert found.whole.shape == (32, 32)
-    assert torch.equal(found.whole, found.core)
+    found = segment_with_features(latents[0], generator, segmenter, CenterCrop(1.0, 32))
+    assert found.mask.shape == (32, 32)
+    assert torch.equal(found.mask, found.inner_mask)
     assert found.segmenter is segmenter
-    assert 0.3 < found.whole.mean() < 0.9
+    assert 0.3 < found.mask.mean() < 0.9
