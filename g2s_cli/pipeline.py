@@ -119,7 +119,7 @@ def reconstruct_each(
     if plan.latent and len(photos) > 1:
         raise UsageError("A latent is one photo's, and there are several.", "Give them one by one.")
     loaded, progress = load(plan, machine), progress or SilentProgress()
-    together = 1 if plan.effort.refines else min(TOGETHER, loaded.gan.generator.at_once)
+    together = 1 if plan.effort.refines else min(TOGETHER, loaded.gan.generator.max_batch)
     for first in range(0, len(photos), together):
         yield from _side_by_side(photos[first : first + together], loaded, loaded.seconds / len(photos), progress)
 
@@ -375,8 +375,10 @@ def _projected(
         offset = offset_predictor.offset(_asked(some, pseudo, masks, machine), own)
         return center_crop(gan.generator(latent + offset).clamp(-1, 1)).cpu()
 
-    at_once = gan.generator.at_once
-    return (image for first in range(0, len(variants), at_once) for image in painted(variants[first : first + at_once]))
+    max_batch = gan.generator.max_batch
+    return (
+        image for first in range(0, len(variants), max_batch) for image in painted(variants[first : first + max_batch])
+    )
 
 
 def _check_gan(result: Result, weights: Weights) -> None:

@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.steps import MaskedImages, Target, shown
 from g2s_cli.estimators.optimize import Fit, going_back, minimise
-from g2s_cli.gan.losses import relief_apart
+from g2s_cli.gan.losses import depth_and_slope_distance
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.rasterizer import VIEW_FAR, visible_depth
 from g2s_cli.geometry.render import depth_with_rim
@@ -245,7 +245,7 @@ def misplacing(nets: FactorNets, asked: Registered) -> dict[str, Float[Tensor, "
 def misplaced(seen: Float[Tensor, "b h w"], asked: Registered) -> dict[str, Float[Tensor, ""]]:
     """The distance of depths from those asked for, whose mean does not count, and of their slopes."""
     trust = well_inside(asked.masks, seen) * (-asked.apart / TRUSTED).exp()
-    depth, slope = relief_apart(seen - 1 - asked.relief, trust)
+    depth, slope = depth_and_slope_distance(seen - 1 - asked.relief, trust)
     return {"place": DEPTH_WEIGHT * depth, "place's slopes": SLOPE_WEIGHT * slope}
 
 

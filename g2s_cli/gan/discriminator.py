@@ -16,7 +16,7 @@ from torch.nn.functional import conv2d, leaky_relu, linear
 
 from g2s_cli.gan.batch_invariant import steady_convolution
 from g2s_cli.gan.filters import blur
-from g2s_cli.gan.rosinality import State, equalised, levels, take, take_blur
+from g2s_cli.gan.rosinality import State, count_modules, equalised, take, take_blur
 from g2s_cli.gan.stylegan2 import GAIN, SLOPE
 
 GROUP = 4  # images that share a mini-batch standard deviation
@@ -78,7 +78,7 @@ class Discriminator(nn.Module):
         width = len(self.rgb_weight)
         self.register_buffer("rgb_bias", take(state, "convs.0.1.bias", width) * GAIN)
         self.blocks, self.size = nn.ModuleList(), 4
-        for level in range(1, levels(state, "convs")):
+        for level in range(1, count_modules(state, "convs")):
             block = DownBlock(state, f"convs.{level}", width)
             self.blocks.append(block)
             self.size, width = 2 * self.size, block.width

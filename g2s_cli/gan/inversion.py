@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from g2s_cli.gan.latents import LatentCloud, random_latents
+from g2s_cli.gan.latents import LatentStatistics, random_latents
 from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.metrics import psnr
@@ -24,7 +24,7 @@ from g2s_cli.progress import Progress
 
 # Pixels of photos in one update: 16 of 64 px, 4 of 128; more are slower (benchmarks/inversion_batch.py).
 PIXELS_AT_ONCE = 1 << 16
-CLOUD = 1024  # latents that say where latents lie; showing their pictures is what costs
+STATISTICS_SAMPLES = 1024  # latents that say where latents lie; showing their pictures is what costs
 GUESS_PX = 8  # of the features that a start is regressed on
 RIDGE = 0.06  # in units of what the features of random pictures vary by
 
@@ -74,8 +74,8 @@ def invert(
     The same generator state gives a photo the same w in whatever company: candidates are drawn and shown once for all
     photos. known: where to start; None is what the candidates' pictures say.
     """
-    latents = random_latents(generator, max(CLOUD, settings.candidates), rng)
-    cloud, candidates = LatentCloud.of(latents), latents[: settings.candidates]
+    latents = random_latents(generator, max(STATISTICS_SAMPLES, settings.candidates), rng)
+    cloud, candidates = LatentStatistics.of(latents), latents[: settings.candidates]
     start = (
         _first_guess(candidates, photos, generator, distance, progress) if known is None else known.to(photos.device)
     )
@@ -89,7 +89,7 @@ def invert(
 def _descend(
     photos: Float[Tensor, "k 3 s s"],
     start: Float[Tensor, "k d"],
-    cloud: LatentCloud,
+    cloud: LatentStatistics,
     generator: Generator,
     distance: DiscriminatorDistance,
     settings: InversionSettings,
@@ -150,7 +150,7 @@ def _first_guess(
     A few dozen pictures give a better start than the nearest of thousands. Each latent is shown once.
     """
     wanted = _told_by(distance.features(photos))
-    chunks = torch.split(latents, min(batch, generator.at_once))
+    chunks = torch.split(latents, min(batch, generator.max_batch))
     progress.begin("search", len(chunks))
     shown, least = [], wanted[0].new_full((len(photos),), torch.inf)
     for done, chunk in enumerate(chunks, start=1):

@@ -14,14 +14,14 @@ MEAN_DRAWS = 4096  # latents whose mean stands for that of all
 
 
 @dataclass(frozen=True)
-class LatentCloud:
+class LatentStatistics:
     """What the mapping network's output looks like: its mean, and how far latents lie from it."""
 
     mean: Float[Tensor, d]
     spread: Float[Tensor, ""]
 
     @classmethod
-    def of(cls, latents: Float[Tensor, "n d"]) -> LatentCloud:
+    def of(cls, latents: Float[Tensor, "n d"]) -> LatentStatistics:
         """Mean, and root mean square distance from it, of some latents."""
         mean = latents.mean(dim=0)
         return cls(mean, (latents - mean).square().sum(dim=1).mean().sqrt())
@@ -44,5 +44,5 @@ def truncated_latents(generator: Generator, count: int, truncation: float, seed:
     rng = torch.Generator().manual_seed(seed)
     latents = torch.cat([random_latents(generator, 1, rng) for _ in range(count)])
     # Not the average that checkpoints keep: not all do, and the mean is the GAN's, whatever the seed.
-    mean = LatentCloud.of(random_latents(generator, MEAN_DRAWS, torch.Generator().manual_seed(0))).mean
+    mean = LatentStatistics.of(random_latents(generator, MEAN_DRAWS, torch.Generator().manual_seed(0))).mean
     return mean.lerp(latents, truncation)

@@ -26,7 +26,7 @@ def l1(a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], mask: Float[Ten
     return masked_mean((a - b).abs(), mask)
 
 
-def slopes(
+def masked_gradients(
     apart: Float[Tensor, "*b h w"], mask: Float[Tensor, "*c h w"]
 ) -> tuple[Float[Tensor, "*b h w-1"], Float[Tensor, "*b h-1 w"]]:
     """Absolute differences of neighbours to the right and downwards, 0 where not both are in the mask."""
@@ -35,7 +35,7 @@ def slopes(
     return across, down
 
 
-def relief_apart(
+def depth_and_slope_distance(
     apart: Float[Tensor, "b h w"], trust: Float[Tensor, "b h w"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """How large differences of depth are, less their mean, and those of their slopes; a mean over all that is trusted.
@@ -44,13 +44,13 @@ def relief_apart(
     """
     apart = apart / DEPTH_UNIT
     apart = apart - (apart * trust).sum(dim=(1, 2), keepdim=True) / trust.sum(dim=(1, 2), keepdim=True).clamp(min=1)
-    across, down = slopes(apart, trust.sqrt())
+    across, down = masked_gradients(apart, trust.sqrt())
     area = trust.sum().clamp(min=1)
     return (apart * trust).abs().sum() / area, (across.sum() + down.sum()) / area
 
 
 @runtime_checkable
-class Perceptual(Protocol):
+class PerceptualDistance(Protocol):
     """A perceptual distance of masked images."""
 
     name: str
@@ -119,7 +119,7 @@ class LpipsDistance:
         return self.network(a * mask, b * mask).mean()
 
 
-def perceptual_distance(discriminator: Discriminator, device: torch.device) -> Perceptual:
+def perceptual_distance(discriminator: Discriminator, device: torch.device) -> PerceptualDistance:
     """LPIPS where it is installed and has its weights, else the discriminator's features."""
     try:
         return LpipsDistance(device)

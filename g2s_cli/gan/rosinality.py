@@ -24,7 +24,7 @@ def take(state: State, name: str, *shape: int | None) -> Tensor:
     return tensor.float()
 
 
-def levels(state: State, prefix: str) -> int:
+def count_modules(state: State, prefix: str) -> int:
     """How many modules a list has: one more than the largest N among names `prefix.N.…`."""
     names = (name.split(".") for name in state)
     return max((int(parts[1]) + 1 for parts in names if parts[0] == prefix and parts[1].isdigit()), default=0)

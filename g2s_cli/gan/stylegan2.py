@@ -22,13 +22,13 @@ from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu, linear
 
 from g2s_cli.gan.batch_invariant import steady_convolution, steady_linear
 from g2s_cli.gan.filters import blur, image_up, phases
-from g2s_cli.gan.rosinality import State, equalised, levels, take, take_blur
+from g2s_cli.gan.rosinality import State, count_modules, equalised, take, take_blur
 
 SLOPE = 0.2
 GAIN = math.sqrt(2.0)  # of the activation; leaky_relu(x) √2 = leaky_relu(√2 x), so it moves into weights
 FEATURE_SIDE = 64  # pixels: layers finer than that know edges and grain, and less of what is what (docs/LOG.md)
 MAPPING_RATE = 0.01  # learning-rate multiplier of the mapping network, the same in every released model
-MOST_PIXELS = 1 << 20  # of pictures made at once: 64 of 128 px, 4 of 512
+MAX_BATCH_PIXELS = 1 << 20  # of pictures made at once: 64 of 128 px, 4 of 512
 EPSILON = 1e-8
 
 
@@ -37,7 +37,7 @@ class Mapping(nn.Module):
 
     def __init__(self, state: State) -> None:
         super().__init__()
-        self.depth = max(levels(state, "style") - 1, 1)
+        self.depth = max(count_modules(state, "style") - 1, 1)
         self.latent_size = take(state, "style.1.weight", None, None).shape[1]
         size, gain = self.latent_size, GAIN * MAPPING_RATE
         for layer in range(1, self.depth + 1):
@@ -164,7 +164,7 @@ class Generator(nn.Module):
         self.first = StyledConv(state, "conv1", "noises.noise_0", width, 4, latent, upsamples=False)
         self.first_rgb = ToRGB(state, "to_rgb1", self.first.width, latent, upsamples=False)
         self.convs, self.rgbs, self.size, width = nn.ModuleList(), nn.ModuleList(), 4, self.first.width
-        for level in range(levels(state, "to_rgbs")):
+        for level in range(count_modules(state, "to_rgbs")):
             self.size *= 2
             for index, upsamples in ((2 * level, True), (2 * level + 1, False)):
                 prefix, noise = f"convs.{index}", f"noises.noise_{index + 1}"
@@ -187,9 +187,9 @@ class Generator(nn.Module):
         return len(self.convs) + 2
 
     @property
-    def at_once(self) -> int:
+    def max_batch(self) -> int:
         """How many pictures to make at a time, so that those of 512 px need no more memory than those of 64."""
-        return max(1, MOST_PIXELS // self.size**2)
+        return max(1, MAX_BATCH_PIXELS // self.size**2)
 
     def with_dtype(self, dtype: torch.dtype) -> Generator:
         """Set the arithmetic of the convolutions, rounding their weights for good; returns itself."""

@@ -43,7 +43,7 @@ def fit_segmenter(generator: Generator, images: int = 64) -> Segmenter:
     rng = torch.Generator().manual_seed(0)
     device = generator.latent_avg.device
     latents = generator.mapping(torch.randn(images, generator.latent_size, generator=rng).to(device))
-    chunk = min(16, generator.at_once)
+    chunk = min(16, generator.max_batch)
     features = torch.cat([generator.forward_features(some)[1].float() for some in torch.split(latents, chunk)])
     pixels = normalize(features.permute(0, 2, 3, 1).flatten(0, 2), dim=1)
     centroids = pixels[torch.randint(len(pixels), (CLUSTERS,), generator=rng).to(device)]

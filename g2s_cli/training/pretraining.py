@@ -244,7 +244,7 @@ def _inverted(
 ) -> tuple[list[Subject], list[float]]:
     """The photos with their latents and masks, and each inversion's PSNR; some at a time, each time into a file."""
     effort, center_crop, device = order.plan.effort, loaded.center_crop, loaded.machine.device
-    together = min(TOGETHER, loaded.gan.generator.at_once)
+    together = min(TOGETHER, loaded.gan.generator.max_batch)
     chunks = [photos[first : first + together] for first in range(0, len(photos), together)]
     places = [order.folder / "inversions" / f"{number:04}.safetensors" for number in range(len(chunks))]
     mine = group.share(len(chunks))

@@ -32,7 +32,7 @@ from g2s_cli.estimators.morphable_model import ShapeModel
 from g2s_cli.estimators.networks import CodeNet, MapNet, default_width
 from g2s_cli.estimators.optimize import Fit, going_back, minimise
 from g2s_cli.estimators.registration import MeanObject, fit_registered, match
-from g2s_cli.gan.losses import DiscriminatorDistance, Perceptual
+from g2s_cli.gan.losses import DiscriminatorDistance, PerceptualDistance
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
@@ -51,7 +51,7 @@ class Guides:
     """
 
     distance: DiscriminatorDistance
-    perceptual: Perceptual
+    perceptual: PerceptualDistance
     views: ViewPrior
     lights: LightPrior
     segmenter: Segmenter | None

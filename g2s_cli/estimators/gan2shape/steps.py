@@ -14,7 +14,7 @@ from g2s_cli.estimators.feedforward import FactorNets, Seen, Unpainted, see, unp
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
 from g2s_cli.estimators.optimize import Fit, minimise
-from g2s_cli.gan.losses import DiscriminatorDistance, Perceptual, l1
+from g2s_cli.gan.losses import DiscriminatorDistance, PerceptualDistance, l1
 from g2s_cli.gan.stylegan2 import Generator, Mapping
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.normals import normals, roughness
@@ -71,7 +71,7 @@ def shown(
 ) -> MaskedImages:
     """What a GAN shows, at the working size, with its background; without a parser all of a picture counts."""
     images, masks = [], []
-    for some in latents.split(generator.at_once):
+    for some in latents.split(generator.max_batch):
         image, features = generator.forward_features(some)
         images.append(center_crop(image.clamp(-1, 1)))
         masks.append(
@@ -152,7 +152,7 @@ class LatentDirections:
 def fit_albedo(
     nets: FactorNets,
     target: Target,
-    perceptual: Perceptual,
+    perceptual: PerceptualDistance,
     settings: Fit,
     progress: Progress,
     *,
@@ -201,12 +201,14 @@ def held_fixed(nets: FactorNets, target: Target, *, symmetric: bool) -> Held:
     return Held.of(nets.depth_of(image), nets.view_of(image), nets.light_of(image), nets, symmetric=symmetric)
 
 
-def albedo_loss(nets: FactorNets, target: Target, held: Held, perceptual: Perceptual) -> Float[Tensor, ""]:
+def albedo_loss(nets: FactorNets, target: Target, held: Held, perceptual: PerceptualDistance) -> Float[Tensor, ""]:
     """What step 1 minimises for a photo; its gradient reaches A alone."""
     return _photo_loss(held, nets.albedo_of(target.image[None]), target, perceptual)
 
 
-def fit_view(nets: FactorNets, target: Target, perceptual: Perceptual, settings: Fit, progress: Progress) -> None:
+def fit_view(
+    nets: FactorNets, target: Target, perceptual: PerceptualDistance, settings: Fit, progress: Progress
+) -> None:
     """Before step 1, and not in the paper: change V and L until what D and A say lies where the photo has it.
 
     Otherwise step 1 paints the photo beside its place, and step 3 has no reason to move it there.
@@ -253,7 +255,7 @@ def offset_loss(
     Outside its mask a pseudo sample says nothing: the GAN's own picture is pasted in there before features
     are compared, so that no border is seen where there is none.
     """
-    for asked in batch.parts(generator.at_once):
+    for asked in batch.parts(generator.max_batch):
         offset = offset_predictor.offset(asked, own)
         image = target.center_crop(generator(target.latent + offset).clamp(-1, 1))
         pasted = asked.mask * asked.image + (1 - asked.mask) * image.detach()
@@ -279,7 +281,7 @@ def collect(
     images: list[Tensor] = []
     masks: list[Tensor] = []
     while sum(len(batch) for batch in images) < count:
-        for asked in pseudo().parts(generator.at_once):
+        for asked in pseudo().parts(generator.max_batch):
             found = shown(generator, target.latent + offset_predictor.offset(asked, own), target.center_crop, segmenter)
             mask = asked.mask if segmenter is None else found.mask
             images.append(found.image * mask)
@@ -332,7 +334,7 @@ def fit_shape(
     nets: FactorNets,
     target: Target,
     samples: MaskedImages | None,
-    perceptual: Perceptual,
+    perceptual: PerceptualDistance,
     settings: Fit,
     batch: int,
     rng: torch.Generator,
@@ -354,7 +356,7 @@ def fit_shape(
 
 
 def shape_loss(
-    nets: FactorNets, target: Target, some: MaskedImages | None, perceptual: Perceptual, *, symmetric: bool
+    nets: FactorNets, target: Target, some: MaskedImages | None, perceptual: PerceptualDistance, *, symmetric: bool
 ) -> Float[Tensor, ""]:
     """What step 3 minimises for a photo and some of its projected samples, if there are any.
 
@@ -376,7 +378,7 @@ def shape_loss(
 
 
 def _photo_loss(
-    held: Held, albedo: Float[Tensor, "1 3 h w"], target: Target, perceptual: Perceptual
+    held: Held, albedo: Float[Tensor, "1 3 h w"], target: Target, perceptual: PerceptualDistance
 ) -> Float[Tensor, ""]:
     """How badly the factors explain the photo (Eq. 3), with the smoothness term."""
     loss = _sample_loss(held.own.painted(albedo), target.alone, perceptual)
@@ -385,7 +387,7 @@ def _photo_loss(
     return loss + SMOOTHNESS_WEIGHT * (roughness(held.depth) + roughness(held.own.diffuse))
 
 
-def _sample_loss(seen: Seen, asked: MaskedImages, perceptual: Perceptual) -> Float[Tensor, ""]:
+def _sample_loss(seen: Seen, asked: MaskedImages, perceptual: PerceptualDistance) -> Float[Tensor, ""]:
     """L1 + 0.5 perceptual, where the sample counts and the relief is seen.
 
     Where it is white, it says only that the object is at least so bright. (The authors' pictures end at white

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from g2s_cli.gan import inversion
-from g2s_cli.gan.inversion import CLOUD, InversionSettings, invert
-from g2s_cli.gan.latents import LatentCloud, random_latents
+from g2s_cli.gan.inversion import STATISTICS_SAMPLES, InversionSettings, invert
+from g2s_cli.gan.latents import LatentStatistics, random_latents
 from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.metrics import psnr
@@ -54,7 +54,7 @@ def test_it_starts_nearer_than_any_candidate(generator: Generator, distance: Dis
     photos = generator(random_latents(generator, 4, seeded(8))).clamp(-1, 1)
     still = InversionSettings(iterations=0, candidates=48)
     started = invert(photos, generator, distance, still, seeded(3), SilentProgress())
-    candidates = generator(random_latents(generator, CLOUD, seeded(3))[:48]).clamp(-1, 1)
+    candidates = generator(random_latents(generator, STATISTICS_SAMPLES, seeded(3))[:48]).clamp(-1, 1)
     for one, photo in zip(started, photos, strict=True):
         assert one.psnr_db > max(psnr(other, photo) for other in candidates)
         assert one.latent_distance < 1
@@ -65,7 +65,7 @@ def test_one_candidate_says_no_more_than_its_own_latent(
 ) -> None:
     still = InversionSettings(iterations=0, candidates=1)
     [found] = invert(generator(latents[:1]), generator, distance, still, seeded(3), SilentProgress())
-    torch.testing.assert_close(found.latent, random_latents(generator, CLOUD, seeded(3))[0])
+    torch.testing.assert_close(found.latent, random_latents(generator, STATISTICS_SAMPLES, seeded(3))[0])
 
 
 def test_the_same_seed_finds_the_same(generator: Generator, distance: DiscriminatorDistance, latents: Tensor) -> None:
@@ -118,6 +118,6 @@ def test_known_latents_are_where_it_starts(
 
 
 def test_the_cloud_of_latents() -> None:
-    cloud = LatentCloud.of(torch.tensor([[3.0, 0.0], [-1.0, 0.0], [1.0, 2.0], [1.0, -2.0]]))
+    cloud = LatentStatistics.of(torch.tensor([[3.0, 0.0], [-1.0, 0.0], [1.0, 2.0], [1.0, -2.0]]))
     assert cloud.mean.tolist() == [1, 0]
     assert cloud.spread == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from g2s_cli.gan.latents import MEAN_DRAWS, LatentCloud, random_latents, truncated_latents
+from g2s_cli.gan.latents import MEAN_DRAWS, LatentStatistics, random_latents, truncated_latents
 from g2s_cli.gan.stylegan2 import Generator
 
 
@@ -30,7 +30,7 @@ def test_truncation_draws_towards_the_mean(generator: Generator) -> None:
 
 
 def test_the_mean_is_that_of_many(generator: Generator) -> None:
-    cloud = LatentCloud.of(random_latents(generator, 20_000, torch.Generator().manual_seed(1)))
+    cloud = LatentStatistics.of(random_latents(generator, 20_000, torch.Generator().manual_seed(1)))
     off = (mean_of(generator) - cloud.mean).norm() / cloud.spread
     assert off < 3 * MEAN_DRAWS**-0.5
-    assert LatentCloud.of(torch.tensor([[3.0], [1.0]])).mean == pytest.approx(2.0)
+    assert LatentStatistics.of(torch.tensor([[3.0], [1.0]])).mean == pytest.approx(2.0)
