@@ -16,7 +16,7 @@ MARGIN_PX = 3  # that interpolation looks beyond a crop's own pixels
 OUTSIDE_GRID = 64  # points a side at which the share outside the photo is counted
 
 
-def cut(picture: Image.Image, placement: Placement, size: int, beyond: Beyond = "reflect") -> Image.Image:
+def crop_photo(picture: Image.Image, placement: Placement, size: int, beyond: Beyond = "reflect") -> Image.Image:
     """The square at `size` pixels a side. What lies beyond the photo mirrors it, or is black."""
     corners = placement.to_photo(np.array(((0, 0), (1, 0), (0, 1), (1, 1)), dtype=float))
     left, top = (math.floor(at) - MARGIN_PX for at in corners.min(axis=0))

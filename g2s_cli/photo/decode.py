@@ -29,7 +29,7 @@ HEIC = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc
 HEIF = {".heic", ".heif"}  # Pillow knows them once it has been taught to
 
 
-def pictures_in(folder: Path) -> tuple[list[Path], list[Path]]:
+def list_images(folder: Path) -> tuple[list[Path], list[Path]]:
     """The files of a folder that are called as pictures are, and its other ones; hidden ones and folders are neither.
 
     Raises OSError.
@@ -40,7 +40,7 @@ def pictures_in(folder: Path) -> tuple[list[Path], list[Path]]:
     return [path for path in files if is_picture[path]], [path for path in files if not is_picture[path]]
 
 
-def read_upright(path: Path, notes: list[str], data: bytes | None = None, behind: Behind = "white") -> Image.Image:
+def read_image(path: Path, notes: list[str], data: bytes | None = None, behind: Behind = "white") -> Image.Image:
     """A picture as upright, opaque 8-bit sRGB.
 
     EXIF orientation and colour profile are applied, transparency is laid on what is behind it. notes: gets a fragment

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from g2s_cli.errors import WeightsError
 from g2s_cli.geometry.placement import Placement
-from g2s_cli.photo.crop import cut
+from g2s_cli.photo.crop import crop_photo
 from g2s_cli.photo.mtcnn import STRIDE_PX, WINDOW_PX, Look, locating, proposing, refining
 
 SEARCHED_PX = 1280  # the longer side of the picture that is searched
@@ -134,7 +134,7 @@ def _looked_closer(picture: Image.Image, points: Float[np.ndarray, "5 2"], netwo
     """
     for _ in range(LOOKS):
         window = Placement.fitted(UPRIGHT, points)
-        seen = _input(cut(picture, window, WINDOW_PX[2]))
+        seen = _input(crop_photo(picture, window, WINDOW_PX[2]))
         _, places, _ = network(torch.cat((seen, seen.flip(-1))))
         direct, mirror = _points(places.numpy()).astype(np.float64)
         points = window.to_photo((direct + mirror[MIRRORED] * (-1, 1) + (1, 0)) / 2)

@@ -15,8 +15,8 @@ from torch import Tensor
 from g2s_cli.errors import ImageError
 from g2s_cli.geometry.placement import Placement, Template
 from g2s_cli.photo.align import CropOptions, Placed, place
-from g2s_cli.photo.crop import cut, resized, share_outside
-from g2s_cli.photo.decode import measures, read_upright
+from g2s_cli.photo.crop import crop_photo, resized, share_outside
+from g2s_cli.photo.decode import measures, read_image
 
 LEAST_SIDE = 16
 MOST_ALIGNED = 2048  # pixels a side of the crop that textures are made from
@@ -57,7 +57,7 @@ def open_photo(
     """
     crop_options = (crop_options or CropOptions()).check()
     notes: list[str] = []
-    picture = read_upright(path, notes)
+    picture = read_image(path, notes)
     if min(picture.size) < LEAST_SIDE:
         raise ImageError(
             f"{path} is {measures(picture)} pixels; g2s needs {LEAST_SIDE} a side at least.",
@@ -72,7 +72,7 @@ def open_photo(
         )
     filled = share_outside(placed.placement, *picture.size)
     notes += _notes(picture, placed, size, filled)
-    aligned = cut(picture, placed.placement, min(max(side, size), MOST_ALIGNED))
+    aligned = crop_photo(picture, placed.placement, min(max(side, size), MOST_ALIGNED))
     pixels = np.array(aligned)
     if (np.ptp(pixels, axis=(0, 1)) == 0).all():
         raise ImageError(f"{path} shows nothing: what is taken of it has one colour.", "Name another photo.")
@@ -92,14 +92,14 @@ def open_photo(
 
 def _mask(path: Path, photo: Path, picture: Image.Image, placement: Placement, size: int) -> Float[Tensor, "s s"]:
     """The user's mask, cut out as the photo was; what is transparent in it is not the object. Raises ImageError."""
-    mask = read_upright(path, [], behind="black").convert("L")
+    mask = read_image(path, [], behind="black").convert("L")
     if mask.size != picture.size:
         raise ImageError(
             f"{path} is {measures(mask)} pixels, {photo} is {measures(picture)} upright.",
             "Give a mask of the photo's size, white where the object is.",
         )
     # Twice, so that it is averaged over the same areas as the photo.
-    finer = cut(mask, placement, min(max(round(placement.side), size), MOST_ALIGNED), beyond="black")
+    finer = crop_photo(mask, placement, min(max(round(placement.side), size), MOST_ALIGNED), beyond="black")
     cropped = torch.from_numpy(np.array(resized(finer, size))).float() / 255
     if cropped.mean() < LEAST_MASKED:
         raise ImageError(f"{path} leaves nothing of the crop.", WHITE_IS)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from g2s_cli.geometry.placement import Placement
-from g2s_cli.photo.crop import cut, resized, share_outside
+from g2s_cli.photo.crop import crop_photo, resized, share_outside
 
 
 def ramps(width: int = 200, height: int = 160) -> Image.Image:
@@ -25,7 +25,7 @@ def test_what_is_in_the_photo_is_where_the_placement_says(turn_deg: float, side:
     spot = np.exp(-((x - 101.3) ** 2 + (y - 79.6) ** 2) / (2 * 6**2))
     photo = Image.fromarray((255 * spot).round().astype(np.uint8)).convert("RGB")
     placement = Placement(98.3, 81.6, side, math.radians(turn_deg))
-    crop = np.asarray(cut(photo, placement, size)).astype(float)[..., 0]
+    crop = np.asarray(crop_photo(photo, placement, size)).astype(float)[..., 0]
     centre = [(crop * index).sum() / crop.sum() for index in np.indices(crop.shape)[::-1]]
     expected = placement.to_shares(np.array((101.3, 79.6))) * size - 0.5
     # Pillow turns in 8 bits, which alone moves a centre by up to a tenth of a pixel.
@@ -34,21 +34,21 @@ def test_what_is_in_the_photo_is_where_the_placement_says(turn_deg: float, side:
 
 def test_a_box_of_whole_pixels_is_copied() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8))
-    crop = cut(noise, Placement.box(7, 11, 32), 32)
+    crop = crop_photo(noise, Placement.box(7, 11, 32), 32)
     assert np.array_equal(np.asarray(crop), np.asarray(noise)[11:43, 7:39])
 
 
 def test_a_crop_much_smaller_than_its_square_does_not_alias() -> None:
     board = np.indices((400, 400)).sum(axis=0) % 2 * 255
     picture = Image.fromarray(board.astype(np.uint8)).convert("RGB")
-    crop = np.asarray(cut(picture, Placement(200.0, 200.0, 250.0, math.radians(10)), 25)).astype(float)
+    crop = np.asarray(crop_photo(picture, Placement(200.0, 200.0, 250.0, math.radians(10)), 25)).astype(float)
     assert np.abs(crop - 127.5).max() < 12
 
 
 @pytest.mark.parametrize("turn_deg", [0.0, 10.0])
 def test_beyond_its_edges_a_photo_is_mirrored(turn_deg: float) -> None:
     placement = Placement(10.0, 80.0, 60.0, math.radians(turn_deg))
-    crop = np.asarray(cut(ramps(), placement, 60)).astype(float)
+    crop = np.asarray(crop_photo(ramps(), placement, 60)).astype(float)
     ticks = (np.arange(60) + 0.5) / 60
     columns = placement.to_photo(np.stack(np.meshgrid(ticks, ticks), axis=-1))[..., 0]
     assert columns.min() < -15
@@ -56,7 +56,7 @@ def test_beyond_its_edges_a_photo_is_mirrored(turn_deg: float) -> None:
 
 
 def test_beyond_its_edges_a_mask_is_black() -> None:
-    crop = np.asarray(cut(Image.new("L", (50, 50), 255), Placement.box(-30, 0, 60), 60, beyond="black"))
+    crop = np.asarray(crop_photo(Image.new("L", (50, 50), 255), Placement.box(-30, 0, 60), 60, beyond="black"))
     assert (crop[:50, :29] == 0).all()
     assert (crop[:49, 31:] == 255).all()
 

@@ -14,7 +14,7 @@ from PIL import Image
 from g2s_cli.errors import WeightsError
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.photo import detect as module
-from g2s_cli.photo.crop import cut
+from g2s_cli.photo.crop import crop_photo
 from g2s_cli.photo.detect import find_faces
 from g2s_cli.weights.catalog import load_category
 
@@ -75,7 +75,7 @@ def test_however_the_photo_is_taken_the_crop_is_the_same(
     # The photo that another camera would have taken: tilted, from nearer or farther, pointed elsewhere.
     taken = Placement(180.0 + x, 180.0 + y, 480.0, math.radians(turn_deg))
     size = round(480 * scale)
-    other = find_faces(cut(portrait, taken, size))[0]
+    other = find_faces(crop_photo(portrait, taken, size))[0]
     corners = taken.to_photo((template.placement(other.points).to_photo(CORNERS) + 0.5) / size)
     side_px = np.linalg.norm(upright[1] - upright[0])
     assert np.linalg.norm(corners - upright, axis=1).max() / side_px * 128 < 2

@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.geometry.shading import user_from_light
 from g2s_cli.mesh.silhouette import outlined
-from g2s_cli.photo.crop import cut
+from g2s_cli.photo.crop import crop_photo
 from g2s_cli.result import paste_back as in_place
 from g2s_cli.result.folder import Result, cut_out
 from g2s_cli.result.paste_back import Inside, continued
@@ -36,7 +36,9 @@ def inside(result: Result) -> Result:
     picture = Image.fromarray(photo)
     file = io.BytesIO()
     picture.save(file, format="PNG")
-    return replace(result, placement=TILTED, original=file.getvalue(), aligned=np.array(cut(picture, TILTED, 96)))
+    return replace(
+        result, placement=TILTED, original=file.getvalue(), aligned=np.array(crop_photo(picture, TILTED, 96))
+    )
 
 
 def pixels(result: Result) -> np.ndarray:
@@ -98,7 +100,7 @@ def test_detail_that_the_relief_cannot_hold_survives_another_light(inside: Resul
     striped = Image.fromarray((pixels(inside) // 2 + 40 + stripes).astype(np.uint8))
     file = io.BytesIO()
     striped.save(file, format="PNG")
-    fine = replace(inside, original=file.getvalue(), aligned=np.array(cut(striped, TILTED, 96)))
+    fine = replace(inside, original=file.getvalue(), aligned=np.array(crop_photo(striped, TILTED, 96)))
     [relit] = in_place.relight(fine, [(0.8, 0.3)])
     changed = np.abs(relit.astype(int) - pixels(fine)).max(axis=-1) > 4
     across = np.diff(relit.astype(int).mean(axis=-1), axis=1)[:, 1::2]  # from stripe to stripe
