@@ -139,7 +139,7 @@ def _enclosing_square(path: Path, image: Image.Image, crop: Box) -> Placement:
 
 
 def _is_close(face: Placement, crop: Placement) -> bool:
-    """Whether the crop that a face asks for is about the given one."""
+    """Whether the template's fit to a face is about the given crop."""
     offset = max(abs(face.x - crop.x), abs(face.y - crop.y)) / crop.side
     scale = abs(math.log(face.side / crop.side))
     return offset < MAX_OFFSET and scale < math.log(MAX_SCALE) and abs(math.degrees(face.turn_rad)) < MAX_ROLL_DEG

@@ -83,11 +83,11 @@ def _propose(image: Image.Image, net: CascadeNet) -> Boxes:
         rows, columns = np.nonzero(probabilities[0, 1].numpy() > MIN_PROBABILITY[0])
         corners = np.stack((columns, rows), axis=1) * STRIDE_PX
         windows = np.concatenate((corners, corners + WINDOW_PX[0]), axis=1)
-        found = windows + WINDOW_PX[0] * offsets[0, :, rows, columns].numpy().T
+        regressed = windows + WINDOW_PX[0] * offsets[0, :, rows, columns].numpy().T
         score = probabilities[0, 1, rows, columns].numpy()
-        kept = _suppress(found, score, MAX_OVERLAP_AT_SCALE)
-        boxes.append(found[kept] * np.tile(np.divide(image.size, size), 2))
-        scores.append(score[kept])
+        keep = _suppress(regressed, score, MAX_OVERLAP_AT_SCALE)
+        boxes.append(regressed[keep] * np.tile(np.divide(image.size, size), 2))
+        scores.append(score[keep])
         scale *= PYRAMID_FACTOR
     candidates = np.concatenate(boxes)
     return _to_squares(candidates[_suppress(candidates, np.concatenate(scores), MAX_OVERLAP)])
@@ -96,21 +96,21 @@ def _propose(image: Image.Image, net: CascadeNet) -> Boxes:
 def _refine(image: Image.Image, boxes: Boxes, net: CascadeNet) -> Float[np.ndarray, "m 4"]:
     """The square boxes that R-Net keeps, regressed."""
     offsets, probabilities = (output.numpy() for output in net(_windows(image, boxes, WINDOW_PX[1])))
-    kept = probabilities[:, 1] > MIN_PROBABILITY[1]
-    found = _regress(boxes, offsets)[kept]
-    return _to_squares(found[_suppress(found, probabilities[kept, 1], MAX_OVERLAP)])
+    keep = probabilities[:, 1] > MIN_PROBABILITY[1]
+    regressed = _regress(boxes, offsets)[keep]
+    return _to_squares(regressed[_suppress(regressed, probabilities[keep, 1], MAX_OVERLAP)])
 
 
 def _locate(image: Image.Image, boxes: Boxes, net: CascadeNet) -> list[Face]:
     """The faces that O-Net finds in the boxes."""
     offsets, places, probabilities = (output.numpy() for output in net(_windows(image, boxes, WINDOW_PX[2])))
-    kept = np.nonzero(probabilities[:, 1] > MIN_PROBABILITY[2])[0]
-    found = _regress(boxes, offsets)
-    kept = kept[_suppress(found[kept], probabilities[kept, 1], MAX_OVERLAP, of_smaller=True)]
+    keep = np.nonzero(probabilities[:, 1] > MIN_PROBABILITY[2])[0]
+    regressed = _regress(boxes, offsets)
+    keep = keep[_suppress(regressed[keep], probabilities[keep, 1], MAX_OVERLAP, of_smaller=True)]
     sides = boxes[:, 2:3] - boxes[:, :1]
     landmarks = _landmarks(places) * sides[:, None] + boxes[:, None, :2] - 0.5
-    sizes = (found[:, 2:] - found[:, :2]).max(axis=1)
-    return [Face(landmarks[k].astype(np.float64), sizes[k].item(), probabilities[k, 1].item()) for k in kept]
+    sizes = (regressed[:, 2:] - regressed[:, :2]).max(axis=1)
+    return [Face(landmarks[k].astype(np.float64), sizes[k].item(), probabilities[k, 1].item()) for k in keep]
 
 
 def _refine_landmarks(
@@ -161,13 +161,13 @@ def _suppress(
     boxes: Boxes, scores: Float[np.ndarray, " n"], max_overlap: float, *, of_smaller: bool = False
 ) -> Int[np.ndarray, " m"]:
     """Non-maximum suppression: indices of the kept boxes, by intersection over union or over the smaller box."""
-    order, kept = np.argsort(-scores), []
+    order, keep = np.argsort(-scores), []
     area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     while len(order):
         first, rest = order[0], order[1:]
-        kept.append(first)
+        keep.append(first)
         upper, lower = np.maximum(boxes[first, :2], boxes[rest, :2]), np.minimum(boxes[first, 2:], boxes[rest, 2:])
         intersection = (lower - upper).clip(min=0).prod(axis=1)
         whole = np.minimum(area[first], area[rest]) if of_smaller else area[first] + area[rest] - intersection
         order = rest[intersection <= max_overlap * whole]
-    return np.array(kept, dtype=int)
+    return np.array(keep, dtype=int)

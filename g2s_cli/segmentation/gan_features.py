@@ -36,7 +36,7 @@ class Segmenter:
 def fit_segmenter(generator: Generator, images: int = 64) -> Segmenter:
     """Cluster the features of random images by spherical k-means.
 
-    The images are always the same, so a category has one segmenter whatever the run's seed.
+    The images do not depend on the run's seed, so a category has one segmenter.
     """
     rng = torch.Generator().manual_seed(0)
     device = generator.latent_avg.device
