@@ -17,7 +17,7 @@ from g2s_cli.atomic_folder import check_target, folders_of
 from g2s_cli.errors import G2SError, UsageError, attempt, understood
 from g2s_cli.files import sha256_of_input, writing
 from g2s_cli.mesh.export import MeshOptions
-from g2s_cli.photo.decode import pictures_in
+from g2s_cli.photo.decode import list_images
 from g2s_cli.result.folder import REPORT, STATE, Result, missing_files, write_result
 
 SUMMARY = "g2s-summary.json"
@@ -57,7 +57,7 @@ def photos_named(arguments: Sequence[Path]) -> tuple[list[Path], list[str]]:
         named = [argument]
         if argument.is_dir():
             try:
-                pictures, others = pictures_in(argument)
+                pictures, others = list_images(argument)
             except OSError as error:
                 raise UsageError(f"{argument} cannot be read: {error.strerror}.", "Allow it, or name files.") from error
             named = sorted(pictures, key=_natural)

@@ -28,8 +28,8 @@ from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.result.folder import Result
-from g2s_cli.segmentation.gan_features import Segmenter, segmenter_of
-from g2s_cli.segmentation.masks import ObjectMask, find_object, mask_by_features
+from g2s_cli.segmentation.gan_features import Segmenter, fit_segmenter
+from g2s_cli.segmentation.masks import ObjectMask, segment_object, segment_with_features
 from g2s_cli.segmentation.parsing_net import ParsingNet
 from g2s_cli.training.joint_run import drawn_from
 from g2s_cli.weights.catalog import OFFSET_WEIGHT, Category, Part, Preset, Symmetry, load_category
@@ -77,7 +77,7 @@ class Gan:
     @cached_property
     def segmenter(self) -> Segmenter:
         """What finds the object in generated images. Made when first asked for: it takes 64 images."""
-        return segmenter_of(self.generator)
+        return fit_segmenter(self.generator)
 
     @cached_property
     def inversion_distance(self) -> DiscriminatorDistance:
@@ -220,9 +220,9 @@ class Loaded:
         """The object in a photo of latent w; given: the user's own mask."""
 
         def by_features() -> ObjectMask:
-            return mask_by_features(latent, self.gan.generator, self.gan.segmenter, self.center_crop)
+            return segment_with_features(latent, self.gan.generator, self.gan.segmenter, self.center_crop)
 
-        return find_object(image, self.category, self.parsing, by_features, given)
+        return segment_object(image, self.category, self.parsing, by_features, given)
 
 
 def load(plan: Plan, machine: Machine) -> Loaded:

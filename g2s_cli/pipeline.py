@@ -119,7 +119,7 @@ def reconstruct_each(
     if plan.latent and len(photos) > 1:
         raise UsageError("A latent is one photo's, and there are several.", "Give them one by one.")
     loaded, progress = load(plan, machine), progress or SilentProgress()
-    together = 1 if plan.effort.refines else min(TOGETHER, loaded.gan.generator.at_once)
+    together = 1 if plan.effort.refines else min(TOGETHER, loaded.gan.generator.max_batch)
     for first in range(0, len(photos), together):
         yield from _side_by_side(photos[first : first + together], loaded, loaded.seconds / len(photos), progress)
 
@@ -181,14 +181,24 @@ def _explained(
     image = center_crop(photo.image.to(device)[None])[0]
     given = None if photo.mask is None else center_crop(photo.mask.to(device)[None, None])[0, 0]
     seen = loaded.object_in(image, found.latent, given)
-    mask = seen.whole
+    mask = seen.mask
     counted = mask if plan.effort.masked else torch.ones_like(mask)
     target = Target(image * counted, counted, found.latent, center_crop)
 
     nets, offset_predictor = first_nets(loaded)
     guides, effort = replace(loaded.guides, segmenter=seen.segmenter if plan.effort.masked else None), plan.effort
     factors = fit(
-        nets, offset_predictor, gan.generator, target, seen.core, category, effort, plan.symmetry, guides, rng, clock
+        nets,
+        offset_predictor,
+        gan.generator,
+        target,
+        seen.inner_mask,
+        category,
+        effort,
+        plan.symmetry,
+        guides,
+        rng,
+        clock,
     )
 
     rebuilt = render(factors, nets.camera).image
@@ -201,7 +211,7 @@ def _explained(
         "photo_sha256": sha256_of(path),
         "photo_notes": list(photo.notes),
         "alignment": photo.alignment,
-        "mask": seen.by,
+        "mask": seen.method,
         "device": str(device),
         "arithmetic": str(loaded.machine.dtype).removeprefix("torch."),
         "perceptual": guides.perceptual.name,
@@ -367,8 +377,10 @@ def _projected(
         offset = offset_predictor.offset(_asked(some, pseudo, masks, machine), own)
         return center_crop(gan.generator(latent + offset).clamp(-1, 1)).cpu()
 
-    at_once = gan.generator.at_once
-    return (image for first in range(0, len(variants), at_once) for image in painted(variants[first : first + at_once]))
+    max_batch = gan.generator.max_batch
+    return (
+        image for first in range(0, len(variants), max_batch) for image in painted(variants[first : first + max_batch])
+    )
 
 
 def _check_gan(result: Result, weights: Weights) -> None:

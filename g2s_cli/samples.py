@@ -132,7 +132,7 @@ def _pictures(generator: Generator, latents: Float[Tensor, "n d"], progress: Pro
     """The pictures of latents, made some at a time."""
     progress.begin("sample", len(latents))
     done = 0
-    for some in latents.split(generator.at_once):
+    for some in latents.split(generator.max_batch):
         for image in generator(some):
             yield Image.fromarray(to_uint8(image))
         done += len(some)

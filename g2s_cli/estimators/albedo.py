@@ -14,7 +14,7 @@ from g2s_cli.estimators.base import Observation
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.optimize import Fit, minimise
 from g2s_cli.estimators.reconstruction import PhotoGeometry, photo_loss
-from g2s_cli.gan.losses import Perceptual
+from g2s_cli.gan.losses import PerceptualDistance
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.progress import Progress
 
@@ -23,7 +23,7 @@ def fit_albedo(
     nets: FactorNets,
     factors: Factors,
     observation: Observation,
-    perceptual: Perceptual,
+    perceptual: PerceptualDistance,
     fit: Fit,
     progress: Progress,
 ) -> Factors:
@@ -40,7 +40,7 @@ def train_albedo(
     nets: FactorNets,
     photo: PhotoGeometry,
     observation: Observation,
-    perceptual: Perceptual,
+    perceptual: PerceptualDistance,
     fit: Fit,
     name: str,
     progress: Progress,
@@ -54,7 +54,7 @@ def train_albedo(
 
 
 def albedo_loss(
-    nets: FactorNets, photo: PhotoGeometry, observation: Observation, perceptual: Perceptual
+    nets: FactorNets, photo: PhotoGeometry, observation: Observation, perceptual: PerceptualDistance
 ) -> Float[Tensor, ""]:
     """What step 1 minimises; its gradient reaches A alone."""
     return photo_loss(photo, nets.albedo_of(observation.image[None]), observation, perceptual)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, silu
 
 from g2s_cli.estimators.base import DepthEstimate, Observation
-from g2s_cli.estimators.networks import load_state, state_mismatch
+from g2s_cli.gan.state_dict import load_state, state_mismatch
 from g2s_cli.geometry.warp import hflip
 from g2s_cli.progress import Progress
 

@@ -18,7 +18,7 @@ def generate(
 ) -> MaskedImages:
     """The GAN's images at the working size, with background; without a segmenter all of an image counts."""
     images, masks = [], []
-    for part in latents.split(generator.at_once):
+    for part in latents.split(generator.max_batch):
         image, features = generator.forward_features(part)
         images.append(crop(image.clamp(-1, 1)))
         if segmenter is None:

@@ -134,7 +134,7 @@ class MorphableEstimator:
         coeffs = initial_coefficients(self.model, points)
         coeffs = fit_coefficients(self.model, points, camera, coeffs, self.iterations, DECAY)
         progress.advance(self.iterations, points.weights.mean().item())
-        depth = render_depth(self.model, points, camera, debias(self.model, points, coeffs))[0]
+        depth = render_fit(self.model, points, camera, debias(self.model, points, coeffs))[0]
         report = {"specular": specular_strength(coeffs).item()}
         return DepthEstimate(depth, (depth < VIEW_FAR).float(), report=report)
 
@@ -282,7 +282,7 @@ def debias(model: MorphableModel, points: Correspondences, coeffs: Coefficients)
 
 
 @torch.no_grad()
-def render_depth(
+def render_fit(
     model: MorphableModel, points: Correspondences, camera: Camera, coeffs: Coefficients
 ) -> Float[Tensor, "b h w"]:
     """Depth of the displaced points' surface in the photos' views, 1.2 scene units where there is none."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from g2s_cli.estimators.base import MaskedImages, Observation
 from g2s_cli.estimators.feedforward import FactorNets, RenderedBatch, ShadedGeometry, shade_geometry
-from g2s_cli.gan.losses import Perceptual, l1
+from g2s_cli.gan.losses import PerceptualDistance, l1
 from g2s_cli.geometry.normals import smoothness_loss
 from g2s_cli.geometry.warp import hflip
 
@@ -57,7 +57,7 @@ class PhotoGeometry:
 
 
 def photo_loss(
-    photo: PhotoGeometry, albedo: Float[Tensor, "1 3 h w"], observation: Observation, perceptual: Perceptual
+    photo: PhotoGeometry, albedo: Float[Tensor, "1 3 h w"], observation: Observation, perceptual: PerceptualDistance
 ) -> Float[Tensor, ""]:
     """How badly factors reconstruct the photo, with the smoothness term (Eq. 3)."""
     loss = image_loss(photo.geometry.with_albedo(albedo), observation.batch, perceptual)
@@ -66,7 +66,7 @@ def photo_loss(
     return loss + SMOOTHNESS_WEIGHT * (smoothness_loss(photo.depth) + smoothness_loss(photo.geometry.diffuse))
 
 
-def image_loss(rendered: RenderedBatch, images: MaskedImages, perceptual: Perceptual) -> Float[Tensor, ""]:
+def image_loss(rendered: RenderedBatch, images: MaskedImages, perceptual: PerceptualDistance) -> Float[Tensor, ""]:
     """L1 + 0.5 perceptual distance, where images count and the object is visible.
 
     White pixels of an image are clipped: there a rendering need only be as bright. (The authors clip renderings

@@ -14,7 +14,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from g2s_cli.errors import ImageError, UsageError
 from g2s_cli.geometry.resample import center_slice
-from g2s_cli.photo.decode import pictures_in
+from g2s_cli.photo.decode import list_images
 
 NEAR, FAR = 0.9, 1.1  # what the brightest and the darkest value of a depth image say
 WHOLE = 0.99  # a pixel is object when all that it averages is
@@ -42,7 +42,7 @@ def pairs_in(folder: Path) -> list[Pair]:
     What else lies in image/, .DS_Store and the like, is passed over.
     """
     try:
-        photos = sorted(pictures_in(folder / "image")[0])
+        photos = sorted(list_images(folder / "image")[0])
     except (FileNotFoundError, NotADirectoryError):
         photos = []
     except OSError as error:

@@ -30,7 +30,7 @@ from g2s_cli.geometry.render import render, render_depth_with_margin
 from g2s_cli.geometry.resample import inpaint
 from g2s_cli.geometry.warp import grid_sample, normalize_pixels
 from g2s_cli.mesh.silhouette import refine_mask
-from g2s_cli.photo.decode import read_upright
+from g2s_cli.photo.decode import read_image
 from g2s_cli.result.folder import Result, cut_out, original_file
 
 RAMP_SHARE = 1 / 16  # of the crop: over this a change dies away before an edge beyond which the photo goes on
@@ -111,7 +111,7 @@ class Inside:
         if stated and hashlib.sha256(result.original).hexdigest() != stated:
             raise ImageError("The photo in the result's folder is not the one it was made from.", "Put that one back.")
         name = original_file(Path(), result.report)  # for messages
-        photo = np.array(read_upright(name, [], result.original))
+        photo = np.array(read_image(name, [], result.original))
         kept, whole = result.framed, len(result.aligned)
         placement = result.placement.subsquare((whole - len(kept)) // 2 / whole, len(kept) / whole)
         return cls(photo, torch.from_numpy(kept).permute(2, 0, 1).float() / 255, placement)

@@ -45,7 +45,7 @@ class Subject:
 
     target: Target
     object_mask: Float[Tensor, "h w"]
-    core: Float[Tensor, "h w"]
+    inner_mask: Float[Tensor, "h w"]
 
 
 def pretrain(
@@ -63,7 +63,7 @@ def pretrain(
 ) -> Trained:
     """All cycles for all photos. Changes the networks it is given. Goes on where the checkpoint in `folder` says."""
     run = Run(modules_of(nets, offset_predictor), len(subjects), effort, rhythm, folder, group, progress)
-    shapes = [ellipsoid(subject.core, category.ellipsoid) for subject in subjects]
+    shapes = [ellipsoid(subject.inner_mask, category.ellipsoid) for subject in subjects]
 
     def prior(photo: int, _rng: torch.Generator) -> Iterator[Tensor]:
         yield prior_loss(nets, subjects[photo].target, shapes[photo])

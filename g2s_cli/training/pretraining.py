@@ -244,7 +244,7 @@ def _inverted(
 ) -> tuple[list[Subject], list[float]]:
     """The photos with their latents and masks, and each inversion's PSNR; some at a time, each time into a file."""
     effort, center_crop, device = order.plan.effort, loaded.center_crop, loaded.machine.device
-    together = min(TOGETHER, loaded.gan.generator.at_once)
+    together = min(TOGETHER, loaded.gan.generator.max_batch)
     chunks = [photos[first : first + together] for first in range(0, len(photos), together)]
     places = [order.folder / "inversions" / f"{number:04}.safetensors" for number in range(len(chunks))]
     mine = group.share(len(chunks))
@@ -260,8 +260,8 @@ def _inverted(
             tensors = {
                 "latent": torch.stack([one.latent for one in found]),
                 "image": center_crop(images),
-                "mask": torch.stack([one.whole for one in seen]),
-                "core": torch.stack([one.core for one in seen]),
+                "mask": torch.stack([one.mask for one in seen]),
+                "core": torch.stack([one.inner_mask for one in seen]),
                 "psnr_db": torch.tensor([one.psnr_db for one in found]),
             }
             write_weights({name: tensor.cpu() for name, tensor in tensors.items()}, places[number], remedy=GO_ON)

@@ -26,7 +26,7 @@ from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.files import sha256_of
 from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.segmentation.parsing_net import NAMED_BY, ParsingNet, parsing_net
+from g2s_cli.segmentation.parsing_net import NETWORKS_BY_PREFIX, ParsingNet, parsing_net
 from g2s_cli.weights.catalog import PARSER_CLASSES, SUFFIX, Category, Part
 from g2s_cli.weights.nvidia import read_nvidia
 from g2s_cli.weights.pair import TRAINED_WITH
@@ -236,7 +236,7 @@ def _part_of(tensors: Mapping[str, Tensor]) -> Part:
         return "networks"
     if heads == {"mean", "cov"}:
         return _check_statistics(tensors["mean"], tensors["cov"])
-    if heads & NAMED_BY.keys():
+    if heads & NETWORKS_BY_PREFIX.keys():
         parsing_net(tensors)
         return "parsing"
     raise WeightsError(

@@ -172,7 +172,7 @@ class _Part:
         """A module directly inside. Raises WeightsError."""
         module = self._table("_modules").get(name)
         if not isinstance(module, _Module):
-            raise self.misfit(f"{self.name}.{name} is missing")
+            raise self.state_mismatch(f"{self.name}.{name} is missing")
         return _Part(self.path, f"{self.name}.{name}", module)
 
     def expect(self, names: set[str]) -> None:
@@ -180,7 +180,7 @@ class _Part:
         if self.names() != names:
             wrong = ", ".join(sorted(ascii(name)[1:-1][:40] for name in self.names() ^ names)[:4])
             category = ascii(self.module.class_name)[1:-1][:40]
-            raise self.misfit(f"{self.name}, a {category}, lacks or has beyond its due {wrong}")
+            raise self.state_mismatch(f"{self.name}, a {category}, lacks or has beyond its due {wrong}")
 
     def setting(self, name: str) -> Any:
         """A plain attribute, or None."""
@@ -198,12 +198,12 @@ class _Part:
         """A tensor of this shape, in float32; None stands for any length. Raises WeightsError."""
         view, where = self._view(name), f"{self.name}.{name}"
         if not isinstance(view, _View):
-            raise self.misfit(f"{where} is missing")
+            raise self.state_mismatch(f"{where} is missing")
         if not all(_is_lengths(numbers, least) for numbers, least in ((view.size, 1), (view.stride, 0))):
             raise self.damaged(f"{where} has no usable shape")
         if len(view.size) != len(shape) or any(n not in (None, m) for n, m in zip(shape, view.size, strict=True)):
             wanted = " x ".join("any" if n is None else str(n) for n in shape)
-            raise self.misfit(f"{where} is {' x '.join(map(str, view.size))}, not {wanted}")
+            raise self.state_mismatch(f"{where} is {' x '.join(map(str, view.size))}, not {wanted}")
         storage = _loaded(view.storage)
         if storage is None:
             raise self.damaged(f"{where} has no storage of floating-point numbers")
@@ -224,7 +224,7 @@ class _Part:
         """The refusal of a file that nobody can use."""
         return WeightsError(f"{self.path} is damaged: {how}.", "Fetch the file again.")
 
-    def misfit(self, how: str) -> WeightsError:
+    def state_mismatch(self, how: str) -> WeightsError:
         """The refusal of a network that we cannot use."""
         return WeightsError(
             f"{self.path} is not a StyleGAN2 as we know it: {how}.",
@@ -316,7 +316,7 @@ def _mapping(net: _Part) -> dict[str, Tensor]:
         dense = net.part(f"fc{layer}")
         rate = dense.setting("bias_gain")
         if isinstance(rate, int | float) and rate != MAPPING_RATE:
-            raise dense.misfit(f"{dense.name} has the learning-rate multiplier {rate}, not {MAPPING_RATE}")
+            raise dense.state_mismatch(f"{dense.name} has the learning-rate multiplier {rate}, not {MAPPING_RATE}")
         state[f"style.{layer + 1}.weight"] = dense.tensor("weight", latent, latent)
         state[f"style.{layer + 1}.bias"] = dense.tensor("bias", latent)
     return state

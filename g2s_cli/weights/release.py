@@ -64,9 +64,9 @@ class PartStream(io.RawIOBase):
                 self._left = None if self._left is None else self._left - len(piece)
                 self._fetching.advance(len(piece))
                 return len(piece)
-            cut = bool(self._left)
+            crop_photo = bool(self._left)
             self._drop()
-            if cut:
+            if crop_photo:
                 failures += 1
                 self._wait_or_give_up(ConnectionError("the connection was cut"), failures)
             else:

@@ -13,7 +13,7 @@ from torch.nn.functional import avg_pool2d, smooth_l1_loss
 
 from g2s_cli.estimators.feedforward import Canonical, FactorNets, see
 from g2s_cli.estimators.gan2shape.prior import light_from_code, view_from_code
-from g2s_cli.gan.losses import l1, slopes
+from g2s_cli.gan.losses import l1, masked_gradients
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.normals import depth_to_normals, smoothness_loss
 from g2s_cli.geometry.shading import diffuse_shading, shade
@@ -47,7 +47,7 @@ def explanation(
     seen = see(canonical, view, light, camera)
     mask = faces.mask * seen.valid.unsqueeze(1)
     apart = seen.image - faces.image
-    across, down = slopes(apart, mask)
+    across, down = masked_gradients(apart, mask)
     return {
         "pixels": l1(seen.image, faces.image, mask),
         "slopes": across.mean() + down.mean(),

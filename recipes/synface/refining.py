@@ -40,7 +40,7 @@ from g2s_cli.estimators.registration import ShapeTemplate
 from g2s_cli.gan.inversion import InversionSettings, invert
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.progress import Progress, SilentProgress
-from g2s_cli.segmentation.masks import mask_by_features
+from g2s_cli.segmentation.masks import segment_with_features
 from g2s_cli.training.joint_run import draws
 from recipes.synface.moving import Source
 from recipes.synface.pictures import Pictures
@@ -111,7 +111,7 @@ def observed(
         rng, asked = draws(seed, "invert"), photos.to(mean.depth.device)
         found = invert(asked, gan.generator, gan.inversion_distance, INVERSION, rng, SilentProgress())
         latents = torch.stack([one.latent for one in found])
-        masks = [mask_by_features(latent, gan.generator, gan.segmenter, center_crop).whole for latent in latents]
+        masks = [segment_with_features(latent, gan.generator, gan.segmenter, center_crop).mask for latent in latents]
         faces = MaskedImages(center_crop(asked), torch.stack(masks).unsqueeze(1)).bare
         seen = correspond_to_template(
             faces, latents, mean, nets, gan.generator.layers, lambda some: source.show(some).bare
@@ -215,8 +215,8 @@ def bias_of(coeffs: Coefficients, parts: Sequence[Correspondences]) -> Float[Ten
     middle, spread = told.mean(dim=0), told.std(dim=0, correction=0).clamp(min=1e-6)
     apart, usual = (told - middle) / spread, coeffs.shape.mean(dim=0)
     curvature = apart.T @ apart + BIAS_RIDGE * torch.eye(told.shape[1], device=told.device)
-    slopes = torch.linalg.solve(curvature, apart.T @ (coeffs.shape - usual)) / spread[:, None]
-    return torch.cat(((usual - middle @ slopes)[None], slopes))
+    masked_gradients = torch.linalg.solve(curvature, apart.T @ (coeffs.shape - usual)) / spread[:, None]
+    return torch.cat(((usual - middle @ masked_gradients)[None], masked_gradients))
 
 
 def bent(

@@ -19,7 +19,7 @@ from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from g2s_cli.estimators.feedforward import Canonical, FactorNets
 from g2s_cli.estimators.gan2shape.prior import BORDER_COLUMNS, depth_from_raw, raw_from_depth
-from g2s_cli.gan.losses import relief_apart
+from g2s_cli.gan.losses import depth_and_slope_distance
 from g2s_cli.geometry.camera import Camera, canonical_to_view, unproject_points
 from g2s_cli.geometry.normals import depth_to_normals
 from g2s_cli.geometry.rasterizer import render_depth
@@ -79,7 +79,7 @@ def misshaping(nets: FactorNets, asked: ShapeLesson) -> Terms:
     border columns, where every relief is a wall, are left out.
     """
     mask = pad(asked.mask[:, 0, :, BORDER_COLUMNS:-BORDER_COLUMNS], (BORDER_COLUMNS, BORDER_COLUMNS))
-    shape, steps = relief_apart(nets.depth_of(asked.lesson.image) - asked.canonical.depth, mask)
+    shape, steps = depth_and_slope_distance(nets.depth_of(asked.lesson.image) - asked.canonical.depth, mask)
     colours = ((nets.albedo_of(asked.lesson.image) - asked.canonical.albedo) * asked.mask).abs().mean(dim=1).sum()
     return {
         "shape": DEPTH_WEIGHT * shape,

@@ -215,12 +215,12 @@ def covariances(
     variance, weights = model.variance[:, coarse, coarse], seen.weights[:, coarse, coarse]
     albedo = (weights.unsqueeze(1) / variance / (1 + still.square() / variance).sqrt()).sqrt()
     lie = (weights * FLOW_WEIGHT).sqrt().unsqueeze(-1) / (FLOW_DEVIATION * camera.size)
-    slopes = []
+    masked_gradients = []
     for nudge in NUDGE * torch.eye(count, device=still.device):
         left, pixels = all_of(nudge)
         pair = ((left - still) * albedo).flatten(1), ((pixels - there) * lie).flatten(1)
-        slopes.append(torch.cat(pair, dim=1) / NUDGE)
-    slope = torch.stack(slopes, dim=-1)
+        masked_gradients.append(torch.cat(pair, dim=1) / NUDGE)
+    slope = torch.stack(masked_gradients, dim=-1)
     curvature = COUNTED * EVERY**2 * slope.mT @ slope + torch.eye(count, device=slope.device)
     return torch.linalg.inv(curvature)[:, : coeffs.shape.shape[1], : coeffs.shape.shape[1]]
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from g2s_cli.errors import UsageError
 from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.latents import random_latents
-from g2s_cli.gan.rosinality import levels
+from g2s_cli.gan.rosinality import count_modules
 from g2s_cli.gan.stylegan2 import MAPPING_RATE, Generator
 from g2s_cli.weights.tensors import part_of
 
@@ -70,7 +70,7 @@ def grown(pair: Pair, seed: int) -> Pair:
     one level up; its new block's shortcut hands them down, and its other branch is zero.
     """
     random = torch.Generator().manual_seed(seed)
-    level = levels(pair.generator, "to_rgbs")
+    level = count_modules(pair.generator, "to_rgbs")
     width = pair.generator[f"convs.{2 * level - 1}.conv.weight"].shape[1]
     generator = dict(pair.generator) | _up_block(level, width, width, random)
     generator[f"to_rgbs.{level}.conv.weight"] = torch.zeros(1, 3, width, 1, 1)
@@ -138,7 +138,7 @@ def as_checkpoint(pair: Pair, samples: int = 10_000) -> State:
     network = generator_of(pair.generator, torch.float32)
     mean = random_latents(network, samples, torch.Generator().manual_seed(0)).mean(dim=0)
     generator = {name: tensor for name, tensor in pair.generator.items() if name != "latent_avg"}
-    for index in range(2 * levels(generator, "to_rgbs") + 1):
+    for index in range(2 * count_modules(generator, "to_rgbs") + 1):
         prefix = "conv1" if index == 0 else f"convs.{index - 1}"
         size = 4 << (index + 1) // 2
         generator[f"{prefix}.noise.weight"] = torch.zeros(1)

@@ -130,11 +130,11 @@ def test_what_the_gan_paints_does_not_depend_on_how_much_is_painted_at_once(
     together: list[Result | Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns = [(0.2, 0.0), (-0.2, 0.0), (0.0, 0.1)]
-    at_once = rotate(together[0], turns, by="gan", device="cpu")
-    monkeypatch.setattr(Generator, "at_once", 2)
+    max_batch = rotate(together[0], turns, by="gan", device="cpu")
+    monkeypatch.setattr(Generator, "max_batch", 2)
     in_parts = rotate(together[0], turns, by="gan", device="cpu")
     assert len(in_parts) == 3
-    assert all((one - other).abs().max() < 0.02 for one, other in zip(at_once, in_parts, strict=True))
+    assert all((one - other).abs().max() < 0.02 for one, other in zip(max_batch, in_parts, strict=True))
 
 
 def test_facts_say_what_a_preset_means_and_survive_a_file() -> None:

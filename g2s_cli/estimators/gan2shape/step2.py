@@ -15,7 +15,7 @@ from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor, OffsetPredict
 from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
 from g2s_cli.estimators.generate import generate
 from g2s_cli.estimators.optimize import Fit, minimise
-from g2s_cli.gan.losses import DiscriminatorDistance, Perceptual, l1
+from g2s_cli.gan.losses import DiscriminatorDistance, PerceptualDistance, l1
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.normals import depth_to_normals
 from g2s_cli.geometry.shading import diffuse_shading, shade
@@ -38,7 +38,7 @@ class GanPrior:
 
     generator: Generator
     distance: DiscriminatorDistance
-    perceptual: Perceptual
+    perceptual: PerceptualDistance
     views: ViewPrior
     lights: LightPrior
 
@@ -104,7 +104,7 @@ def offset_loss(
     Outside its mask a pseudo sample is unknown: the GAN's own image is pasted in there before features are compared,
     so that they see no border.
     """
-    for part in batch.split(gan.generator.at_once):
+    for part in batch.split(gan.generator.max_batch):
         offset = predictor.offset(part, photo)
         image = observation.center_crop(gan.generator(observation.latent + offset).clamp(-1, 1))
         pasted = part.mask * part.image + (1 - part.mask) * image.detach()
@@ -129,7 +129,7 @@ def project_samples(
     images: list[Tensor] = []
     masks: list[Tensor] = []
     while sum(len(batch) for batch in images) < count:
-        for part in samples().split(generator.at_once):
+        for part in samples().split(generator.max_batch):
             latents = observation.latent + predictor.offset(part, photo)
             projected = generate(generator, latents, observation.center_crop, observation.segmenter)
             mask = part.mask if observation.segmenter is None else projected.mask

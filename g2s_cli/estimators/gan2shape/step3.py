@@ -11,7 +11,7 @@ from g2s_cli.estimators.base import MaskedImages, Observation
 from g2s_cli.estimators.feedforward import FactorNets, render_batch
 from g2s_cli.estimators.optimize import Fit, minimise
 from g2s_cli.estimators.reconstruction import PhotoGeometry, image_loss, photo_loss
-from g2s_cli.gan.losses import Perceptual
+from g2s_cli.gan.losses import PerceptualDistance
 from g2s_cli.progress import Progress
 
 
@@ -19,7 +19,7 @@ def train_shape(
     nets: FactorNets,
     observation: Observation,
     draw: Callable[[], MaskedImages],
-    perceptual: Perceptual,
+    perceptual: PerceptualDistance,
     fit: Fit,
     progress: Progress,
     *,
@@ -39,7 +39,7 @@ def train_shape(
 
 
 def shape_loss(
-    nets: FactorNets, observation: Observation, samples: MaskedImages, perceptual: Perceptual, *, symmetric: bool
+    nets: FactorNets, observation: Observation, samples: MaskedImages, perceptual: PerceptualDistance, *, symmetric: bool
 ) -> Float[Tensor, ""]:
     """What step 3 minimises for a photo and a batch of its projected samples.
 

@@ -111,9 +111,9 @@ def test_gradients_reach_every_network(nets: FactorNets) -> None:
     canonical = nets.canonical(IMAGE)
     see(canonical, nets.view_of(IMAGE), nets.light_of(IMAGE), nets.camera).image.square().mean().backward()
     for name in ("depth", "albedo", "view", "light"):
-        slopes = torch.cat([parameter.grad.flatten() for parameter in nets.parameters(name)])
-        assert torch.isfinite(slopes).all()
-        assert slopes.any(), name
+        masked_gradients = torch.cat([parameter.grad.flatten() for parameter in nets.parameters(name)])
+        assert torch.isfinite(masked_gradients).all()
+        assert masked_gradients.any(), name
 
 
 @torch.no_grad()

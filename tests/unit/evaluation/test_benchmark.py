@@ -140,14 +140,14 @@ def test_folders_of_something_else_are_refused(data: list[Pair], run: Run, tmp_p
 
 @pytest.mark.parametrize("cut", [1, 40, "all but"])
 def test_a_line_that_was_half_written_costs_its_photo_alone(
-    data: list[Pair], run: Run, tmp_path: Path, cut: int | str
+    data: list[Pair], run: Run, tmp_path: Path, crop_photo: int | str
 ) -> None:
     category, out = load_category("synface"), tmp_path / "out"
     rows = list(evaluate(data, category, out, run, SETTINGS))
     place = out / "rows.jsonl"
     whole = place.read_text()
     last = whole.splitlines()[-1]
-    place.write_text(whole[: -(len(last) if cut == "all but" else cut)])
+    place.write_text(whole[: -(len(last) if crop_photo == "all but" else crop_photo)])
     seen: list[str] = []
 
     def noted(photos: Sequence[Path]) -> Iterator[Result | Exception]:
@@ -155,7 +155,7 @@ def test_a_line_that_was_half_written_costs_its_photo_alone(
         return run(photos)
 
     assert list(evaluate(data, category, out, noted, SETTINGS)) == rows
-    assert seen == ([] if cut == 1 else ["2_image.png"])  # a line that lacks its end alone is whole
+    assert seen == ([] if crop_photo == 1 else ["2_image.png"])  # a line that lacks its end alone is whole
     assert place.read_text() == whole
 
 

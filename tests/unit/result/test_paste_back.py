@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.geometry.shading import position_from_light
 from g2s_cli.mesh.silhouette import refine_mask
-from g2s_cli.photo.crop import cut
+from g2s_cli.photo.crop import crop_photo
 from g2s_cli.result import paste_back as in_place
 from g2s_cli.result.folder import Result, cut_out
 from g2s_cli.result.paste_back import Inside, inpaint
@@ -36,7 +36,7 @@ def inside(result: Result) -> Result:
     picture = Image.fromarray(photo)
     file = io.BytesIO()
     picture.save(file, format="PNG")
-    return replace(result, placement=TILTED, original=file.getvalue(), aligned=np.array(cut(picture, TILTED, 96)))
+    return replace(result, placement=TILTED, original=file.getvalue(), aligned=np.array(crop_photo(picture, TILTED, 96)))
 
 
 def pixels(result: Result) -> np.ndarray:
@@ -77,10 +77,10 @@ def test_a_light_stands_where_the_whole_photo_shows_it(inside: Result, x: float,
 
 
 def test_a_photo_changed_band_by_band_is_the_same(inside: Result, monkeypatch: pytest.MonkeyPatch) -> None:
-    [at_once] = in_place.relight(inside, [(0.7, 0.1)])
+    [max_batch] = in_place.relight(inside, [(0.7, 0.1)])
     monkeypatch.setattr(in_place, "BAND_PX", 7)
     [in_bands] = in_place.relight(inside, [(0.7, 0.1)])
-    assert np.array_equal(at_once, in_bands)
+    assert np.array_equal(max_batch, in_bands)
 
 
 def test_light_ends_at_the_photos_own_outline(inside: Result, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ def test_detail_that_the_relief_cannot_hold_survives_another_light(inside: Resul
     striped = Image.fromarray((pixels(inside) // 2 + 40 + stripes).astype(np.uint8))
     file = io.BytesIO()
     striped.save(file, format="PNG")
-    fine = replace(inside, original=file.getvalue(), aligned=np.array(cut(striped, TILTED, 96)))
+    fine = replace(inside, original=file.getvalue(), aligned=np.array(crop_photo(striped, TILTED, 96)))
     [relit] = in_place.relight(fine, [(0.8, 0.3)])
     changed = np.abs(relit.astype(int) - pixels(fine)).max(axis=-1) > 4
     across = np.diff(relit.astype(int).mean(axis=-1), axis=1)[:, 1::2]  # from stripe to stripe
@@ -145,7 +145,7 @@ def test_known_maps_stay(make: Callable[..., Result]) -> None:
     maps = torch.rand(3, 20, 20)
     weight = torch.ones(20, 20)
     weight[5:9, 5:9] = 0
-    filled = inpaint(maps, weight)
-    assert torch.equal(filled[:, weight > 0], maps[:, weight > 0])
-    assert filled.min() >= 0
-    assert filled.max() <= 1
+    load_state = inpaint(maps, weight)
+    assert torch.equal(load_state[:, weight > 0], maps[:, weight > 0])
+    assert load_state.min() >= 0
+    assert load_state.max() <= 1

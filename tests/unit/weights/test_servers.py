@@ -223,13 +223,13 @@ def test_a_range_of_a_file_that_changed_is_all_of_it(files: FileServer) -> None:
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_a_cut_answer_announces_all_and_sends_a_share(share: float, files: FileServer) -> None:
     files.faults.append(Fault("x00", "cut", share=share, times=2))
-    with pytest.raises(http.client.IncompleteRead) as cut:
+    with pytest.raises(http.client.IncompleteRead) as crop_photo:
         fetch(files)
-    assert cut.value.partial == CONTENT[: int(share * 200)]
-    assert cut.value.expected == 200 - len(cut.value.partial)
-    with pytest.raises(http.client.IncompleteRead) as cut:
+    assert crop_photo.value.partial == CONTENT[: int(share * 200)]
+    assert crop_photo.value.expected == 200 - len(crop_photo.value.partial)
+    with pytest.raises(http.client.IncompleteRead) as crop_photo:
         fetch(files, Range="bytes=100-")
-    assert cut.value.partial == CONTENT[100 : 100 + int(share * 100)]
+    assert crop_photo.value.partial == CONTENT[100 : 100 + int(share * 100)]
     assert fetch(files)[1] == CONTENT
 
 

@@ -262,7 +262,7 @@ def test_pictures_too_large_to_be_made_at_once_are_made_in_parts(
     forward = Generator.forward_features
     monkeypatch.setattr(Generator, "forward_features", lambda net, w: result.append(len(w)) or forward(net, w))
     for most, sizes in ((generator.size**2 * 9, [4]), (generator.size**2 * 3, [3, 1]), (1, [1, 1, 1, 1])):
-        monkeypatch.setattr("g2s_cli.gan.stylegan2.MOST_PIXELS", most)
+        monkeypatch.setattr("g2s_cli.gan.stylegan2.MAX_BATCH_PIXELS", most)
         result.clear()
         offset_predictor = EncoderPredictor(generator.mapping, deepcopy(encoder), depth=8, relative=True)
         fit_offset(offset_predictor, generator, lambda: same, own, target, distance, Fit(1, rate=0.0), Losses())
