@@ -1,4 +1,4 @@
-"""Relit and turned objects inside the photo that they came from: `pipeline.relight` and `rotate`, pasted back.
+"""Relit and turned objects inside the photo that they came from: `pictures.relight` and `rotate`, pasted back.
 
 The change is worked out on the aligned crop, and the change alone is carried back: where there is none, the photo stays
 bit for bit what it was. What the photo shows keeps the photo's own pixels, under another light or in another place;
@@ -19,7 +19,6 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, interpolate, max_pool2d
 
-from g2s_cli import pipeline
 from g2s_cli.errors import ImageError
 from g2s_cli.geometry.camera import back_project, project, to_canonical, to_view
 from g2s_cli.geometry.factors import Factors
@@ -30,6 +29,7 @@ from g2s_cli.geometry.resample import continued
 from g2s_cli.geometry.warp import sample, to_grid
 from g2s_cli.mesh.silhouette import outlined
 from g2s_cli.photo.decode import read_upright
+from g2s_cli.result import pictures
 from g2s_cli.result.folder import Result, cut_out, original_file
 
 RAMP_SHARE = 1 / 16  # of the crop: over this a change dies away before an edge beyond which the photo goes on
@@ -42,14 +42,14 @@ TINT_PX = 8  # at what size the colours of the GAN's picture are brought to the 
 
 
 def relight(
-    result: Result, lights: Sequence[tuple[float, float]], *, by: pipeline.By = "mesh", device: str = "auto"
+    result: Result, lights: Sequence[tuple[float, float]], *, by: pictures.Renderer = "mesh", device: str = "auto"
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """The photo with its object under other lights, each (x, y) as the whole photo shows it, however the crop lies.
 
-    As for `pipeline.relight`, but to the right and up in the photo, not in the crop. The photo's pixels are multiplied
+    As for `pictures.relight`, but to the right and up in the photo, not in the crop. The photo's pixels are multiplied
     by how much brighter the shading becomes (mesh), or the GAN's picture (gan).
     """
-    pipeline.check_shown(lights, "light", None)
+    pictures.check_shown(lights, "light", None)
     inside = Inside.of(result)
     lights = [result.placement.as_in_crop(x, y) for x, y in lights]
     new: Iterator[Float[Tensor, "h w"]]
@@ -58,7 +58,7 @@ def relight(
         new = (render(result.factors.lit(x, y), result.camera).shading for x, y in lights)
     else:
         own = _brightness(result.inverted)
-        new = map(_brightness, pipeline.relight_each(result, lights, by=by, device=device))
+        new = map(_brightness, pictures.relight_each(result, lights, by=by, device=device))
     core = (cut_out(result, result.factors) > 0.5).float()
     where = outlined(result.mask, inside.crop * 2 - 1)  # to the photo's own outline: no light on what is behind it
     for shading in new:
@@ -68,20 +68,20 @@ def relight(
 
 
 def rotate(
-    result: Result, turns: Sequence[tuple[float, float]], *, by: pipeline.By = "mesh", device: str = "auto"
+    result: Result, turns: Sequence[tuple[float, float]], *, by: pictures.Renderer = "mesh", device: str = "auto"
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """The photo with its object turned, each turn as `pipeline.rotate` has it: about the crop's axes.
+    """The photo with its object turned, each turn as `pictures.rotate` has it: about the crop's axes.
 
     So a head that leans in the photo turns about its own neck. The photo's pixels move to where the shape carries them;
     what the photo did not show of the object has the rendering's colours (mesh). Or the GAN's picture is pasted, in the
     photo's colours (gan). Background that the object uncovers is painted smoothly from around it: its texture is not
     continued.
     """
-    pipeline.check_turns(turns, None)
+    pictures.check_turns(turns, None)
     inside = Inside.of(result)
     own = cut_out(result, result.factors)
     around = inside.around(own)
-    painted = pipeline.rotate_each(result, turns, by=by, device=device) if by == "gan" else repeat(None, len(turns))
+    painted = pictures.rotate_each(result, turns, by=by, device=device) if by == "gan" else repeat(None, len(turns))
     for (yaw, pitch), picture in zip(turns, painted, strict=True):
         variant = result.factors.turned(yaw, pitch)
         shown = _moved(inside, result, variant) if picture is None else _tinted(inside, result, picture)

@@ -13,16 +13,18 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from g2s_cli import pipeline, reconstruct
+from g2s_cli import reconstruct
 from g2s_cli.errors import ImageError, UsageError
 from g2s_cli.files import sha256_of
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.metrics import psnr
 from g2s_cli.loading import Machine, Plan
 from g2s_cli.photo.align import CropOptions
-from g2s_cli.pipeline import facts_of, reconstruct_each, relight, relight_each, rotate, rotate_each
+from g2s_cli.pipeline import facts_of, reconstruct_each
 from g2s_cli.result import paste_back as in_place
+from g2s_cli.result import pictures
 from g2s_cli.result.folder import Result
+from g2s_cli.result.pictures import relight, relight_each, rotate, rotate_each
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 QUICK = {"preset": "fast", "iterations": 4, "seed": 3}
@@ -94,11 +96,11 @@ def test_pictures_are_made_when_they_are_asked_for(
     result: Result, each: Callable, way: tuple[float, float], makes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[object] = []
-    as_ever = getattr(pipeline, makes)
-    monkeypatch.setattr(pipeline, makes, lambda *given: shown.append(given) or as_ever(*given))
-    pictures = each(result, [way] * 100, size=16)
-    assert next(pictures).shape == (3, 16, 16)
-    next(pictures)
+    as_ever = getattr(pictures, makes)
+    monkeypatch.setattr(pictures, makes, lambda *given: shown.append(given) or as_ever(*given))
+    images = each(result, [way] * 100, size=16)
+    assert next(images).shape == (3, 16, 16)
+    next(images)
     assert len(shown) == 2
     with pytest.raises(UsageError, match="no device 'bogus'"):
         each(result, [way], device="bogus")

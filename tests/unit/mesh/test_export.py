@@ -25,8 +25,8 @@ from g2s_cli.mesh.export import (
 )
 from g2s_cli.mesh.extract import Mesh, to_bytes
 from g2s_cli.mesh.texture import Texture
-from g2s_cli.pipeline import PICTURE_SIZES
 from g2s_cli.result.folder import Result, surface
+from g2s_cli.result.pictures import PICTURE_SIZES
 
 
 @pytest.fixture(scope="module")
