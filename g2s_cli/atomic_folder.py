@@ -16,7 +16,7 @@ from g2s_cli.errors import G2SError, UsageError
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-def folders_of(inputs: Iterable[Path]) -> dict[Path, Path]:
+def parent_folders(inputs: Iterable[Path]) -> dict[Path, Path]:
     """Every folder that one of these files lies in, at any depth, with that file. A link lies where it leads, too."""
     return {
         folder: path
@@ -26,7 +26,7 @@ def folders_of(inputs: Iterable[Path]) -> dict[Path, Path]:
     }
 
 
-def check_target(folder: Path, mark: str, *, overwrite: bool, needed: Mapping[Path, Path] | None = None) -> None:
+def check_target(folder: Path, marker: str, *, overwrite: bool, inputs: Mapping[Path, Path] | None = None) -> None:
     """Refuse a folder that something could not go to in one move, before the work starts.
 
     mark: a file that only such folders have. needed: `folders_of` the files that the work reads. Raises UsageError.
@@ -36,24 +36,24 @@ def check_target(folder: Path, mark: str, *, overwrite: bool, needed: Mapping[Pa
     place = folder.resolve()
     if place in (Path.cwd(), *Path.cwd().parents):
         raise UsageError(f"{folder} is where you stand, and cannot be replaced.", "Name a new folder with -o.")
-    if read := (needed or {}).get(place):
+    if read := (inputs or {}).get(place):
         raise UsageError(
             f"{read} lies in {folder}, which would be replaced.",
             "Move it out of there, or name another folder with -o.",
         )
     if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / mark).is_file():
+        if not (folder / marker).is_file():
             what = f"{folder} is not empty and holds no g2s result: g2s will not delete it."
             raise UsageError(what, "Name another folder with -o.")
         if not overwrite:
             raise UsageError(f"{folder} exists and is not empty.", "Add --overwrite to replace it, or name another.")
-    parent = _standing(place)
+    parent = _existing_parent(place)
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise UsageError(f"{parent} cannot be written to.", "Name another folder with -o.")
 
 
 @contextmanager
-def built_beside(folder: Path, ours: str = "", *, overwrite: bool = True) -> Iterator[Path]:
+def replace_folder(folder: Path, owned: str = "", *, overwrite: bool = True) -> Iterator[Path]:
     """A new folder to fill. It takes `folder`'s place when the block ends well.
 
     On any failure, Ctrl-C too, nothing of it is left and what was there stays. ours: a regular expression of paths in
@@ -63,7 +63,7 @@ def built_beside(folder: Path, ours: str = "", *, overwrite: bool = True) -> Ite
     place = folder.resolve()
     if place.exists() and not place.is_dir():
         raise UsageError(f"{folder} is a file.", "Move it away, or name another folder.")
-    building = _standing(place) / f".{place.name}-{secrets.token_hex(4)}"
+    building = _existing_parent(place) / f".{place.name}-{secrets.token_hex(4)}"
     retired = building.with_name(f"{building.name}-old")
     try:
         building.mkdir()
@@ -73,7 +73,7 @@ def built_beside(folder: Path, ours: str = "", *, overwrite: bool = True) -> Ite
             place.rename(retired)
         building.rename(place)
         if retired.exists():
-            _bring_along(retired, place, ours)
+            _move_foreign_files(retired, place, owned)
             shutil.rmtree(retired, ignore_errors=True)
     except OSError as error:
         if error.errno in {errno.ENOTEMPTY, errno.EEXIST} and not overwrite:
@@ -89,16 +89,16 @@ def built_beside(folder: Path, ours: str = "", *, overwrite: bool = True) -> Ite
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _bring_along(old: Path, new: Path, ours: str) -> None:
+def _move_foreign_files(old: Path, new: Path, owned: str) -> None:
     """Move a folder's files that are not ours, and that the new one does not have, to where they lay."""
     for path in sorted(old.rglob("*")):
         inside = path.relative_to(old)
         is_file = path.is_symlink() or not path.is_dir()
-        if is_file and not re.fullmatch(ours, inside.as_posix()) and not (new / inside).exists():
+        if is_file and not re.fullmatch(owned, inside.as_posix()) and not (new / inside).exists():
             (new / inside).parent.mkdir(parents=True, exist_ok=True)
             path.rename(new / inside)
 
 
-def _standing(place: Path) -> Path:
+def _existing_parent(place: Path) -> Path:
     """The nearest parent that exists."""
     return next(parent for parent in place.parents if parent.exists())

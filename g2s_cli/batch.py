@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from g2s_cli.atomic_folder import check_target, folders_of
-from g2s_cli.errors import G2SError, UsageError, attempt, understood
-from g2s_cli.files import sha256_of_input, writing
+from g2s_cli.atomic_folder import check_target, parent_folders
+from g2s_cli.errors import G2SError, UsageError, as_g2s_error, try_call
+from g2s_cli.files import atomic_write, sha256_of_input
 from g2s_cli.mesh.export import Detail
 from g2s_cli.photo.decode import pictures_in
 from g2s_cli.result.folder import REPORT, STATE, Result, missing_files, write_result
@@ -146,15 +146,15 @@ def run_all(
     not called if none are left. detail: how fine their meshes are. overwrite: replace what was made of another photo or
     asked for otherwise, but no folder that a photo or the user's own GAN lies in.
     """
-    needed = folders_of([job.photo for job in jobs] + ([gan] if gan else []))
+    inputs = parent_folders([job.photo for job in jobs] + ([gan] if gan else []))
     facts, left = {**facts, "meshes": asdict(detail)}, []
     for job in jobs:
-        before = attempt(kept, job, facts)
+        before = try_call(kept, job, facts)
         if isinstance(before, Outcome):
             yield before
             continue
         # Without a result, which `kept` would have refused or returned, only an empty folder passes.
-        refused = attempt(check_target, job.folder, STATE, overwrite=True, needed=needed) or (
+        refused = try_call(check_target, job.folder, STATE, overwrite=True, inputs=inputs) or (
             None if overwrite else before
         )
         if refused:
@@ -168,7 +168,7 @@ def run_all(
             yield Outcome(job, "failed", {}, result)
             continue
         told = replace(result, report={"command": command, "meshes": facts["meshes"]} | result.report)
-        error = attempt(write_result, told, job.folder, overwrite=overwrite, detail=detail)
+        error = try_call(write_result, told, job.folder, overwrite=overwrite, detail=detail)
         yield Outcome(job, "failed", {}, error) if error else Outcome(job, "made", told.report)
 
 
@@ -182,14 +182,14 @@ def summary_of(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 def write_summary(summary: Mapping[str, object], out: Path) -> None:
     """Write the summary into the folder of results, in one move. Raises G2SError if the disk refuses."""
-    with writing(out / SUMMARY, "Free space.") as temporary:
+    with atomic_write(out / SUMMARY, "Free space.") as temporary:
         temporary.write_text(json.dumps(summary, indent=2) + "\n")
 
 
 def _facts_of(outcome: Outcome) -> dict[str, Any]:
     told: dict[str, Any] = {"photo": str(outcome.job.photo), "folder": str(outcome.job.folder), "state": outcome.state}
     if outcome.error:
-        failure = understood(outcome.error, traced=True)
+        failure = as_g2s_error(outcome.error, traceback_shown=True)
         return told | {"error": str(failure), "exit_code": failure.exit_code}
     seconds = {"seconds": outcome.report["seconds"]["total"]} if outcome.state == "made" else {}
     return told | {name: outcome.report[name] for name in FIGURES} | seconds

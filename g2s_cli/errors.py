@@ -25,7 +25,7 @@ class G2SError(Exception):
         self.what = what
         self.remedy = remedy
 
-    def speaking_of(self, name: str, said: str) -> G2SError:
+    def replace_name(self, name: str, said: str) -> G2SError:
         """The same, with a name that the user does not know put as one that they do."""
         spoken = type(self).__new__(type(self))  # kinds are made of different things
         vars(spoken).update(vars(self))
@@ -68,11 +68,11 @@ class SomeFailedError(G2SError):
 
     def __init__(self, what: str, errors: Sequence[Exception]) -> None:
         super().__init__(what)
-        codes = {understood(error).exit_code for error in errors}
+        codes = {as_g2s_error(error).exit_code for error in errors}
         self.exit_code = codes.pop() if len(codes) == 1 else 1
 
 
-def attempt(act: Callable[Given, Made], *arguments: Given.args, **options: Given.kwargs) -> Made | Exception:
+def try_call(act: Callable[Given, Made], *arguments: Given.args, **options: Given.kwargs) -> Made | Exception:
     """What an act makes of its arguments, or why it failed; Ctrl-C is no failure and goes through.
 
     What failed keeps nothing alive that it worked on: a GPU without memory is to have it back for the next photo.
@@ -84,14 +84,14 @@ def attempt(act: Callable[Given, Made], *arguments: Given.args, **options: Given
         return error
 
 
-def understood(error: Exception, *, traced: bool = False) -> G2SError:
+def as_g2s_error(error: Exception, *, traceback_shown: bool = False) -> G2SError:
     """Any failure as one with a sentence and an exit code. traced: whether the user sees already where it was."""
     if isinstance(error, G2SError):
         return error
     if _is_memory_shortage(error):
         return MemoryShortageError("The memory ran out.", "Close other programs, or use --device cpu.")
     said = (str(error).splitlines() or [""])[0].rstrip(".")
-    remedy = "" if traced else "Run it again with -v to see where."
+    remedy = "" if traceback_shown else "Run it again with -v to see where."
     return G2SError(f"Something failed inside g2s: {type(error).__name__}: {said}.", remedy)
 
 

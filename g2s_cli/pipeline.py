@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from g2s_cli import __version__
-from g2s_cli.errors import UsageError, attempt
+from g2s_cli.errors import UsageError, try_call
 from g2s_cli.estimators.gan2shape.cycles import fit
 from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, OffsetPredictor, Target
 from g2s_cli.files import sha256_of
@@ -110,10 +110,10 @@ def _side_by_side(
     """What becomes of photos that are inverted together. loading: each one's share of the seconds that took."""
     clock = Stopwatch(progress, "load")
     category, crop_options = loaded.category, loaded.plan.crop_options
-    opened = [attempt(open_photo, path, category.image_size, category.align, crop_options) for path in paths]
+    opened = [try_call(open_photo, path, category.image_size, category.align, crop_options) for path in paths]
     usable = [photo for photo in opened if isinstance(photo, Photo)]
     rng = torch.Generator().manual_seed(loaded.plan.seed)
-    found = attempt(_inverted, usable, loaded, rng, clock) if usable else []
+    found = try_call(_inverted, usable, loaded, rng, clock) if usable else []
     inversions: Iterator[Inversion | Exception]
     inversions = iter([found] * len(usable) if isinstance(found, Exception) else found)
     shared = _sum({"load": loading}, clock.seconds(), 1 / max(1, len(usable)))
@@ -123,7 +123,7 @@ def _side_by_side(
         elif isinstance(inversion := next(inversions), Exception):
             yield inversion
         else:
-            yield attempt(_explained, path, photo, inversion, loaded, rng.clone_state(), shared, progress)
+            yield try_call(_explained, path, photo, inversion, loaded, rng.clone_state(), shared, progress)
 
 
 def facts_of(plan: Plan) -> dict[str, Any]:

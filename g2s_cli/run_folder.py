@@ -10,24 +10,24 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.files import replacing
+from g2s_cli.files import atomic_replace
 
 SETTINGS, LOCK = "settings.json", ".lock"
 
 
 def claim(folder: Path, settings: Mapping[str, object], verb: str) -> None:
     """Take a folder for a run: one that can be `taken_up`, or an empty or new one. Raises what that does."""
-    if taken_up(folder, settings, verb):
+    if is_resumable(folder, settings, verb):
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / SETTINGS) as temporary:
+        with atomic_replace(folder / SETTINGS) as temporary:
             temporary.write_text(json.dumps(settings, indent=2) + "\n")
     except OSError as error:
         raise UsageError(f"{folder} cannot be used: {error.strerror or error}.", "Name another with -o.") from error
 
 
-def taken_up(folder: Path, settings: Mapping[str, object], verb: str) -> bool:
+def is_resumable(folder: Path, settings: Mapping[str, object], verb: str) -> bool:
     """True for a folder that was begun with the same settings, False for an empty or new one. It stays as it is.
 
     verb: the command, as "g2s evaluate". Raises UsageError for any other folder, G2SError for a damaged one.
@@ -51,7 +51,7 @@ def taken_up(folder: Path, settings: Mapping[str, object], verb: str) -> bool:
 
 
 @contextmanager
-def alone_in(folder: Path, verb: str) -> Iterator[None]:
+def lock_folder(folder: Path, verb: str) -> Iterator[None]:
     """Keep other processes from working in a claimed folder. Raises UsageError if one does; a killed one does not.
 
     A folder that cannot be written to raises it, too.
@@ -71,8 +71,8 @@ def alone_in(folder: Path, verb: str) -> Iterator[None]:
 
 
 @contextmanager
-def at_work_in(folder: Path, settings: Mapping[str, object], verb: str) -> Iterator[None]:
+def open_run_folder(folder: Path, settings: Mapping[str, object], verb: str) -> Iterator[None]:
     """`claim` a folder, and be `alone_in` it."""
     claim(folder, settings, verb)
-    with alone_in(folder, verb):
+    with lock_folder(folder, verb):
         yield

@@ -21,9 +21,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from g2s_cli import __version__
-from g2s_cli.atomic_folder import built_beside, check_target, folders_of
+from g2s_cli.atomic_folder import check_target, parent_folders, replace_folder
 from g2s_cli.errors import UsageError
-from g2s_cli.files import writing
+from g2s_cli.files import atomic_write
 from g2s_cli.gan.latents import truncated_latents
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.loading import Machine, Weights, load_gan
@@ -87,7 +87,7 @@ class Target:
             raise UsageError(f"{sheet} exists.", "Add --overwrite to replace it, or name another with -o.")
         target = cls(sheet, sheet.with_suffix("") if save else None)
         if target.folder:
-            check_target(target.folder, FACTS, overwrite=overwrite, needed=folders_of([gan] if gan else []))
+            check_target(target.folder, FACTS, overwrite=overwrite, inputs=parent_folders([gan] if gan else []))
         return target
 
 
@@ -115,7 +115,7 @@ def sample(
     side = min(generator.size, MOST_SHEET_PX // columns)
     tiles = []
     with ExitStack() as stack:
-        building = stack.enter_context(built_beside(target.folder, OURS)) if target.folder else None
+        building = stack.enter_context(replace_folder(target.folder, OURS)) if target.folder else None
         for name, picture in zip(facts["pictures"], _pictures(generator, latents, progress), strict=True):
             if building:
                 picture.save(building / name)
@@ -140,5 +140,5 @@ def _pictures(generator: Generator, latents: Float[Tensor, "n d"], progress: Pro
 
 
 def _write(picture: Image.Image, path: Path) -> None:
-    with writing(path, "Name another with -o.") as temporary:
+    with atomic_write(path, "Name another with -o.") as temporary:
         picture.save(temporary, format="PNG")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from g2s_cli.console import output
-from g2s_cli.errors import SomeFailedError, StoppedError, UsageError, understood
+from g2s_cli.errors import SomeFailedError, StoppedError, UsageError, as_g2s_error
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -87,7 +87,7 @@ def _tell(outcome: Outcome, number: str) -> None:
     """A line on what became of a photo."""
     photo, report = outcome.job.photo, outcome.report
     if outcome.error:
-        sentence = str(understood(outcome.error, traced=output.verbose))
+        sentence = str(as_g2s_error(outcome.error, traceback_shown=output.verbose))
         said = sentence if str(photo) in sentence else f"{photo}: {sentence}"
         output.fail(f"{number}  {said}", outcome.error)
     elif outcome.state == "kept":

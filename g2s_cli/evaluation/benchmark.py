@@ -25,7 +25,7 @@ from torch import Tensor
 from g2s_cli.errors import G2SError
 from g2s_cli.estimators.gan2shape.cycles import camera_of
 from g2s_cli.evaluation.ground_truth import Pair, Truth, read_truth
-from g2s_cli.files import GO_ON, naming, sha256_of_input, writing
+from g2s_cli.files import RESUME_REMEDY, atomic_write, convert_write_errors, sha256_of_input
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.metrics import coverage, eroded, mad_deg, side
@@ -34,7 +34,7 @@ from g2s_cli.geometry.render import photo_depth, render
 from g2s_cli.mesh.extract import to_bytes
 from g2s_cli.result.contact_sheet import contact_sheet
 from g2s_cli.result.folder import Result, picture
-from g2s_cli.run_folder import at_work_in
+from g2s_cli.run_folder import open_run_folder
 from g2s_cli.weights.catalog import Category
 
 VERB = "g2s evaluate"
@@ -109,7 +109,7 @@ def evaluate(
     process is at work in, is refused with a UsageError. A sheet's worth of pictures is kept of every photo, so that the
     worst can be shown at the end. Raises ImageError for a file that cannot be read, G2SError if the disk refuses.
     """
-    with at_work_in(folder, settings, VERB):
+    with open_run_folder(folder, settings, VERB):
         digests = {pair: _sha256_of_both(pair) for pair in pairs}
         rows = _resumed(folder)
         done = {
@@ -141,9 +141,9 @@ def _kept(result: Result, pair: Pair, digest: str, category: Category, folder: P
     depth, figures = scored(result.factors, result.mask, result.camera, truth)
     row = Row(pair.photo.name, **figures, **facts, inputs_sha256=digest)
     strip = _strip(result, depth, truth)
-    with writing(folder / "pictures" / f"{pair.photo.stem}.png", GO_ON) as temporary:
+    with atomic_write(folder / "pictures" / f"{pair.photo.stem}.png", RESUME_REMEDY) as temporary:
         strip.save(temporary, "PNG")
-    with naming(folder / ROWS, GO_ON), (folder / ROWS).open("a") as file:
+    with convert_write_errors(folder / ROWS, RESUME_REMEDY), (folder / ROWS).open("a") as file:
         file.write(_line_of(row))
     return row
 
@@ -203,7 +203,10 @@ def write_report(
     rows: Sequence[Row], trivial: Sequence[Baseline], folder: Path, settings: Mapping[str, object]
 ) -> dict[str, Any]:
     """Write images.csv, summary.json and worst.png; the summary. Raises G2SError if the disk refuses."""
-    with writing(folder / TABLE, GO_ON) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_write(folder / TABLE, RESUME_REMEDY) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.DictWriter(file, list(asdict(rows[0])))
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
@@ -215,10 +218,10 @@ def write_report(
         "baselines": [asdict(one) for one in trivial],
         "worst": [row.image for row in _worst(rows)],
     }
-    with writing(folder / SUMMARY, GO_ON) as temporary:
+    with atomic_write(folder / SUMMARY, RESUME_REMEDY) as temporary:
         temporary.write_text(json.dumps(summary, indent=2) + "\n")
     sheet = _sheet(_worst(rows), folder)
-    with writing(folder / WORST, GO_ON) as temporary:
+    with atomic_write(folder / WORST, RESUME_REMEDY) as temporary:
         sheet.save(temporary, "PNG")
     return summary
 
@@ -247,7 +250,7 @@ def _resumed(folder: Path) -> dict[str, Row]:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise G2SError(f"{folder} is damaged: {error}.", "Delete it and evaluate again.") from error
     if (whole := "".join(map(_line_of, rows))) != "".join(lines):  # or the next line would go on in that one
-        with writing(place, GO_ON) as temporary:
+        with atomic_write(place, RESUME_REMEDY) as temporary:
             temporary.write_text(whole)
     return {row.image: row for row in rows}
 

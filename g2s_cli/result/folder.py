@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from g2s_cli.atomic_folder import built_beside, check_target
+from g2s_cli.atomic_folder import check_target, replace_folder
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.geometry.camera import Camera, rotation
 from g2s_cli.geometry.factors import Factors
@@ -100,7 +100,7 @@ def write_result(result: Result, folder: Path, *, overwrite: bool = False, detai
     Raises UsageError as `target.check_target`, G2SError if the disk refuses, or as `meshes.write_meshes`.
     """
     check_target(folder, STATE, overwrite=overwrite)
-    with built_beside(folder, OURS, overwrite=overwrite) as building:
+    with replace_folder(folder, OURS, overwrite=overwrite) as building:
         _write_files(result, building)
         mesh, texture = surface(result, detail := detail or Detail())
         write_meshes(building, mesh, texture, detail)

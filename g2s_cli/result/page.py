@@ -17,7 +17,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from PIL import Image
 
-from g2s_cli.files import writing
+from g2s_cli.files import atomic_write
 from g2s_cli.geometry.shading import LEAST_DEPTH, user_from_light
 from g2s_cli.mesh.export import Detail
 from g2s_cli.mesh.extract import Mesh, camera_pose
@@ -33,7 +33,7 @@ MOST_BYTE = 127  # what WebGL reads as 1 in a signed byte
 def write_page(result: Result, folder: Path, detail: Detail | None = None) -> Path:
     """Write the page into a result folder, whole or not at all; its path. Raises G2SError if the disk refuses."""
     page = page_of(result, detail)
-    with writing(folder / PAGE, "Free space, or make the folder writable.") as temporary:
+    with atomic_write(folder / PAGE, "Free space, or make the folder writable.") as temporary:
         temporary.write_text(page, "utf-8")
     return folder / PAGE
 

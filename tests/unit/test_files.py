@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from g2s_cli.errors import G2SError, ImageError
-from g2s_cli.files import replacing, sha256_of, sha256_of_input, writing
+from g2s_cli.files import atomic_replace, atomic_write, sha256_of, sha256_of_input
 
 
 def test_a_file_is_there_when_all_of_it_is_and_nothing_else_stays(tmp_path: Path) -> None:
     place = tmp_path / "deep" / "down.txt"
-    with replacing(place) as temporary:
+    with atomic_replace(place) as temporary:
         temporary.write_text("whole")
         assert not place.exists()
     assert place.read_text() == "whole"
@@ -27,7 +27,7 @@ def test_whoever_is_stopped_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     place.write_text("before")
 
     def write_half() -> None:
-        with replacing(place) as temporary:
+        with atomic_replace(place) as temporary:
             temporary.write_text("ha")
             raise KeyboardInterrupt
 
@@ -42,7 +42,7 @@ def test_others_may_read_what_a_strict_writer_wrote(tmp_path: Path) -> None:
     place = tmp_path / "a.txt"
     usual = tmp_path / "usual.txt"
     usual.touch()
-    with replacing(place) as temporary:
+    with atomic_replace(place) as temporary:
         temporary.chmod(0o600)
     assert stat.S_IMODE(place.stat().st_mode) == stat.S_IMODE(usual.stat().st_mode)
 
@@ -50,7 +50,7 @@ def test_others_may_read_what_a_strict_writer_wrote(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_named_with_its_remedy(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.touch()
-    with pytest.raises(G2SError, match="cannot be written") as caught, writing(blocked / "a.txt", "Free it."):
+    with pytest.raises(G2SError, match="cannot be written") as caught, atomic_write(blocked / "a.txt", "Free it."):
         pytest.fail("there is nowhere to write")
     assert caught.value.remedy == "Free it."
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.run_folder import LOCK, SETTINGS, alone_in, claim, taken_up
+from g2s_cli.run_folder import LOCK, SETTINGS, claim, is_resumable, lock_folder
 
 
 def test_the_same_settings_go_on_and_others_do_not(tmp_path: Path) -> None:
     folder, settings = tmp_path / "a" / "b", {"seed": 0, "stages": (1, 2), "photos_a_step": 2}
-    assert not taken_up(folder, settings, "g2s test")
+    assert not is_resumable(folder, settings, "g2s test")
     assert not folder.parent.exists()
     claim(folder, settings, "g2s test")
-    assert taken_up(folder, settings, "g2s test")
+    assert is_resumable(folder, settings, "g2s test")
     claim(folder, settings, "g2s test")
     with pytest.raises(UsageError, match=r"b was begun with other settings: seed, photos a step\. Name another"):
         claim(folder, settings | {"seed": 1, "photos_a_step": 3}, "g2s test")
@@ -40,7 +40,7 @@ def test_a_damaged_folder_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_two_do_not_work_in_one_folder(tmp_path: Path) -> None:
-    first, second, third = (alone_in(tmp_path, "g2s test") for _ in range(3))
+    first, second, third = (lock_folder(tmp_path, "g2s test") for _ in range(3))
     with first, pytest.raises(UsageError, match="Another g2s test is at work in"):
         second.__enter__()
     with third:
@@ -49,5 +49,5 @@ def test_two_do_not_work_in_one_folder(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
     (tmp_path / LOCK).mkdir()
-    with pytest.raises(UsageError, match=r"cannot be used: .* Name another with -o"), alone_in(tmp_path, "g2s test"):
+    with pytest.raises(UsageError, match=r"cannot be used: .* Name another with -o"), lock_folder(tmp_path, "g2s test"):
         pass
