@@ -30,8 +30,8 @@ from supervised import BATCH, marks, read_lessons, taught, width_of_depth_net
 from g2s_cli import __version__
 from g2s_cli.console import output
 from g2s_cli.errors import G2SError
-from g2s_cli.evaluation.benchmark import evaluate, trivial_scores
-from g2s_cli.evaluation.ground_truth import Pair, pairs_in
+from g2s_cli.evaluation.benchmark import baseline_metrics, evaluate
+from g2s_cli.evaluation.ground_truth import DepthPair, find_pairs
 from g2s_cli.loading import Machine, Plan, load_gan
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.pipeline import reconstruct_each
@@ -80,7 +80,7 @@ class Run:
     """
 
     config: Category
-    pairs: Sequence[Pair]
+    pairs: Sequence[DepthPair]
     machine: Machine
     out: Path
     words: Sequence[str] = ()
@@ -171,7 +171,7 @@ def table_1(run: Run, progress: Progress, renders: Path | None, updates: int) ->
     """A supervised bound, answers that do not look at the photo, and every preset with what it is without its parts."""
     if run.wants("supervised"):
         yield supervised(run, progress, renders, updates)
-    for name, scores in trivial_scores(run.pairs, run.config).items():
+    for name, scores in baseline_metrics(run.pairs, run.config).items():
         if run.wants(name):
             yield Line.of(name, scores, "does not look at the photo")
     for name, (preset, change) in ablations(run.config.presets).items():
@@ -184,7 +184,7 @@ def supervised(run: Run, progress: Progress, renders: Path | None, updates: int)
     if renders is None:
         return Line("supervised", {}, "not run: needs --renders")
     output.say("supervised")
-    pairs = pairs_in(renders)
+    pairs = find_pairs(renders)
     width = width_of_depth_net(run.config, run.plan("fast").weights.files.get("networks"))
     net = taught(read_lessons(pairs, run.config), run.config, width, updates, run.machine, run.seed, progress)
     began = time.perf_counter()
@@ -287,7 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = asked(arguments)
     output.set(quiet=options.quiet, verbose=False)
     machine, config = Machine.named(options.device), load_category(options.category)
-    pairs = pairs_in(options.data)[: options.limit]
+    pairs = find_pairs(options.data)[: options.limit]
     run = Run(
         config,
         pairs,

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from g2s_cli.errors import G2SError
 from g2s_cli.estimators.gan2shape.cycles import camera_of
-from g2s_cli.evaluation.ground_truth import Pair, Truth, read_truth
+from g2s_cli.evaluation.ground_truth import DepthPair, GroundTruth, read_ground_truth
 from g2s_cli.files import RESUME_REMEDY, atomic_write, convert_write_errors, sha256_of_input
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
@@ -47,7 +47,7 @@ ERROR_SPAN = 0.02  # scene units of depth error that the sheet paints in full co
 
 
 @dataclass(frozen=True)
-class Row:
+class ImageMetrics:
     """One photo's score.
 
     side_e2: SIDE in hundredths. mad_deg: degrees. coverage: the share of the true mask seen. inputs_sha256: of photo
@@ -77,7 +77,7 @@ class Baseline:
     mad_deg: float | None
 
 
-def score(depth: Tensor, mask: Tensor, truth: Truth, camera: Camera) -> dict[str, float]:
+def depth_metrics(depth: Tensor, mask: Tensor, truth: GroundTruth, camera: Camera) -> dict[str, float]:
     """SIDE, MAD and coverage of a depth map (h w) and its mask; SIDE and MAD are NaN where no pixel counts."""
     both = eroded(mask[None]) & eroded(truth.mask[None])
     return {
@@ -87,21 +87,21 @@ def score(depth: Tensor, mask: Tensor, truth: Truth, camera: Camera) -> dict[str
     }
 
 
-def scored(
-    factors: Factors, mask: Float[Tensor, "h w"], camera: Camera, truth: Truth
+def evaluate_factors(
+    factors: Factors, mask: Float[Tensor, "h w"], camera: Camera, truth: GroundTruth
 ) -> tuple[Float[Tensor, "h w"], dict[str, float]]:
     """The depth that factors have inside a photo's mask, NaN where nothing is seen, and its score."""
     depth = photo_depth(render(factors, camera), factors, mask, camera)
-    return depth, score(depth.nan_to_num(VIEW_FAR), ~depth.isnan(), truth, camera)
+    return depth, depth_metrics(depth.nan_to_num(VIEW_FAR), ~depth.isnan(), truth, camera)
 
 
 def evaluate(
-    pairs: Sequence[Pair],
+    pairs: Sequence[DepthPair],
     category: Category,
     folder: Path,
     run: Callable[[Sequence[Path]], Iterator[Result | Exception]],
     settings: Mapping[str, object],
-) -> Iterator[Row]:
+) -> Iterator[ImageMetrics]:
     """Score photos one after the other. Those that `folder` has a row of already are not run again.
 
     run: makes the reconstructions of photos, in their order; the first that is none is raised. settings: what a row
@@ -126,7 +126,7 @@ def evaluate(
             yield row
 
 
-def _sha256_of_both(pair: Pair) -> str:
+def _sha256_of_both(pair: DepthPair) -> str:
     """One SHA-256 of a photo and its depth image."""
     digest = hashlib.sha256()
     for path in (pair.photo, pair.depth):
@@ -134,12 +134,12 @@ def _sha256_of_both(pair: Pair) -> str:
     return digest.hexdigest()
 
 
-def _kept(result: Result, pair: Pair, digest: str, category: Category, folder: Path) -> Row:
+def _kept(result: Result, pair: DepthPair, digest: str, category: Category, folder: Path) -> ImageMetrics:
     """A photo's row, written to the folder with its pictures."""
-    truth = read_truth(pair.depth, category.frame_share, category.working_size)
+    truth = read_ground_truth(pair.depth, category.frame_share, category.working_size)
     facts = {"inversion_psnr_db": result.report["inversion_psnr_db"], "seconds": result.report["seconds"]["total"]}
-    depth, figures = scored(result.factors, result.mask, result.camera, truth)
-    row = Row(pair.photo.name, **figures, **facts, inputs_sha256=digest)
+    depth, figures = evaluate_factors(result.factors, result.mask, result.camera, truth)
+    row = ImageMetrics(pair.photo.name, **figures, **facts, inputs_sha256=digest)
     strip = _strip(result, depth, truth)
     with atomic_write(folder / "pictures" / f"{pair.photo.stem}.png", RESUME_REMEDY) as temporary:
         strip.save(temporary, "PNG")
@@ -148,51 +148,51 @@ def _kept(result: Result, pair: Pair, digest: str, category: Category, folder: P
     return row
 
 
-def _line_of(row: Row) -> str:
-    return json.dumps(without_nan(asdict(row))) + "\n"
+def _line_of(row: ImageMetrics) -> str:
+    return json.dumps(nan_to_none(asdict(row))) + "\n"
 
 
-def without_nan(figures: Mapping[str, Any]) -> dict[str, Any]:
+def nan_to_none(figures: Mapping[str, Any]) -> dict[str, Any]:
     """The same with None for NaN, which JSON does not know."""
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in figures.items()}
 
 
-def mean_of(values: Iterable[float]) -> float | None:
+def nan_mean(values: Iterable[float]) -> float | None:
     """The mean of those that are not NaN; None if all are."""
     seen = [value for value in values if not math.isnan(value)]
     return statistics.mean(seen) if seen else None
 
 
-def baselines(pairs: Sequence[Pair], category: Category) -> list[Baseline]:
+def mean_baselines(pairs: Sequence[DepthPair], category: Category) -> list[Baseline]:
     """What the answers of `trivial_scores` score on average."""
-    return [Baseline(name, *(mean_of(one[key] for one in scores) for key in ("side_e2", "mad_deg")))
-            for name, scores in trivial_scores(pairs, category).items()]  # fmt: skip
+    return [Baseline(name, *(nan_mean(one[key] for one in scores) for key in ("side_e2", "mad_deg")))
+            for name, scores in baseline_metrics(pairs, category).items()]  # fmt: skip
 
 
-def trivial_scores(pairs: Sequence[Pair], category: Category) -> dict[str, list[dict[str, float]]]:
+def baseline_metrics(pairs: Sequence[DepthPair], category: Category) -> dict[str, list[dict[str, float]]]:
     """Photo by photo: a flat depth, and the mean true depth of all the other photos, if there are any."""
-    truths = [read_truth(pair.depth, category.frame_share, category.working_size) for pair in pairs]
+    truths = [read_ground_truth(pair.depth, category.frame_share, category.working_size) for pair in pairs]
     camera = camera_of(category)
     depth, mask = torch.stack([truth.depth for truth in truths]), torch.stack([truth.mask for truth in truths])
     total, count = (depth * mask).sum(dim=0), mask.sum(dim=0)
     flat, mean = [], []
     for truth in truths:
         everywhere = torch.ones_like(truth.mask)
-        flat.append(score(torch.ones_like(truth.depth), everywhere, truth, camera))
+        flat.append(depth_metrics(torch.ones_like(truth.depth), everywhere, truth, camera))
         others = (count - truth.mask.long()).clamp(min=0)
         average = (total - truth.depth * truth.mask) / others.clamp(min=1)
-        mean.append(score(torch.where(others > 0, average, depth[mask].mean()), everywhere, truth, camera))
+        mean.append(depth_metrics(torch.where(others > 0, average, depth[mask].mean()), everywhere, truth, camera))
     return {"flat depth": flat} | ({"mean depth of the others": mean} if len(truths) > 1 else {})
 
 
-def summarised(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
+def summarize(rows: Sequence[ImageMetrics]) -> dict[str, dict[str, float | None]]:
     """Mean, standard deviation and standard error of every figure, of the rows that have it; None if none has."""
     found = {}
     for name in FIGURES:
         values = [value for row in rows if not math.isnan(value := getattr(row, name))]
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
         found[name] = {
-            "mean": mean_of(values),
+            "mean": nan_mean(values),
             "deviation": spread if values else None,
             "standard_error": spread / len(values) ** 0.5 if values else None,
         }
@@ -200,7 +200,7 @@ def summarised(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
 
 
 def write_report(
-    rows: Sequence[Row], trivial: Sequence[Baseline], folder: Path, settings: Mapping[str, object]
+    rows: Sequence[ImageMetrics], trivial: Sequence[Baseline], folder: Path, settings: Mapping[str, object]
 ) -> dict[str, Any]:
     """Write images.csv, summary.json and worst.png; the summary. Raises G2SError if the disk refuses."""
     with (
@@ -214,7 +214,7 @@ def write_report(
         "settings": settings,
         "images": len(rows),
         "missed": [row.image for row in rows if row.missed],
-        "figures": summarised(rows),
+        "figures": summarize(rows),
         "baselines": [asdict(one) for one in trivial],
         "worst": [row.image for row in _worst(rows)],
     }
@@ -226,12 +226,12 @@ def write_report(
     return summary
 
 
-def _worst(rows: Sequence[Row]) -> list[Row]:
+def _worst(rows: Sequence[ImageMetrics]) -> list[ImageMetrics]:
     """The missed ones first, then those of the largest SIDE."""
     return sorted(rows, key=lambda row: -math.inf if row.missed else -row.side_e2)[:WORST_COUNT]
 
 
-def _resumed(folder: Path) -> dict[str, Row]:
+def _resumed(folder: Path) -> dict[str, ImageMetrics]:
     """Rows of an earlier run, by the photo's name; the last one of each, for it may have been made anew.
 
     Raises G2SError if they cannot be read, or if the disk refuses.
@@ -255,13 +255,13 @@ def _resumed(folder: Path) -> dict[str, Row]:
     return {row.image: row for row in rows}
 
 
-def _row_of(facts: dict[str, Any]) -> Row:
+def _row_of(facts: dict[str, Any]) -> ImageMetrics:
     """A row as it was written. Raises TypeError or AttributeError if it is none."""
     figures: dict[str, Any] = {name: math.nan if value is None else value for name, value in facts.items()}
-    return Row(**figures)
+    return ImageMetrics(**figures)
 
 
-def _strip(result: Result, depth: Tensor, truth: Truth) -> Image.Image:
+def _strip(result: Result, depth: Tensor, truth: GroundTruth) -> Image.Image:
     """Photo, GAN's version, shape's rendering, depth, true depth, and the error less its mean: red is too far."""
     both = truth.mask & ~depth.isnan()
     error = torch.where(both, depth - truth.depth - (depth - truth.depth)[both].mean(), 0.0) / ERROR_SPAN
@@ -273,7 +273,7 @@ def _strip(result: Result, depth: Tensor, truth: Truth) -> Image.Image:
     return contact_sheet(images, columns=len(images))
 
 
-def _sheet(rows: Sequence[Row], folder: Path) -> Image.Image:
+def _sheet(rows: Sequence[ImageMetrics], folder: Path) -> Image.Image:
     """The strips of some photos, one below the other, each with its score."""
     strips = []
     for row in rows:

@@ -17,11 +17,11 @@ from g2s_cli.geometry.resample import middle
 from g2s_cli.photo.decode import pictures_in
 
 NEAR, FAR = 0.9, 1.1  # what the brightest and the darkest value of a depth image say
-WHOLE = 0.99  # a pixel is object when all that it averages is
+FULL_COVERAGE = 0.99  # a pixel is object when all that it averages is
 
 
 @dataclass(frozen=True)
-class Pair:
+class DepthPair:
     """A photo and the image of its true depth."""
 
     photo: Path
@@ -29,14 +29,14 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """True depth in scene units, and where there is an object to have one."""
 
     depth: Float[Tensor, "h w"]
     mask: Bool[Tensor, "h w"]
 
 
-def pairs_in(folder: Path) -> list[Pair]:
+def find_pairs(folder: Path) -> list[DepthPair]:
     """The pairs of a folder, by name. Raises UsageError if there are none, or if a photo has no depth.
 
     What else lies in image/, .DS_Store and the like, is passed over.
@@ -51,14 +51,14 @@ def pairs_in(folder: Path) -> list[Pair]:
         raise UsageError(
             f"{folder} has no photos.", "Name a folder with image/NAME_image.png and depth/NAME_depth.png."
         )
-    pairs = [Pair(path, folder / "depth" / f"{path.stem.removesuffix('_image')}_depth.png") for path in photos]
+    pairs = [DepthPair(path, folder / "depth" / f"{path.stem.removesuffix('_image')}_depth.png") for path in photos]
     for pair in pairs:
         if not pair.depth.is_file():
             raise UsageError(f"{pair.photo} has no depth: {pair.depth} is missing.", "Add it, or move the photo away.")
     return pairs
 
 
-def read_truth(path: Path, share: float, size: int) -> Truth:
+def read_ground_truth(path: Path, share: float, size: int) -> GroundTruth:
     """A depth image of 8 or 16 bits, its middle `share` averaged to `size` pixels: (1.1 - depth) / 0.2, 0 = nothing.
 
     Raises ImageError if it is none.
@@ -77,4 +77,4 @@ def read_truth(path: Path, share: float, size: int) -> Truth:
     kept = middle(len(value), share)
     code = torch.from_numpy(value)[kept, kept][None] / (2**bits - 1)
     depth = adaptive_avg_pool2d(FAR - code * (FAR - NEAR), size)[0]
-    return Truth(depth, adaptive_avg_pool2d((code > 0).float(), size)[0] > WHOLE)
+    return GroundTruth(depth, adaptive_avg_pool2d((code > 0).float(), size)[0] > FULL_COVERAGE)

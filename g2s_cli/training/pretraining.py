@@ -30,8 +30,8 @@ from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import factors_of, fresh_nets
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, Target
-from g2s_cli.evaluation.benchmark import baselines, mean_of, scored, without_nan
-from g2s_cli.evaluation.ground_truth import Pair, pairs_in, read_truth
+from g2s_cli.evaluation.benchmark import evaluate_factors, mean_baselines, nan_mean, nan_to_none
+from g2s_cli.evaluation.ground_truth import DepthPair, find_pairs, read_ground_truth
 from g2s_cli.files import RESUME_REMEDY, atomic_write, sha256_of_input
 from g2s_cli.gan.inversion import InversionSettings, invert
 from g2s_cli.geometry.metrics import psnr
@@ -60,14 +60,14 @@ class Collection:
     """Photos to train on. pairs: each with its true depth, where there is one; it is used in the report alone."""
 
     photos: list[Path]
-    pairs: list[Pair]
+    pairs: list[DepthPair]
     notes: list[str]
 
     @classmethod
     def of(cls, folder: Path, limit: int | None) -> Collection:
         """The photos of a folder, or of its image/ if it has a depth/ beside that. Raises UsageError."""
         if (folder / "depth").is_dir():
-            pairs = pairs_in(folder)[:limit]
+            pairs = find_pairs(folder)[:limit]
             return cls([pair.photo for pair in pairs], pairs, [])
         photos, notes = photos_named([folder])
         return cls(photos[:limit], [], notes)
@@ -314,10 +314,10 @@ def _report(
             "reconstruction_psnr_db": psnr(rebuilt * mask, target.image * mask),
         }
         if pairs:
-            truth = read_truth(pairs[index].depth, category.frame_share, category.working_size)
-            row |= scored(factors.to("cpu"), mask.cpu(), nets.camera, truth)[1]
+            truth = read_ground_truth(pairs[index].depth, category.frame_share, category.working_size)
+            row |= evaluate_factors(factors.to("cpu"), mask.cpu(), nets.camera, truth)[1]
         rows.append(row)
-    figures = {name: mean_of(row[name] for row in rows) for name in rows[0] if name != "photo"}
+    figures = {name: nan_mean(row[name] for row in rows) for name in rows[0] if name != "photo"}
     return {
         "torch": torch.__version__,
         "device": str(loaded.machine.device),
@@ -326,9 +326,9 @@ def _report(
         "name": order.name,
         "phases": [_phase_facts(name, trained) for name in trained.seconds],
         "figures": figures,
-        "baselines": [asdict(one) for one in baselines(pairs, category)] if pairs else [],
+        "baselines": [asdict(one) for one in mean_baselines(pairs, category)] if pairs else [],
         "missed": [row["photo"] for row in rows if math.isnan(row.get("side_e2", 0.0))],
-        "photos": [without_nan(row) for row in rows],
+        "photos": [nan_to_none(row) for row in rows],
     }
 
 

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from g2s_cli.errors import UsageError
-from g2s_cli.evaluation.ground_truth import pairs_in
+from g2s_cli.evaluation.ground_truth import find_pairs
 from g2s_cli.geometry.render import render
 from g2s_cli.loading import Machine, Plan
 from g2s_cli.progress import SilentProgress
@@ -187,7 +187,7 @@ def test_an_embedder_in_onnx(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 def test_the_supervised_network_learns_what_it_is_shown(data: Path) -> None:
     lesson = import_module("supervised")
-    config, pairs = load_category("synface"), pairs_in(data)
+    config, pairs = load_category("synface"), find_pairs(data)
     shown = lesson.read_lessons(pairs, config)
     assert shown.image[0, :, ~shown.mask[0]].abs().max() == 0
     losses: list[float] = []

@@ -19,8 +19,8 @@ from PIL import Image
 from g2s_cli.commands.evaluate import evaluate as command
 from g2s_cli.errors import G2SError, ImageError, StoppedError, UsageError
 from g2s_cli.evaluation import benchmark as evaluation
-from g2s_cli.evaluation.benchmark import Row, baselines, evaluate, score, summarised, write_report
-from g2s_cli.evaluation.ground_truth import Pair, Truth, pairs_in
+from g2s_cli.evaluation.benchmark import ImageMetrics, depth_metrics, evaluate, mean_baselines, summarize, write_report
+from g2s_cli.evaluation.ground_truth import DepthPair, GroundTruth, find_pairs
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.render import photo_depth, render
 from g2s_cli.result.folder import Result, depth_code
@@ -32,7 +32,7 @@ Run = Callable[[Sequence[Path]], Iterator[Result | Exception]]
 
 
 @pytest.fixture
-def data(make: Make, tmp_path: Path) -> list[Pair]:
+def data(make: Make, tmp_path: Path) -> list[DepthPair]:
     """Three photos whose true depth is what a made-up reconstruction says, the last one's 0.01 steeper to one side."""
     for number in range(3):
         result = make(64, number)
@@ -42,7 +42,7 @@ def data(make: Make, tmp_path: Path) -> list[Pair]:
             (tmp_path / "data" / config).mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (64, 64)).save(tmp_path / "data" / "image" / f"{number}_image.png")
         Image.fromarray(depth_code((depth + slope).numpy())).save(tmp_path / "data" / "depth" / f"{number}_depth.png")
-    return pairs_in(tmp_path / "data")
+    return find_pairs(tmp_path / "data")
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def run(make: Make) -> Run:
     return run
 
 
-def test_the_truth_itself_scores_best(data: list[Pair], run: Run, tmp_path: Path) -> None:
+def test_the_truth_itself_scores_best(data: list[DepthPair], run: Run, tmp_path: Path) -> None:
     rows = list(evaluate(data, load_category("synface"), tmp_path / "out", run, SETTINGS))
     assert [row.image for row in rows] == ["0_image.png", "1_image.png", "2_image.png"]
     for row in rows[:2]:
@@ -67,7 +67,7 @@ def test_the_truth_itself_scores_best(data: list[Pair], run: Run, tmp_path: Path
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), ImageError("1_image.png is damaged.")])
-def test_a_stopped_evaluation_goes_on(data: list[Pair], run: Run, tmp_path: Path, stop: BaseException) -> None:
+def test_a_stopped_evaluation_goes_on(data: list[DepthPair], run: Run, tmp_path: Path, stop: BaseException) -> None:
     seen = []
 
     def noted(photos: Sequence[Path]) -> Iterator[Result | Exception]:
@@ -92,7 +92,7 @@ def test_a_stopped_evaluation_goes_on(data: list[Pair], run: Run, tmp_path: Path
 
 @pytest.mark.parametrize("config", ["image", "depth"])
 def test_rows_of_other_data_under_the_same_names_are_made_anew(
-    data: list[Pair], run: Run, tmp_path: Path, config: str
+    data: list[DepthPair], run: Run, tmp_path: Path, config: str
 ) -> None:
     seen: list[str] = []
 
@@ -108,7 +108,7 @@ def test_rows_of_other_data_under_the_same_names_are_made_anew(
         Image.new("RGB", (64, 64), "white").save(other / "image" / "1_image.png")
     else:
         shutil.copy(other / "depth" / "2_depth.png", other / "depth" / "1_depth.png")
-    pairs = pairs_in(other)
+    pairs = find_pairs(other)
     second = list(evaluate(pairs, category, out, noted, SETTINGS))
     assert seen == ["0_image.png", "1_image.png", "1_image.png", "2_image.png"]
     assert second[0] == first[0]
@@ -120,13 +120,13 @@ def test_rows_of_other_data_under_the_same_names_are_made_anew(
     assert len(seen) == 4
 
 
-def test_what_cannot_be_read_is_named(data: list[Pair], run: Run, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_named(data: list[DepthPair], run: Run, tmp_path: Path) -> None:
     data[1].photo.unlink()
     with pytest.raises(ImageError, match=r"1_image.png cannot be read: No such file"):
         list(evaluate(data, load_category("synface"), tmp_path / "out", run, SETTINGS))
 
 
-def test_folders_of_something_else_are_refused(data: list[Pair], run: Run, tmp_path: Path) -> None:
+def test_folders_of_something_else_are_refused(data: list[DepthPair], run: Run, tmp_path: Path) -> None:
     category, out = load_category("synface"), tmp_path / "out"
     list(evaluate(data[:1], category, out, run, SETTINGS))
     with pytest.raises(UsageError, match="begun with other settings: seed"):
@@ -140,7 +140,7 @@ def test_folders_of_something_else_are_refused(data: list[Pair], run: Run, tmp_p
 
 @pytest.mark.parametrize("cut", [1, 40, "all but"])
 def test_a_line_that_was_half_written_costs_its_photo_alone(
-    data: list[Pair], run: Run, tmp_path: Path, cut: int | str
+    data: list[DepthPair], run: Run, tmp_path: Path, cut: int | str
 ) -> None:
     category, out = load_category("synface"), tmp_path / "out"
     rows = list(evaluate(data, category, out, run, SETTINGS))
@@ -160,7 +160,9 @@ def test_a_line_that_was_half_written_costs_its_photo_alone(
 
 
 @pytest.mark.parametrize("name", ["pictures/0_image.png", "images.csv", "summary.json", "worst.png"])
-def test_what_the_disk_refuses_is_said_in_a_sentence(data: list[Pair], run: Run, tmp_path: Path, name: str) -> None:
+def test_what_the_disk_refuses_is_said_in_a_sentence(
+    data: list[DepthPair], run: Run, tmp_path: Path, name: str
+) -> None:
     category, out = load_category("synface"), tmp_path / "out"
     list(evaluate([], category, out, run, SETTINGS))
     (out / name).mkdir(parents=True)
@@ -175,7 +177,7 @@ def test_what_the_disk_refuses_is_said_in_a_sentence(data: list[Pair], run: Run,
 
 
 def test_a_full_disk_costs_no_row_that_is_there(
-    data: list[Pair], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: list[DepthPair], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     category, out = load_category("synface"), tmp_path / "out"
     first = evaluate(data, category, out, run, SETTINGS)
@@ -195,7 +197,7 @@ def test_a_full_disk_costs_no_row_that_is_there(
 
 
 def test_ctrl_c_in_the_report_tells_the_truth(
-    data: list[Pair], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: list[DepthPair], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: object) -> NoReturn:
         raise KeyboardInterrupt
@@ -207,7 +209,7 @@ def test_ctrl_c_in_the_report_tells_the_truth(
         command(tmp_path / "data", out=tmp_path / "out", quiet=True)
 
 
-def test_two_do_not_evaluate_into_one_folder(data: list[Pair], run: Run, tmp_path: Path) -> None:
+def test_two_do_not_evaluate_into_one_folder(data: list[DepthPair], run: Run, tmp_path: Path) -> None:
     category, out = load_category("synface"), tmp_path / "out"
     first = evaluate(data, category, out, run, SETTINGS)
     next(first)
@@ -217,10 +219,10 @@ def test_two_do_not_evaluate_into_one_folder(data: list[Pair], run: Run, tmp_pat
     assert len((out / "rows.jsonl").read_text().splitlines()) == 3
 
 
-def test_the_report(data: list[Pair], run: Run, tmp_path: Path) -> None:
+def test_the_report(data: list[DepthPair], run: Run, tmp_path: Path) -> None:
     category, out = load_category("synface"), tmp_path / "out"
     rows = list(evaluate(data, category, out, run, SETTINGS))
-    summary = write_report(rows, baselines(data, category), out, SETTINGS)
+    summary = write_report(rows, mean_baselines(data, category), out, SETTINGS)
     assert json.loads((out / "summary.json").read_text()) == json.loads(json.dumps(summary))
     assert summary["worst"][0] == "2_image.png"
     with (out / "images.csv").open() as file:
@@ -239,7 +241,7 @@ def strict(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
-def test_a_photo_that_was_missed_is_no_good_one(data: list[Pair], run: Run, tmp_path: Path) -> None:
+def test_a_photo_that_was_missed_is_no_good_one(data: list[DepthPair], run: Run, tmp_path: Path) -> None:
     category, out = load_category("synface"), tmp_path / "out"
     strip = np.zeros((64, 64), dtype=np.uint16)
     strip[:, 31:33] = 30000  # erosion leaves nothing of it
@@ -252,7 +254,7 @@ def test_a_photo_that_was_missed_is_no_good_one(data: list[Pair], run: Run, tmp_
     for line in (out / "rows.jsonl").read_text().splitlines():
         strict(line)
 
-    summary = write_report(rows, baselines(data, category), out, SETTINGS)
+    summary = write_report(rows, mean_baselines(data, category), out, SETTINGS)
     assert strict((out / "summary.json").read_text()) == json.loads(json.dumps(summary))
     assert (summary["images"], summary["missed"]) == (3, ["1_image.png"])
     assert summary["worst"] == ["1_image.png", "2_image.png", "0_image.png"]
@@ -264,7 +266,7 @@ def test_a_photo_that_was_missed_is_no_good_one(data: list[Pair], run: Run, tmp_
     with (out / "images.csv").open() as file:
         assert [math.isnan(float(line["side_e2"])) for line in csv.DictReader(file)] == [False, True, False]
 
-    alone = write_report(rows[1:2], baselines(data[1:2], category), out, SETTINGS)
+    alone = write_report(rows[1:2], mean_baselines(data[1:2], category), out, SETTINGS)
     assert strict((out / "summary.json").read_text()) == json.loads(json.dumps(alone))
     assert alone["figures"]["mad_deg"] == {"mean": None, "deviation": None, "standard_error": None}
     assert alone["baselines"] == [{"name": "flat depth", "side_e2": None, "mad_deg": None}]
@@ -272,11 +274,11 @@ def test_a_photo_that_was_missed_is_no_good_one(data: list[Pair], run: Run, tmp_
 
 @pytest.mark.parametrize("columns", [slice(0), slice(30, 32), slice(48, 64)])
 def test_masks_without_a_pixel_in_common_have_no_score(columns: slice) -> None:
-    truth = Truth(torch.full((64, 64), 1.0), torch.zeros(64, 64, dtype=torch.bool))
+    truth = GroundTruth(torch.full((64, 64), 1.0), torch.zeros(64, 64, dtype=torch.bool))
     truth.mask[:, 16:40] = True
     mask = torch.zeros(64, 64, dtype=torch.bool)
     mask[:, columns] = True
-    found = score(torch.full((64, 64), 1.0), mask, truth, Camera(64))
+    found = depth_metrics(torch.full((64, 64), 1.0), mask, truth, Camera(64))
     assert math.isnan(found["side_e2"])
     assert math.isnan(found["mad_deg"])
     assert found["coverage"] < 0.1
@@ -284,31 +286,33 @@ def test_masks_without_a_pixel_in_common_have_no_score(columns: slice) -> None:
 
 def test_mean_deviation_and_error() -> None:
     rows = [
-        Row(str(k), side_e2=k, mad_deg=10.0, coverage=1.0, inversion_psnr_db=30.0, seconds=1.0, inputs_sha256="")
+        ImageMetrics(
+            str(k), side_e2=k, mad_deg=10.0, coverage=1.0, inversion_psnr_db=30.0, seconds=1.0, inputs_sha256=""
+        )
         for k in (1.0, 2.0, 6.0)
     ]
-    found = summarised(rows)["side_e2"]
+    found = summarize(rows)["side_e2"]
     assert found["mean"] == 3
     assert found["deviation"] == pytest.approx(7**0.5)
     assert found["standard_error"] == pytest.approx((7 / 3) ** 0.5)
-    assert summarised(rows[:1])["side_e2"]["standard_error"] == 0
+    assert summarize(rows[:1])["side_e2"]["standard_error"] == 0
 
 
-def test_baselines_do_not_see_the_photo_they_are_scored_on(data: list[Pair]) -> None:
-    flat, mean = baselines(data, load_category("synface"))
+def test_baselines_do_not_see_the_photo_they_are_scored_on(data: list[DepthPair]) -> None:
+    flat, mean = mean_baselines(data, load_category("synface"))
     assert flat.side_e2 > mean.side_e2 > 0
     # Of the first two, whose truth is alike but for the third's slope, the mean of the others is half that slope off.
-    alone = baselines(data[:2], load_category("synface"))[1]
+    alone = mean_baselines(data[:2], load_category("synface"))[1]
     assert alone.side_e2 < 1e-3
-    assert [one.name for one in baselines(data[:1], load_category("synface"))] == ["flat depth"]
+    assert [one.name for one in mean_baselines(data[:1], load_category("synface"))] == ["flat depth"]
 
 
 def test_only_pixels_inside_both_masks_count() -> None:
-    truth = Truth(torch.full((16, 16), 1.0), torch.zeros(16, 16, dtype=torch.bool))
+    truth = GroundTruth(torch.full((16, 16), 1.0), torch.zeros(16, 16, dtype=torch.bool))
     truth.mask[4:12, 4:12] = True
     depth = torch.full((16, 16), 1.0)
     depth[:5] = 0.9  # outside, or in the rim that is eroded
     mask = torch.ones(16, 16, dtype=torch.bool)
-    assert score(depth, mask, truth, Camera(16))["side_e2"] == pytest.approx(0, abs=1e-4)
+    assert depth_metrics(depth, mask, truth, Camera(16))["side_e2"] == pytest.approx(0, abs=1e-4)
     mask[:, 8:] = False
-    assert score(depth, mask, truth, Camera(16))["coverage"] == 0.5
+    assert depth_metrics(depth, mask, truth, Camera(16))["coverage"] == 0.5
