@@ -17,7 +17,7 @@ import torch
 from machine import describe
 from torch import Tensor
 
-from g2s_cli.batch import photos_named
+from g2s_cli.batch import find_photos
 from g2s_cli.gan.inversion import CLOUD, InversionSettings, invert
 from g2s_cli.gan.latents import random_latents
 from g2s_cli.geometry.metrics import psnr
@@ -59,7 +59,7 @@ def main() -> None:
     torch.set_num_threads(1)
     category = load_category("synface")
     gan = load_gan(Weights.of(category, category.preset("fast"), Sources()), Machine.named("cpu"))
-    files = photos_named([given.photos])[0][: given.count]
+    files = find_photos([given.photos])[0][: given.count]
     photos = [open_photo(file, category.image_size, category.align, CropOptions()).image[None] for file in files]
     gan.generator(random_latents(gan.generator, 64, torch.Generator().manual_seed(1)))  # kernels are made only once
     print(describe(torch.device("cpu")), f"{len(photos)} photos\n")

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from machine import describe
 
-from g2s_cli.batch import photos_named
+from g2s_cli.batch import find_photos
 from g2s_cli.geometry.metrics import psnr, side
 from g2s_cli.geometry.render import render
 from g2s_cli.loading import Machine, Weights, load_gan
@@ -74,7 +74,7 @@ def main() -> None:
         place = Path(scratch)
         if asked.folder is None:
             draw_photos(place, asked.count)
-        photos = photos_named([asked.folder or place])[0][: asked.count]
+        photos = find_photos([asked.folder or place])[0][: asked.count]
         alone, together = [], []
         for turn in range(asked.rounds):
             spent = [seconds([photo], place / "alone" / f"{turn}-{photo.stem}", options) for photo in photos]

@@ -45,7 +45,7 @@ class Outcome:
     error: Exception | None = None
 
 
-def photos_named(arguments: Sequence[Path]) -> tuple[list[Path], list[str]]:
+def find_photos(arguments: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """The photos that files and folders name, each once, and a note on what was left out.
 
     A folder stands for the images in it, in natural order; hidden files and folders in it are passed over. Raises
@@ -71,7 +71,7 @@ def photos_named(arguments: Sequence[Path]) -> tuple[list[Path], list[str]]:
     return list(photos.values()), notes
 
 
-def jobs_for(photos: Sequence[Path], out: Path) -> list[Job]:
+def make_jobs(photos: Sequence[Path], out: Path) -> list[Job]:
     """A folder in `out` for each photo, named after its stem; of equal stems the later ones end in -2, -3, ...
 
     Raises UsageError if `out` cannot be a folder of results.
@@ -93,7 +93,7 @@ def jobs_for(photos: Sequence[Path], out: Path) -> list[Job]:
     return jobs
 
 
-def kept(job: Job, facts: Facts) -> Outcome | None:
+def finished_outcome(job: Job, facts: Facts) -> Outcome | None:
     """The outcome of a job that an earlier run finished: the same photo's bytes, asked for the same. None: no result.
 
     Raises UsageError if its folder holds the result of something else, G2SError if that is damaged or not whole.
@@ -130,7 +130,7 @@ def _is_telling(report: dict[str, Any]) -> bool:
         return False
 
 
-def run_all(
+def run_jobs(
     jobs: Sequence[Job],
     facts: Facts,
     run: Callable[[Sequence[Path]], Iterator[Result | Exception]],
@@ -149,7 +149,7 @@ def run_all(
     inputs = parent_folders([job.photo for job in jobs] + ([gan] if gan else []))
     facts, left = {**facts, "meshes": asdict(detail)}, []
     for job in jobs:
-        before = try_call(kept, job, facts)
+        before = try_call(finished_outcome, job, facts)
         if isinstance(before, Outcome):
             yield before
             continue
@@ -172,7 +172,7 @@ def run_all(
         yield Outcome(job, "failed", {}, error) if error else Outcome(job, "made", told.report)
 
 
-def summary_of(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def summarize(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """All outcomes as one document."""
     return {
         "photos": [_facts_of(outcome) for outcome in outcomes],

@@ -34,12 +34,12 @@ from g2s_cli.weights.catalog import Category
 
 LATENTS, FACTS = "latents.safetensors", "samples.json"
 OURS = rf"seed\d+-\d+\.png|{re.escape(LATENTS)}|{re.escape(FACTS)}"  # what g2s writes into a folder of pictures
-MOST = 100_000  # pictures of a run
+MAX_COUNT = 100_000  # pictures of a run
 MOST_SHEET_PX = 4096  # a side; larger sheets show their pictures smaller
 
 
 @dataclass(frozen=True)
-class Draw:
+class SampleOptions:
     """Which pictures: the first `count` of a seed.
 
     truncation: ψ of the truncation trick, how far latents keep from the mean one: 1 as drawn, 0 all alike.
@@ -49,10 +49,10 @@ class Draw:
     truncation: float = 0.7
     seed: int = 0
 
-    def check(self) -> Draw:
+    def check(self) -> SampleOptions:
         """The same. Raises UsageError if it cannot be meant."""
-        if not 1 <= self.count <= MOST:
-            raise UsageError(f"--count {self.count} is out of range.", f"Give 1 to {MOST}.")
+        if not 1 <= self.count <= MAX_COUNT:
+            raise UsageError(f"--count {self.count} is out of range.", f"Give 1 to {MAX_COUNT}.")
         if not 0 <= self.truncation <= 1:
             raise UsageError(
                 f"--truncation {self.truncation:g} is out of range.",
@@ -67,14 +67,14 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Target:
+class SampleOutput:
     """Where pictures go. sheet: all of them in one. folder: each by itself, and their latents; None is nowhere."""
 
     sheet: Path
     folder: Path | None
 
     @classmethod
-    def of(cls, sheet: Path, *, save: bool, overwrite: bool, gan: Path | None = None) -> Target:
+    def of(cls, sheet: Path, *, save: bool, overwrite: bool, gan: Path | None = None) -> SampleOutput:
         """A sheet, and beside it the folder of its name if asked. Raises UsageError if they could not go there.
 
         gan: the file that the pictures come from, if it is the user's own; it is not to be replaced by them.
@@ -92,7 +92,12 @@ class Target:
 
 
 def sample(
-    category: Category, weights: Weights, draw: Draw, machine: Machine, target: Target, progress: Progress
+    category: Category,
+    weights: Weights,
+    draw: SampleOptions,
+    machine: Machine,
+    target: SampleOutput,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Make a GAN's pictures and write them; the facts about them, those of samples.json.
 

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli import __version__
-from g2s_cli.batch import photos_named
+from g2s_cli.batch import find_photos
 from g2s_cli.errors import UsageError
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import factors_of, fresh_nets
@@ -69,7 +69,7 @@ class Collection:
         if (folder / "depth").is_dir():
             pairs = find_pairs(folder)[:limit]
             return cls([pair.photo for pair in pairs], pairs, [])
-        photos, notes = photos_named([folder])
+        photos, notes = find_photos([folder])
         return cls(photos[:limit], [], notes)
 
 

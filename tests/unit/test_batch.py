@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from g2s_cli.batch import SUMMARY, Job, Outcome, jobs_for, kept, photos_named, run_all, summary_of, write_summary
+from g2s_cli.batch import (
+    SUMMARY,
+    Job,
+    Outcome,
+    find_photos,
+    finished_outcome,
+    make_jobs,
+    run_jobs,
+    summarize,
+    write_summary,
+)
 from g2s_cli.errors import G2SError, ImageError, UsageError
 from g2s_cli.files import sha256_of
 from g2s_cli.mesh.export import Body, Detail
@@ -52,7 +62,7 @@ def runner(make: Make) -> Callable[..., Callable[[Sequence[Path]], Iterator[Resu
 
 
 def outcomes(jobs: list[Job], run: Callable, facts: dict = FACTS, overwrite: bool = False) -> dict[str, Outcome]:
-    found = run_all(jobs, facts, run, Detail(), command="g2s reconstruct", overwrite=overwrite)
+    found = run_jobs(jobs, facts, run, Detail(), command="g2s reconstruct", overwrite=overwrite)
     return {outcome.job.photo.stem: outcome for outcome in found}
 
 
@@ -69,7 +79,7 @@ def test_a_folder_stands_for_its_images_in_natural_order(tmp_path: Path) -> None
     (folder / "sub.png").mkdir(parents=True)
     for name in ("b10.jpg", "B2.JPEG", "b1.png", "a.webp", "notes.txt", ".hidden.png", "clip.eps"):
         (folder / name).touch()
-    photos, notes = photos_named([folder])
+    photos, notes = find_photos([folder])
     assert [path.name for path in photos] == ["a.webp", "b1.png", "B2.JPEG", "b10.jpg"]
     assert notes == [f"Not taken for photos: {folder / 'clip.eps'}, {folder / 'notes.txt'}."]
 
@@ -79,16 +89,16 @@ def test_a_photo_named_twice_is_taken_once(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     around = tmp_path / "c" / ".." / "a.png"
     (tmp_path / "c").mkdir()
-    photos, notes = photos_named([tmp_path / "b.png", tmp_path, around])
+    photos, notes = find_photos([tmp_path / "b.png", tmp_path, around])
     assert photos == [tmp_path / "b.png", tmp_path / "a.png"]
     assert notes == [f"{path} is named more than once, and taken once." for path in (tmp_path / "b.png", around)]
 
 
 def test_files_are_taken_whatever_they_are_called_and_empty_folders_are_refused(tmp_path: Path) -> None:
-    assert photos_named([tmp_path / "nosuch", tmp_path / ".x.png"])[0] == [tmp_path / "nosuch", tmp_path / ".x.png"]
+    assert find_photos([tmp_path / "nosuch", tmp_path / ".x.png"])[0] == [tmp_path / "nosuch", tmp_path / ".x.png"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="empty has no images"):
-        photos_named([tmp_path / "empty"])
+        find_photos([tmp_path / "empty"])
 
 
 @pytest.mark.parametrize(
@@ -103,21 +113,21 @@ def test_files_are_taken_whatever_they_are_called_and_empty_folders_are_refused(
     ],
 )
 def test_folders_are_named_after_stems(names: list[str], folders: list[str], tmp_path: Path) -> None:
-    jobs = jobs_for([Path(name) for name in names], tmp_path / "out")
+    jobs = make_jobs([Path(name) for name in names], tmp_path / "out")
     assert [job.folder for job in jobs] == [tmp_path / "out" / folder for folder in folders]
 
 
 def test_what_cannot_hold_results_is_refused(tmp_path: Path, result: Result) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="is a file"):
-        jobs_for([Path("a.png")], tmp_path / "file")
+        make_jobs([Path("a.png")], tmp_path / "file")
     write_result(result, tmp_path / "one")
     with pytest.raises(UsageError, match="is the result of one photo"):
-        jobs_for([Path("a.png")], tmp_path / "one")
+        make_jobs([Path("a.png")], tmp_path / "one")
 
 
 def test_one_failure_stops_no_other(photos: list[Path], runner: Callable, tmp_path: Path) -> None:
-    jobs, error = jobs_for(photos, tmp_path / "out"), ImageError("two.png is damaged.")
+    jobs, error = make_jobs(photos, tmp_path / "out"), ImageError("two.png is damaged.")
     found = outcomes(jobs, runner(two=error))
     assert states(found) == {"one": "made", "two": "failed", "three": "made"}
     assert found["two"].error is error
@@ -128,7 +138,7 @@ def test_one_failure_stops_no_other(photos: list[Path], runner: Callable, tmp_pa
 
 
 def test_what_is_finished_is_kept(photos: list[Path], runner: Callable, tmp_path: Path) -> None:
-    jobs = jobs_for(photos, tmp_path / "out")
+    jobs = make_jobs(photos, tmp_path / "out")
     outcomes(jobs[:2], runner())
     found = outcomes(jobs, runner())
     assert states(found) == {"one": "kept", "two": "kept", "three": "made"}
@@ -142,10 +152,10 @@ def test_what_is_finished_is_kept(photos: list[Path], runner: Callable, tmp_path
 def test_what_is_not_whole_is_no_longer_finished(
     photos: list[Path], runner: Callable, tmp_path: Path, name: str
 ) -> None:
-    jobs, detail = jobs_for(photos[:1], tmp_path / "out"), Detail(body=Body())
+    jobs, detail = make_jobs(photos[:1], tmp_path / "out"), Detail(body=Body())
 
     def found(run: Callable, *, overwrite: bool) -> Outcome:
-        [one] = run_all(jobs, FACTS, run, detail, command="g2s reconstruct", overwrite=overwrite)
+        [one] = run_jobs(jobs, FACTS, run, detail, command="g2s reconstruct", overwrite=overwrite)
         return one
 
     assert found(runner(), overwrite=False).state == "made"
@@ -160,7 +170,7 @@ def test_what_is_not_whole_is_no_longer_finished(
 def test_meshes_that_were_made_anew_are_not_those_that_were_asked_for(
     photos: list[Path], runner: Callable, tmp_path: Path
 ) -> None:
-    jobs = jobs_for(photos[:1], tmp_path / "out")
+    jobs = make_jobs(photos[:1], tmp_path / "out")
     outcomes(jobs, runner())
     for size, state in ((16, "failed"), (None, "kept")):
         rewrite_meshes(read_result(jobs[0].folder), jobs[0].folder, Detail(mesh_size=size))
@@ -173,7 +183,7 @@ def test_meshes_that_were_made_anew_are_not_those_that_were_asked_for(
 def test_a_report_that_lacks_something_fails_its_photo_alone(
     photos: list[Path], runner: Callable, tmp_path: Path, name: str, value: object
 ) -> None:
-    jobs = jobs_for(photos[:2], tmp_path / "out")
+    jobs = make_jobs(photos[:2], tmp_path / "out")
     outcomes(jobs, runner())
     place = jobs[0].folder / "report.json"
     report = {key: said for key, said in json.loads(place.read_text()).items() if key != name}
@@ -181,12 +191,12 @@ def test_a_report_that_lacks_something_fails_its_photo_alone(
     found = outcomes(jobs, refuse)
     assert states(found) == {"one": "failed", "two": "kept"}
     assert "is damaged: its report.json cannot be read. Add --overwrite." in str(found["one"].error)
-    summary_of(list(found.values()))
+    summarize(list(found.values()))
     assert states(outcomes(jobs, runner(), overwrite=True)) == {"one": "made", "two": "kept"}
 
 
 def test_ctrl_c_leaves_what_is_finished(photos: list[Path], runner: Callable, tmp_path: Path) -> None:
-    jobs = jobs_for(photos, tmp_path / "out")
+    jobs = make_jobs(photos, tmp_path / "out")
     with pytest.raises(KeyboardInterrupt):
         outcomes(jobs, runner(two=KeyboardInterrupt()))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["one"]
@@ -197,7 +207,7 @@ def test_ctrl_c_leaves_what_is_finished(photos: list[Path], runner: Callable, tm
 def test_results_of_something_else_are_replaced_only_when_asked(
     change: str, photos: list[Path], runner: Callable, tmp_path: Path
 ) -> None:
-    jobs, facts = jobs_for(photos[:1], tmp_path / "out"), FACTS
+    jobs, facts = make_jobs(photos[:1], tmp_path / "out"), FACTS
     outcomes(jobs, runner())
     if change == "photo":
         Image.new("RGB", (32, 32), "white").save(photos[0])
@@ -207,11 +217,11 @@ def test_results_of_something_else_are_replaced_only_when_asked(
     assert isinstance(found.error, UsageError)
     assert f"was made with another {change}. Add --overwrite" in str(found.error)
     assert states(outcomes(jobs, runner(facts), facts, overwrite=True)) == {"one": "made"}
-    assert kept(jobs[0], facts).state == "kept"
+    assert finished_outcome(jobs[0], facts).state == "kept"
 
 
 def test_folders_of_something_else_stay(photos: list[Path], tmp_path: Path) -> None:
-    jobs = jobs_for(photos[:1], tmp_path / "out")
+    jobs = make_jobs(photos[:1], tmp_path / "out")
     jobs[0].folder.mkdir(parents=True)
     (jobs[0].folder / "diary.txt").touch()
     for overwrite in (False, True):
@@ -223,7 +233,7 @@ def test_folders_of_something_else_stay(photos: list[Path], tmp_path: Path) -> N
 def test_folders_that_hold_a_photo_or_the_gan_are_not_replaced(
     photos: list[Path], runner: Callable, tmp_path: Path
 ) -> None:
-    jobs, facts = jobs_for(photos, tmp_path / "out"), FACTS | {"seed": 1}
+    jobs, facts = make_jobs(photos, tmp_path / "out"), FACTS | {"seed": 1}
     outcomes(jobs, runner())
     inside, gan = tmp_path / "out" / "one" / "own.png", tmp_path / "out" / "two" / "gan.pt"
     photos[2].rename(inside)
@@ -231,7 +241,7 @@ def test_folders_that_hold_a_photo_or_the_gan_are_not_replaced(
     jobs = [jobs[0], jobs[1], Job(inside, jobs[2].folder)]
     for overwrite in (False, True):
         how = {"command": "g2s reconstruct", "overwrite": overwrite, "gan": gan}
-        found = {one.job.folder.name: one for one in run_all(jobs, facts, runner(facts), Detail(), **how)}
+        found = {one.job.folder.name: one for one in run_jobs(jobs, facts, runner(facts), Detail(), **how)}
         assert "own.png lies in" in str(found["one"].error)
         assert "gan.pt lies in" in str(found["two"].error)
     assert found["three"].state == "made"
@@ -242,20 +252,20 @@ def test_folders_that_hold_a_photo_or_the_gan_are_not_replaced(
 def test_damaged_results_and_missing_photos_are_told_apart(
     photos: list[Path], runner: Callable, tmp_path: Path
 ) -> None:
-    jobs = jobs_for(photos[:2], tmp_path / "out")
+    jobs = make_jobs(photos[:2], tmp_path / "out")
     outcomes(jobs, runner())
     (jobs[0].folder / "report.json").write_text("[]")
     photos[1].unlink()
     with pytest.raises(G2SError, match="is damaged"):
-        kept(jobs[0], FACTS)
+        finished_outcome(jobs[0], FACTS)
     with pytest.raises(ImageError, match=r"two.png cannot be read"):
-        kept(jobs[1], FACTS)
+        finished_outcome(jobs[1], FACTS)
 
 
 def test_the_summary(photos: list[Path], runner: Callable, tmp_path: Path) -> None:
-    jobs = jobs_for(photos, tmp_path / "out")
+    jobs = make_jobs(photos, tmp_path / "out")
     outcomes(jobs[:1], runner())
-    summary = summary_of(list(outcomes(jobs, runner(two=ZeroDivisionError("by zero"))).values()))
+    summary = summarize(list(outcomes(jobs, runner(two=ZeroDivisionError("by zero"))).values()))
     assert [one["state"] for one in summary["photos"]] == ["kept", "failed", "made"]
     assert (summary["made"], summary["kept"], summary["failed"]) == (1, 1, 1)
     assert summary["photos"][1]["exit_code"] == 1

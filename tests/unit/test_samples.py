@@ -17,7 +17,7 @@ from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.loading import Machine, Weights, load_gan
 from g2s_cli.mesh.extract import to_bytes
 from g2s_cli.progress import SilentProgress
-from g2s_cli.samples import FACTS, Draw, Target, sample
+from g2s_cli.samples import FACTS, SampleOptions, SampleOutput, sample
 from g2s_cli.weights.catalog import load_category
 
 SIZE = 16
@@ -32,7 +32,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
     return Weights({}, path)
 
 
-def result(weights: Weights, draw: Draw, target: Target) -> dict:
+def result(weights: Weights, draw: SampleOptions, target: SampleOutput) -> dict:
     return sample(load_category("own"), weights, draw, CPU, target, SilentProgress())
 
 
@@ -42,9 +42,9 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def test_a_picture_is_the_same_in_whatever_company(weights: Weights, tmp_path: Path) -> None:
-    few, many = (Target(tmp_path / f"{name}.png", tmp_path / name) for name in ("few", "many"))
-    result(weights, Draw(2, seed=5), few)
-    facts = result(weights, Draw(19, seed=5), many)
+    few, many = (SampleOutput(tmp_path / f"{name}.png", tmp_path / name) for name in ("few", "many"))
+    result(weights, SampleOptions(2, seed=5), few)
+    facts = result(weights, SampleOptions(19, seed=5), many)
     assert facts["pictures"] == [f"seed5-{number:04}.png" for number in range(19)]
     for name in facts["pictures"][:2]:
         assert (few.folder / name).read_bytes() == (many.folder / name).read_bytes()
@@ -52,8 +52,8 @@ def test_a_picture_is_the_same_in_whatever_company(weights: Weights, tmp_path: P
 
 
 def test_the_latents_make_the_pictures_again_in_full_precision(weights: Weights, tmp_path: Path) -> None:
-    target = Target(tmp_path / "s.png", tmp_path / "s")
-    facts = result(weights, Draw(3), target)
+    target = SampleOutput(tmp_path / "s.png", tmp_path / "s")
+    facts = result(weights, SampleOptions(3), target)
     latents = load_file(target.folder / "latents.safetensors")["w"]
     generator = load_gan(weights, Machine(CPU.device, torch.float32)).generator
     with torch.no_grad():
@@ -66,13 +66,13 @@ def test_the_latents_make_the_pictures_again_in_full_precision(weights: Weights,
 
 
 def test_the_sheet_shows_them_row_by_row(weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = Target(tmp_path / "s.png", tmp_path / "s")
-    facts = result(weights, Draw(7), target)
+    target = SampleOutput(tmp_path / "s.png", tmp_path / "s")
+    facts = result(weights, SampleOptions(7), target)
     sheet = pixels(target.sheet)
     assert sheet.shape == (3 * SIZE, 3 * SIZE, 3)
     np.testing.assert_array_equal(sheet[SIZE : 2 * SIZE, :SIZE], pixels(target.folder / facts["pictures"][3]))
     monkeypatch.setattr(samples, "MOST_SHEET_PX", 24)
-    result(weights, Draw(7), alone := Target(tmp_path / "small.png", None))
+    result(weights, SampleOptions(7), alone := SampleOutput(tmp_path / "small.png", None))
     assert pixels(alone.sheet).shape == (24, 24, 3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s", "s.png", "small.png"]
 
@@ -83,49 +83,49 @@ def test_a_failure_leaves_nothing(weights: Weights, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(samples, "contact_sheet", stop)
     with pytest.raises(KeyboardInterrupt):
-        result(weights, Draw(2), Target(tmp_path / "s.png", tmp_path / "s"))
+        result(weights, SampleOptions(2), SampleOutput(tmp_path / "s.png", tmp_path / "s"))
     assert not list(tmp_path.iterdir())
     monkeypatch.undo()
     (tmp_path / "file").touch()
     with pytest.raises(G2SError, match=r"file/s\.png cannot be written"):
-        result(weights, Draw(1), Target(tmp_path / "file" / "s.png", None))
+        result(weights, SampleOptions(1), SampleOutput(tmp_path / "file" / "s.png", None))
 
 
 @pytest.mark.parametrize(
     ("draw", "says"),
     [
-        (Draw(0), r"--count 0 is out of range\. Give 1 to 100000"),
-        (Draw(-3), "--count -3"),
-        (Draw(1, 1.01), "--truncation 1.01 is out of range"),
-        (Draw(1, -0.1), "--truncation -0.1"),
-        (Draw(1, float("nan")), "--truncation nan"),
+        (SampleOptions(0), r"--count 0 is out of range\. Give 1 to 100000"),
+        (SampleOptions(-3), "--count -3"),
+        (SampleOptions(1, 1.01), "--truncation 1.01 is out of range"),
+        (SampleOptions(1, -0.1), "--truncation -0.1"),
+        (SampleOptions(1, float("nan")), "--truncation nan"),
     ],
 )
-def test_draws_that_cannot_be_meant(draw: Draw, says: str) -> None:
+def test_draws_that_cannot_be_meant(draw: SampleOptions, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         draw.check()
 
 
 def test_the_ends_of_the_range_can_be_meant() -> None:
     for truncation in (0.0, 1.0):
-        assert Draw(1, truncation).check() == Draw(1, truncation)
+        assert SampleOptions(1, truncation).check() == SampleOptions(1, truncation)
 
 
 def test_nothing_that_is_there_is_replaced_unasked(tmp_path: Path) -> None:
     sheet = tmp_path / "s.png"
     sheet.touch()
     with pytest.raises(UsageError, match="Add --overwrite"):
-        Target.of(sheet, save=False, overwrite=False)
-    assert Target.of(sheet, save=True, overwrite=True) == Target(sheet, tmp_path / "s")
+        SampleOutput.of(sheet, save=False, overwrite=False)
+    assert SampleOutput.of(sheet, save=True, overwrite=True) == SampleOutput(sheet, tmp_path / "s")
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "diary.txt").touch()
     with pytest.raises(UsageError, match="will not delete it"):
-        Target.of(sheet, save=True, overwrite=True)
+        SampleOutput.of(sheet, save=True, overwrite=True)
     for name in ("gan.pt", FACTS):
         (tmp_path / "s" / name).touch()
     with pytest.raises(UsageError, match=r"gan\.pt lies in .* which would be replaced"):
-        Target.of(sheet, save=True, overwrite=True, gan=tmp_path / "s" / "gan.pt")
+        SampleOutput.of(sheet, save=True, overwrite=True, gan=tmp_path / "s" / "gan.pt")
     for bad, says in ((tmp_path / "s.jpg", "no name for a sheet"), (tmp_path / "f.png", "is a folder")):
         (tmp_path / "f.png").mkdir(exist_ok=True)
         with pytest.raises(UsageError, match=says):
-            Target.of(bad, save=False, overwrite=True)
+            SampleOutput.of(bad, save=False, overwrite=True)
