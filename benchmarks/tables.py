@@ -36,8 +36,8 @@ from g2s_cli.loading import Machine, Plan, load_gan
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.pipeline import reconstruct_each
 from g2s_cli.progress import Progress
-from g2s_cli.result.folder import Result
 from g2s_cli.result.pictures import rotate
+from g2s_cli.result.schema import Result
 from g2s_cli.weights.catalog import Category, Ellipsoid, Preset, load_category
 
 Variant = Callable[[Plan], Plan]

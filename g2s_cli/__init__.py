@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from g2s_cli.mesh.export import Detail
     from g2s_cli.photo.align import CropOptions
     from g2s_cli.pipeline import reconstruct
-    from g2s_cli.result.folder import Result, read_result
     from g2s_cli.result.pictures import relight, rotate
+    from g2s_cli.result.read import read_result
+    from g2s_cli.result.schema import Result
     from g2s_cli.weights.sources import Sources
 
 __version__ = "0.1.0"
@@ -35,8 +36,8 @@ _PLACES = {
     "reconstruct": "pipeline",
     "relight": "result.pictures",
     "rotate": "result.pictures",
-    "Result": "result.folder",
-    "read_result": "result.folder",
+    "Result": "result.schema",
+    "read_result": "result.read",
     "Detail": "mesh.export",
     "CropOptions": "photo.align",
     "Sources": "weights.sources",

@@ -18,7 +18,8 @@ from g2s_cli.errors import G2SError, UsageError, as_g2s_error, try_call
 from g2s_cli.files import atomic_write, sha256_of_input
 from g2s_cli.mesh.export import Detail
 from g2s_cli.photo.decode import pictures_in
-from g2s_cli.result.folder import REPORT, STATE, Result, missing_files, write_result
+from g2s_cli.result.schema import REPORT, STATE, Result, missing_files
+from g2s_cli.result.write import write_result
 
 SUMMARY = "g2s-summary.json"
 FIGURES = ("inversion_psnr_db", "reconstruction_psnr_db", "warnings")

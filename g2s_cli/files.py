@@ -11,11 +11,11 @@ from pathlib import Path
 
 from g2s_cli.errors import G2SError, ImageError
 
-GO_ON = "Free space. The same command goes on."  # of a file in a folder that a long run works in
+RESUME_REMEDY = "Free space. The same command goes on."  # of a file in a folder that a long run works in
 
 
 @contextlib.contextmanager
-def replacing(place: Path) -> Iterator[Path]:
+def atomic_replace(place: Path) -> Iterator[Path]:
     """A path to write to; it becomes `place` when the block ends well, and is gone if it does not.
 
     Whoever the umask lets read new files may read it, whatever wrote it: safetensors writes for its owner alone.
@@ -33,7 +33,7 @@ def replacing(place: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def naming(place: Path, remedy: str) -> Iterator[None]:
+def convert_write_errors(place: Path, remedy: str) -> Iterator[None]:
     """Turn what the system says of a file that cannot be written into a G2SError with this remedy."""
     try:
         yield
@@ -42,9 +42,9 @@ def naming(place: Path, remedy: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def writing(place: Path, remedy: str) -> Iterator[Path]:
+def atomic_write(place: Path, remedy: str) -> Iterator[Path]:
     """As `replacing`; raises G2SError with this remedy where the disk refuses."""
-    with naming(place, remedy), replacing(place) as temporary:
+    with convert_write_errors(place, remedy), atomic_replace(place) as temporary:
         yield temporary
 
 

@@ -27,7 +27,7 @@ from g2s_cli.loading import Background, Loaded, Machine, Plan, first_nets, load
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import Photo, open_photo
 from g2s_cli.progress import Progress, SilentProgress, Stopwatch
-from g2s_cli.result.folder import Result
+from g2s_cli.result.schema import Result
 from g2s_cli.weights.catalog import Symmetry
 from g2s_cli.weights.importers import read_latent
 from g2s_cli.weights.sources import Sources

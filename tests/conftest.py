@@ -21,7 +21,7 @@ from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.geometry.render import render, warped_mask
 from g2s_cli.mesh.extract import to_bytes
-from g2s_cli.result.folder import Result
+from g2s_cli.result.schema import Result
 
 torch.set_num_threads(1)
 # The same examples every time, however slow the machine.

@@ -14,7 +14,7 @@ from g2s_cli.console import figure, output
 from g2s_cli.errors import StoppedError
 
 if TYPE_CHECKING:
-    from g2s_cli.result.folder import Result
+    from g2s_cli.result.schema import Result
 
 NOTHING_COMMON = "missed: no pixel inside both masks"
 

@@ -50,10 +50,10 @@ def write_frames(
     """
     from g2s_cli.atomic_folder import replace_folder
     from g2s_cli.mesh.extract import to_bytes
-    from g2s_cli.result.folder import FRAMES
+    from g2s_cli.result.schema import FRAME_FILES
 
     folder = result / name
-    with replace_folder(folder, FRAMES) as building:
+    with replace_folder(folder, FRAME_FILES) as building:
         frames = _write_series(map(to_bytes, images), count, building, "", name, progress)
         whole = [] if photos is None else _write_series(photos, count, building, "in_place_", "in_place", progress)
     paths, in_place = ([str(folder / file) for file in written] for written in (frames, whole))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from g2s_cli.batch import Job, Outcome
     from g2s_cli.loading import Machine, Plan
     from g2s_cli.mesh.export import Detail
-    from g2s_cli.result.folder import Result
+    from g2s_cli.result.schema import Result
 
 
 def jobs_of(arguments: Sequence[Path], out: Path, latent: Path | None, mask: Path | None) -> list[Job]:

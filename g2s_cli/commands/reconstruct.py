@@ -125,7 +125,8 @@ def reconstruct(
     from g2s_cli.photo.align import CropOptions
     from g2s_cli.photo.load import open_photo
     from g2s_cli.pipeline import reconstruct_as
-    from g2s_cli.result.folder import STATE, write_result
+    from g2s_cli.result.schema import STATE
+    from g2s_cli.result.write import write_result
     from g2s_cli.weights.importers import LatentFile
     from g2s_cli.weights.sources import Sources, category_from, obtain
 

@@ -71,7 +71,7 @@ def relight(
     from g2s_cli.geometry.shading import user_from_light
     from g2s_cli.result import paste_back as whole_photo
     from g2s_cli.result import pictures
-    from g2s_cli.result.folder import read_result
+    from g2s_cli.result.read import read_result
 
     result, lights_in_place = read_result(folder), lights.copy()
     for other in map(read_result, light_from or ()):

@@ -64,7 +64,7 @@ def rotate(
 
     from g2s_cli.result import paste_back as whole_photo
     from g2s_cli.result import pictures
-    from g2s_cli.result.folder import read_result
+    from g2s_cli.result.read import read_result
 
     result = read_result(folder)
     shares = [center_crop / max(count - 1, 1) for center_crop in range(count)]

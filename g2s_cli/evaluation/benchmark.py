@@ -33,7 +33,8 @@ from g2s_cli.geometry.rasterizer import VIEW_FAR
 from g2s_cli.geometry.render import photo_depth, render
 from g2s_cli.mesh.extract import to_bytes
 from g2s_cli.result.contact_sheet import contact_sheet
-from g2s_cli.result.folder import Result, picture
+from g2s_cli.result.schema import Result
+from g2s_cli.result.surface import render_on_white
 from g2s_cli.run_folder import open_run_folder
 from g2s_cli.weights.catalog import Category
 
@@ -268,7 +269,7 @@ def _strip(result: Result, depth: Tensor, truth: GroundTruth) -> Image.Image:
     tint = torch.stack((1 - (-error).clamp(0, 1), 1 - error.abs().clamp(0, 1), 1 - error.clamp(0, 1))) * 2 - 1
     grey = [(((FAR_SHOWN - one) / (FAR_SHOWN - NEAR_SHOWN)).clamp(0, 1) * 2 - 1).expand(3, -1, -1)
             for one in (depth.nan_to_num(FAR_SHOWN), torch.where(truth.mask, truth.depth, FAR_SHOWN))]  # fmt: skip
-    tiles = [result.photo, result.inverted, picture(result, result.factors), *grey, tint]
+    tiles = [result.photo, result.inverted, render_on_white(result, result.factors), *grey, tint]
     images = [Image.fromarray(to_bytes(tile)).resize((TILE_PX, TILE_PX), Image.Resampling.NEAREST) for tile in tiles]
     return contact_sheet(images, columns=len(images))
 

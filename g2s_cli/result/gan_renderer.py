@@ -16,7 +16,8 @@ from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.render import render, warped_mask
 from g2s_cli.loading import Machine, Weights, fitted, load_gan, offset_predictor_of
-from g2s_cli.result.folder import Result, object_mask
+from g2s_cli.result.schema import Result
+from g2s_cli.result.surface import canonical_object_mask
 from g2s_cli.weights.catalog import Part, load_category
 from g2s_cli.weights.sources import Sources, obtain
 
@@ -33,7 +34,11 @@ def render_with_gan(result: Result, variants: Sequence[Factors], machine: Machin
     category = fitted(category, gan.generator)
     center_crop = CenterCrop(category.frame_share, category.working_size)
     offset_predictor = offset_predictor_of(result, category, gan, weights, machine)
-    mask, latent, own_mask = object_mask(result), result.latent.to(machine.device), result.mask.to(machine.device)
+    mask, latent, own_mask = (
+        canonical_object_mask(result),
+        result.latent.to(machine.device),
+        result.mask.to(machine.device),
+    )
     with torch.no_grad():
         shown = center_crop(gan.generator(latent[None]).clamp(-1, 1)) * own_mask
     own = _asked([result.factors], shown, own_mask[None], machine)

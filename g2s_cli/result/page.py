@@ -23,7 +23,8 @@ from g2s_cli.mesh.export import Detail
 from g2s_cli.mesh.extract import Mesh, camera_pose
 from g2s_cli.mesh.refine import widened
 from g2s_cli.mesh.texture import LEAST_SHADING, Texture, normals_at
-from g2s_cli.result.folder import PAGE, Result, surface
+from g2s_cli.result.schema import PAGE, Result
+from g2s_cli.result.surface import textured_mesh
 
 PLACE = "{{scene}}"  # in page.html
 JPEG_QUALITY = 92
@@ -40,7 +41,7 @@ def write_page(result: Result, folder: Path, detail: Detail | None = None) -> Pa
 
 def page_of(result: Result, detail: Detail | None = None) -> str:
     """The page, as HTML. detail: how fine its mesh and texture are. Raises G2SError as `result.surface`."""
-    mesh, texture = surface(result, detail or Detail(), beyond=True)
+    mesh, texture = textured_mesh(result, detail or Detail(), extrapolate=True)
     # In a script element nothing but "<" can end it.
     scene = json.dumps(scene_of(result, mesh, texture)).replace("<", "\\u003c")
     return files("g2s_cli").joinpath("page.html").read_text("utf-8").replace(PLACE, scene)

@@ -30,7 +30,8 @@ from g2s_cli.geometry.warp import sample, to_grid
 from g2s_cli.mesh.silhouette import outlined
 from g2s_cli.photo.decode import read_upright
 from g2s_cli.result import pictures
-from g2s_cli.result.folder import Result, cut_out, original_file
+from g2s_cli.result.schema import Result, original_path
+from g2s_cli.result.surface import soft_mask
 
 RAMP_SHARE = 1 / 16  # of the crop: over this a change dies away before an edge beyond which the photo goes on
 STRONGEST = 4.0  # by what a light may multiply or divide a pixel
@@ -59,7 +60,7 @@ def relight(
     else:
         own = _brightness(result.inverted)
         new = map(_brightness, pictures.relight_each(result, lights, by=by, device=device))
-    core = (cut_out(result, result.factors) > 0.5).float()
+    core = (soft_mask(result, result.factors) > 0.5).float()
     where = outlined(result.mask, inside.crop * 2 - 1)  # to the photo's own outline: no light on what is behind it
     for shading in new:
         gain = (shading.clamp(min=DARKEST) / own.clamp(min=DARKEST)).clamp(1 / STRONGEST, STRONGEST)
@@ -79,13 +80,13 @@ def rotate(
     """
     pictures.check_turns(turns, None)
     inside = Inside.of(result)
-    own = cut_out(result, result.factors)
+    own = soft_mask(result, result.factors)
     around = inside.around(own)
     painted = pictures.rotate_each(result, turns, by=by, device=device) if by == "gan" else repeat(None, len(turns))
     for (yaw, pitch), picture in zip(turns, painted, strict=True):
         variant = result.factors.turned(yaw, pitch)
         shown = _moved(inside, result, variant) if picture is None else _tinted(inside, result, picture)
-        covered = cut_out(result, variant)
+        covered = soft_mask(result, variant)
         hole = inside.grown(_wider((own > 0.5) & (covered < 0.5)))
         scene = inside.crop * (1 - hole) + around * hole
         mask = inside.grown(covered[None])
@@ -109,9 +110,9 @@ class Inside:
         stated = result.report.get("photo_sha256")
         if stated and hashlib.sha256(result.original).hexdigest() != stated:
             raise ImageError("The photo in the result's folder is not the one it was made from.", "Put that one back.")
-        name = original_file(Path(), result.report)  # for messages
+        name = original_path(Path(), result.report)  # for messages
         photo = np.array(read_upright(name, [], result.original))
-        kept, whole = result.framed, len(result.aligned)
+        kept, whole = result.center_crop, len(result.aligned)
         placement = result.placement.part((whole - len(kept)) // 2 / whole, len(kept) / whole)
         return cls(photo, torch.from_numpy(kept).permute(2, 0, 1).float() / 255, placement)
 

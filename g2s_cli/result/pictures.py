@@ -15,8 +15,9 @@ from g2s_cli.loading import Machine
 from g2s_cli.mesh.export import Detail
 from g2s_cli.mesh.render import look, show
 from g2s_cli.mesh.texture import lit_by
-from g2s_cli.result.folder import Result, picture_size, surface
 from g2s_cli.result.gan_renderer import render_with_gan
+from g2s_cli.result.schema import Result
+from g2s_cli.result.surface import textured_mesh
 
 Renderer = Literal["mesh", "gan"]  # rendered from the mesh, or projected through the generator
 PICTURE_SIZES = (16, 2048)  # pixels a side of pictures of the mesh, from and to
@@ -76,8 +77,8 @@ def relight_each(
     _check_device(device)
     if by != "mesh":
         return _by_gan(result, variants, by, size, device)
-    mesh, texture = surface(result, Detail(), beyond=True)
-    seen = look(mesh, texture.lit.shape[-1], result.factors.view, result.camera.resized(size or picture_size(result)))
+    mesh, texture = textured_mesh(result, Detail(), extrapolate=True)
+    seen = look(mesh, texture.lit.shape[-1], result.factors.view, result.camera.resized(size or result.picture_size))
     return (seen.painted(lit_by(texture, factors, result.camera)).on_white for factors in variants)
 
 
@@ -98,8 +99,8 @@ def rotate_each(
     _check_device(device)
     if by != "mesh":
         return _by_gan(result, variants, by, size, device)
-    mesh, texture = surface(result, Detail(), beyond=True)
-    camera = result.camera.resized(size or picture_size(result))
+    mesh, texture = textured_mesh(result, Detail(), extrapolate=True)
+    camera = result.camera.resized(size or result.picture_size)
     return (show(mesh, texture.lit, factors.view, camera).on_white for factors in variants)
 
 

@@ -151,12 +151,12 @@ def write_benchmark(model: FaceModel, first_seed: int, count: int, size: int, fo
             result = render(model, first_seed + number, size)
             name = f"{number:06d}_image.png"
             Image.fromarray(result.image).save(building / "image" / name)
-            Image.fromarray(depth_code(result.depth)).save(building / "depth" / f"{number:06d}_depth.png")
+            Image.fromarray(encode_depth(result.depth)).save(building / "depth" / f"{number:06d}_depth.png")
             views.append({"file": name, **_view(result)})
         (building / "views.json").write_text(json.dumps(views, indent=0))
 
 
-def depth_code(depth: Float32[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
+def encode_depth(depth: Float32[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
     """Depth in 16 bits, the nearer the larger; the background, at `FAR`, is 0."""
     return np.clip((FAR - depth) / DEPTH_SPAN * 65535 + 0.5, 0, 65535).astype(np.uint16)
 

@@ -23,7 +23,8 @@ from g2s_cli.evaluation.ground_truth import find_pairs
 from g2s_cli.geometry.render import render
 from g2s_cli.loading import Machine, Plan
 from g2s_cli.progress import SilentProgress
-from g2s_cli.result.folder import Result, depth_code
+from g2s_cli.result.schema import Result
+from g2s_cli.result.write import encode_depth
 from g2s_cli.weights.catalog import Ellipsoid, load_category
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +50,7 @@ def data(result: Result, tmp_path: Path) -> Path:
         (tmp_path / "data" / config).mkdir(parents=True)
     copy(ROOT / "tests" / "data" / "face.png", tmp_path / "data" / "image" / "0_image.png")
     depth = torch.where(result.mask >= 0.5, render(result.factors, result.camera).depth, torch.nan)
-    Image.fromarray(depth_code(depth.numpy())).save(tmp_path / "data" / "depth" / "0_depth.png")
+    Image.fromarray(encode_depth(depth.numpy())).save(tmp_path / "data" / "depth" / "0_depth.png")
     return tmp_path / "data"
 
 

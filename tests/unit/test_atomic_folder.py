@@ -33,8 +33,8 @@ def test_targets_that_cannot_be_meant(tmp_path: Path, monkeypatch: pytest.Monkey
         check_target(Path(), MARK, overwrite=True)
 
 
-@pytest.marker.parametrize("overwrite", [False, True])
-@pytest.marker.parametrize("name", ["out/mask.png", "out/deep/mask.png", "link.png", "out/link.png", "linked/mask.png"])
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["out/mask.png", "out/deep/mask.png", "link.png", "out/link.png", "linked/mask.png"])
 def test_a_folder_that_holds_what_is_read_is_not_replaced(tmp_path: Path, name: str, overwrite: bool) -> None:
     out = tmp_path / "out"
     (out / "deep").mkdir(parents=True)
@@ -49,7 +49,7 @@ def test_a_folder_that_holds_what_is_read_is_not_replaced(tmp_path: Path, name: 
     check_target(tmp_path / "out-2", MARK, overwrite=overwrite, inputs=inputs)
 
 
-@pytest.marker.parametrize("failure", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, RuntimeError])
 def test_nothing_is_left_of_a_run_that_failed(tmp_path: Path, failure: type[BaseException]) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()

@@ -24,7 +24,9 @@ from g2s_cli.batch import (
 from g2s_cli.errors import G2SError, ImageError, UsageError
 from g2s_cli.files import sha256_of
 from g2s_cli.mesh.export import Body, Detail
-from g2s_cli.result.folder import Result, read_result, rewrite_meshes, write_result
+from g2s_cli.result.read import read_result
+from g2s_cli.result.schema import Result
+from g2s_cli.result.write import rewrite_meshes, write_result
 
 FACTS = {"seed": 0, "weights": {"gan": "abc"}}
 Make = Callable[..., Result]

@@ -23,8 +23,8 @@ from g2s_cli.photo.align import CropOptions
 from g2s_cli.pipeline import facts_of, reconstruct_each
 from g2s_cli.result import paste_back as in_place
 from g2s_cli.result import pictures
-from g2s_cli.result.folder import Result
 from g2s_cli.result.pictures import relight, relight_each, rotate, rotate_each
+from g2s_cli.result.schema import Result
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 QUICK = {"preset": "fast", "iterations": 4, "seed": 3}

@@ -23,7 +23,8 @@ from g2s_cli.evaluation.benchmark import ImageMetrics, depth_metrics, evaluate, 
 from g2s_cli.evaluation.ground_truth import DepthPair, GroundTruth, find_pairs
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.render import photo_depth, render
-from g2s_cli.result.folder import Result, depth_code
+from g2s_cli.result.schema import Result
+from g2s_cli.result.write import encode_depth
 from g2s_cli.weights.catalog import load_category
 
 SETTINGS = {"preset": "fast", "seed": 0}
@@ -41,7 +42,7 @@ def data(make: Make, tmp_path: Path) -> list[DepthPair]:
         for config in ("image", "depth"):
             (tmp_path / "data" / config).mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (64, 64)).save(tmp_path / "data" / "image" / f"{number}_image.png")
-        Image.fromarray(depth_code((depth + slope).numpy())).save(tmp_path / "data" / "depth" / f"{number}_depth.png")
+        Image.fromarray(encode_depth((depth + slope).numpy())).save(tmp_path / "data" / "depth" / f"{number}_depth.png")
     return find_pairs(tmp_path / "data")
 
 

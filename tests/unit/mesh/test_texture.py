@@ -18,7 +18,8 @@ from g2s_cli.mesh.extract import Mesh, relief_mesh, to_bytes
 from g2s_cli.mesh.refine import Relief
 from g2s_cli.mesh.render import show
 from g2s_cli.mesh.texture import LEAST_SHADING, Texture, as_image, lit_by, normals_at
-from g2s_cli.result.folder import Result, surface
+from g2s_cli.result.schema import Result
+from g2s_cli.result.surface import textured_mesh
 
 SIZE = 320
 
@@ -30,7 +31,7 @@ def result(sharp: Result) -> Result:
 
 @pytest.fixture(scope="module")
 def textured(result: Result) -> tuple[Mesh, Texture]:
-    return surface(result, Detail())
+    return textured_mesh(result, Detail())
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -59,7 +60,7 @@ def test_seen_from_the_camera_the_mesh_is_the_photo(
 
 def test_the_texture_holds_detail_that_the_working_size_cannot(result: Result, textured: tuple[Mesh, Texture]) -> None:
     coarse = replace(result, aligned=to_bytes(result.photo))
-    _, before = surface(coarse, Detail())
+    _, before = textured_mesh(coarse, Detail())
     assert before.lit.shape[-1] == 80
     _, after = textured
     assert after.lit.shape[-1] == 400
@@ -98,7 +99,7 @@ def test_a_plane_is_as_bright_at_its_rim_as_anywhere() -> None:
 def test_shadows_do_not_blow_up(result: Result) -> None:
     # As good as no ambient light, from the far left: half of the face lies in shadow.
     dark = replace(result.factors, light=light_from_user(-3.0, 0.0, 0.02, 0.9, result.factors.view))
-    _, texture = surface(replace(result, factors=dark), Detail())
+    _, texture = textured_mesh(replace(result, factors=dark), Detail())
     brightest = (as_image(result.aligned).max() / 2 + 0.5).item()
     assert (texture.albedo / 2 + 0.5).max() <= brightest / LEAST_SHADING + 1e-3
     assert texture.lit.isfinite().all()
@@ -107,8 +108,8 @@ def test_shadows_do_not_blow_up(result: Result) -> None:
 def test_what_the_photo_hides_is_painted_in_the_same_tint(result: Result) -> None:
     # The networks' albedo is too red by far; beyond the seam no red may show, on any side of the face.
     tinted = result.factors.albedo + torch.tensor((0.5, -0.3, -0.3))[:, None, None]
-    mesh, texture = surface(replace(result, factors=replace(result.factors, albedo=tinted)), Detail())
-    plain_mesh, plain = surface(result, Detail())
+    mesh, texture = textured_mesh(replace(result, factors=replace(result.factors, albedo=tinted)), Detail())
+    plain_mesh, plain = textured_mesh(result, Detail())
     assert len(mesh.faces) == len(plain_mesh.faces)
     column = ((mesh.uv[:, 0] * 400).astype(int), ((1 - mesh.uv[:, 1]) * 400).astype(int))
     tint = (texture.lit - plain.lit)[:, column[1], column[0]].abs()
@@ -120,7 +121,9 @@ def test_of_equal_halves_the_hidden_one_has_the_other_s_detail(result: Result) -
     # Turned so far to the side that half of the face is hidden.
     aside = replace(result.factors, view=turn(result.factors.view, math.radians(35), 0.0))
     hidden, shown = (
-        surface(replace(result, factors=aside, report={"symmetry": symmetry}), Detail())[1].albedo[:, 150:250, 290:310]
+        textured_mesh(replace(result, factors=aside, report={"symmetry": symmetry}), Detail())[1].albedo[
+            :, 150:250, 290:310
+        ]
         for symmetry in ("off", "on")
     )
     assert energy(shown) > 2 * energy(hidden)

@@ -23,9 +23,10 @@ from safetensors.torch import load_file, save_file
 
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.mesh.export import Detail
-from g2s_cli.result import folder as result
-from g2s_cli.result.folder import Result, missing_files, read_result, write_result
 from g2s_cli.result.page import write_page
+from g2s_cli.result.read import read_result
+from g2s_cli.result.schema import STATE, Result, missing_files
+from g2s_cli.result.write import encode_depth, write_result
 
 PICTURES = ["input", "original", "inverted", "mask", "depth", "normal", "albedo", "reconstruction", "aligned"]
 PICTURES += ["texture", "texture_albedo", "depth_large", "normal_large", "albedo_large"]
@@ -123,7 +124,7 @@ def test_the_photo_comes_back_at_its_own_resolution(sharp: Result, tmp_path: Pat
     write_result(replace(sharp, aligned=whole, frame_share=320 / 480), tmp_path / "out")
     back = read_result(tmp_path / "out")
     assert np.array_equal(back.aligned, whole)
-    assert np.array_equal(back.framed, sharp.aligned)
+    assert np.array_equal(back.center_crop, sharp.aligned)
     assert np.array_equal(pixels(tmp_path / "out" / "aligned.png"), whole)
     write_result(sharp, tmp_path / "plain")
     assert (tmp_path / "out" / "mesh.obj").read_bytes() == (tmp_path / "plain" / "mesh.obj").read_bytes()
@@ -203,24 +204,24 @@ def test_what_is_known_of_depth_beside_the_relief_is_in_its_map_and_read_back(re
     back = read_result(tmp_path / "out")
     assert back.factors.apart is not None
     assert torch.equal(back.factors.apart, ramp)
-    tensors = load_file(tmp_path / "out" / result.STATE)
-    with safe_open(tmp_path / "out" / result.STATE, "pt") as file:
+    tensors = load_file(tmp_path / "out" / STATE)
+    with safe_open(tmp_path / "out" / STATE, "pt") as file:
         facts = file.metadata()
-    save_file(tensors | {"apart": torch.zeros(3, 3)}, tmp_path / "out" / result.STATE, facts)
+    save_file(tensors | {"apart": torch.zeros(3, 3)}, tmp_path / "out" / STATE, facts)
     with pytest.raises(G2SError, match="is damaged"):
         read_result(tmp_path / "out")
 
 
 @given(depth=st.floats(0.9, 1.0999))
 def test_depth_codes_round_to_the_nearest(depth: float) -> None:
-    code = result.depth_code(np.array([depth], dtype=np.float32))
+    code = encode_depth(np.array([depth], dtype=np.float32))
     assert code.dtype == np.uint16
     assert abs(1.1 - 0.2 * code[0] / 65535 - depth) <= 0.55 * 0.2 / 65535
 
 
 def test_depth_codes_keep_nothing_for_what_is_not_there() -> None:
-    far, beyond, near, nothing = result.depth_code(np.array([1.1, 1.2, 0.8, np.nan], dtype=np.float32))
-    assert (far, beyond, near, nothing) == (1, 1, 65535, 0)
+    far, farther, near, nothing = encode_depth(np.array([1.1, 1.2, 0.8, np.nan], dtype=np.float32))
+    assert (far, farther, near, nothing) == (1, 1, 65535, 0)
 
 
 def test_normals_have_opengl_colours(folder: Path, result: Result) -> None:
@@ -359,11 +360,11 @@ DAMAGE = {
     "wrong shape": (lambda folder: resave(folder, depth=torch.ones(8, 8)), "is damaged"),
     "not a number": (lambda folder: resave(folder, light=torch.full((4,), torch.nan)), "is damaged"),
     "strange camera": (lambda folder: resave(folder, camera='{"lens": 50}'), "is damaged"),
-    "no report": (lambda folder: (folder / "report.json").unlink(), r"is not whole: report\.json is gone"),
-    "no photo": (lambda folder: next(folder.glob("original*")).unlink(), r"is not whole: original\S* is gone"),
+    "no report": (lambda folder: (folder / "report.json").unlink(), r"is incomplete: report\.json is missing"),
+    "no photo": (lambda folder: next(folder.glob("original*")).unlink(), r"is incomplete: original\S* is missing"),
     "broken photo": (
         lambda folder: truncate(folder / "aligned.png"),
-        r"is damaged: its aligned\.png cannot be read back",
+        r"is damaged: its aligned\.png cannot be read",
     ),
     "a dot": (lambda folder: Image.new("RGB", (1, 1)).save(folder / "aligned.png"), "is damaged: its aligned"),
     "no square": (lambda folder: Image.new("RGB", (80, 64)).save(folder / "aligned.png"), "is damaged"),
@@ -373,7 +374,7 @@ DAMAGE = {
     "report of another kind": (lambda folder: (folder / "report.json").write_text("[]"), "is damaged"),
     "broken report": (
         lambda folder: truncate(folder / "report.json"),
-        r"its report\.json cannot be read back",
+        r"its report\.json cannot be read",
     ),
     "no folder": (shutil.rmtree, "is not a g2s result folder"),
 }

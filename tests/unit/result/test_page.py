@@ -19,8 +19,9 @@ from g2s_cli.geometry.shading import user_from_light
 from g2s_cli.mesh.export import Detail
 from g2s_cli.mesh.extract import Mesh
 from g2s_cli.mesh.texture import Texture, lit_by
-from g2s_cli.result.folder import Result, surface
 from g2s_cli.result.page import page_of
+from g2s_cli.result.schema import Result
+from g2s_cli.result.surface import textured_mesh
 
 FINE = Detail(mesh_size=120, texture_size=240)
 
@@ -66,7 +67,7 @@ def sampled(picture: np.ndarray, place: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def textured(sharp: Result) -> tuple[Mesh, Texture]:
-    return surface(sharp, FINE, beyond=True)
+    return textured_mesh(sharp, FINE, extrapolate=True)
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,9 @@ from g2s_cli.geometry.shading import user_from_light
 from g2s_cli.mesh.silhouette import outlined
 from g2s_cli.photo.crop import cut
 from g2s_cli.result import paste_back as in_place
-from g2s_cli.result.folder import Result, cut_out
 from g2s_cli.result.paste_back import Inside, continued
+from g2s_cli.result.schema import Result
+from g2s_cli.result.surface import soft_mask
 
 TILTED = Placement(150.0, 110.0, 96.0, math.radians(20))
 
@@ -124,7 +125,7 @@ def test_a_turn_carries_the_nose_with_it(inside: Result) -> None:
 
 def test_what_a_turned_object_uncovers_is_painted_from_around_it(inside: Result) -> None:
     part = Inside.of(inside)
-    mask = cut_out(inside, inside.factors)
+    mask = soft_mask(inside, inside.factors)
     around = part.around(mask)
     covered = interpolate(mask[None, None], size=around.shape[-2:], mode="bilinear")[0, 0] > 0.9
     # Black lies around the made-up object, which itself is bright.
