@@ -44,7 +44,7 @@ def page_of(result: Result, detail: Detail | None = None) -> str:
     mesh, texture = textured_mesh(result, detail or Detail(), extrapolate=True)
     # In a script element nothing but "<" can end it.
     scene = json.dumps(scene_of(result, mesh, texture)).replace("<", "\\u003c")
-    return files("g2s_cli").joinpath("page.html").read_text("utf-8").replace(PLACE, scene)
+    return files("g2s_cli.result").joinpath("page.html").read_text("utf-8").replace(PLACE, scene)
 
 
 def scene_of(result: Result, mesh: Mesh, texture: Texture) -> dict[str, Any]:

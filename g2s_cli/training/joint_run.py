@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from g2s_cli.errors import G2SError
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.optimize import Fit, fresh_adam
-from g2s_cli.files import RESUME_REMEDY, atomic_replace, atomic_write
+from g2s_cli.files import RESUME_REMEDY, atomic_write
 from g2s_cli.progress import Progress
 from g2s_cli.training.distributed import Group
 from g2s_cli.weights.catalog import Preset
@@ -184,7 +184,7 @@ class Run:
         networks = {name: module.state_dict() for name, module in self.modules.items()}
         facts = {name: getattr(self.trained, name) for name in ("phase", "step", "losses", "seconds")}
         try:
-            with atomic_replace(self.folder / CHECKPOINT) as temporary:
+            with atomic_write(self.folder / CHECKPOINT) as temporary:
                 torch.save({"networks": networks, "optimizer": optimizer} | facts, temporary)
         except (OSError, RuntimeError) as error:  # torch has no error of its own for a full disk
             raise G2SError(f"{self.folder / CHECKPOINT} cannot be written: {error}.", RESUME_REMEDY) from error

@@ -19,7 +19,7 @@ from PIL import Image
 
 from g2s_cli.atomic_folder import replace_folder
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.files import atomic_replace
+from g2s_cli.files import atomic_write
 from recipes.synface.face_model import FaceModel
 from recipes.synface.render import FAR, Rendered, images, render
 from recipes.synface.side_by_side import in_turn
@@ -104,14 +104,14 @@ def _begun(path: Path, stated: Path, facts: dict[str, int | str]) -> int:
 
 
 def _state(stated: Path, facts: dict[str, int | str], done: int) -> None:
-    with atomic_replace(stated) as temporary:
+    with atomic_write(stated) as temporary:
         temporary.write_text(json.dumps({**facts, "rendered": done}, indent=2) + "\n")
 
 
 def _reserve(partial: Path, shape: tuple[int, ...]) -> None:
     """An empty array of bytes on the disk. Raises G2SError if there is too little room, or none to write."""
     try:
-        with atomic_replace(partial) as temporary:
+        with atomic_write(partial) as temporary:
             needed, free = int(np.prod(shape)), shutil.disk_usage(partial.parent).free
             if needed > free:
                 raise G2SError(
