@@ -30,8 +30,9 @@ from supervised import BATCH, marks, read_lessons, taught, width_of_depth_net
 from g2s_cli import __version__
 from g2s_cli.console import output
 from g2s_cli.errors import G2SError
-from g2s_cli.evaluation.benchmark import baseline_metrics, evaluate
+from g2s_cli.evaluation.benchmark import evaluate
 from g2s_cli.evaluation.ground_truth import DepthPair, find_pairs
+from g2s_cli.evaluation.report import baseline_metrics
 from g2s_cli.loading import Machine, Plan, load_gan
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.pipeline import reconstruct_each

@@ -26,7 +26,7 @@ NEEDED = [
     "g2s_cli.pipeline",
     "g2s_cli.result.paste_back",
     "g2s_cli.training.pretraining",
-    "g2s_cli.evaluation.benchmark",
+    "g2s_cli.evaluation.report",
     "g2s_cli.samples",
     "g2s_cli.result.page",
 ]

@@ -48,8 +48,9 @@ def evaluate(
 
     from rich.table import Table
 
-    from g2s_cli.evaluation.benchmark import evaluate, mean_baselines, write_report
+    from g2s_cli.evaluation.benchmark import evaluate
     from g2s_cli.evaluation.ground_truth import find_pairs
+    from g2s_cli.evaluation.report import mean_baselines, write_report
     from g2s_cli.loading import Machine, Plan
     from g2s_cli.photo.align import CropOptions
     from g2s_cli.pipeline import reconstruct_each

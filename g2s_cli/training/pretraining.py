@@ -30,8 +30,9 @@ from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import factors_of, fresh_nets
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, Target
-from g2s_cli.evaluation.benchmark import evaluate_factors, mean_baselines, nan_mean, nan_to_none
+from g2s_cli.evaluation.benchmark import evaluate_factors, nan_to_none
 from g2s_cli.evaluation.ground_truth import DepthPair, find_pairs, read_ground_truth
+from g2s_cli.evaluation.report import mean_baselines, nan_mean
 from g2s_cli.files import RESUME_REMEDY, atomic_write, sha256_of_input
 from g2s_cli.gan.inversion import InversionSettings, invert
 from g2s_cli.geometry.metrics import psnr

@@ -18,9 +18,10 @@ from PIL import Image
 
 from g2s_cli.commands.evaluate import evaluate as command
 from g2s_cli.errors import G2SError, ImageError, StoppedError, UsageError
-from g2s_cli.evaluation import benchmark as evaluation
-from g2s_cli.evaluation.benchmark import ImageMetrics, depth_metrics, evaluate, mean_baselines, summarize, write_report
+from g2s_cli.evaluation import benchmark, report
+from g2s_cli.evaluation.benchmark import ImageMetrics, depth_metrics, evaluate
 from g2s_cli.evaluation.ground_truth import DepthPair, GroundTruth, find_pairs
+from g2s_cli.evaluation.report import mean_baselines, summarize, write_report
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.render import photo_depth, render
 from g2s_cli.result.schema import Result
@@ -204,8 +205,8 @@ def test_ctrl_c_in_the_report_tells_the_truth(
         raise KeyboardInterrupt
 
     rows = list(evaluate(data, load_category("synface"), tmp_path / "rows", run, SETTINGS))
-    monkeypatch.setattr(evaluation, "evaluate", lambda *_: iter(rows))
-    monkeypatch.setattr(evaluation, "write_report", stop)
+    monkeypatch.setattr(benchmark, "evaluate", lambda *_: iter(rows))
+    monkeypatch.setattr(report, "write_report", stop)
     with pytest.raises(StoppedError, match=r"Stopped after 3 of 3 photos\. The same command goes on\."):
         command(tmp_path / "data", out=tmp_path / "out", quiet=True)
 
