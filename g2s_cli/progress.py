@@ -1,4 +1,4 @@
-"""Progress reports of a run."""
+"""How the method tells whoever watches where it is."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class Progress(Protocol):
-    """A listener: the console's live display, a log, or nobody."""
+    """A listener to a run: the console's live display, a log, or nobody."""
 
     def begin(self, step: str, total: int) -> None:
         """A step of `total` iterations starts."""
 
     def advance(self, done: int, loss: float) -> None:
-        """`done` iterations of the current step are over; `loss` is the last one's."""
+        """`done` iterations of the current step are over; the last one's loss."""
 
     def note(self, text: str) -> None:
-        """A sentence for the user."""
+        """Something the user should know, in a sentence."""
 
 
 class SilentProgress:
-    """A listener that ignores everything."""
+    """A watch that listens to nothing."""
 
     def begin(self, step: str, total: int) -> None:
         """Ignore."""
@@ -34,27 +34,29 @@ class SilentProgress:
 
 
 class Stopwatch:
-    """A listener that measures the seconds of every step and passes everything on.
-
-    Args:
-        progress: The next listener.
-        first: Name of the step under way.
-    """
+    """A watch that passes everything on and keeps the seconds each step took; `first` is the one under way."""
 
     def __init__(self, progress: Progress, first: str) -> None:
         self.progress = progress
-        self.advance, self.note = progress.advance, progress.note
-        self._starts = [(first, time.perf_counter())]
+        self.started = [(first, time.perf_counter())]
 
     def begin(self, step: str, total: int) -> None:
         """A step starts, so the one before is over."""
-        self._starts.append((step, time.perf_counter()))
+        self.started.append((step, time.perf_counter()))
         self.progress.begin(step, total)
 
+    def advance(self, done: int, loss: float) -> None:
+        """Pass on."""
+        self.progress.advance(done, loss)
+
+    def note(self, text: str) -> None:
+        """Pass on."""
+        self.progress.note(text)
+
     def seconds(self) -> dict[str, float]:
-        """Seconds of each step up to now, summed over repetitions."""
-        ends = [start for _, start in self._starts[1:]] + [time.perf_counter()]
-        seconds: dict[str, float] = {}
-        for (step, start), end in zip(self._starts, ends, strict=True):
-            seconds[step] = seconds.get(step, 0.0) + end - start
-        return seconds
+        """Seconds a step, summed over cycles, up to now."""
+        ends = [start for _, start in self.started[1:]] + [time.perf_counter()]
+        spent: dict[str, float] = {}
+        for (step, start), end in zip(self.started, ends, strict=True):
+            spent[step] = spent.get(step, 0.0) + end - start
+        return spent
