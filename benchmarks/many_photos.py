@@ -21,7 +21,7 @@ import torch
 from machine import describe
 
 from g2s_cli.batch import find_photos
-from g2s_cli.geometry.metrics import psnr, side
+from g2s_cli.geometry.metrics import psnr, side_error
 from g2s_cli.geometry.render import render
 from g2s_cli.loading import Machine, Weights, load_gan
 from g2s_cli.result.read import read_result
@@ -59,7 +59,7 @@ def apart(one: Result, other: Result) -> tuple[float, float, float]:
     masks = (one.mask >= 0.5) & (other.mask >= 0.5)
     depths = [render(result.factors, result.camera).depth[None] for result in (one, other)]
     pictures = [render_on_white(result, result.factors) for result in (one, other)]
-    return psnr(one.inverted, other.inverted), psnr(*pictures), 100 * side(*depths, masks[None]).item()
+    return psnr(one.inverted, other.inverted), psnr(*pictures), 100 * side_error(*depths, masks[None]).item()
 
 
 def main() -> None:

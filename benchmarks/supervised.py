@@ -21,8 +21,8 @@ from g2s_cli.evaluation.ground_truth import DepthPair, read_ground_truth
 from g2s_cli.gan.losses import masked_mean
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.center_crop import CenterCrop
-from g2s_cli.geometry.metrics import eroded
-from g2s_cli.geometry.normals import normals
+from g2s_cli.geometry.metrics import erode
+from g2s_cli.geometry.normals import depth_to_normals
 from g2s_cli.loading import Machine
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import open_photo
@@ -88,8 +88,8 @@ def predicted(net: MapNet, image: Tensor, camera: Camera, machine: Machine) -> T
 def lesson_loss(depth: Tensor, truth: Lessons, camera: Camera) -> Tensor:
     """L1 of depth in scene units plus one less the cosine between normals; both in the mask alone."""
     away = (depth - truth.depth).abs()
-    told, true = (normalize(normals(shape, camera), dim=-1) for shape in (depth, truth.depth))
-    inside = eroded(truth.mask)  # a normal takes a pixel of depth on every side
+    told, true = (normalize(depth_to_normals(shape, camera), dim=-1) for shape in (depth, truth.depth))
+    inside = erode(truth.mask)  # a normal takes a pixel of depth on every side
     askew = 1 - (told * true).sum(dim=-1)
     return masked_mean(away[:, None], truth.mask[:, None].float()) + masked_mean(
         askew[:, None], inside[:, None].float()

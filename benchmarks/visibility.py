@@ -23,8 +23,8 @@ import torch
 from machine import describe
 from torch import Tensor
 
-from g2s_cli.geometry.camera import Camera, back_project, project, to_view
-from g2s_cli.geometry.rasterizer import VIEW_FAR, grid_triangles, visible_depth
+from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
+from g2s_cli.geometry.rasterizer import VIEW_FAR, grid_faces, render_depth
 
 RELIEFS = Path(__file__).parents[1] / "tests" / "data" / "geometry.npz"
 REPEATS = 5
@@ -34,13 +34,13 @@ SLACK = 1e-3  # barycentric: above the rounding of these products, below what mo
 
 def brute_force(depth: Tensor, view: Tensor, camera: Camera) -> Tensor:
     """Barycentric weights and 1/z are affine over the picture: three products of matrices for all pairs."""
-    points = to_view(back_project(depth, camera), view, camera).flatten(1, 2)
-    triangles = grid_triangles(camera.size, camera.size, depth.device)
+    points = canonical_to_view(unproject_points(depth, camera), view, camera).flatten(1, 2)
+    triangles = grid_faces(camera.size, camera.size, depth.device)
     index = torch.arange(camera.size, device=depth.device, dtype=depth.dtype)
     pixels = torch.stack((*torch.meshgrid(index, index, indexing="xy"), torch.ones_like(depth[0])), dim=-1)
     seen = []
     for corners in points[:, triangles]:
-        flat, closeness = project(corners, camera), 1 / corners[..., 2]
+        flat, closeness = project_points(corners, camera), 1 / corners[..., 2]
         area = torch.linalg.det(torch.cat((flat, torch.ones_like(flat[..., :1])), dim=-1))
         planes = []
         for first, second in ((1, 2), (2, 0), (0, 1)):
@@ -60,12 +60,12 @@ def open3d_caster(camera: Camera, threads: int) -> Callable[[Tensor, Tensor], Te
 
     directions = camera.rays(torch.ones(1))
     rays = open3d.core.Tensor(torch.cat((torch.zeros_like(directions), directions), dim=-1).numpy())
-    triangles = grid_triangles(camera.size, camera.size, directions.device)
+    triangles = grid_faces(camera.size, camera.size, directions.device)
     triangles = open3d.core.Tensor(triangles.numpy().astype(np.uint32))
 
     def cast(depth: Tensor, view: Tensor) -> Tensor:
         seen = []
-        for points in to_view(back_project(depth, camera), view, camera).flatten(1, 2):
+        for points in canonical_to_view(unproject_points(depth, camera), view, camera).flatten(1, 2):
             scene = open3d.t.geometry.RaycastingScene(nthreads=threads)
             scene.add_triangles(open3d.core.Tensor(points.numpy()), triangles)
             # A ray's direction has z = 1, so the way along it is the depth.
@@ -98,7 +98,7 @@ def main() -> None:
     depth = torch.from_numpy(data["depth64"]).repeat(repeats, 1, 1)[: asked.batch].to(asked.device)
     view = torch.from_numpy(data["view64"]).repeat(repeats, 1)[: asked.batch].to(asked.device)
 
-    contenders: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"ours": lambda d, v: visible_depth(d, v, camera)}
+    contenders: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"ours": lambda d, v: render_depth(d, v, camera)}
     if depth.device.type == "cpu" and importlib.util.find_spec("open3d"):
         contenders["Open3D"] = open3d_caster(camera, asked.threads)
     contenders["brute force"] = lambda d, v: brute_force(d, v, camera)

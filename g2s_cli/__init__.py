@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from g2s_cli.mesh.export import Detail
+    from g2s_cli.mesh.export import MeshOptions
     from g2s_cli.photo.align import CropOptions
     from g2s_cli.pipeline import reconstruct
     from g2s_cli.result.pictures import relight, rotate
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "CropOptions",
-    "Detail",
+    "MeshOptions",
     "Result",
     "Sources",
     "__version__",
@@ -38,7 +38,7 @@ _PLACES = {
     "rotate": "result.pictures",
     "Result": "result.schema",
     "read_result": "result.read",
-    "Detail": "mesh.export",
+    "MeshOptions": "mesh.export",
     "CropOptions": "photo.align",
     "Sources": "weights.sources",
 }

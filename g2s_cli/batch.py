@@ -15,7 +15,7 @@ from typing import Any, Literal
 from g2s_cli.atomic_folder import check_target, parent_folders
 from g2s_cli.errors import G2SError, UsageError, as_g2s_error, try_call
 from g2s_cli.files import atomic_write, sha256_of_input
-from g2s_cli.mesh.export import Detail
+from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.photo.decode import pictures_in
 from g2s_cli.result.schema import REPORT, STATE, Result, missing_files
 from g2s_cli.result.write import write_result
@@ -141,7 +141,7 @@ def run_jobs(
     jobs: Sequence[Job],
     settings: Mapping[str, object],
     reconstruct: Callable[[Sequence[Path]], Iterator[Result | Exception]],
-    detail: Detail,
+    detail: MeshOptions,
     *,
     command: str,
     overwrite: bool,

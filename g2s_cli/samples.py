@@ -23,8 +23,8 @@ from g2s_cli.errors import UsageError
 from g2s_cli.files import atomic_write
 from g2s_cli.gan.latents import truncated_latents
 from g2s_cli.gan.stylegan2 import Generator
+from g2s_cli.geometry.image import to_uint8
 from g2s_cli.loading import Machine, Weights, load_gan
-from g2s_cli.mesh.extract import to_bytes
 from g2s_cli.progress import Progress
 from g2s_cli.result.contact_sheet import contact_sheet
 from g2s_cli.weights.catalog import Category
@@ -147,6 +147,6 @@ def _images(generator: Generator, latents: Float[Tensor, "n d"], progress: Progr
     done = 0
     for batch in latents.split(generator.at_once):
         for image in generator(batch):
-            yield Image.fromarray(to_bytes(image))
+            yield Image.fromarray(to_uint8(image))
         done += len(batch)
         progress.advance(done, 0.0)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from g2s_cli.batch import Job, Outcome
     from g2s_cli.loading import Machine, Plan
-    from g2s_cli.mesh.export import Detail
+    from g2s_cli.mesh.export import MeshOptions
     from g2s_cli.result.schema import Result
 
 
@@ -38,7 +38,7 @@ def reconstruct_many(
     jobs: Sequence[Job],
     out: Path,
     plan: Plan,
-    detail: Detail,
+    detail: MeshOptions,
     machine: Machine,
     command: str,
     *,

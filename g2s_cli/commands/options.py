@@ -16,7 +16,7 @@ import typer
 from g2s_cli.errors import G2SError, UsageError
 
 if TYPE_CHECKING:
-    from g2s_cli.mesh.export import Detail
+    from g2s_cli.mesh.export import MeshOptions
 
 By = Literal["mesh", "gan"]
 Symmetry = Literal["on", "off", "first-stage"]
@@ -92,16 +92,16 @@ def read_detail(
     solid: bool,
     height_mm: float | None,
     thickness_mm: float | None,
-) -> Detail:
+) -> MeshOptions:
     """How fine meshes are to be. Raises UsageError for sizes of no body, G2SError if this machine cannot make such."""
-    from g2s_cli.mesh.export import Body, Detail
+    from g2s_cli.mesh.export import Body, MeshOptions
 
     given = {"height_mm": height_mm, "thickness_mm": thickness_mm}
     sizes = {name: size for name, size in given.items() if size is not None}
     if sizes and not solid:
         option = "--" + next(iter(sizes)).replace("_", "-")
         raise UsageError(f"{option} is of a body for printing.", "Add --solid, or leave it out.")
-    detail = Detail(mesh_size, texture_size, max_faces, Body(**sizes) if solid else None)
+    detail = MeshOptions(mesh_size, texture_size, max_faces, Body(**sizes) if solid else None)
     detail.check()
     return detail
 

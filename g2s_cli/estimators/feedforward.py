@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from g2s_cli.estimators.gan2shape.prior import depth_from_raw, light_from_code, view_from_code
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.geometry.normals import normals
+from g2s_cli.geometry.normals import depth_to_normals
 from g2s_cli.geometry.shading import diffuse_shading, shade, specular_shading
-from g2s_cli.geometry.warp import looking, mirrored, sample, symmetrised
+from g2s_cli.geometry.warp import grid_sample, hflip, symmetrize, view_grid
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Canonical:
 
     def mirrored(self) -> Canonical:
         """Its left half where its right half is: the same object, if it is symmetric."""
-        return Canonical(mirrored(self.depth), mirrored(self.albedo))
+        return Canonical(hflip(self.depth), hflip(self.albedo))
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,12 @@ class FactorNets:
     def depth_of(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
         """Depth alone."""
         raw = self._run(self.depth, image)[:, 0]
-        return depth_from_raw(symmetrised(raw) if self.symmetric else raw, self.base, self.camera)
+        return depth_from_raw(symmetrize(raw) if self.symmetric else raw, self.base, self.camera)
 
     def albedo_of(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Albedo alone."""
         albedo = self._run(self.albedo, image)
-        return symmetrised(albedo) if self.symmetric else albedo
+        return symmetrize(albedo) if self.symmetric else albedo
 
     def view_of(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 6"]:
         """The view each image is seen from, radians and scene units."""
@@ -131,7 +131,7 @@ class Unpainted:
         texture = shade(albedo.expand(len(self.light), -1, -1, -1), self.diffuse, self.light)
         if self.highlights is not None:
             texture = texture + 2 * self.highlights.unsqueeze(1)  # of colours from -1 to 1
-        return Seen(sample(texture, self.grid), self.valid, self.diffuse)
+        return Seen(grid_sample(texture, self.grid), self.valid, self.diffuse)
 
 
 def unpainted(
@@ -143,9 +143,9 @@ def unpainted(
 ) -> Unpainted:
     """Turn and light a relief. One may serve many views."""
     batch = len(view)
-    normal = normals(depth, camera).expand(batch, -1, -1, -1)
+    normal = depth_to_normals(depth, camera).expand(batch, -1, -1, -1)
     highlights = specular * specular_shading(normal, light, view) if specular else None
-    grid, valid = looking(depth.expand(batch, -1, -1), view, camera)
+    grid, valid = view_grid(depth.expand(batch, -1, -1), view, camera)
     return Unpainted(light, diffuse_shading(normal, light), highlights, grid, valid)
 
 

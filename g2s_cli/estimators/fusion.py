@@ -19,8 +19,8 @@ from g2s_cli.estimators.gan2shape.prior import raw_from_depth
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.registration import well_inside
 from g2s_cli.geometry.rasterizer import VIEW_FAR
-from g2s_cli.geometry.render import depth_with_rim
-from g2s_cli.geometry.warp import mirrored
+from g2s_cli.geometry.render import render_depth_with_margin
+from g2s_cli.geometry.warp import hflip
 
 UPDATES, RATE, DECAY = 60, 0.003, 0.97  # of canonical depth towards what a photo is to show
 STIFFNESS = 20.0  # of the change's squared differences from pixel to pixel beside the mean distance
@@ -57,8 +57,8 @@ def depth_by_sight(net: SightNet, photo: MaskedImages) -> Float[Tensor, "b h w"]
 
     S has learnt from masks of 0 and 1; what it makes of soft ones has not been measured.
     """
-    own, other = net(photo.image, photo.mask), net(mirrored(photo.image), mirrored(photo.mask))
-    return 1 + (own + mirrored(other)) / 2
+    own, other = net(photo.image, photo.mask), net(hflip(photo.image), hflip(photo.mask))
+    return 1 + (own + hflip(other)) / 2
 
 
 def agreeing(nets: FactorNets, photo: MaskedImages, witnesses: Sequence[Witness]) -> tuple[FactorNets, Agreed]:
@@ -70,7 +70,7 @@ def agreeing(nets: FactorNets, photo: MaskedImages, witnesses: Sequence[Witness]
     camera = nets.camera
     with torch.no_grad():
         view, begin = nets.view_of(photo.image), nets.depth_of(photo.image)
-        seen = depth_with_rim(begin, view, camera)
+        seen = render_depth_with_margin(begin, view, camera)
         inside = well_inside(photo.mask, seen)
         for one in witnesses:
             inside = inside * (one.depth < VIEW_FAR)
@@ -79,7 +79,7 @@ def agreeing(nets: FactorNets, photo: MaskedImages, witnesses: Sequence[Witness]
     adam = torch.optim.Adam([change], lr=RATE, betas=(0.8, 0.98))
     schedule = torch.optim.lr_scheduler.ExponentialLR(adam, DECAY)
     for _ in range(UPDATES):
-        shown = depth_with_rim(begin + change, view, camera)
+        shown = render_depth_with_margin(begin + change, view, camera)
         there = inside * (shown < VIEW_FAR)
         lacking = (_centred(shown - asked, there).square() + AGREED**2).sqrt()
         bent = sum(change.diff(dim=dim).square().mean() for dim in (-1, -2))

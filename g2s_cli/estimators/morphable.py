@@ -34,13 +34,12 @@ from g2s_cli.estimators.registration import (
     turned_on,
 )
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.geometry.camera import Camera, back_project, project, to_view
-from g2s_cli.geometry.normals import normals_of, to_the_rim
-from g2s_cli.geometry.rasterizer import depth_of_points, visible_depth
-from g2s_cli.geometry.render import RIM_SHARE
-from g2s_cli.geometry.shading import diffuse_shading, shading_of, specular_shading
-from g2s_cli.geometry.sharpen import stepped
-from g2s_cli.geometry.warp import identity_grid, sample, to_grid
+from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
+from g2s_cli.geometry.normals import points_to_normals, replicate_border
+from g2s_cli.geometry.rasterizer import render_depth, render_grid_depth
+from g2s_cli.geometry.shading import diffuse_shading, lambert_shading, specular_shading
+from g2s_cli.geometry.sharpen import sharpen_edges
+from g2s_cli.geometry.warp import grid_sample, identity_grid, normalize_pixels
 from g2s_cli.progress import Progress
 
 # How much of a photo's turn the GAN does; the mean object's relief does the rest. Turned all the way, the GAN's picture
@@ -132,10 +131,10 @@ def observe(
     with torch.enable_grad():
         grid = flow(objects, posed.shown)
     apart = misfit(objects, posed.shown, grid).unsqueeze(1)
-    points = to_view(back_project(relief[None], camera).expand(len(views), -1, -1, -1), views, camera)
-    pixels = project(points, camera)
+    points = canonical_to_view(unproject_points(relief[None], camera).expand(len(views), -1, -1, -1), views, camera)
+    pixels = project_points(points, camera)
     found = _pixels_shown(grid, pixels, camera)
-    front = visible_depth(relief.expand(len(views), -1, -1), views, camera)
+    front = render_depth(relief.expand(len(views), -1, -1), views, camera)
     plain = (points[..., 2] - at_pixels(front.unsqueeze(1), pixels, camera)[:, 0]).abs() < HIDDEN
     plain = plain & (at_pixels(objects.mask, found, camera)[:, 0] > INSIDE)
     plain = plain & (at_pixels(posed.shown.mask, pixels, camera)[:, 0] > INSIDE)
@@ -204,7 +203,7 @@ def moved_points(
     relief = seen.relief[None, None]
     if margin:
         relief, moves = pad(relief, (margin,) * 4, mode="replicate"), _going_on(moves, margin)
-    return back_project(relief[:, 0], camera, margin) + moves
+    return unproject_points(relief[:, 0], camera, margin) + moves
 
 
 def views_of(seen: Observed, codes: Codes) -> Float[Tensor, "b 6"]:
@@ -218,7 +217,7 @@ def left_over(
     """What codes leave of the pictures' logarithms, point by point, and the pixels where the points lie."""
     points = moved_points(model, seen, camera, codes)
     views = views_of(seen, codes)
-    pixels = project(to_view(points, views, camera), camera)
+    pixels = project_points(canonical_to_view(points, views, camera), camera)
     apart = LOOKS_SPREAD * torch.einsum("chwl,bl->bchw", model.looks, codes.look)
     look = model.albedo + apart + codes.colour[..., None, None]
     normal = slanted(points)
@@ -240,16 +239,16 @@ def with_steps(model: ShapeModel, relief: Float[Tensor, "h w"], camera: Camera, 
 
     relief: the mean object's canonical depth, without what the model adds.
     """
-    depth = back_project(relief[None], camera)[..., 2] + model.mean[None, ..., 2]
-    farther = (stepped(depth, camera, below) - depth)[0]
+    depth = unproject_points(relief[None], camera)[..., 2] + model.mean[None, ..., 2]
+    farther = (sharpen_edges(depth, camera, below) - depth)[0]
     return replace(model, mean=torch.cat((model.mean[..., :2], (model.mean[..., 2] + farther).unsqueeze(-1)), dim=-1))
 
 
 @torch.no_grad()
 def as_explained(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes) -> Explained:
     """The depth that pictures have by their codes: of the nearest of the moved points' surface, folds and steps too."""
-    points = moved_points(model, seen, camera, codes, camera.size // RIM_SHARE)
-    depth = depth_of_points(to_view(points, views_of(seen, codes), camera), camera)
+    points = moved_points(model, seen, camera, codes, camera.margin_px)
+    depth = render_grid_depth(canonical_to_view(points, views_of(seen, codes), camera), camera)
     return Explained(depth, gloss_of(codes))
 
 
@@ -274,12 +273,12 @@ def unlikely(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes) ->
 
 def slanted(points: Float[Tensor, "b h w 3"]) -> Float[Tensor, "b h w 3"]:
     """Normals of points that lie on no grid; the outermost have their neighbours'."""
-    return to_the_rim(normals_of(points).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    return replicate_border(points_to_normals(points).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 def log_shading(normal: Float[Tensor, "b h w 3"], light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 1 h w"]:
     """What shading takes of the logarithm of the light that points send, point by point."""
-    return shading_of(diffuse_shading(normal, light), light).clamp(min=LEAST_SHADING).log()
+    return lambert_shading(diffuse_shading(normal, light), light).clamp(min=LEAST_SHADING).log()
 
 
 def gloss_of(codes: Codes) -> Float[Tensor, b]:
@@ -301,7 +300,7 @@ def at_pixels(
     maps: Float[Tensor, "b c h w"], pixels: Float[Tensor, "b v u 2"], camera: Camera
 ) -> Float[Tensor, "b c v u"]:
     """Maps at pixel coordinates; beyond their border what that has."""
-    return sample(maps, to_grid(pixels, camera), outside="border")
+    return grid_sample(maps, normalize_pixels(pixels, camera), padding_mode="border")
 
 
 def _pixels_shown(

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.geometry.shading import slants_seen
+from g2s_cli.geometry.shading import light_slant
 
 REACH = 10 / 64  # of the smooth modes' kernel, a Gaussian, in shares of the picture's side
 AMPLITUDES = (1 / 64, 1 / 64, 1.5 / 64)  # standard deviations of the modes together: to the side, up and down, in depth
@@ -111,7 +111,7 @@ def circumstances(views: Float[Tensor, "b 6"], lights: Float[Tensor, "b 4"]) -> 
     alike in a mirror, too, tell nothing more (docs/LOG.md).
     """
     yaw = views[:, 1].clamp(-FARTHEST_YAW, FARTHEST_YAW)
-    slant = slants_seen(lights, views)[:, 0].clamp(-STEEPEST_LIGHT, STEEPEST_LIGHT)
+    slant = light_slant(lights, views)[:, 0].clamp(-STEEPEST_LIGHT, STEEPEST_LIGHT)
     return torch.stack((torch.ones_like(yaw), yaw.square(), slant.square(), yaw * slant), dim=1)
 
 

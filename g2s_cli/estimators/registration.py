@@ -20,10 +20,10 @@ from g2s_cli.estimators.gan2shape.steps import MaskedImages, Target, shown
 from g2s_cli.estimators.optimize import Fit, going_back, minimise
 from g2s_cli.gan.losses import relief_apart
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.geometry.rasterizer import VIEW_FAR, visible_depth
-from g2s_cli.geometry.render import depth_with_rim
-from g2s_cli.geometry.resample import blurred, continued
-from g2s_cli.geometry.warp import forward_grid, identity_grid, inverse_grid, sample
+from g2s_cli.geometry.rasterizer import VIEW_FAR, render_depth
+from g2s_cli.geometry.render import render_depth_with_margin
+from g2s_cli.geometry.resample import box_blur, inpaint
+from g2s_cli.geometry.warp import forward_grid, grid_sample, identity_grid, inverse_grid
 from g2s_cli.progress import Progress
 from g2s_cli.segmentation.gan_features import Segmenter
 
@@ -94,7 +94,7 @@ class Posed:
     def relief(self) -> Float[Tensor, "b h w"]:
         """The depth less one, which goes on beyond the outline, too, as it began."""
         there = (self.depth < VIEW_FAR).to(self.depth.dtype)
-        return torch.cat([continued(each[None] - 1, known) for each, known in zip(self.depth, there, strict=True)])
+        return torch.cat([inpaint(each[None] - 1, known) for each, known in zip(self.depth, there, strict=True)])
 
 
 def registered(
@@ -112,7 +112,7 @@ def registered(
     posed = as_shown(counterparts(objects, latents, mean, nets, layers, show), mean, nets)
     grid = flow(objects, posed.shown)
     with torch.no_grad():
-        moved = sample(posed.relief.unsqueeze(1), grid, outside="border")[:, 0]
+        moved = grid_sample(posed.relief.unsqueeze(1), grid, padding_mode="border")[:, 0]
         return Registered(
             images=objects.image,
             masks=objects.mask,
@@ -159,7 +159,7 @@ def counterparts(
 def as_shown(others: MaskedImages, mean: MeanObject, nets: FactorNets) -> Posed:
     """The mean object as the GAN shows it, and its relief from where V says that is."""
     views = nets.view_of(others.image)
-    return Posed(others, views, visible_depth(mean.depth.expand(len(views), -1, -1), views, nets.camera))
+    return Posed(others, views, render_depth(mean.depth.expand(len(views), -1, -1), views, nets.camera))
 
 
 @torch.no_grad()
@@ -170,11 +170,11 @@ def turned_on(others: MaskedImages, objects: MaskedImages, mean: MeanObject, net
     """
     camera, relief = nets.camera, mean.depth.expand(len(others.image), -1, -1)
     maps = torch.cat((others.image, others.mask), dim=1)
-    laid = sample(maps, forward_grid(relief, nets.view_of(others.image), camera), outside="border")
+    laid = grid_sample(maps, forward_grid(relief, nets.view_of(others.image), camera), padding_mode="border")
 
     def seen_from(views: Float[Tensor, "b 6"]) -> Posed:
-        depth = depth_with_rim(relief, views, camera)
-        found = sample(laid, inverse_grid(depth, views, camera), outside="border")
+        depth = render_depth_with_margin(relief, views, camera)
+        found = grid_sample(laid, inverse_grid(depth, views, camera), padding_mode="border")
         mask = ((found[:, 3:] > 0.5) & (depth < VIEW_FAR).unsqueeze(1)).to(found.dtype)
         return Posed(MaskedImages(found[:, :3] * mask, mask), views, depth)
 
@@ -183,7 +183,7 @@ def turned_on(others: MaskedImages, objects: MaskedImages, mean: MeanObject, net
 
 
 def flow(objects: MaskedImages, others: MaskedImages) -> Float[Tensor, "b h w 2"]:
-    """Where in the other pictures the pixels of objects lie: grids for `sample`, smooth and near the identity."""
+    """Where in the other pictures the pixels of objects lie: grids for `grid_sample`, smooth and near the identity."""
     size, count, device = objects.image.shape[-1], len(objects.image), objects.image.device
     still, wanted, found = identity_grid(size, device), features(objects), features(others)
     inside = objects.mask / objects.mask.sum(dim=(2, 3), keepdim=True).clamp(min=1)
@@ -196,8 +196,8 @@ def flow(objects: MaskedImages, others: MaskedImages) -> Float[Tensor, "b h w 2"
         quarter = 4 * update // UPDATES
         blur = BLURS_PX[quarter] if quarter < len(BLURS_PX) else 0
         change = _enlarged(parts, size)
-        moved = sample(blurred(found, blur), still + change.permute(0, 2, 3, 1))
-        apart = ((moved - blurred(wanted, blur)).abs().mean(dim=1, keepdim=True) * inside).sum()
+        moved = grid_sample(box_blur(found, blur), still + change.permute(0, 2, 3, 1))
+        apart = ((moved - box_blur(wanted, blur)).abs().mean(dim=1, keepdim=True) * inside).sum()
         strain = sum((change.diff(dim=dim) * (size - 1) / 2).square().mean(dim=(1, 2, 3)).sum() for dim in (-1, -2))
         adam.zero_grad()
         (apart + STIFFNESS * strain).backward()
@@ -208,8 +208,8 @@ def flow(objects: MaskedImages, others: MaskedImages) -> Float[Tensor, "b h w 2"
 
 def misfit(objects: MaskedImages, others: MaskedImages, grid: Float[Tensor, "b h w 2"]) -> Float[Tensor, "b h w"]:
     """How far the other pictures, moved along a flow, are from the objects: means of what is compared, over 5 px."""
-    apart = (sample(features(others), grid) - features(objects)).abs().mean(dim=1, keepdim=True)
-    return blurred(apart, 2)[:, 0]
+    apart = (grid_sample(features(others), grid) - features(objects)).abs().mean(dim=1, keepdim=True)
+    return box_blur(apart, 2)[:, 0]
 
 
 def features(shown: MaskedImages) -> Float[Tensor, "b c h w"]:
@@ -217,7 +217,7 @@ def features(shown: MaskedImages) -> Float[Tensor, "b c h w"]:
     light = logarithm(shown.image) * shown.mask
     found = []
     for window, weight in WINDOWS_PX:
-        around, inside = blurred(light, window // 2), blurred(shown.mask, window // 2)
+        around, inside = box_blur(light, window // 2), box_blur(shown.mask, window // 2)
         found.append(weight * (light - around / inside.clamp(min=1e-3)) * shown.mask)
     return torch.cat((*found, shown.mask), dim=1)
 
@@ -238,7 +238,7 @@ def magnified(grid: Float[Tensor, "b h w 2"], mask: Float[Tensor, "b 1 h w"]) ->
 
 def misplacing(nets: FactorNets, asked: Registered) -> dict[str, Float[Tensor, ""]]:
     """How far what D says of registered pictures is from their depth, as their camera sees it; terms that add up."""
-    seen = visible_depth(nets.depth_of(asked.images), asked.views, nets.camera)
+    seen = render_depth(nets.depth_of(asked.images), asked.views, nets.camera)
     return misplaced(seen, asked)
 
 
@@ -252,7 +252,7 @@ def misplaced(seen: Float[Tensor, "b h w"], asked: Registered) -> dict[str, Floa
 def well_inside(masks: Float[Tensor, "b 1 h w"], seen: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
     """1 where masks and depths have something to see, and so do all eight pixels around."""
     there = masks * (seen < VIEW_FAR).unsqueeze(1)
-    return (blurred(there, 1)[:, 0] > 0.99).to(seen.dtype)
+    return (box_blur(there, 1)[:, 0] > 0.99).to(seen.dtype)
 
 
 def match(

@@ -24,10 +24,10 @@ from g2s_cli.evaluation.ground_truth import DepthPair, GroundTruth, read_ground_
 from g2s_cli.files import RESUME_REMEDY, atomic_write, convert_write_errors, sha256_of_input
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
-from g2s_cli.geometry.metrics import coverage, eroded, mad_deg, side
+from g2s_cli.geometry.image import to_uint8
+from g2s_cli.geometry.metrics import coverage, erode, mad_deg, side_error
 from g2s_cli.geometry.rasterizer import VIEW_FAR
 from g2s_cli.geometry.render import photo_depth, render
-from g2s_cli.mesh.extract import to_bytes
 from g2s_cli.result.contact_sheet import contact_sheet
 from g2s_cli.result.schema import Result
 from g2s_cli.result.surface import render_on_white
@@ -69,9 +69,9 @@ def depth_metrics(
     depth: Float[Tensor, "h w"], mask: Bool[Tensor, "h w"], truth: GroundTruth, camera: Camera
 ) -> dict[str, float]:
     """SIDE, MAD and coverage of a depth map; SIDE and MAD are NaN if the masks do not overlap."""
-    both = eroded(mask[None]) & eroded(truth.mask[None])
+    both = erode(mask[None]) & erode(truth.mask[None])
     return {
-        "side_e2": 100 * side(depth[None], truth.depth[None], both).item(),
+        "side_e2": 100 * side_error(depth[None], truth.depth[None], both).item(),
         "mad_deg": mad_deg(depth[None], truth.depth[None], both, camera).item(),
         "coverage": coverage(mask[None], truth.mask[None]).item(),
     }
@@ -144,10 +144,8 @@ def _evaluate_result(
     """The metrics of a result; writes them and its panel."""
     truth = read_ground_truth(pair.depth, category.frame_share, category.working_size)
     depth, metrics = evaluate_factors(result.factors, result.mask, result.camera, truth)
-    psnr_db, seconds = result.report["inversion_psnr_db"], result.report["seconds"]["total"]
-    row = ImageMetrics(
-        pair.photo.name, **metrics, inversion_psnr_db=psnr_db, seconds=seconds, inputs_sha256=inputs_sha256
-    )
+    metrics |= {"inversion_psnr_db": result.report["inversion_psnr_db"], "seconds": result.report["seconds"]["total"]}
+    row = ImageMetrics(image=pair.photo.name, inputs_sha256=inputs_sha256, **metrics)
     panel = _panel(result, depth, truth)
     with atomic_write(panel_path(folder, row.image), RESUME_REMEDY) as temporary:
         panel.save(temporary, "PNG")
@@ -197,5 +195,5 @@ def _panel(result: Result, depth: Float[Tensor, "h w"], truth: GroundTruth) -> I
     depths = (depth.nan_to_num(FAR_SHOWN), torch.where(truth.mask, truth.depth, FAR_SHOWN))
     grey = [((FAR_SHOWN - one) / (FAR_SHOWN - NEAR_SHOWN)).clamp(0, 1).expand(3, -1, -1) * 2 - 1 for one in depths]
     tiles = [result.photo, result.inverted, render_on_white(result, result.factors), *grey, tint]
-    images = [Image.fromarray(to_bytes(tile)).resize((TILE_PX, TILE_PX), Image.Resampling.NEAREST) for tile in tiles]
+    images = [Image.fromarray(to_uint8(tile)).resize((TILE_PX, TILE_PX), Image.Resampling.NEAREST) for tile in tiles]
     return contact_sheet(images, columns=len(images))

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from g2s_cli.errors import ImageError, UsageError
-from g2s_cli.geometry.resample import middle
+from g2s_cli.geometry.resample import center_slice
 from g2s_cli.photo.decode import pictures_in
 
 NEAR, FAR = 0.9, 1.1  # depth of the brightest and the darkest value of a depth image, scene units
@@ -79,7 +79,7 @@ def read_ground_truth(path: Path, share: float, size: int) -> GroundTruth:
     height, width = values.shape
     if height != width or round(share * height) < size:
         raise ImageError(f"{path} is {width}x{height} pixels.", f"Use square images of {size} or more.")
-    crop = middle(height, share)
+    crop = center_slice(height, share)
     code = torch.from_numpy(values)[crop, crop][None] / (2**bits - 1)
     depth = adaptive_avg_pool2d(FAR - code * (FAR - NEAR), size)[0]
     return GroundTruth(depth, adaptive_avg_pool2d((code > 0).float(), size)[0] > MIN_MASK_SHARE)

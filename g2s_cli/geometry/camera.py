@@ -46,15 +46,24 @@ class Camera:
         """The principal point, the same in both directions, in pixels (Eq. 4)."""
         return (self.size - 1) / 2
 
-    def resized(self, size: int) -> Camera:
+    @property
+    def margin_px(self) -> int:
+        """Pixels by which pictures continue the canonical surface beyond each side of the canonical frame."""
+        return self.size // 8
+
+    def resize(self, size: int) -> Camera:
         """The same picture in `size` pixels a side: its pixel i lies at (i + 0.5) / size * self.size - 0.5 here."""
-        return self._seeing(size, self.focal * size / self.size)
+        return self._with_focal(size, self.focal * size / self.size)
 
-    def widened(self, margin_px: int) -> Camera:
+    def pad(self, margin_px: int) -> Camera:
         """The same pixels, and so many more on each side."""
-        return self._seeing(self.size + 2 * margin_px, self.focal)
+        return self._with_focal(self.size + 2 * margin_px, self.focal)
 
-    def _seeing(self, size: int, focal_px: float) -> Camera:
+    def with_margin(self) -> Camera:
+        """This camera with `margin_px` more pixels on each side."""
+        return self.pad(self.margin_px)
+
+    def _with_focal(self, size: int, focal_px: float) -> Camera:
         fov_deg = 2 * math.degrees(math.atan((size - 1) / 2 / focal_px))
         return replace(self, size=size, fov_deg=fov_deg)
 
@@ -69,17 +78,17 @@ class Camera:
         return torch.stack((x, y, torch.ones_like(x)), dim=-1)
 
 
-def back_project(depth: Float[Tensor, "b h w"], camera: Camera, margin: int = 0) -> Float[Tensor, "b h w 3"]:
+def unproject_points(depth: Float[Tensor, "b h w"], camera: Camera, margin: int = 0) -> Float[Tensor, "b h w 3"]:
     """Lift a depth map to points of the frame it is given in: P = d K⁻¹ p (paper A.2.1)."""
     return depth.unsqueeze(-1) * camera.rays(depth, margin)
 
 
-def project(points: Float[Tensor, "*b 3"], camera: Camera) -> Float[Tensor, "*b 2"]:
+def project_points(points: Float[Tensor, "*b 3"], camera: Camera) -> Float[Tensor, "*b 2"]:
     """Pixel coordinates (i, j) of points in the camera's frame."""
     return points[..., :2] / points[..., 2:] * camera.focal + camera.centre
 
 
-def rotation(view: Float[Tensor, "b 6"]) -> Float[Tensor, "b 3 3"]:
+def rotation_matrix(view: Float[Tensor, "b 6"]) -> Float[Tensor, "b 3 3"]:
     """R = R_z R_y R_x from the first three numbers of each view."""
     (cx, cy, cz), (sx, sy, sz) = view[:, :3].cos().unbind(1), view[:, :3].sin().unbind(1)
     rows = (
@@ -90,30 +99,32 @@ def rotation(view: Float[Tensor, "b 6"]) -> Float[Tensor, "b 3 3"]:
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
-def to_view(points: Float[Tensor, "b h w 3"], view: Float[Tensor, "b 6"], camera: Camera) -> Float[Tensor, "b h w 3"]:
+def canonical_to_view(
+    points: Float[Tensor, "b h w 3"], view: Float[Tensor, "b 6"], camera: Camera
+) -> Float[Tensor, "b h w 3"]:
     """Carry canonical points to the photo's frame: R (X - c) + c + t."""
     pivot = points.new_tensor((0.0, 0.0, camera.pivot))
-    turned = torch.einsum("bij,bhwj->bhwi", rotation(view), points - pivot)
+    turned = torch.einsum("bij,bhwj->bhwi", rotation_matrix(view), points - pivot)
     return turned + (pivot + view[:, None, None, 3:])
 
 
-def to_canonical(
+def view_to_canonical(
     points: Float[Tensor, "b h w 3"], view: Float[Tensor, "b 6"], camera: Camera
 ) -> Float[Tensor, "b h w 3"]:
-    """The inverse of `to_view`: Rᵀ (X' - c - t) + c."""
+    """The inverse of `canonical_to_view`: Rᵀ (X' - c - t) + c."""
     pivot = points.new_tensor((0.0, 0.0, camera.pivot))
     moved = points - (pivot + view[:, None, None, 3:])
-    return torch.einsum("bji,bhwj->bhwi", rotation(view), moved) + pivot
+    return torch.einsum("bji,bhwj->bhwi", rotation_matrix(view), moved) + pivot
 
 
-def turn(view: Float[Tensor, 6], yaw_rad: float, pitch_rad: float) -> Float[Tensor, 6]:
+def rotate_view(view: Float[Tensor, 6], yaw_rad: float, pitch_rad: float) -> Float[Tensor, 6]:
     """The view after turning the object, as the photo shows it, about the pivot.
 
     yaw_rad: towards the photo's right; pitch_rad: upwards. The turn happens in the photo's camera frame,
     R' = R_y(-yaw) R_x(-pitch) R, and R' is read back as angles (R_z R_y R_x, |angle y| < 90°).
     """
-    extra = rotation(view.new_tensor([[-pitch_rad, -yaw_rad, 0, 0, 0, 0]]))[0]
-    turned = extra @ rotation(view[None])[0]
+    extra = rotation_matrix(view.new_tensor([[-pitch_rad, -yaw_rad, 0, 0, 0, 0]]))[0]
+    turned = extra @ rotation_matrix(view[None])[0]
     angles = torch.stack(
         (
             torch.atan2(turned[2, 1], turned[2, 2]),

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from g2s_cli.geometry.resample import middle
+from g2s_cli.geometry.resample import center_slice
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class CenterCrop:
 
     def __call__(self, pictures: Float[Tensor, "b c s s"]) -> Float[Tensor, "b c t t"]:
         """Crop pictures or masks, and average areas; where there are too few pixels, interpolate."""
-        kept = middle(pictures.shape[-1], self.share)
+        kept = center_slice(pictures.shape[-1], self.share)
         cropped = pictures[..., kept, kept]
         side = cropped.shape[-1]
         if side == self.size:

@@ -8,18 +8,18 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d, pad
 
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.geometry.normals import normals
+from g2s_cli.geometry.normals import depth_to_normals
 
 ALMOST_ONE = 1 - 1e-7  # keeps the arc cosine's argument where float32 has a slope
 
 
-def eroded(mask: Bool[Tensor, "b h w"]) -> Bool[Tensor, "b h w"]:
+def erode(mask: Bool[Tensor, "b h w"]) -> Bool[Tensor, "b h w"]:
     """A mask less its outermost pixels (3x3); outside the picture counts as outside the mask."""
     outside = pad((~mask).float().unsqueeze(1), (1, 1, 1, 1), value=1.0)
     return max_pool2d(outside, 3, 1)[:, 0] == 0
 
 
-def side(
+def side_error(
     predicted: Float[Tensor, "b h w"], truth: Float[Tensor, "b h w"], mask: Bool[Tensor, "b h w"]
 ) -> Float[Tensor, b]:
     """Scale-invariant depth error: the standard deviation over the mask of log-depth differences.
@@ -44,7 +44,7 @@ def mad_deg(
     As the benchmark has it, on the slightly short normals of `scene.surface`: two equal maps of 64 px score
     about 5.5°, not 0, and published figures carry the same bias.
     """
-    cosine = (normals(predicted, camera) * normals(truth, camera)).sum(-1)
+    cosine = (depth_to_normals(predicted, camera) * depth_to_normals(truth, camera)).sum(-1)
     angle = torch.rad2deg(torch.acos(cosine.clamp(-ALMOST_ONE, ALMOST_ONE)))
     return torch.where(mask, angle, 0.0).sum(dim=(1, 2)) / mask.sum(dim=(1, 2))
 

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import max_pool2d, pad
 
-from g2s_cli.geometry.camera import Camera, back_project
-from g2s_cli.geometry.resample import averaged
+from g2s_cli.geometry.camera import Camera, unproject_points
+from g2s_cli.geometry.resample import window_mean
 
 # Added to the length before dividing, as the authors do. It shortens the normals of a 64 px map by about
 # 0.3 %; their networks learnt with it, so their light means the same here only if we keep it.
@@ -20,7 +20,7 @@ LENGTH_FLOOR = 1e-7
 TURNED_AWAY, FELT = 0.005, 3 / 64
 
 
-def normals(
+def depth_to_normals(
     depth: Float[Tensor, "b h w"], camera: Camera, length_floor: float = LENGTH_FLOOR
 ) -> Float[Tensor, "b h w 3"]:
     """Normals of a depth map, in its own frame, by central differences of the lifted points.
@@ -30,11 +30,11 @@ def normals(
     their light (see `scene.light`); we keep the sign so that their networks mean the same here. On grids much
     finer than their networks', where the floor would outweigh the length, name a smaller one.
     """
-    return normals_of(back_project(depth, camera), length_floor)
+    return points_to_normals(unproject_points(depth, camera), length_floor)
 
 
-def normals_of(points: Float[Tensor, "b h w 3"], length_floor: float = LENGTH_FLOOR) -> Float[Tensor, "b h w 3"]:
-    """As `normals`, of a grid of points wherever they lie."""
+def points_to_normals(points: Float[Tensor, "b h w 3"], length_floor: float = LENGTH_FLOOR) -> Float[Tensor, "b h w 3"]:
+    """As `depth_to_normals`, of a grid of points wherever they lie."""
     along_row = points[:, 1:-1, 2:] - points[:, 1:-1, :-2]
     down_column = points[:, 2:, 1:-1] - points[:, :-2, 1:-1]
     cross = torch.linalg.cross(along_row, down_column)
@@ -45,12 +45,12 @@ def normals_of(points: Float[Tensor, "b h w 3"], length_floor: float = LENGTH_FL
     return normal
 
 
-def to_the_rim(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Maps that are made of `normals`: the outermost, which are not the surface's, become what their neighbours are."""
+def replicate_border(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Replace the outermost pixels, where `depth_to_normals` has no normals, by their inner neighbours."""
     return pad(maps[..., 1:-1, 1:-1], (1,) * 4, mode="replicate")
 
 
-def roughness(maps: Float[Tensor, "b *c h w"]) -> Float[Tensor, ""]:
+def smoothness_loss(maps: Float[Tensor, "b *c h w"]) -> Float[Tensor, ""]:
     """Mean absolute second differences (xx, xy, yx, yy): the smoothness loss of Zhou et al. (paper Eq. 3)."""
     dx, dy = maps.diff(dim=-1), maps.diff(dim=-2)
     return sum(
@@ -59,7 +59,7 @@ def roughness(maps: Float[Tensor, "b *c h w"]) -> Float[Tensor, ""]:
     )
 
 
-def held_to_slope(
+def limit_slope(
     depth: Float[Tensor, "h w"], mask: Bool[Tensor, "h w"], camera: Camera, steepest_deg: float, rounds: int = 4
 ) -> Float[Tensor, "h w"]:
     """Depth that recedes no more steeply than this from one pixel of the mask to the next.
@@ -76,11 +76,11 @@ def held_to_slope(
     return torch.where(mask, held, depth)
 
 
-def turned_away(mask: Bool[Tensor, "h w"]) -> Float[Tensor, "h w"]:
+def silhouette_offset(mask: Bool[Tensor, "h w"]) -> Float[Tensor, "h w"]:
     """How much farther a solid object lies near its outline than a relief learnt from pictures has it, in scene units.
 
     Of the slant of their last pixels pictures say little. The picture's edge is no outline.
     """
     reach = max(1, round(FELT * mask.shape[-1]))
-    around = averaged(averaged(1 - mask.float()[None], reach), reach)[0]
+    around = window_mean(window_mean(1 - mask.float()[None], reach), reach)[0]
     return 2 * TURNED_AWAY * around

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from g2s_cli.geometry.camera import Camera, back_project, project, to_view
+from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
 
 # Depths of a view are kept inside this range; its far end says "nothing here" (the authors' clamp).
 VIEW_NEAR, VIEW_FAR = 0.8, 1.2
@@ -22,7 +22,7 @@ VIEW_NEAR, VIEW_FAR = 0.8, 1.2
 GRAZING = 0.05
 
 
-def grid_triangles(height: int, width: int, device: torch.device) -> Int[Tensor, "t 3"]:
+def grid_faces(height: int, width: int, device: torch.device) -> Int[Tensor, "t 3"]:
     """Vertex indices of the two triangles of every cell, split from its top right to its bottom left corner."""
     index = torch.arange(height * width, device=device).view(height, width)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
@@ -31,7 +31,7 @@ def grid_triangles(height: int, width: int, device: torch.device) -> Int[Tensor,
 
 
 @torch.no_grad()
-def nearest_triangle(
+def rasterize(
     points: Float[Tensor, "b n 3"], triangles: Int[Tensor, "t 3"], camera: Camera
 ) -> tuple[Int[Tensor, "b h w"], Float[Tensor, "b h w"]]:
     """Which triangle of each mesh is nearest at each pixel centre, and how far it is.
@@ -44,7 +44,7 @@ def nearest_triangle(
     # triangles and lets the rim of the relief see itself. In pixels and in barycentric units alike.
     slack = 64 * torch.finfo(points.dtype).eps
     corners = points[:, triangles].reshape(-1, 3, 3)
-    pixels = project(corners, camera)
+    pixels = project_points(corners, camera)
     first = (pixels.amin(dim=1) - slack).ceil().clamp(min=0).long()
     last = (pixels.amax(dim=1) + slack).floor().clamp(max=size - 1).long()
     extent = (last - first + 1).clamp(min=0)
@@ -82,7 +82,7 @@ def nearest_triangle(
     return winner.view(batch, size, size), nearest.view(batch, size, size)
 
 
-def visible_depth(
+def render_depth(
     depth: Float[Tensor, "b h w"], view: Float[Tensor, "b 6"], camera: Camera, margin: int = 0
 ) -> Float[Tensor, "b h w"]:
     """Depth of the nearest surface at every pixel centre of a view of a canonical depth map.
@@ -95,18 +95,18 @@ def visible_depth(
     an object the picture cuts off (a neck, a head of hair) does not end there when it turns.
     """
     grid = pad(depth.unsqueeze(1), (margin,) * 4, mode="replicate")[:, 0] if margin else depth
-    return depth_of_points(to_view(back_project(grid, camera, margin), view, camera), camera)
+    return render_grid_depth(canonical_to_view(unproject_points(grid, camera, margin), view, camera), camera)
 
 
-def depth_of_points(points: Float[Tensor, "b v u 3"], camera: Camera) -> Float[Tensor, "b h w"]:
+def render_grid_depth(points: Float[Tensor, "b v u 3"], camera: Camera) -> Float[Tensor, "b h w"]:
     """Depth at every pixel centre of the nearest surface through a grid of points, wherever they lie.
 
-    points: in the camera's frame, scene units. Clamped and differentiable as `visible_depth`.
+    points: in the camera's frame, scene units. Clamped and differentiable as `render_depth`.
     """
     batch, size = len(points), camera.size
-    triangles = grid_triangles(points.shape[1], points.shape[2], points.device)
+    triangles = grid_faces(points.shape[1], points.shape[2], points.device)
     flat = points.flatten(1, 2)
-    winner, _ = nearest_triangle(flat, triangles, camera)
+    winner, _ = rasterize(flat, triangles, camera)
     hit = winner >= 0
     index = triangles[winner.clamp(min=0)].view(batch, -1)
     corners = flat.gather(1, index.unsqueeze(-1).expand(-1, -1, 3)).view(batch, size, size, 3, 3)

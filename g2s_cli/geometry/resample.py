@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool2d, interpolate, pad
 REACH = 8
 
 
-def resampled(maps: Float[Tensor, "*c h h"], size: int) -> Float[Tensor, "*c size size"]:
+def resize_bspline(maps: Float[Tensor, "*c h h"], size: int) -> Float[Tensor, "*c size size"]:
     """Square maps at `size` pixels over the same picture, by the cubic spline through their pixel centres.
 
     It has continuous curvature, so a relief of few pixels shows no facets. Meant for going up; going down it picks
@@ -39,7 +39,7 @@ def _cubic(distance: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
     return torch.where(far < 1, inner, outer)
 
 
-def continued(maps: Float[Tensor, "c h h"], weight: Float[Tensor, "h h"]) -> Float[Tensor, "c h h"]:
+def inpaint(maps: Float[Tensor, "c h h"], weight: Float[Tensor, "h h"]) -> Float[Tensor, "c h h"]:
     """Maps where their weight is 1; where it is 0, smoothly what lies around (pull-push: Gortler et al. 1996, 4.3).
 
     A weight in between mixes the two. Zero everywhere if no weight is left.
@@ -52,12 +52,12 @@ def continued(maps: Float[Tensor, "c h h"], weight: Float[Tensor, "h h"]) -> Flo
     share = mean[-1]
     # Half of a coarse pixel suffices to be sure of it.
     sure = (2 * share).clamp(max=1)
-    coarse = continued(mean[:-1] / share.clamp(min=1e-6), sure)
+    coarse = inpaint(mean[:-1] / share.clamp(min=1e-6), sure)
     around = interpolate(coarse[None], scale_factor=2, mode="bilinear", align_corners=False)[0]
     return held + (1 - weight) * around[:, : maps.shape[-2], : maps.shape[-1]]
 
 
-def shrunk(maps: Float[Tensor, "c h h"], size: int) -> Float[Tensor, "c size size"]:
+def resize_area(maps: Float[Tensor, "c h h"], size: int) -> Float[Tensor, "c size size"]:
     """Square maps averaged over areas."""
     return interpolate(maps[None], size=(size, size), mode="area")[0]
 
@@ -65,19 +65,19 @@ def shrunk(maps: Float[Tensor, "c h h"], size: int) -> Float[Tensor, "c size siz
 # Three blurs, which differ in what lies beyond the picture's rim: nothing, zeros, or more of what the rim has.
 
 
-def averaged(maps: Float[Tensor, "c m m"], radius: int) -> Float[Tensor, "c m m"]:
+def window_mean(maps: Float[Tensor, "c m m"], radius: int) -> Float[Tensor, "c m m"]:
     """Means over square windows; at the picture's rim over what of them lies inside."""
     side = 2 * radius + 1
     rows = avg_pool2d(maps[None], (side, 1), 1, (radius, 0), count_include_pad=False)
     return avg_pool2d(rows, (1, side), 1, (0, radius), count_include_pad=False)[0]
 
 
-def blurred(maps: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h w"]:
+def box_blur(maps: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h w"]:
     """Means over square windows; beyond the picture's rim there is 0."""
     return avg_pool2d(maps, 2 * reach + 1, 1, reach) if reach else maps
 
 
-def softened(maps: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h w"]:
+def tent_blur(maps: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h w"]:
     """Means over square windows of the means over them; beyond the picture's rim maps go on as they end."""
     soft = pad(maps, (2 * reach,) * 4, mode="replicate")
     for _ in range(2):
@@ -85,7 +85,7 @@ def softened(maps: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h
     return soft
 
 
-def middle(whole: int, share: float) -> slice:
+def center_slice(whole: int, share: float) -> slice:
     """Which pixels of a side its middle part has."""
     side = round(share * whole)
     start = (whole - side) // 2

@@ -13,14 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from g2s_cli.geometry.camera import rotation
+from g2s_cli.geometry.camera import rotation_matrix
 
 # The steepest slant a light is reported or set at: beyond it (x, y) = direction / depth has no finite value.
-LEAST_DEPTH = 1e-2
+MIN_LIGHT_Z = 1e-2
 SHININESS = 18.0  # how narrow highlights are. Skin's is about 10 to 30; which of these matters little (docs/LOG.md)
 
 
-def direction(light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 3"]:
+def light_direction(light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 3"]:
     """Unit direction l of each light, in the frame of the normals."""
     slant = _slanted(light)
     return slant / slant.norm(dim=1, keepdim=True)
@@ -28,7 +28,7 @@ def direction(light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 3"]:
 
 def diffuse_shading(normal: Float[Tensor, "b h w 3"], light: Float[Tensor, "b 4"]) -> Float[Tensor, "b h w"]:
     """max(0, n·l): the part of the shading that shows the shape."""
-    return torch.einsum("bhwi,bi->bhw", normal, direction(light)).clamp(min=0)
+    return torch.einsum("bhwi,bi->bhw", normal, light_direction(light)).clamp(min=0)
 
 
 def specular_shading(
@@ -38,7 +38,7 @@ def specular_shading(
 
     view: where the viewer stands, who is taken to be far away.
     """
-    halfway = direction(light) + rotation(view)[:, 2]
+    halfway = light_direction(light) + rotation_matrix(view)[:, 2]
     halfway = halfway / halfway.norm(dim=1, keepdim=True)
     return torch.einsum("bhwi,bi->bhw", normal, halfway).clamp(min=0) ** SHININESS
 
@@ -47,45 +47,45 @@ def shade(
     albedo: Float[Tensor, "b 3 h w"], diffuse: Float[Tensor, "b h w"], light: Float[Tensor, "b 4"]
 ) -> Float[Tensor, "b 3 h w"]:
     """The lit texture (k_s + k_d max(0, n·l)) · a (A.2.1), all images in [-1, 1]."""
-    return lit(albedo, shading_of(diffuse, light))
+    return apply_shading(albedo, lambert_shading(diffuse, light))
 
 
-def shading_of(diffuse: Float[Tensor, "b h w"], light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 1 h w"]:
+def lambert_shading(diffuse: Float[Tensor, "b h w"], light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 1 h w"]:
     """k_s + k_d max(0, n·l): what reflectance is multiplied by."""
     ambient, strength = light[:, 0, None, None], light[:, 1, None, None]
     return (ambient + strength * diffuse).unsqueeze(1)
 
 
-def lit(albedo: Float[Tensor, "*b 3 h w"], shading: Float[Tensor, "*c h w"]) -> Float[Tensor, "*b 3 h w"]:
+def apply_shading(albedo: Float[Tensor, "*b 3 h w"], shading: Float[Tensor, "*c h w"]) -> Float[Tensor, "*b 3 h w"]:
     """Albedo under a shading, both sides in [-1, 1] where the shading is at most 1."""
     return (albedo / 2 + 0.5) * shading * 2 - 1
 
 
-def delit(image: Float[Tensor, "*b 3 h w"], shading: Float[Tensor, "*c h w"]) -> Float[Tensor, "*b 3 h w"]:
-    """The albedo that a shading makes such an image of: the inverse of `lit`."""
+def remove_shading(image: Float[Tensor, "*b 3 h w"], shading: Float[Tensor, "*c h w"]) -> Float[Tensor, "*b 3 h w"]:
+    """The albedo that a shading makes such an image of: the inverse of `apply_shading`."""
     return (image / 2 + 0.5) / shading * 2 - 1
 
 
-def light_from_user(x: float, y: float, ambient: float, diffuse: float, view: Float[Tensor, 6]) -> Float[Tensor, 4]:
+def light_from_position(x: float, y: float, ambient: float, diffuse: float, view: Float[Tensor, 6]) -> Float[Tensor, 4]:
     """The canonical light for one that stands at (x, y) as seen in the photo, on an object seen from `view`.
 
     A light that would shine from behind the canonical relief is brought back to its horizon.
     """
-    travel = rotation(view[None])[0].T @ view.new_tensor((-x, y, 1.0))
-    depth = travel[2].clamp(min=LEAST_DEPTH)
+    travel = rotation_matrix(view[None])[0].T @ view.new_tensor((-x, y, 1.0))
+    depth = travel[2].clamp(min=MIN_LIGHT_Z)
     return torch.stack((view.new_tensor(ambient), view.new_tensor(diffuse), travel[0] / depth, travel[1] / depth))
 
 
-def user_from_light(light: Float[Tensor, 4], view: Float[Tensor, 6]) -> tuple[float, float]:
-    """Where a canonical light stands as seen in the photo: the inverse of `light_from_user`."""
-    x, y = slants_seen(light[None], view[None])[0]
+def position_from_light(light: Float[Tensor, 4], view: Float[Tensor, 6]) -> tuple[float, float]:
+    """Where a canonical light stands as seen in the photo: the inverse of `light_from_position`."""
+    x, y = light_slant(light[None], view[None])[0]
     return (-x).item(), y.item()
 
 
-def slants_seen(light: Float[Tensor, "b 4"], view: Float[Tensor, "b 6"]) -> Float[Tensor, "b 2"]:
+def light_slant(light: Float[Tensor, "b 4"], view: Float[Tensor, "b 6"]) -> Float[Tensor, "b 2"]:
     """How far canonical lights travel to the right and downwards while they go a unit away from the camera."""
-    travel = torch.einsum("bij,bj->bi", rotation(view), _slanted(light))
-    return travel[:, :2] / travel[:, 2:].clamp(min=LEAST_DEPTH)
+    travel = torch.einsum("bij,bj->bi", rotation_matrix(view), _slanted(light))
+    return travel[:, :2] / travel[:, 2:].clamp(min=MIN_LIGHT_Z)
 
 
 def _slanted(light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 3"]:

@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.geometry.warp import identity_grid, sample
+from g2s_cli.geometry.warp import grid_sample, identity_grid
 
 REACH = 1.5 / 64  # in shares of the side: half of a ramp, from its middle to where it ends
 GENTLE, STEEP = 2.2, 4.3  # slopes (depth by width) up to which a relief is a surface, from which on it is a ramp
 FLAT = 1e-9  # a slope without a direction
 
 
-def stepped(depth: Float[Tensor, "b h w"], camera: Camera, below: float) -> Float[Tensor, "b h w"]:
+def sharpen_edges(depth: Float[Tensor, "b h w"], camera: Camera, below: float) -> Float[Tensor, "b h w"]:
     """Reliefs with steps for ramps, in the part that lies below a share of the picture's height.
 
     A point of a ramp goes towards that end of it that it is nearer to: a smooth step between the depths that lie
@@ -31,7 +31,9 @@ def stepped(depth: Float[Tensor, "b h w"], camera: Camera, below: float) -> Floa
     along = torch.stack((across, down), dim=-1) / slope.clamp(min=FLAT).unsqueeze(-1)
     shift = along * (REACH * camera.size / camera.centre)
     grid = identity_grid(camera.size, depth.device)
-    near, far = (sample(depth.unsqueeze(1), grid + sign * shift, outside="border")[:, 0] for sign in (-1.0, 1.0))
+    near, far = (
+        grid_sample(depth.unsqueeze(1), grid + sign * shift, padding_mode="border")[:, 0] for sign in (-1.0, 1.0)
+    )
     share = ((depth - near) / (far - near).clamp(min=FLAT)).clamp(0, 1)
     step = near + (far - near) * _smooth_step(share)
     ramp = ((slope * camera.focal - GENTLE) / (STEEP - GENTLE)).clamp(0, 1) * (far > near)

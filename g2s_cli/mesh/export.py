@@ -13,16 +13,17 @@ from numpy import ndarray
 from PIL import Image
 
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.mesh.extract import Mesh, in_one_piece, mesh_of, texture_place, to_bytes
-from g2s_cli.mesh.solid import closed, closed_count, scale_to_height
+from g2s_cli.geometry.image import to_uint8
+from g2s_cli.mesh.extract import Mesh, keep_largest_component, mesh_of, texture_coordinates
+from g2s_cli.mesh.solid import close_mesh, closed_face_count, scale_to_height
 from g2s_cli.mesh.texture import Texture
 
 SURFACE_FILES = ("mesh.glb", "mesh.obj", "mesh.mtl", "texture.png", "texture_albedo.png")
 BODY_FILES = ("mesh.stl", "mesh.ply")
 SIMPLIFIER = "fast_simplification"
-MOST_MM = 10_000.0  # of a body; no printer is larger
+MAX_MM = 10_000.0  # of a body; no printer is larger
 MESH_SIZES, TEXTURE_SIZES = (16, 1024), (16, 4096)  # from and to
-LEAST_FACES = 20  # a front of fewer triangles is no relief any more
+MIN_FACES = 20  # a front of fewer triangles is no relief any more
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,14 @@ class Body:
     def check(self) -> None:
         """Raise UsageError if nobody could print it."""
         for name, size, least in (("height", self.height_mm, 1.0), ("thickness", self.thickness_mm, 0.1)):
-            if not least <= size <= MOST_MM:  # nor is nan
-                raise UsageError(
-                    f"--{name}-mm {size:g} is out of range.", f"Give {least:g} to {MOST_MM:g} millimetres."
-                )
+            if not least <= size <= MAX_MM:  # nor is nan
+                raise UsageError(f"--{name}-mm {size:g} is out of range.", f"Give {least:g} to {MAX_MM:g} millimetres.")
         if self.thickness_mm > self.height_mm:
             raise _too_thick(self)
 
 
 @dataclass(frozen=True)
-class Detail:
+class MeshOptions:
     """How fine a mesh is to be.
 
     mesh_size, texture_size: points of the relief's grid and pixels of the texture a side; None is what the photo is
@@ -76,25 +75,25 @@ class Detail:
             )
 
 
-def write_meshes(folder: Path, mesh: Mesh, texture: Texture, detail: Detail) -> list[Path]:
-    """Write every mesh file and texture into a folder; returns their paths. Raises G2SError as `Detail.check`."""
+def write_meshes(folder: Path, mesh: Mesh, texture: Texture, detail: MeshOptions) -> list[Path]:
+    """Write every mesh file and texture into a folder; returns their paths. Raises G2SError as `MeshOptions.check`."""
     detail.check()
-    lit = to_bytes(texture.lit)
+    lit = to_uint8(texture.lit)
     Image.fromarray(lit).save(folder / "texture.png")
-    Image.fromarray(to_bytes(texture.albedo)).save(folder / "texture_albedo.png")
+    Image.fromarray(to_uint8(texture.albedo)).save(folder / "texture_albedo.png")
     names = [*SURFACE_FILES]
-    surface = simplified(mesh, detail.max_faces) if detail.max_faces else mesh
+    surface = simplify(mesh, detail.max_faces) if detail.max_faces else mesh
     _write_glb(folder / "mesh.glb", surface, lit)
     _write_obj(folder / "mesh.obj", surface)
     if detail.body:
-        body = printable(mesh, lit, detail.body, detail.max_faces)
+        body = make_body(mesh, lit, detail.body, detail.max_faces)
         for name in BODY_FILES:
             body.export(folder / name)
             names.append(name)
     return [folder / name for name in names]
 
 
-def simplified(mesh: Mesh, max_faces: int) -> Mesh:
+def simplify(mesh: Mesh, max_faces: int) -> Mesh:
     """A mesh of no more than so many triangles and nearly the same shape, by collapsing edges (Garland, Heckbert 1997).
 
     Raises UsageError if there is none.
@@ -104,7 +103,7 @@ def simplified(mesh: Mesh, max_faces: int) -> Mesh:
     whole = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
     fewer = whole.simplify_quadric_decimation(face_count=max_faces)
     # A collapse may leave a rim that touches itself, or an edge of three triangles.
-    vertices, faces = in_one_piece(np.asarray(fewer.vertices), np.asarray(fewer.faces, dtype=np.int64))
+    vertices, faces = keep_largest_component(np.asarray(fewer.vertices), np.asarray(fewer.faces, dtype=np.int64))
     if not 0 < len(faces) <= max_faces:
         raise _too_few(max_faces)
     return mesh_of(vertices, faces, mesh.camera)
@@ -121,28 +120,28 @@ def _too_few(max_faces: int) -> UsageError:
     return UsageError(f"The mesh cannot be had with {max_faces} triangles.", "Allow more with --max-faces.")
 
 
-def simple_front(mesh: Mesh, max_faces: int) -> Mesh:
+def simplify_front(mesh: Mesh, max_faces: int) -> Mesh:
     """A relief that closed has no more than so many triangles. Raises UsageError if there is none.
 
     The front is made simpler and then closed: collapsing the edges of the body itself folds its flat back over.
     """
     count = max_faces // 2
-    while count >= LEAST_FACES:
-        front = simplified(mesh, count)
-        if closed_count(front) <= max_faces:
+    while count >= MIN_FACES:
+        front = simplify(mesh, count)
+        if closed_face_count(front) <= max_faces:
             return front
         count = count * 9 // 10
     raise _too_few(max_faces)
 
 
-def printable(mesh: Mesh, lit: UInt8[ndarray, "t t 3"], body: Body, max_faces: int | None) -> trimesh.Trimesh:
-    """The relief as a watertight body in millimetres, coloured at its vertices. Raises UsageError as `simple_front`."""
-    front = simple_front(mesh, max_faces) if max_faces else mesh
+def make_body(mesh: Mesh, lit: UInt8[ndarray, "t t 3"], body: Body, max_faces: int | None) -> trimesh.Trimesh:
+    """Close the mesh to a watertight body in mm, coloured at its vertices. Raises UsageError as `simplify_front`."""
+    front = simplify_front(mesh, max_faces) if max_faces else mesh
     scale = scale_to_height(front, body.height_mm, body.thickness_mm)
     if scale <= 0:  # of a camera with a very wide view
         raise _too_thick(body)
-    vertices, faces = closed(front, body.thickness_mm / scale)
-    column, row = (texture_place(vertices, mesh.camera) * (1, -1) + (0, 1)).T * len(lit)
+    vertices, faces = close_mesh(front, body.thickness_mm / scale)
+    column, row = (texture_coordinates(vertices, mesh.camera) * (1, -1) + (0, 1)).T * len(lit)
     colours = lit[row.astype(int).clip(0, len(lit) - 1), column.astype(int).clip(0, len(lit) - 1)]
     return trimesh.Trimesh(vertices * scale, faces, vertex_colors=colours, process=False)
 

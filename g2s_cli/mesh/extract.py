@@ -10,15 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
 from g2s_cli.errors import G2SError
-from g2s_cli.geometry.camera import Camera, back_project, rotation, to_view
+from g2s_cli.geometry.camera import Camera, canonical_to_view, rotation_matrix, unproject_points
 from g2s_cli.geometry.factors import Factors
-from g2s_cli.geometry.rasterizer import grid_triangles
-from g2s_cli.mesh.refine import Relief
+from g2s_cli.geometry.rasterizer import grid_faces
+from g2s_cli.mesh.refine import CanonicalDepth
 
 FLIP = np.array((1.0, -1.0, -1.0))
 
@@ -46,11 +46,11 @@ class Mesh:
 
     @property
     def uv(self) -> Float[ndarray, "n 2"]:
-        """Where each vertex lies in the texture: see `texture_place`."""
-        return texture_place(self.vertices, self.camera)
+        """Where each vertex lies in the texture: see `texture_coordinates`."""
+        return texture_coordinates(self.vertices, self.camera)
 
 
-def texture_place(vertices: Float[ndarray, "n 3"], camera: Camera) -> Float[ndarray, "n 2"]:
+def texture_coordinates(vertices: Float[ndarray, "n 3"], camera: Camera) -> Float[ndarray, "n 2"]:
     """Where mesh points lie in the texture: v points up, (0, 0) is its lower left corner.
 
     That is OBJ's convention; trimesh turns it for glTF. The texture is the canonical camera's picture, so it is laid
@@ -61,23 +61,23 @@ def texture_place(vertices: Float[ndarray, "n 3"], camera: Camera) -> Float[ndar
     return np.stack(((column + 0.5) / camera.size, 1 - (row + 0.5) / camera.size), axis=1)
 
 
-def relief_mesh(relief: Relief) -> Mesh:
+def extract_mesh(relief: CanonicalDepth) -> Mesh:
     """The relief where its mask is at least 0.5.
 
     Curtains at the rim and all but the largest connected piece are cut away, then the rim is smoothed.
     Raises G2SError if nothing is left.
     """
     camera, (height, width) = relief.camera, relief.depth.shape
-    points = back_project(relief.depth[None].double(), camera).reshape(-1, 3).cpu().numpy()
+    points = unproject_points(relief.depth[None].double(), camera).reshape(-1, 3).cpu().numpy()
     points = (points - (0.0, 0.0, camera.pivot)) * FLIP
     inside = (relief.mask >= 0.5).flatten().cpu().numpy()
     # One corner of three: the rim then lies up to a cell outside the mask's edge, and the surface covers all of it.
     # The grid's triangles turn clockwise as seen from the front; outside, fronts turn counter-clockwise.
-    faces = grid_triangles(height, width, torch.device("cpu")).numpy()[:, ::-1]
-    vertices, faces = in_one_piece(points, without_curtain(faces[inside[faces].any(axis=1)], points))
+    faces = grid_faces(height, width, torch.device("cpu")).numpy()[:, ::-1]
+    vertices, faces = keep_largest_component(points, remove_steep_boundary(faces[inside[faces].any(axis=1)], points))
     if len(faces) == 0:
         raise G2SError("The photo's mask leaves no surface to make a mesh of.", "Use a photo that fits the category.")
-    return mesh_of(smooth_rim(faces, vertices), faces, camera)
+    return mesh_of(smooth_boundary(faces, vertices), faces, camera)
 
 
 def mesh_of(vertices: Float[ndarray, "n 3"], faces: Int[ndarray, "m 3"], camera: Camera) -> Mesh:
@@ -85,25 +85,25 @@ def mesh_of(vertices: Float[ndarray, "n 3"], faces: Int[ndarray, "m 3"], camera:
     return Mesh(vertices, faces, vertex_normals(vertices, faces), camera)
 
 
-def in_one_piece(
+def keep_largest_component(
     points: Float[ndarray, "n 3"], faces: Int[ndarray, "m 3"]
 ) -> tuple[Float[ndarray, "v 3"], Int[ndarray, "f 3"]]:
     """The vertices and triangles of the largest piece, whose rim nowhere touches itself."""
-    used, faces = np.unique(largest_piece(without_pinches(faces)), return_inverse=True)
+    used, faces = np.unique(largest_component(remove_pinches(faces)), return_inverse=True)
     return points[used], faces.reshape(-1, 3)
 
 
-def mesh_points(mesh: Mesh, view: Float[Tensor, 6]) -> tuple[Float[Tensor, "1 n 3"], Int[Tensor, "m 3"]]:
+def transform_mesh(mesh: Mesh, view: Float[Tensor, 6]) -> tuple[Float[Tensor, "1 n 3"], Int[Tensor, "m 3"]]:
     """A mesh as `scene.visibility` wants it: vertices in the frame of a view, and triangles.
 
     In double precision: at 1024 pixels, single leaves cracks between triangles.
     """
     points = torch.from_numpy(mesh.vertices * FLIP + (0.0, 0.0, mesh.camera.pivot))
-    turned = to_view(points[None, None], view[None].cpu().double(), mesh.camera)[0]
+    turned = canonical_to_view(points[None, None], view[None].cpu().double(), mesh.camera)[0]
     return turned, torch.from_numpy(np.ascontiguousarray(mesh.faces))
 
 
-def without_curtain(faces: Int[ndarray, "m 3"], points: Float[ndarray, "n 3"]) -> Int[ndarray, "k 3"]:
+def remove_steep_boundary(faces: Int[ndarray, "m 3"], points: Float[ndarray, "n 3"]) -> Int[ndarray, "k 3"]:
     """Peel steep triangles off the rim, ring by ring, then its teeth; steep ones inside (beside the nose) stay.
 
     A tooth hangs on one edge alone; smoothing the rim would fold it over.
@@ -111,18 +111,18 @@ def without_curtain(faces: Int[ndarray, "m 3"], points: Float[ndarray, "n 3"]) -
     a, b, c = points[faces].swapaxes(0, 1)
     normal = np.cross(b - a, c - a)
     steep = normal[:, 2] < np.cos(np.radians(STEEPEST_DEG)) * np.linalg.norm(normal, axis=1)
-    while (peel := steep & open_edges(faces).any(axis=1)).any():
+    while (peel := steep & boundary_edges(faces).any(axis=1)).any():
         faces, steep = faces[~peel], steep[~peel]
-    return faces[open_edges(faces).sum(axis=1) < 2]
+    return faces[boundary_edges(faces).sum(axis=1) < 2]
 
 
-def without_pinches(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "k 3"]:
+def remove_pinches(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "k 3"]:
     """Take away what meets at a point alone, or by threes at an edge: walls can then stand on the whole rim."""
     while len(faces):
         which, counts = _edge_ids(faces)
         bad = (counts[which] > 2).any(axis=1)
         if not bad.any():
-            ends, rims = np.unique(edges(faces)[counts[which] == 1], return_counts=True)
+            ends, rims = np.unique(face_edges(faces)[counts[which] == 1], return_counts=True)
             bad = np.isin(faces, ends[rims > 2]).any(axis=1)
         if not bad.any():
             break
@@ -130,7 +130,7 @@ def without_pinches(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "k 3"]:
     return faces
 
 
-def largest_piece(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "k 3"]:
+def largest_component(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "k 3"]:
     """The triangles of the largest set connected by shared edges."""
     if len(faces) == 0:
         return faces
@@ -145,9 +145,9 @@ def largest_piece(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "k 3"]:
         label = spread[spread]
 
 
-def smooth_rim(faces: Int[ndarray, "m 3"], values: Float[ndarray, "n c"]) -> Float[ndarray, "n c"]:
+def smooth_boundary(faces: Int[ndarray, "m 3"], values: Float[ndarray, "n c"]) -> Float[ndarray, "n c"]:
     """Move what every vertex of the rim holds half way to the mean of its neighbours along the rim, in rounds."""
-    rim = edges(faces)[open_edges(faces)]
+    rim = face_edges(faces)[boundary_edges(faces)]
     neighbours = np.bincount(rim.ravel(), minlength=len(values))[:, None]
     for _ in range(RIM_ROUNDS):
         total = np.zeros_like(values)
@@ -165,27 +165,22 @@ def vertex_normals(vertices: Float[ndarray, "n 3"], faces: Int[ndarray, "m 3"]) 
     return np.where(length > 0, total / np.where(length > 0, length, 1), (0.0, 0.0, 1.0))
 
 
-def edges(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "m 3 2"]:
+def face_edges(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "m 3 2"]:
     """Each triangle's edges, in its own direction."""
     return np.stack((faces, np.roll(faces, -1, axis=1)), axis=-1)
 
 
 def _edge_ids(faces: Int[ndarray, "m 3"]) -> tuple[Int[ndarray, "m 3"], Int[ndarray, " e"]]:
     """A number for each triangle's edges, the same where two share one, and how many triangles share each."""
-    low, high = np.sort(edges(faces).reshape(-1, 2), axis=1).T.astype(np.int64)
+    low, high = np.sort(face_edges(faces).reshape(-1, 2), axis=1).T.astype(np.int64)
     _, which, counts = np.unique(low * (high.max(initial=0) + 1) + high, return_inverse=True, return_counts=True)
     return which.reshape(-1, 3), counts
 
 
-def open_edges(faces: Int[ndarray, "m 3"]) -> Bool[ndarray, "m 3"]:
+def boundary_edges(faces: Int[ndarray, "m 3"]) -> Bool[ndarray, "m 3"]:
     """Which of each triangle's edges no other triangle shares."""
     which, counts = _edge_ids(faces)
     return counts[which] == 1
-
-
-def to_bytes(image: Float[Tensor, "3 h w"]) -> UInt8[ndarray, "h w 3"]:
-    """An image in [-1, 1] as 8-bit RGB."""
-    return ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
 def camera_pose(factors: Factors, camera: Camera) -> Float[ndarray, "4 4"]:
@@ -194,6 +189,6 @@ def camera_pose(factors: Factors, camera: Camera) -> Float[ndarray, "4 4"]:
     A mesh point p = F (X - c) is seen at R (X - c) + c + t in the inner axes: [F R F | F (c + t)].
     """
     pose = np.eye(4)
-    pose[:3, :3] = FLIP[:, None] * rotation(factors.view[None].double())[0].cpu().numpy() * FLIP
+    pose[:3, :3] = FLIP[:, None] * rotation_matrix(factors.view[None].double())[0].cpu().numpy() * FLIP
     pose[:3, 3] = FLIP * (factors.view[3:].double().cpu().numpy() + np.array((0.0, 0.0, camera.pivot)))
     return pose

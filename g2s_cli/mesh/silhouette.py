@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from g2s_cli.geometry.resample import averaged
+from g2s_cli.geometry.resample import window_mean
 
 # In pixels of the mask: how far off an outline may be and still be found.
 RADIUS_PX = 3
@@ -21,7 +21,7 @@ STEEPER = 4
 ROUNDS = 2
 
 
-def outlined(mask: Float[Tensor, "h h"], photo: Float[Tensor, "3 n n"]) -> Float[Tensor, "n n"]:
+def refine_mask(mask: Float[Tensor, "h h"], photo: Float[Tensor, "3 n n"]) -> Float[Tensor, "n n"]:
     """A mask at the photo's resolution, from 0 to 1, whose edge follows the photo's.
 
     A guided filter (He et al. 2013, with colours as guide; fitted at a lower resolution, He and Sun 2015): in every
@@ -48,14 +48,14 @@ def _affine(
 ) -> tuple[Float[Tensor, "3 m m"], Float[Tensor, "m m"]]:
     """Slopes and offset of the affine functions, averaged over the windows that each pixel lies in."""
     products = torch.cat((mask[None], guide, mask * guide, (guide[:, None] * guide).flatten(0, 1)))
-    means = averaged(products, radius)
+    means = window_mean(products, radius)
     of_mask, of_guide = means[0], means[1:4]
     with_mask = means[4:7] - of_mask * of_guide
     with_guide = means[7:].unflatten(0, (3, 3)) - of_guide[:, None] * of_guide
     ridge = CONTRAST * torch.eye(3, dtype=guide.dtype, device=guide.device)
     slope = torch.linalg.solve(with_guide.permute(2, 3, 0, 1) + ridge, with_mask.permute(1, 2, 0)).permute(2, 0, 1)
     offset = of_mask - (slope * of_guide).sum(dim=0)
-    smooth = averaged(torch.cat((slope, offset[None])), radius)
+    smooth = window_mean(torch.cat((slope, offset[None])), radius)
     return smooth[:3], smooth[3]
 
 

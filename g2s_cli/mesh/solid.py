@@ -6,12 +6,12 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from g2s_cli.mesh.extract import Mesh, edges, open_edges
+from g2s_cli.mesh.extract import Mesh, boundary_edges, face_edges
 
 
-def closed_count(mesh: Mesh) -> int:
-    """How many triangles `closed` makes of a mesh."""
-    return 2 * (len(mesh.faces) + int(open_edges(mesh.faces).sum()))
+def closed_face_count(mesh: Mesh) -> int:
+    """How many triangles `close_mesh` makes of a mesh."""
+    return 2 * (len(mesh.faces) + int(boundary_edges(mesh.faces).sum()))
 
 
 def scale_to_height(mesh: Mesh, height: float, thickness: float) -> float:
@@ -30,7 +30,7 @@ def scale_to_height(mesh: Mesh, height: float, thickness: float) -> float:
     return float((height - (top[1] - bottom[1])) / (top[0] - bottom[0]))
 
 
-def closed(mesh: Mesh, thickness: float) -> tuple[Float[ndarray, "v 3"], Int[ndarray, "f 3"]]:
+def close_mesh(mesh: Mesh, thickness: float) -> tuple[Float[ndarray, "v 3"], Int[ndarray, "f 3"]]:
     """Vertices and outward triangles of a watertight body with the mesh as its front, in the mesh's own frame.
 
     thickness: how far the back lies behind the surface's farthest point, scene units. The walls run along the
@@ -42,6 +42,6 @@ def closed(mesh: Mesh, thickness: float) -> tuple[Float[ndarray, "v 3"], Int[nda
     rays = mesh.vertices - eye
     behind = eye + rays * ((back - eye[2]) / rays[:, 2:])
     behind[:, 2] = back
-    a, b = edges(mesh.faces)[open_edges(mesh.faces)].T
+    a, b = face_edges(mesh.faces)[boundary_edges(mesh.faces)].T
     walls = np.concatenate((np.stack((b, a, a + count), axis=1), np.stack((b, a + count, b + count), axis=1)))
     return np.concatenate((mesh.vertices, behind)), np.concatenate((mesh.faces, mesh.faces[:, ::-1] + count, walls))

@@ -10,7 +10,7 @@ from typing import Literal
 from PIL import Image
 
 from g2s_cli.errors import ImageError, UsageError
-from g2s_cli.geometry.placement import Placement, Template
+from g2s_cli.geometry.placement import FaceTemplate, Placement
 from g2s_cli.photo.decode import measures
 from g2s_cli.photo.detect import Face, find_faces
 
@@ -68,7 +68,7 @@ class Placed:
     doubtful: bool = False
 
 
-def place(path: Path, picture: Image.Image, template: Template | None, crop_options: CropOptions) -> Placed:
+def place(path: Path, picture: Image.Image, template: FaceTemplate | None, crop_options: CropOptions) -> Placed:
     """Where the crop lies in an upright photo; path is for messages.
 
     Raises ImageError if there is no face, UsageError for wishes that this photo or category cannot fulfil.
@@ -81,7 +81,7 @@ def place(path: Path, picture: Image.Image, template: Template | None, crop_opti
         return Placed(_middle(picture), "middle")
     faces = tuple(find_faces(picture))
     if picture.width == picture.height <= PREPARED_PX and crop_options.face is None:
-        elsewhere = bool(faces) and not _agrees(template.placement(faces[0].points), _middle(picture))
+        elsewhere = bool(faces) and not _agrees(template.align(faces[0].points), _middle(picture))
         if not elsewhere or faces[0].sure < CLEARLY:
             return Placed(_middle(picture), "as it is", faces, doubtful=elsewhere)
     if not faces:
@@ -92,7 +92,7 @@ def place(path: Path, picture: Image.Image, template: Template | None, crop_opti
     face = crop_options.face or 1
     if face > len(faces):
         raise UsageError(f"{path} shows {_counted(len(faces))}; there is no --face {face}.", "1 is the largest.")
-    return Placed(template.placement(faces[face - 1].points), "aligned", faces, face)
+    return Placed(template.align(faces[face - 1].points), "aligned", faces, face)
 
 
 def _is_box(crop: tuple[float, ...]) -> bool:
@@ -106,14 +106,14 @@ def _counted(faces: int) -> str:
 def _middle(picture: Image.Image) -> Placement:
     """The middle square; of an odd rest the larger half is on the right, or below."""
     side = min(picture.size)
-    return Placement.box((picture.width - side) // 2, (picture.height - side) // 2, side)
+    return Placement.from_box((picture.width - side) // 2, (picture.height - side) // 2, side)
 
 
 def _boxed(path: Path, picture: Image.Image, crop: tuple[float, float, float, float]) -> Placement:
     """The square about the middle of a box that holds all of it."""
     left, top, width, height = crop
     side = max(width, height)
-    place = Placement.box(left + (width - side) / 2, top + (height - side) / 2, side)
+    place = Placement.from_box(left + (width - side) / 2, top + (height - side) / 2, side)
     if not (0 <= left + width / 2 <= picture.width and 0 <= top + height / 2 <= picture.height):
         raise UsageError(
             f"--crop {left:g},{top:g},{width:g},{height:g} lies outside {path}, {measures(picture)} pixels upright.",

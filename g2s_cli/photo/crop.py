@@ -37,7 +37,7 @@ def cut(picture: Image.Image, placement: Placement, size: int, beyond: Beyond = 
 
 def resized(square: Image.Image, size: int) -> Image.Image:
     """A square picture at another size."""
-    return _box(square, Placement.box(0, 0, square.width), size)
+    return _box(square, Placement.from_box(0, 0, square.width), size)
 
 
 def share_outside(placement: Placement, width: int, height: int) -> float:
@@ -61,7 +61,7 @@ def _turned(picture: Image.Image, placement: Placement, size: int) -> Image.Imag
     """By interpolation, after averaging as far down as leaves it something to do."""
     step = max(1, math.floor(placement.side / size))
     if step > 1:
-        picture, placement = picture.reduce(step), placement.scaled(1 / step)
+        picture, placement = picture.reduce(step), placement.scale(1 / step)
     finer = 2 if placement.side > 1.1 * size else 1
     columns = placement.matrix(size * finer)
     # Pillow counts from a pixel's corner, on both sides.

@@ -133,7 +133,7 @@ def _looked_closer(picture: Image.Image, points: Float[np.ndarray, "5 2"], netwo
     What is found no longer depends on how the face lay in the photo, but for the interpolation.
     """
     for _ in range(LOOKS):
-        window = Placement.fitted(UPRIGHT, points)
+        window = Placement.fit(UPRIGHT, points)
         seen = _input(cut(picture, window, WINDOW_PX[2]))
         _, places, _ = network(torch.cat((seen, seen.flip(-1))))
         direct, mirror = _points(places.numpy()).astype(np.float64)

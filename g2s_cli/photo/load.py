@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from g2s_cli.errors import ImageError
-from g2s_cli.geometry.placement import Placement, Template
+from g2s_cli.geometry.placement import FaceTemplate, Placement
 from g2s_cli.photo.align import CropOptions, Placed, place
 from g2s_cli.photo.crop import cut, resized, share_outside
 from g2s_cli.photo.decode import measures, read_upright
@@ -48,7 +48,7 @@ class Photo:
 
 
 def open_photo(
-    path: Path, size: int, template: Template | None = None, crop_options: CropOptions | None = None
+    path: Path, size: int, template: FaceTemplate | None = None, crop_options: CropOptions | None = None
 ) -> Photo:
     """Open an image file as a square of `size` pixels a side.
 

@@ -14,10 +14,10 @@ from g2s_cli.estimators.gan2shape.steps import PseudoSamples
 from g2s_cli.files import sha256_of
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.factors import Factors
-from g2s_cli.geometry.render import render, warped_mask
+from g2s_cli.geometry.render import mask_to_view, render
 from g2s_cli.loading import Machine, Weights, fitted, load_gan, offset_predictor_of
 from g2s_cli.result.schema import Result
-from g2s_cli.result.surface import canonical_object_mask
+from g2s_cli.result.surface import canonical_mask
 from g2s_cli.weights.catalog import Part, load_category
 from g2s_cli.weights.sources import Sources, obtain
 
@@ -35,7 +35,7 @@ def render_with_gan(result: Result, variants: Sequence[Factors], machine: Machin
     center_crop = CenterCrop(category.frame_share, category.working_size)
     offset_predictor = offset_predictor_of(result, category, gan, weights, machine)
     mask, latent, own_mask = (
-        canonical_object_mask(result),
+        canonical_mask(result),
         result.latent.to(machine.device),
         result.mask.to(machine.device),
     )
@@ -45,7 +45,7 @@ def render_with_gan(result: Result, variants: Sequence[Factors], machine: Machin
 
     @torch.no_grad()
     def painted(some: Sequence[Factors]) -> Float[Tensor, "b 3 h w"]:
-        masks = torch.stack([warped_mask(mask, factors, result.camera) for factors in some]).round()
+        masks = torch.stack([mask_to_view(mask, factors, result.camera) for factors in some]).round()
         pseudo = torch.stack([render(factors, result.camera).image for factors in some]) * masks[:, None]
         offset = offset_predictor.offset(_asked(some, pseudo, masks, machine), own)
         return center_crop(gan.generator(latent + offset).clamp(-1, 1)).cpu()

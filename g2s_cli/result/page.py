@@ -18,11 +18,10 @@ from numpy import ndarray
 from PIL import Image
 
 from g2s_cli.files import atomic_write
-from g2s_cli.geometry.shading import LEAST_DEPTH, user_from_light
-from g2s_cli.mesh.export import Detail
+from g2s_cli.geometry.shading import MIN_LIGHT_Z, position_from_light
+from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.mesh.extract import Mesh, camera_pose
-from g2s_cli.mesh.refine import widened
-from g2s_cli.mesh.texture import LEAST_SHADING, Texture, normals_at
+from g2s_cli.mesh.texture import MIN_SHADING, Texture, smooth_normals
 from g2s_cli.result.schema import PAGE, Result
 from g2s_cli.result.surface import textured_mesh
 
@@ -31,7 +30,7 @@ JPEG_QUALITY = 92
 MOST_BYTE = 127  # what WebGL reads as 1 in a signed byte
 
 
-def write_page(result: Result, folder: Path, detail: Detail | None = None) -> Path:
+def write_page(result: Result, folder: Path, detail: MeshOptions | None = None) -> Path:
     """Write the page into a result folder, whole or not at all; its path. Raises G2SError if the disk refuses."""
     page = page_of(result, detail)
     with atomic_write(folder / PAGE, "Free space, or make the folder writable.") as temporary:
@@ -39,9 +38,9 @@ def write_page(result: Result, folder: Path, detail: Detail | None = None) -> Pa
     return folder / PAGE
 
 
-def page_of(result: Result, detail: Detail | None = None) -> str:
+def page_of(result: Result, detail: MeshOptions | None = None) -> str:
     """The page, as HTML. detail: how fine its mesh and texture are. Raises G2SError as `result.surface`."""
-    mesh, texture = textured_mesh(result, detail or Detail(), extrapolate=True)
+    mesh, texture = textured_mesh(result, detail or MeshOptions(), extend=True)
     # In a script element nothing but "<" can end it.
     scene = json.dumps(scene_of(result, mesh, texture)).replace("<", "\\u003c")
     return files("g2s_cli.result").joinpath("page.html").read_text("utf-8").replace(PLACE, scene)
@@ -58,20 +57,20 @@ def scene_of(result: Result, mesh: Mesh, texture: Texture) -> dict[str, Any]:
     that camera. light's least: what the photo's shading counts as at the least, see `texture_of`; its horizon: see
     `light_from_user`.
     """
-    camera, seen_by = result.camera, mesh.camera.resized(texture.albedo.shape[-1])
-    x, y = user_from_light(result.factors.light, result.factors.view)
+    camera, seen_by = result.camera, mesh.camera.resize(texture.albedo.shape[-1])
+    x, y = position_from_light(result.factors.light, result.factors.view)
     ambient, diffuse = result.factors.light[:2].tolist()
     reflectance = (texture.albedo / 2 + 0.5).clamp(min=0).permute(1, 2, 0).numpy()
     brightest = max(1.0, float(reflectance.max()))  # a highlight's may be several times 1
     return {
         "title": str(result.report.get("photo", "")),
         "positions": _coded(mesh.vertices.astype("<f4")),
-        "broad_normals": _coded(_as_bytes(normals_at(mesh, result.factors, camera))),
+        "broad_normals": _coded(_as_bytes(smooth_normals(mesh, result.factors, camera))),
         "fine_normals": _coded(_as_bytes(mesh.normals)),
         "faces": _coded(mesh.faces.astype("<u4")),
         "reflectance": _picture(np.sqrt(reflectance / brightest)),
         "brightest": brightest,
-        "margin": (1 - camera.size / widened(camera).size) / 2,
+        "margin": (1 - camera.size / camera.with_margin().size) / 2,
         "texture_camera": [seen_by.focal, seen_by.centre, seen_by.size, seen_by.pivot],
         "pose": camera_pose(result.factors, camera)[:3].tolist(),
         "magnification": 2 * camera.focal / camera.size,
@@ -80,8 +79,8 @@ def scene_of(result: Result, mesh: Mesh, texture: Texture) -> dict[str, Any]:
             "y": y,
             "ambient": ambient,
             "diffuse": diffuse,
-            "least": LEAST_SHADING,
-            "horizon": LEAST_DEPTH,
+            "least": MIN_SHADING,
+            "horizon": MIN_LIGHT_Z,
         },
     }
 

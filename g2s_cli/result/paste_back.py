@@ -17,17 +17,18 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, grid_sample, interpolate, max_pool2d
+from torch.nn import functional
+from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
 from g2s_cli.errors import ImageError
-from g2s_cli.geometry.camera import back_project, project, to_canonical, to_view
+from g2s_cli.geometry.camera import canonical_to_view, project_points, unproject_points, view_to_canonical
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.geometry.rasterizer import VIEW_FAR
-from g2s_cli.geometry.render import depth_with_rim, render
-from g2s_cli.geometry.resample import continued
-from g2s_cli.geometry.warp import sample, to_grid
-from g2s_cli.mesh.silhouette import outlined
+from g2s_cli.geometry.render import render, render_depth_with_margin
+from g2s_cli.geometry.resample import inpaint
+from g2s_cli.geometry.warp import grid_sample, normalize_pixels
+from g2s_cli.mesh.silhouette import refine_mask
 from g2s_cli.photo.decode import read_upright
 from g2s_cli.result import pictures
 from g2s_cli.result.schema import Result, original_path
@@ -52,19 +53,19 @@ def relight(
     """
     pictures.check_shown(lights, "light", None)
     inside = Inside.of(result)
-    lights = [result.placement.as_in_crop(x, y) for x, y in lights]
+    lights = [result.placement.direction_to_crop(x, y) for x, y in lights]
     new: Iterator[Float[Tensor, "h w"]]
     if by == "mesh":
         own = render(result.factors, result.camera).shading
-        new = (render(result.factors.lit(x, y), result.camera).shading for x, y in lights)
+        new = (render(result.factors.relight(x, y), result.camera).shading for x, y in lights)
     else:
         own = _brightness(result.inverted)
         new = map(_brightness, pictures.relight_each(result, lights, by=by, device=device))
     core = (soft_mask(result, result.factors) > 0.5).float()
-    where = outlined(result.mask, inside.crop * 2 - 1)  # to the photo's own outline: no light on what is behind it
+    where = refine_mask(result.mask, inside.crop * 2 - 1)  # to the photo's own outline: no light on what is behind it
     for shading in new:
         gain = (shading.clamp(min=DARKEST) / own.clamp(min=DARKEST)).clamp(1 / STRONGEST, STRONGEST)
-        more = inside.grown(continued(gain[None] - 1, core))
+        more = inside.grown(inpaint(gain[None] - 1, core))
         yield inside.changed(inside.crop * more * where)
 
 
@@ -84,7 +85,7 @@ def rotate(
     around = inside.around(own)
     painted = pictures.rotate_each(result, turns, by=by, device=device) if by == "gan" else repeat(None, len(turns))
     for (yaw, pitch), picture in zip(turns, painted, strict=True):
-        variant = result.factors.turned(yaw, pitch)
+        variant = result.factors.rotate(yaw, pitch)
         shown = _moved(inside, result, variant) if picture is None else _tinted(inside, result, picture)
         covered = soft_mask(result, variant)
         hole = inside.grown(_wider((own > 0.5) & (covered < 0.5)))
@@ -113,7 +114,7 @@ class Inside:
         name = original_path(Path(), result.report)  # for messages
         photo = np.array(read_upright(name, [], result.original))
         kept, whole = result.center_crop, len(result.aligned)
-        placement = result.placement.part((whole - len(kept)) // 2 / whole, len(kept) / whole)
+        placement = result.placement.subsquare((whole - len(kept)) // 2 / whole, len(kept) / whole)
         return cls(photo, torch.from_numpy(kept).permute(2, 0, 1).float() / 255, placement)
 
     def grown(self, maps: Float[Tensor, "c h h"]) -> Float[Tensor, "c m m"]:
@@ -128,7 +129,7 @@ class Inside:
     def around(self, mask: Float[Tensor, "h w"]) -> Float[Tensor, "3 m m"]:
         """What lies around a mask, continued smoothly to where it is."""
         kept = 1 - _wider(mask > 0)[0]
-        return self.grown(continued(self.shrunk(len(kept)), kept))
+        return self.grown(inpaint(self.shrunk(len(kept)), kept))
 
     def changed(self, change: Float[Tensor, "3 m m"]) -> UInt8[np.ndarray, "h w 3"]:
         """The photo with a change of the crop, which dies away towards edges where the photo goes on."""
@@ -140,10 +141,10 @@ class Inside:
         for first in range(top, bottom, BAND_PX):
             part = photo[first : min(first + BAND_PX, bottom), left:right]
             rows, columns = np.indices(part.shape[:2], dtype=float)
-            shares = self.placement.to_shares(np.stack((columns + left, rows + first), axis=-1))
+            shares = self.placement.to_crop(np.stack((columns + left, rows + first), axis=-1))
             # grid_sample without aligned corners counts from -1 to 1 over the crop, edge to edge.
             grid = torch.from_numpy(shares * 2 - 1).float()[None]
-            carried = grid_sample(change, grid, align_corners=False)[0].permute(1, 2, 0).numpy()
+            carried = functional.grid_sample(change, grid, align_corners=False)[0].permute(1, 2, 0).numpy()
             part[:] = (part + carried * 255).round().clip(0, 255)
         return photo
 
@@ -164,18 +165,20 @@ class Inside:
 def _moved(inside: Inside, result: Result, variant: Factors) -> Float[Tensor, "3 m m"]:
     """The object from another side, of the photo's own pixels where the photo shows them."""
     camera = result.camera
-    depth = depth_with_rim(variant.depth[None], variant.view[None], camera)
-    points = to_canonical(back_project(depth, camera), variant.view[None], camera)
-    before = to_view(points, result.factors.view[None], camera)
-    pixels = project(before, camera)
-    seen = sample(render(result.factors, camera).depth[None, None], to_grid(pixels, camera), outside="border")[0, 0]
+    depth = render_depth_with_margin(variant.depth[None], variant.view[None], camera)
+    points = view_to_canonical(unproject_points(depth, camera), variant.view[None], camera)
+    before = canonical_to_view(points, result.factors.view[None], camera)
+    pixels = project_points(before, camera)
+    seen = grid_sample(
+        render(result.factors, camera).depth[None, None], normalize_pixels(pixels, camera), padding_mode="border"
+    )[0, 0]
     there = depth[0] < VIEW_FAR
     within = ((pixels >= 0) & (pixels <= camera.size - 1)).all(dim=-1)[0]
     shown = there & within & (before[0, ..., 2] < seen + BEHIND)
     # Between pixels the places go on as inside the object, not to where the background would come from.
-    shares = continued((pixels[0].permute(2, 0, 1) + 0.5) / camera.size, there.float())
+    shares = inpaint((pixels[0].permute(2, 0, 1) + 0.5) / camera.size, there.float())
     grid = inside.grown(shares).permute(1, 2, 0)[None] * 2 - 1
-    own = grid_sample(inside.crop[None], grid, padding_mode="border", align_corners=False)[0]
+    own = functional.grid_sample(inside.crop[None], grid, padding_mode="border", align_corners=False)[0]
     trusted = inside.grown(avg_pool2d(shown.float()[None], 3, 1, 1, count_include_pad=False))
     painted = inside.grown(render(variant, camera).image / 2 + 0.5)
     return own * trusted + painted * (1 - trusted)

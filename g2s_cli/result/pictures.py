@@ -12,9 +12,9 @@ from torch import Tensor
 from g2s_cli.errors import UsageError
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.loading import Machine
-from g2s_cli.mesh.export import Detail
-from g2s_cli.mesh.render import look, show
-from g2s_cli.mesh.texture import lit_by
+from g2s_cli.mesh.export import MeshOptions
+from g2s_cli.mesh.render import rasterize_mesh, render_mesh
+from g2s_cli.mesh.texture import relight_texture
 from g2s_cli.result.gan_renderer import render_with_gan
 from g2s_cli.result.schema import Result
 from g2s_cli.result.surface import textured_mesh
@@ -73,13 +73,14 @@ def relight_each(
     sizes and lights that cannot be shown, and for a device that is not here, needed or not.
     """
     check_shown(lights, "light", size)
-    variants = [result.factors.lit(x, y) for x, y in lights]
+    variants = [result.factors.relight(x, y) for x, y in lights]
     _check_device(device)
     if by != "mesh":
         return _by_gan(result, variants, by, size, device)
-    mesh, texture = textured_mesh(result, Detail(), extrapolate=True)
-    seen = look(mesh, texture.lit.shape[-1], result.factors.view, result.camera.resized(size or result.picture_size))
-    return (seen.painted(lit_by(texture, factors, result.camera)).on_white for factors in variants)
+    mesh, texture = textured_mesh(result, MeshOptions(), extend=True)
+    camera = result.camera.resize(size or result.picture_size)
+    seen = rasterize_mesh(mesh, texture.lit.shape[-1], result.factors.view, camera)
+    return (seen.sample_texture(relight_texture(texture, factors, result.camera)).on_white for factors in variants)
 
 
 def rotate_each(
@@ -95,13 +96,13 @@ def rotate_each(
     by, size, errors: as for `relight_each`.
     """
     check_turns(turns, size)
-    variants = [result.factors.turned(yaw, pitch) for yaw, pitch in turns]
+    variants = [result.factors.rotate(yaw, pitch) for yaw, pitch in turns]
     _check_device(device)
     if by != "mesh":
         return _by_gan(result, variants, by, size, device)
-    mesh, texture = textured_mesh(result, Detail(), extrapolate=True)
-    camera = result.camera.resized(size or result.picture_size)
-    return (show(mesh, texture.lit, factors.view, camera).on_white for factors in variants)
+    mesh, texture = textured_mesh(result, MeshOptions(), extend=True)
+    camera = result.camera.resize(size or result.picture_size)
+    return (render_mesh(mesh, texture.lit, factors.view, camera).on_white for factors in variants)
 
 
 def check_shown(places: Sequence[tuple[float, float]], what: str, size: int | None) -> None:

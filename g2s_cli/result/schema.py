@@ -14,8 +14,8 @@ from torch import Tensor
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.placement import Placement
-from g2s_cli.geometry.resample import middle
-from g2s_cli.mesh.export import BODY_FILES, SURFACE_FILES, Detail
+from g2s_cli.geometry.resample import center_slice
+from g2s_cli.mesh.export import BODY_FILES, SURFACE_FILES, MeshOptions
 
 SCHEMA = 2
 STATE, REPORT, ALIGNED, PAGE = "state.safetensors", "report.json", "aligned.png", "view.html"
@@ -65,7 +65,7 @@ class Result:
     @property
     def center_crop(self) -> UInt8[np.ndarray, "m m 3"]:
         """The part of the aligned crop that the depth map covers."""
-        kept = middle(len(self.aligned), self.frame_share)
+        kept = center_slice(len(self.aligned), self.frame_share)
         return np.ascontiguousarray(self.aligned[kept, kept])
 
     @property
@@ -78,7 +78,7 @@ class Result:
         """Whether the run assumed a left-right symmetric object."""
         return self.report.get("symmetry", "off") != "off"
 
-    def save(self, folder: Path | str, *, overwrite: bool = False, detail: Detail | None = None) -> None:
+    def save(self, folder: Path | str, *, overwrite: bool = False, detail: MeshOptions | None = None) -> None:
         """Write the result folder; see `g2s_cli.result.write.write_result`."""
         from g2s_cli.result.write import write_result  # noqa: PLC0415 (it imports this module)
 

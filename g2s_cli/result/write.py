@@ -17,14 +17,15 @@ from torch import Tensor
 
 from g2s_cli.atomic_folder import check_target, replace_folder
 from g2s_cli.files import convert_write_errors
-from g2s_cli.geometry.camera import rotation
+from g2s_cli.geometry.camera import rotation_matrix
 from g2s_cli.geometry.factors import Factors
+from g2s_cli.geometry.image import to_uint8
 from g2s_cli.geometry.render import photo_depth, render
-from g2s_cli.geometry.shading import user_from_light
-from g2s_cli.mesh.export import BODY_FILES, Detail, write_meshes
-from g2s_cli.mesh.extract import camera_pose, to_bytes
-from g2s_cli.mesh.render import Look, look
-from g2s_cli.mesh.texture import Texture, normal_texture
+from g2s_cli.geometry.shading import position_from_light
+from g2s_cli.mesh.export import BODY_FILES, MeshOptions, write_meshes
+from g2s_cli.mesh.extract import camera_pose
+from g2s_cli.mesh.render import Fragments, rasterize_mesh
+from g2s_cli.mesh.texture import Texture, normal_map
 from g2s_cli.result.schema import (
     ALIGNED,
     DEPTH_RESIDUAL_KEY,
@@ -42,7 +43,7 @@ from g2s_cli.result.surface import textured_mesh
 FAR, DEPTH_RANGE = 1.1, 0.2
 
 
-def write_result(result: Result, folder: Path, *, overwrite: bool = False, detail: Detail | None = None) -> None:
+def write_result(result: Result, folder: Path, *, overwrite: bool = False, detail: MeshOptions | None = None) -> None:
     """Write a result folder atomically. Files in it that g2s did not write stay.
 
     Raises:
@@ -50,7 +51,7 @@ def write_result(result: Result, folder: Path, *, overwrite: bool = False, detai
         G2SError: The disk refuses, or as `mesh.export.write_meshes`.
     """
     check_target(folder, STATE, overwrite=overwrite)
-    detail = detail or Detail()
+    detail = detail or MeshOptions()
     with replace_folder(folder, OWNED_PATHS, overwrite=overwrite) as temporary:
         _write_maps(result, temporary)
         original_path(temporary, result.report).write_bytes(result.original)
@@ -60,13 +61,13 @@ def write_result(result: Result, folder: Path, *, overwrite: bool = False, detai
         _write_state(temporary / STATE, result)
         mesh, texture = textured_mesh(result, detail)
         write_meshes(temporary, mesh, texture, detail)
-        camera = result.camera.resized(result.picture_size)
-        view = look(mesh, len(texture.lit[0]), result.factors.view, camera)
-        save_image(temporary / "reconstruction.png", view.painted(texture.lit).on_white)
+        camera = result.camera.resize(result.picture_size)
+        view = rasterize_mesh(mesh, len(texture.lit[0]), result.factors.view, camera)
+        save_image(temporary / "reconstruction.png", view.sample_texture(texture.lit).on_white)
         _write_large_maps(temporary, result, view, texture)
 
 
-def rewrite_meshes(result: Result, folder: Path, detail: Detail) -> list[Path]:
+def rewrite_meshes(result: Result, folder: Path, detail: MeshOptions) -> list[Path]:
     """Replace the meshes of a result folder, and `meshes` in its report. Nothing changes before all are written.
 
     Files of a body for printing are deleted if `detail` has none.
@@ -92,7 +93,7 @@ def rewrite_meshes(result: Result, folder: Path, detail: Detail) -> list[Path]:
 
 def save_image(path: Path, image: Float[Tensor, "3 h w"]) -> None:
     """Write an image in [-1, 1] as 8-bit PNG."""
-    Image.fromarray(to_bytes(image)).save(path)
+    Image.fromarray(to_uint8(image)).save(path)
 
 
 def encode_depth(depth: Float[np.ndarray, "*shape"]) -> UInt16[np.ndarray, "*shape"]:
@@ -116,15 +117,15 @@ def _write_maps(result: Result, folder: Path) -> None:
     np.save(folder / "depth.npy", depth)
 
 
-def _write_large_maps(folder: Path, result: Result, view: Look, texture: Texture) -> None:
+def _write_large_maps(folder: Path, result: Result, view: Fragments, texture: Texture) -> None:
     """Depth, normals and albedo of the mesh, pixel for pixel as reconstruction.png."""
     visible = view.depth.isfinite()
     depth = torch.where(visible, view.depth, torch.nan)
     Image.fromarray(encode_depth(depth.numpy())).save(folder / "depth_large.png")
-    canonical = view.painted(normal_texture(result.factors, result.camera, len(texture.lit[0]))).image
-    normal = torch.einsum("ij,jhw->ihw", rotation(result.factors.view[None])[0], canonical)
+    canonical = view.sample_texture(normal_map(result.factors, result.camera, len(texture.lit[0]))).image
+    normal = torch.einsum("ij,jhw->ihw", rotation_matrix(result.factors.view[None])[0], canonical)
     _write_normal(folder / "normal_large.png", normal / normal.norm(dim=0).clamp(min=1e-6), visible)
-    save_image(folder / "albedo_large.png", view.painted(texture.albedo.clamp(-1, 1)).on_white)
+    save_image(folder / "albedo_large.png", view.sample_texture(texture.albedo.clamp(-1, 1)).on_white)
 
 
 def _write_normal(path: Path, normal: Float[Tensor, "3 h w"], visible: Bool[Tensor, "h w"]) -> None:
@@ -136,7 +137,7 @@ def _write_normal(path: Path, normal: Float[Tensor, "3 h w"], visible: Bool[Tens
 
 def _camera_facts(result: Result) -> dict[str, Any]:
     camera = result.camera
-    large = camera.resized(result.picture_size)
+    large = camera.resize(result.picture_size)
     opengl = camera_pose(result.factors, camera)
     opencv = np.diag((1.0, -1.0, -1.0, 1.0)) @ opengl
     return {
@@ -158,7 +159,7 @@ def _camera_facts(result: Result) -> dict[str, Any]:
 
 
 def _light_facts(factors: Factors) -> dict[str, Any]:
-    x, y = user_from_light(factors.light, factors.view)
+    x, y = position_from_light(factors.light, factors.view)
     return {
         "x": x,
         "y": y,
@@ -185,8 +186,8 @@ def _write_state(path: Path, result: Result) -> None:
         "photo": result.photo,
         "inverted": result.inverted,
     } | {OFFSET_NET_PREFIX + name: tensor for name, tensor in result.offset_net.items()}
-    if factors.apart is not None:
-        tensors[DEPTH_RESIDUAL_KEY] = factors.apart
+    if factors.depth_residual is not None:
+        tensors[DEPTH_RESIDUAL_KEY] = factors.depth_residual
     metadata = {
         "schema": str(SCHEMA),
         "category": result.category,

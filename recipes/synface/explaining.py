@@ -14,9 +14,9 @@ from g2s_cli.estimators.gan2shape.prior import light_from_code, view_from_code
 from g2s_cli.estimators.gan2shape.steps import SMOOTHNESS_WEIGHT, MaskedImages
 from g2s_cli.gan.losses import l1, slopes
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.geometry.normals import normals, roughness
+from g2s_cli.geometry.normals import depth_to_normals, smoothness_loss
 from g2s_cli.geometry.shading import diffuse_shading, shade
-from g2s_cli.geometry.warp import forward_grid, mirrored, sample, warp
+from g2s_cli.geometry.warp import forward_grid, grid_sample, hflip, warp
 from g2s_cli.weights.catalog import LightRanges
 
 # Standard deviations of the views of lessons, in network units (see `prior.view_from_code`): 8°, 20°, 4°, 0.006 scene
@@ -52,7 +52,7 @@ def explanation(
         "pixels": l1(seen.image, faces.image, mask),
         "slopes": across.mean() + down.mean(),
         "coarse": coarse * avg_pool2d(apart * mask, COARSE_PX).abs().mean(),
-        "smoothness": SMOOTHNESS_WEIGHT * (roughness(canonical.depth) + roughness(seen.diffuse)),
+        "smoothness": SMOOTHNESS_WEIGHT * (smoothness_loss(canonical.depth) + smoothness_loss(seen.diffuse)),
     }
 
 
@@ -91,8 +91,8 @@ def canonical_mask(
     canonical: Canonical, view: Float[Tensor, "b 6"], mask: Float[Tensor, "b 1 h w"], camera: Camera
 ) -> Float[Tensor, "b 1 h w"]:
     """What of canonical objects lies in the masks of pictures of them, or in the other half's place."""
-    own = sample(mask, forward_grid(canonical.depth, view, camera))
-    return torch.maximum(own, mirrored(own))
+    own = grid_sample(mask, forward_grid(canonical.depth, view, camera))
+    return torch.maximum(own, hflip(own))
 
 
 def lesson_of(
@@ -112,7 +112,7 @@ def photographed(
 ) -> Float[Tensor, "b 3 h w"]:
     """Pictures of canonical objects, 0 where there are none. mask: of the objects. view, light: in network units."""
     lit = light_from_code(light)
-    texture = shade(canonical.albedo, diffuse_shading(normals(canonical.depth, camera), lit), lit)
+    texture = shade(canonical.albedo, diffuse_shading(depth_to_normals(canonical.depth, camera), lit), lit)
     seen, _ = warp(torch.cat((texture, mask), dim=1), canonical.depth, view_from_code(view), camera)
     return seen[:, :3].clamp(-1, 1) * (seen[:, 3:] > 0.5)
 

@@ -33,11 +33,10 @@ from g2s_cli.estimators.morphable import (
     with_steps,
 )
 from g2s_cli.estimators.morphable_model import ShapeModel, reflecting
-from g2s_cli.geometry.camera import Camera, project, to_view
-from g2s_cli.geometry.rasterizer import VIEW_FAR, depth_of_points, grid_triangles
-from g2s_cli.geometry.render import RIM_SHARE
-from g2s_cli.geometry.warp import mirrored
-from recipes.synface.raster import NOTHING, interpolate, rasterise
+from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points
+from g2s_cli.geometry.rasterizer import VIEW_FAR, grid_faces, render_grid_depth
+from g2s_cli.geometry.warp import hflip
+from recipes.synface.raster import NO_FACE, interpolate_attributes, rasterize
 from recipes.synface.shapes import log_reflectance
 
 UNLIKE_MODEL = 0.6  # of a logarithm: what is left of a photo's reflectance beside its looks is no more
@@ -89,14 +88,14 @@ def taken_apart(
     What a photo does not show of a point, the other half's has; what neither shows is as the looks have it.
     """
     points, views = moved_points(model, seen, camera, codes), views_of(seen, codes)
-    there = to_view(points, views, camera)
-    pixels = project(there, camera)
-    front = depth_of_points(
-        to_view(moved_points(model, seen, camera, codes, camera.size // RIM_SHARE), views, camera), camera
+    there = canonical_to_view(points, views, camera)
+    pixels = project_points(there, camera)
+    front = render_grid_depth(
+        canonical_to_view(moved_points(model, seen, camera, codes, camera.margin_px), views, camera), camera
     )
     plain = (there[..., 2] - at_pixels(front.unsqueeze(1), pixels, camera)[:, 0]).abs() < HIDDEN
     mask = at_pixels(masks, pixels, camera)[:, 0]
-    other = torch.where(plain.flip(-1), mirrored(mask), torch.minimum(mask, mirrored(mask)))
+    other = torch.where(plain.flip(-1), hflip(mask), torch.minimum(mask, hflip(mask)))
 
     found = log_reflectance(
         at_pixels(seen.logarithm, pixels, camera), slanted(points), codes.light, views, gloss_of(codes)
@@ -147,12 +146,12 @@ def put_together(model: ShapeModel, relief: Float[Tensor, "h w"], people: People
     normal = slanted(moved_points(model, seen, camera, codes))
     shown = (people.reflectance + log_shading(normal, people.lights)).exp()
     shown = shown + highlights(normal, people.lights, people.views, people.specular)
-    margin = camera.size // RIM_SHARE
+    margin = camera.margin_px
     wide = moved_points(with_steps(model, relief, camera, STEPS_BELOW), seen, camera, codes, margin)
     values = pad(torch.cat((shown, people.masks.unsqueeze(1)), dim=1), (margin,) * 4, mode="replicate")
-    there = to_view(wide, people.views, camera)
-    corners = torch.cat((project(there, camera), there[..., 2:]), dim=-1).flatten(1, 2).cpu().numpy()
-    triangles = grid_triangles(wide.shape[1], wide.shape[2], torch.device("cpu")).int().numpy()
+    there = canonical_to_view(wide, people.views, camera)
+    corners = torch.cat((project_points(there, camera), there[..., 2:]), dim=-1).flatten(1, 2).cpu().numpy()
+    triangles = grid_faces(wide.shape[1], wide.shape[2], torch.device("cpu")).int().numpy()
     drawn = [
         _drawn(corner, triangles, np.ascontiguousarray(value), camera.size)
         for corner, value in zip(corners, values.flatten(2).mT.cpu().numpy(), strict=True)
@@ -178,10 +177,10 @@ def _drawn(
 ) -> Float[np.ndarray, "5 s s"]:
     """Colours, mask and depth of what is nearest; where nothing is, 0 and 1.2."""
     own = np.ascontiguousarray(triangles[(values[triangles, 3] > LITTLE).any(axis=1)])
-    depth, shown = rasterise(corners, own, size)
-    hit = shown != NOTHING
+    depth, shown = rasterize(corners, own, size)
+    hit = shown != NO_FACE
     drawn = np.zeros((5, size, size), np.float32)
-    drawn[:4, hit] = interpolate(corners, own, shown, values)
+    drawn[:4, hit] = interpolate_attributes(corners, own, shown, values)
     drawn[4] = np.where(hit, depth, VIEW_FAR)
     return drawn
 
@@ -190,7 +189,7 @@ def _from_either_half(
     maps: Float[Tensor, "b c h w"], sure: Bool[Tensor, "b 1 h w"], else_: Float[Tensor, "b c h w"]
 ) -> Float[Tensor, "b c h w"]:
     """Maps where they are sure, else what the other half has, else something else."""
-    return torch.where(sure, maps, torch.where(sure.flip(-1), mirrored(maps), else_))
+    return torch.where(sure, maps, torch.where(sure.flip(-1), hflip(maps), else_))
 
 
 def _usual(model: ShapeModel) -> Float[Tensor, "3 1 1"]:

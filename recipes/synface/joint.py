@@ -24,7 +24,7 @@ from g2s_cli.estimators.gan2shape.prior import ellipsoid, raw_from_depth
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.estimators.registration import Registered, misplacing
-from g2s_cli.geometry.warp import symmetrised
+from g2s_cli.geometry.warp import symmetrize
 from g2s_cli.progress import Progress
 from g2s_cli.training.joint_run import drawn_from, draws
 from g2s_cli.weights.catalog import Category
@@ -129,7 +129,7 @@ class Learner:
     @property
     def nets(self) -> FactorNets:
         """The networks with the mean shape as it now is, its two halves alike."""
-        return replace(self.untied, base=symmetrised(self.base))
+        return replace(self.untied, base=symmetrize(self.base))
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -137,7 +137,7 @@ class Learner:
         modules = _modules(self.untied)
         named = {f"{name}.{key}": tensor for name, net in modules for key, tensor in net.state_dict().items()}
         return {name: tensor.half().cpu() for name, tensor in named.items()} | {
-            "base": symmetrised(self.base.detach()).cpu()
+            "base": symmetrize(self.base.detach()).cpu()
         }
 
     def read(self, path: Path) -> None:
@@ -216,11 +216,11 @@ class Learner:
 
         def answer(images: Tensor) -> Tensor:
             raw = [raw_from_depth(nets.depth_of(some), camera) for some in images.split(100)]
-            return symmetrised(torch.cat(raw).mean(dim=0))
+            return symmetrize(torch.cat(raw).mean(dim=0))
 
         mean_faces = source.show(Moves.of(nets, gallery).mean_face()).bare
         apart = answer(mean_faces.image) - answer(gallery.images)
-        return symmetrised(self.base.data) + apart - apart.mean()
+        return symmetrize(self.base.data) + apart - apart.mean()
 
     def _faces(self, run: Run, source: Source, rng: torch.Generator) -> MaskedImages:
         latents = source.random(BATCH // run.views, rng)

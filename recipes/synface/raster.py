@@ -19,7 +19,7 @@ try:
 except ImportError as error:
     raise UsageError("Rendering needs numba.", "Install it: pip install -e '.[recipe]'") from error
 
-NOTHING = -1  # the triangle of a pixel that shows none
+NO_FACE = -1  # the triangle of a pixel that shows none
 LOOSE = {"reassoc", "contract", "arcp", "nsz"}  # rounding may differ from machine to machine; infinity stays infinity
 EDGE = 1e-6  # how far outside a triangle still counts as in it, so that no pixel falls between two
 THINNEST = 1e-12  # squared pixels, twice: what is seen edge-on has no pixel's centre in it, and weights without bounds
@@ -32,25 +32,25 @@ def vertex_normals(
     return _vertex_normals(vertices, triangles)
 
 
-def rasterise(
+def rasterize(
     points: Float32[np.ndarray, "v 3"], triangles: Int32[np.ndarray, "t 3"], size: int
 ) -> tuple[Float32[np.ndarray, "size size"], Int32[np.ndarray, "size size"]]:
     """Depth, and the number of the nearest triangle, seen at every pixel's centre.
 
     points: x and y in pixels, the centre of the first pixel at 0; depth z > 0 of a pinhole camera. Both sides of
-    a triangle are seen. Where there is none the depth is infinite and the number `NOTHING`.
+    a triangle are seen. Where there is none the depth is infinite and the number `NO_FACE`.
     """
-    return _rasterise(points, triangles, size)
+    return _rasterize(points, triangles, size)
 
 
-def interpolate(
+def interpolate_attributes(
     points: Float32[np.ndarray, "v 3"],
     triangles: Int32[np.ndarray, "t 3"],
     shown: Int32[np.ndarray, "size size"],
     values: Float32[np.ndarray, "v c"],
 ) -> Float32[np.ndarray, "c p"]:
     """The vertices' values, perspective-correct, at the pixels that show a triangle, row by row."""
-    return _interpolate(points, triangles, shown, values)
+    return _interpolate_attributes(points, triangles, shown, values)
 
 
 @njit(cache=True, fastmath=LOOSE)
@@ -76,9 +76,9 @@ def _vertex_normals(v, f):
 
 @njit(cache=True, fastmath=LOOSE)
 @no_type_check
-def _rasterise(points, f, size):
+def _rasterize(points, f, size):
     depth = np.full((size, size), np.inf, np.float32)
-    shown = np.full((size, size), NOTHING, np.int32)
+    shown = np.full((size, size), NO_FACE, np.int32)
     for i in range(f.shape[0]):
         a, b, c = f[i, 0], f[i, 1], f[i, 2]
         x0, x1, x2 = points[a, 0], points[b, 0], points[c, 0]
@@ -111,12 +111,12 @@ def _rasterise(points, f, size):
 
 @njit(cache=True, fastmath=LOOSE)
 @no_type_check
-def _interpolate(points, f, shown, values):
-    out = np.empty((values.shape[1], np.sum(shown != NOTHING)), np.float32)
+def _interpolate_attributes(points, f, shown, values):
+    out = np.empty((values.shape[1], np.sum(shown != NO_FACE)), np.float32)
     p = 0
     for y in range(shown.shape[0]):
         for x in range(shown.shape[1]):
-            if shown[y, x] == NOTHING:
+            if shown[y, x] == NO_FACE:
                 continue
             i = shown[y, x]
             a, b, c = f[i, 0], f[i, 1], f[i, 2]

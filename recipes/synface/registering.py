@@ -13,8 +13,8 @@ from torch import Tensor
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.registration import MeanObject, Registered, registered
-from g2s_cli.geometry.resample import softened
-from g2s_cli.geometry.warp import mirrored
+from g2s_cli.geometry.resample import tent_blur
+from g2s_cli.geometry.warp import hflip
 from g2s_cli.progress import Progress
 from g2s_cli.training.joint_run import draws
 from recipes.synface.keeping import keep, kept
@@ -73,7 +73,7 @@ def mean_face(nets: FactorNets, moves: Moves, source: Source) -> MeanObject:
 
 def sharpened(depth: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
     """An unsharp mask."""
-    return depth + SHARPENED * (depth - softened(depth[None, None], 1)[0, 0])
+    return depth + SHARPENED * (depth - tent_blur(depth[None, None], 1)[0, 0])
 
 
 def best(faces: Registered) -> Registered:
@@ -91,7 +91,7 @@ def some_of(faces: Registered, rng: torch.Generator, count: int = BATCH) -> Regi
 
     def drawn(maps: Tensor) -> Tensor:
         maps = maps.float()
-        return torch.where(flipped.view(-1, *[1] * (maps.ndim - 1)), mirrored(maps), maps)
+        return torch.where(flipped.view(-1, *[1] * (maps.ndim - 1)), hflip(maps), maps)
 
     signs = some.views.new_tensor((1, -1, -1, -1, 1, 1))
     views = torch.where(flipped[:, None], some.views * signs, some.views)

@@ -18,12 +18,12 @@ from g2s_cli.estimators.feedforward import Canonical, FactorNets
 from g2s_cli.estimators.gan2shape.prior import BORDER_COLUMNS, depth_from_raw, raw_from_depth
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.gan.losses import relief_apart
-from g2s_cli.geometry.camera import Camera, back_project, to_view
-from g2s_cli.geometry.normals import normals
-from g2s_cli.geometry.rasterizer import visible_depth
-from g2s_cli.geometry.resample import softened
-from g2s_cli.geometry.shading import delit, diffuse_shading, shading_of
-from g2s_cli.geometry.warp import forward_grid, identity_grid, mirrored, sample, symmetrised
+from g2s_cli.geometry.camera import Camera, canonical_to_view, unproject_points
+from g2s_cli.geometry.normals import depth_to_normals
+from g2s_cli.geometry.rasterizer import render_depth
+from g2s_cli.geometry.resample import tent_blur
+from g2s_cli.geometry.shading import diffuse_shading, lambert_shading, remove_shading
+from g2s_cli.geometry.warp import forward_grid, grid_sample, hflip, identity_grid, symmetrize
 from g2s_cli.weights.catalog import LightRanges
 from recipes.synface.explaining import Lesson, Terms, canonical_mask, canonical_of, lesson_of, misreading
 
@@ -110,8 +110,8 @@ def reshaped(
     raw = pad(raw[..., BORDER_COLUMNS:-BORDER_COLUMNS], (BORDER_COLUMNS, BORDER_COLUMNS, 0, 0), mode="replicate")
     least, most = SHARPEST
     sharper = (least + (most - least) * torch.rand(count, 1, 1, 1, generator=rng)).to(device)
-    raw = raw + sharper * (raw - softened(raw, camera.size // BLUR_SHARE))
-    moved = sample(torch.cat((raw, canonical.albedo, mask), dim=1), grid, outside="border")
+    raw = raw + sharper * (raw - tent_blur(raw, camera.size // BLUR_SHARE))
+    moved = grid_sample(torch.cat((raw, canonical.albedo, mask), dim=1), grid, padding_mode="border")
     relief = moved[:, :1] - moved[:, :1].mean(dim=(2, 3), keepdim=True)
     relief = relief * size * drawn(RELIEF).exp() + ADDED * _smooth_field(count, camera.size, rng, device, 1)
     depth = depth_from_raw(relief[:, 0], level[..., None].expand(-1, *canonical.depth.shape[1:]), camera)
@@ -131,18 +131,18 @@ def own_pixels(
     pictures; A, which says equal halves, can be right about their middle alone.
     """
     grid = forward_grid(canonical.depth, view, camera)
-    found = sample(torch.cat((faces.image, faces.mask), dim=1), grid)
-    shading = shading_of(diffuse_shading(normals(canonical.depth, camera), light), light)
-    bare = delit(found[:, :3], shading.clamp(min=DARKEST)).clamp(-1, 1)
-    nearest = sample(visible_depth(canonical.depth, view, camera).unsqueeze(1), grid)[:, 0]
-    behind = to_view(back_project(canonical.depth, camera), view, camera)[..., 2] - nearest
+    found = grid_sample(torch.cat((faces.image, faces.mask), dim=1), grid)
+    shading = lambert_shading(diffuse_shading(depth_to_normals(canonical.depth, camera), light), light)
+    bare = remove_shading(found[:, :3], shading.clamp(min=DARKEST)).clamp(-1, 1)
+    nearest = grid_sample(render_depth(canonical.depth, view, camera).unsqueeze(1), grid)[:, 0]
+    behind = canonical_to_view(unproject_points(canonical.depth, camera), view, camera)[..., 2] - nearest
     width = pad(grid[..., 0].diff(dim=-1) * camera.centre, (0, 1)).clamp(0, 1)  # pixels of the picture a point has
     shown = ((behind < HIDDEN) & (found[:, 3] > 0.99)).float() * width.square()
     shown = shown.unsqueeze(1)
     shown = avg_pool2d(shown, 3, 1, 1) * (shown > 0)
-    better = shown > CLEARLY * mirrored(shown)
-    own, other = torch.where(better, shown, 0.0), torch.where(better, 0.0, mirrored(shown))
-    return (own * bare + other * mirrored(bare) + LITTLE * canonical.albedo) / (own + other + LITTLE)
+    better = shown > CLEARLY * hflip(shown)
+    own, other = torch.where(better, shown, 0.0), torch.where(better, 0.0, hflip(shown))
+    return (own * bare + other * hflip(bare) + LITTLE * canonical.albedo) / (own + other + LITTLE)
 
 
 def _smooth_field(
@@ -151,4 +151,4 @@ def _smooth_field(
     """Random fields of standard deviation near one whose halves are alike (sign 1) or opposite (sign -1)."""
     cells = torch.randn(count, 1, CELLS, CELLS, generator=rng).to(device)
     field = interpolate(cells, (size, size), mode="bicubic", align_corners=True)
-    return (symmetrised(field) if sign > 0 else field - symmetrised(field)) * 2**0.5
+    return (symmetrize(field) if sign > 0 else field - symmetrize(field)) * 2**0.5

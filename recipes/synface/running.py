@@ -12,8 +12,8 @@ from PIL import Image
 
 from g2s_cli.errors import UsageError
 from g2s_cli.files import atomic_write
+from g2s_cli.geometry.image import to_uint8
 from g2s_cli.loading import Machine
-from g2s_cli.mesh.extract import to_bytes
 from g2s_cli.progress import Progress
 from g2s_cli.result.contact_sheet import contact_sheet
 from g2s_cli.training.distributed import Group
@@ -96,7 +96,7 @@ def train(
 def show(generator: State, path: Path) -> None:
     """A sheet of pictures of the same latents as ever, at truncation 1."""
     pictures = torch.cat(list(result(generator_of(generator, torch.float32).cpu(), SHOWN, seed=0)))
-    contact_sheet([Image.fromarray(to_bytes(picture)) for picture in pictures], columns=8).save(path)
+    contact_sheet([Image.fromarray(to_uint8(picture)) for picture in pictures], columns=8).save(path)
 
 
 def export(pair: Pair, path: Path) -> None:

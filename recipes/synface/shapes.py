@@ -39,7 +39,7 @@ from g2s_cli.estimators.morphable import (
 )
 from g2s_cli.estimators.morphable_model import FINE_REACH, ShapeModel, in_steps, reflecting, shape_model, smooth_modes
 from g2s_cli.estimators.registration import MeanObject
-from g2s_cli.geometry.camera import Camera, back_project, project, to_view
+from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
 from g2s_cli.progress import Progress
 from g2s_cli.training.joint_run import draws
 from recipes.synface.keeping import keep, kept
@@ -133,7 +133,7 @@ def _first(parts: Sequence[Observed], modes: Float[Tensor, "h w 3 m"], camera: C
     """Smooth modes as they are, and looks of the faces where flows have them, on the mean face's relief."""
     values, weights = [], torch.cat([part.weights for part in parts])
     for part in parts:
-        normal = slanted(back_project(part.relief[None], camera)).expand(len(part.views), -1, -1, -1)
+        normal = slanted(unproject_points(part.relief[None], camera)).expand(len(part.views), -1, -1, -1)
         usual = part.lights.new_full((len(part.views),), USUAL_GLOSS)
         logarithm = at_pixels(part.logarithm, part.found, camera)
         values.append(log_reflectance(logarithm, normal, part.lights, part.views, usual))
@@ -241,7 +241,7 @@ def looks_of(
     model, values = learnt.model(modes), []
     for part, codes in zip(parts, parted(learnt.codes, parts), strict=True):
         points, views = moved_points(model, part, camera, codes), views_of(part, codes)
-        logarithm = at_pixels(part.logarithm, project(to_view(points, views, camera), camera), camera)
+        logarithm = at_pixels(part.logarithm, project_points(canonical_to_view(points, views, camera), camera), camera)
         found = log_reflectance(logarithm, slanted(points), codes.light, views, gloss_of(codes))
         values.append(_freed_of_colour(found - model.albedo, part) + model.albedo)
     return factored(torch.cat(values), torch.cat([part.weights for part in parts]), count, rng)

@@ -27,7 +27,7 @@ from g2s_cli.estimators.morphable import begun, explain, unbiased
 from g2s_cli.estimators.morphable_model import ShapeModel
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.rasterizer import VIEW_FAR
-from g2s_cli.geometry.warp import mirrored
+from g2s_cli.geometry.warp import hflip
 from g2s_cli.progress import Progress
 from g2s_cli.training.joint_run import drawn_from, draws
 from g2s_cli.weights.tensors import in_bytes
@@ -181,7 +181,7 @@ def taken_otherwise(lesson: Fantasies, rng: torch.Generator) -> Fantasies:
     image = ((maps[:, :3] + 1) * gain - 1).clamp(-1, 1) + NOISE * noise(*lesson.image.shape[1:]).to(device)
     over = (torch.rand(count, generator=rng) < 0.5).to(device)
     parts = ((over[:, None, None, None], image * mask), (over[:, None, None, None], mask), (over[:, None, None], depth))
-    return Fantasies(*(torch.where(where, mirrored(one), one) for where, one in parts))
+    return Fantasies(*(torch.where(where, hflip(one), one) for where, one in parts))
 
 
 def misjudging(net: Sight, lesson: Fantasies, dtype: torch.dtype = torch.float32) -> Float[Tensor, ""]:

@@ -13,7 +13,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from g2s_cli.mesh.export import Body, Detail
+from g2s_cli.mesh.export import Body, MeshOptions
 
 FILES = ["mesh.glb", "mesh.obj", "mesh.mtl", "texture.png", "texture_albedo.png"]
 
@@ -23,7 +23,7 @@ def faces(path: Path) -> int:
 
 
 def test_the_same_options_give_the_same_meshes_and_touch_nothing_else(g2s: Callable, out: Path) -> None:
-    said = json.loads((out / "report.json").read_text()) | {"meshes": asdict(Detail())}
+    said = json.loads((out / "report.json").read_text()) | {"meshes": asdict(MeshOptions())}
     (out / "report.json").write_text(json.dumps(said, indent=2) + "\n")
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     answer = g2s("mesh", out)
@@ -45,7 +45,7 @@ def test_sizes_and_a_body_for_printing(g2s: Callable, out: Path) -> None:
     assert body.volume > 0
     assert body.extents[1] == pytest.approx(60, rel=1e-3)
     meshes = json.loads((out / "report.json").read_text())["meshes"]
-    assert meshes == asdict(Detail(40, 200, None, Body(height_mm=60.0)))
+    assert meshes == asdict(MeshOptions(40, 200, None, Body(height_mm=60.0)))
 
 
 def test_a_body_of_earlier_meshes_does_not_stay_beside_new_ones(g2s: Callable, out: Path) -> None:

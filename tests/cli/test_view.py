@@ -19,8 +19,8 @@ from installed import SCRIPT
 from PIL import Image
 from torch.nn.functional import interpolate, max_pool2d
 
+from g2s_cli.geometry.image import to_uint8
 from g2s_cli.geometry.render import render
-from g2s_cli.mesh.extract import to_bytes
 from g2s_cli.result.schema import Result
 from g2s_cli.result.write import write_result
 
@@ -132,7 +132,7 @@ def finer(sharp: Result, tmp_path: Path) -> Path:
     factors = replace(sharp.factors, albedo=albedo, light=light)
     photo = render(factors, sharp.camera).image
     fine = interpolate(photo[None], size=(320, 320), mode="bicubic", align_corners=False)[0]
-    write_result(replace(sharp, factors=factors, photo=photo, aligned=to_bytes(fine)), tmp_path / "finer")
+    write_result(replace(sharp, factors=factors, photo=photo, aligned=to_uint8(fine)), tmp_path / "finer")
     return tmp_path / "finer"
 
 

@@ -23,7 +23,7 @@ from g2s_cli.batch import (
 )
 from g2s_cli.errors import G2SError, ImageError, UsageError
 from g2s_cli.files import sha256_of
-from g2s_cli.mesh.export import Body, Detail
+from g2s_cli.mesh.export import Body, MeshOptions
 from g2s_cli.result.read import read_result
 from g2s_cli.result.schema import Result
 from g2s_cli.result.write import rewrite_meshes, write_result
@@ -64,7 +64,7 @@ def runner(make: Make) -> Callable[..., Callable[[Sequence[Path]], Iterator[Resu
 
 
 def outcomes(jobs: list[Job], run: Callable, facts: dict = FACTS, overwrite: bool = False) -> dict[str, Outcome]:
-    found = run_jobs(jobs, facts, run, Detail(), command="g2s reconstruct", overwrite=overwrite)
+    found = run_jobs(jobs, facts, run, MeshOptions(), command="g2s reconstruct", overwrite=overwrite)
     return {outcome.job.photo.stem: outcome for outcome in found}
 
 
@@ -154,7 +154,7 @@ def test_what_is_finished_is_kept(photos: list[Path], runner: Callable, tmp_path
 def test_what_is_not_whole_is_no_longer_finished(
     photos: list[Path], runner: Callable, tmp_path: Path, name: str
 ) -> None:
-    jobs, detail = make_jobs(photos[:1], tmp_path / "out"), Detail(body=Body())
+    jobs, detail = make_jobs(photos[:1], tmp_path / "out"), MeshOptions(body=Body())
 
     def found(run: Callable, *, overwrite: bool) -> Outcome:
         [one] = run_jobs(jobs, FACTS, run, detail, command="g2s reconstruct", overwrite=overwrite)
@@ -163,7 +163,7 @@ def test_what_is_not_whole_is_no_longer_finished(
     assert found(runner(), overwrite=False).state == "made"
     assert found(refuse, overwrite=False).state == "kept"
     (jobs[0].folder / name).unlink()
-    said = f"{jobs[0].folder} is not whole: it lacks {name}. Add --overwrite to make it again."
+    said = f"{jobs[0].folder} is incomplete: it lacks {name}. Add --overwrite to make it again."
     assert str(found(refuse, overwrite=False).error) == said
     assert found(runner(), overwrite=True).state == "made"
     assert found(refuse, overwrite=False).state == "kept"
@@ -175,7 +175,7 @@ def test_meshes_that_were_made_anew_are_not_those_that_were_asked_for(
     jobs = make_jobs(photos[:1], tmp_path / "out")
     outcomes(jobs, runner())
     for size, state in ((16, "failed"), (None, "kept")):
-        rewrite_meshes(read_result(jobs[0].folder), jobs[0].folder, Detail(mesh_size=size))
+        rewrite_meshes(read_result(jobs[0].folder), jobs[0].folder, MeshOptions(mesh_size=size))
         assert states(outcomes(jobs, refuse)) == {"one": state}
 
 
@@ -243,7 +243,7 @@ def test_folders_that_hold_a_photo_or_the_gan_are_not_replaced(
     jobs = [jobs[0], jobs[1], Job(inside, jobs[2].folder)]
     for overwrite in (False, True):
         how = {"command": "g2s reconstruct", "overwrite": overwrite, "gan": gan}
-        found = {one.job.folder.name: one for one in run_jobs(jobs, facts, runner(facts), Detail(), **how)}
+        found = {one.job.folder.name: one for one in run_jobs(jobs, facts, runner(facts), MeshOptions(), **how)}
         assert "own.png lies in" in str(found["one"].error)
         assert "gan.pt lies in" in str(found["two"].error)
     assert found["three"].state == "made"

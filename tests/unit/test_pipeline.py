@@ -90,7 +90,7 @@ def test_together_as_alone(together: list[Result | Exception], photos: list[Path
 
 
 @pytest.mark.parametrize(
-    ("each", "way", "makes"), [(relight_each, (0.5, 0.0), "lit_by"), (rotate_each, (0.1, 0.0), "show")]
+    ("each", "way", "makes"), [(relight_each, (0.5, 0.0), "relight_texture"), (rotate_each, (0.1, 0.0), "render_mesh")]
 )
 def test_pictures_are_made_when_they_are_asked_for(
     result: Result, each: Callable, way: tuple[float, float], makes: str, monkeypatch: pytest.MonkeyPatch

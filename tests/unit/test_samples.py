@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from g2s_cli import samples
 from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.geometry.image import to_uint8
 from g2s_cli.loading import Machine, Weights, load_gan
-from g2s_cli.mesh.extract import to_bytes
 from g2s_cli.progress import SilentProgress
 from g2s_cli.samples import FACTS, SampleOptions, SampleOutput, sample
 from g2s_cli.weights.catalog import load_category
@@ -57,7 +57,7 @@ def test_the_saved_latents_reproduce_the_images_in_float32(weights: Weights, tmp
     latents = load_file(output.folder / "latents.safetensors")["w"]
     generator = load_gan(weights, Machine(CPU.device, torch.float32)).generator
     with torch.no_grad():
-        again = [to_bytes(image) for image in generator(latents)]
+        again = [to_uint8(image) for image in generator(latents)]
     for name, picture in zip(facts["pictures"], again, strict=True):
         np.testing.assert_array_equal(pixels(output.folder / name), picture)
     assert json.loads((output.folder / "samples.json").read_text()) == facts

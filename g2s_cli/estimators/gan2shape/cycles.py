@@ -36,7 +36,7 @@ from g2s_cli.gan.losses import DiscriminatorDistance, Perceptual
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
-from g2s_cli.geometry.render import depth_with_rim
+from g2s_cli.geometry.render import render_depth_with_margin
 from g2s_cli.progress import Progress
 from g2s_cli.segmentation.gan_features import Segmenter
 from g2s_cli.weights.catalog import Category, Preset, Symmetry, halves_alike
@@ -187,8 +187,8 @@ def fit(
     factors = factors_of(nets, target)
     if agreed is None or any(stage.shape for stage in preset.stages[1:]):
         return factors
-    shown = depth_with_rim(factors.depth[None], factors.view[None], nets.camera)
-    return replace(factors, apart=agreed.apart(shown))
+    shown = render_depth_with_margin(factors.depth[None], factors.view[None], nets.camera)
+    return replace(factors, depth_residual=agreed.apart(shown))
 
 
 @torch.no_grad()

@@ -17,9 +17,9 @@ from g2s_cli.estimators.optimize import Fit, minimise
 from g2s_cli.gan.losses import DiscriminatorDistance, Perceptual, l1
 from g2s_cli.gan.stylegan2 import Generator, Mapping
 from g2s_cli.geometry.center_crop import CenterCrop
-from g2s_cli.geometry.normals import normals, roughness
+from g2s_cli.geometry.normals import depth_to_normals, smoothness_loss
 from g2s_cli.geometry.shading import diffuse_shading, shade
-from g2s_cli.geometry.warp import forward_grid, mirrored, sample, warp
+from g2s_cli.geometry.warp import forward_grid, grid_sample, hflip, warp
 from g2s_cli.progress import Progress
 from g2s_cli.segmentation.gan_features import Segmenter
 from g2s_cli.weights.catalog import OFFSET_WEIGHT
@@ -190,7 +190,7 @@ class Held:
     ) -> Held:
         """A relief from a view, under a light. nets: whose camera sees it, and how glossy they take it to be."""
         own = unpainted(depth, view, light, nets.camera, nets.specular)
-        mirror = unpainted(mirrored(depth), view, light, nets.camera, nets.specular) if symmetric else None
+        mirror = unpainted(hflip(depth), view, light, nets.camera, nets.specular) if symmetric else None
         return cls(depth, own, mirror)
 
 
@@ -311,8 +311,8 @@ def pseudo_sampler(
     with torch.no_grad():
         canonical = nets.canonical(image)
         own_view, own_light = nets.view_of(image), nets.light_of(image)[0]
-        normal = normals(canonical.depth, camera)
-        mask = sample(target.mask[None, None], forward_grid(canonical.depth, own_view, camera))
+        normal = depth_to_normals(canonical.depth, camera)
+        mask = grid_sample(target.mask[None, None], forward_grid(canonical.depth, own_view, camera))
         depth = canonical.depth.expand(batch, -1, -1)
         albedo, mask = canonical.albedo.expand(batch, -1, -1, -1), mask.expand(batch, -1, -1, -1)
 
@@ -381,8 +381,8 @@ def _photo_loss(
     """How badly the factors explain the photo (Eq. 3), with the smoothness term."""
     loss = _sample_loss(held.own.painted(albedo), target.alone, perceptual)
     if held.mirror:
-        loss = (loss + _sample_loss(held.mirror.painted(mirrored(albedo)), target.alone, perceptual)) / 2
-    return loss + SMOOTHNESS_WEIGHT * (roughness(held.depth) + roughness(held.own.diffuse))
+        loss = (loss + _sample_loss(held.mirror.painted(hflip(albedo)), target.alone, perceptual)) / 2
+    return loss + SMOOTHNESS_WEIGHT * (smoothness_loss(held.depth) + smoothness_loss(held.own.diffuse))
 
 
 def _sample_loss(seen: Seen, asked: MaskedImages, perceptual: Perceptual) -> Float[Tensor, ""]:

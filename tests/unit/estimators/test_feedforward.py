@@ -13,10 +13,10 @@ from g2s_cli.estimators.feedforward import FactorNets, see
 from g2s_cli.estimators.gan2shape.cycles import Means, camera_of, fresh_nets, trained_nets
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.factors import Factors
-from g2s_cli.geometry.normals import normals
+from g2s_cli.geometry.normals import depth_to_normals
 from g2s_cli.geometry.render import render
 from g2s_cli.geometry.shading import specular_shading
-from g2s_cli.geometry.warp import mirrored, warp
+from g2s_cli.geometry.warp import hflip, warp
 from g2s_cli.weights.catalog import load_category
 from g2s_cli.weights.store import models_root
 from g2s_cli.weights.tensors import load_tensors
@@ -44,11 +44,11 @@ def test_factors_of_images_are_in_scene_units(nets: FactorNets) -> None:
 @torch.no_grad()
 def test_symmetric_networks_say_symmetric_things(nets: FactorNets) -> None:
     lopsided, even = nets.canonical(IMAGE), replace(nets, symmetric=True).canonical(IMAGE)
-    assert not torch.allclose(lopsided.albedo, mirrored(lopsided.albedo), atol=1e-3)
-    assert not torch.allclose(lopsided.depth, mirrored(lopsided.depth), atol=1e-5)
-    torch.testing.assert_close(even.albedo, mirrored(even.albedo))
-    torch.testing.assert_close(even.depth, mirrored(even.depth))
-    torch.testing.assert_close(even.albedo, (lopsided.albedo + mirrored(lopsided.albedo)) / 2)
+    assert not torch.allclose(lopsided.albedo, hflip(lopsided.albedo), atol=1e-3)
+    assert not torch.allclose(lopsided.depth, hflip(lopsided.depth), atol=1e-5)
+    torch.testing.assert_close(even.albedo, hflip(even.albedo))
+    torch.testing.assert_close(even.depth, hflip(even.depth))
+    torch.testing.assert_close(even.albedo, (lopsided.albedo + hflip(lopsided.albedo)) / 2)
 
 
 @torch.no_grad()
@@ -88,7 +88,9 @@ def test_a_glossy_object_is_the_matt_one_with_highlights_upon_it(nets: FactorNet
     canonical = nets.canonical(IMAGE[:1])
     matt, glossy = (see(canonical, VIEWS, LIGHTS, nets.camera, specular).image for specular in (0.0, 0.1))
     assert torch.equal(matt, see(canonical, VIEWS, LIGHTS, nets.camera).image)
-    bright = specular_shading(normals(canonical.depth, nets.camera).expand(len(VIEWS), -1, -1, -1), LIGHTS, VIEWS)
+    bright = specular_shading(
+        depth_to_normals(canonical.depth, nets.camera).expand(len(VIEWS), -1, -1, -1), LIGHTS, VIEWS
+    )
     added, _ = warp(bright.unsqueeze(1), canonical.depth.expand(len(VIEWS), -1, -1), VIEWS, nets.camera)
     torch.testing.assert_close(glossy - matt, 0.2 * added.expand(-1, 3, -1, -1), atol=1e-6, rtol=0)
     assert (glossy - matt).max() > 0.1
@@ -102,7 +104,7 @@ def test_a_mirrored_object_is_its_mirror_image(nets: FactorNets) -> None:
     one = see(canonical, VIEWS[:1], LIGHTS[:1], nets.camera)
     other = see(canonical.mirrored(), view, light, nets.camera)
     # Cells are split along one diagonal, which mirroring does not keep.
-    assert (one.image - mirrored(other.image)).abs().mean() < 0.02
+    assert (one.image - hflip(other.image)).abs().mean() < 0.02
 
 
 def test_gradients_reach_every_network(nets: FactorNets) -> None:
@@ -125,9 +127,9 @@ def test_the_embedded_networks_see_a_face(generator: torch.nn.Module, latents: T
     middle, rim = depth[:, 28:44, 26:38].mean(), depth[:, :10, 4:14].mean()
     assert middle < rim - 0.03  # a nose before a temple
     # Turned faces: the mirrored one looks the other way.
-    yaw, other = trained.view_of(faces)[:, 1], trained.view_of(mirrored(faces))[:, 1]
+    yaw, other = trained.view_of(faces)[:, 1], trained.view_of(hflip(faces))[:, 1]
     torch.testing.assert_close(yaw, -other, rtol=0, atol=0.12)
-    light, flipped = trained.light_of(faces)[:, 2], trained.light_of(mirrored(faces))[:, 2]
+    light, flipped = trained.light_of(faces)[:, 2], trained.light_of(hflip(faces))[:, 2]
     torch.testing.assert_close(light, -flipped, rtol=0, atol=0.25)
 
 

@@ -14,7 +14,7 @@ from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.fusion import Witness, agreeing, depth_by_sight
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.geometry.rasterizer import VIEW_FAR, visible_depth
+from g2s_cli.geometry.rasterizer import VIEW_FAR, render_depth
 
 CAMERA = Camera(32)
 SIZE = CAMERA.size
@@ -38,7 +38,7 @@ def photo() -> MaskedImages:
 
 def shown_by(nets: FactorNets, photo: MaskedImages) -> Tensor:
     with torch.no_grad():
-        return visible_depth(nets.depth_of(photo.image), nets.view_of(photo.image), CAMERA)
+        return render_depth(nets.depth_of(photo.image), nets.view_of(photo.image), CAMERA)
 
 
 @pytest.mark.parametrize("own", [True, False])

@@ -34,12 +34,12 @@ from g2s_cli.estimators.morphable import (
 from g2s_cli.estimators.morphable_model import FINE, FINE_REACH, ShapeModel, circumstances, smooth_modes
 from g2s_cli.estimators.registration import MeanObject, Posed
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.geometry.camera import Camera, back_project
+from g2s_cli.geometry.camera import Camera, unproject_points
 from g2s_cli.geometry.center_crop import CenterCrop
-from g2s_cli.geometry.normals import normals
-from g2s_cli.geometry.rasterizer import VIEW_FAR, visible_depth
-from g2s_cli.geometry.render import depth_with_rim
-from g2s_cli.geometry.shading import diffuse_shading, lit, shading_of, specular_shading
+from g2s_cli.geometry.normals import depth_to_normals
+from g2s_cli.geometry.rasterizer import VIEW_FAR, render_depth
+from g2s_cli.geometry.render import render_depth_with_margin
+from g2s_cli.geometry.shading import apply_shading, diffuse_shading, lambert_shading, specular_shading
 from g2s_cli.geometry.warp import warp
 from g2s_cli.progress import SilentProgress
 from g2s_cli.segmentation.gan_features import Segmenter
@@ -64,12 +64,12 @@ FACTORS = torch.stack((torch.stack((NONE, NONE, -BROW), dim=-1), torch.stack((JA
 def pictured(depth: Tensor, view: Tensor, light: Tensor, specular: float = 0.0) -> tuple[MaskedImages, Tensor]:
     """The object of that canonical depth, and the depth that shows."""
     disc = (MEAN.depth < 1.025).float().unsqueeze(1)
-    normal = normals(depth, CAMERA)
-    shading = shading_of(diffuse_shading(normal, light), light)
-    texture = lit(MEAN.albedo, shading) + 2 * specular * specular_shading(normal, light, view).unsqueeze(1)
+    normal = depth_to_normals(depth, CAMERA)
+    shading = lambert_shading(diffuse_shading(normal, light), light)
+    texture = apply_shading(MEAN.albedo, shading) + 2 * specular * specular_shading(normal, light, view).unsqueeze(1)
     found, _ = warp(torch.cat((texture, disc), dim=1), depth, view, CAMERA)
     mask = (found[:, 3:] > 0.9).float()
-    return MaskedImages(found[:, :3] * mask, mask), visible_depth(depth, view, CAMERA)
+    return MaskedImages(found[:, :3] * mask, mask), render_depth(depth, view, CAMERA)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_what_only_shading_shows_is_found(model: ShapeModel, brow: tuple[Observe
     assert codes.view.abs().max() < 0.5
     found = as_explained(model, seen, CAMERA, codes)
     assert (found.depth[0] < VIEW_FAR)[mask > 0].all()
-    before, inside = visible_depth(MEAN.depth, VIEW, CAMERA)[0], well_within(mask)
+    before, inside = render_depth(MEAN.depth, VIEW, CAMERA)[0], well_within(mask)
     assert inside.sum() > 0.5 * mask.sum()
     assert apart(found.depth[0], depth, inside) < 0.55 * apart(before, depth, inside)
 
@@ -138,14 +138,14 @@ def test_what_one_object_alone_has_is_found(model: ShapeModel, brow: tuple[Obser
     own = replace(model, factors=moves, bias=torch.zeros(4, moves.shape[-1]))
     codes = explain(own, seen, CAMERA, begun(own, seen), UPDATES, DECAY)
     found, inside = as_explained(own, seen, CAMERA, codes).depth[0], well_within(mask)
-    before = visible_depth(MEAN.depth, VIEW, CAMERA)[0]
+    before = render_depth(MEAN.depth, VIEW, CAMERA)[0]
     assert apart(found, depth, inside) < 0.6 * apart(before, depth, inside)
     assert codes.shape.square().mean() < 1  # no less likely than objects are
 
 
 def test_what_lies_elsewhere_is_found(model: ShapeModel) -> None:
     """A face that is wider below: what it shows, the mean one shows elsewhere."""
-    canonical = back_project(MEAN.depth, CAMERA) + FACTORS[None, ..., 1]
+    canonical = unproject_points(MEAN.depth, CAMERA) + FACTORS[None, ..., 1]
     seen = seen_of(pictured(MEAN.depth, VIEW, LIGHT)[0])
     pushed = replace(begun(model, seen), shape=torch.tensor([[0.0, 1.0]]))
     left, pixels = left_over(model, seen, CAMERA, pushed)
@@ -238,10 +238,12 @@ def test_depth_is_what_the_moved_points_show(model: ShapeModel) -> None:
     """The model's own object, as if a relief of it had been looked at, and beyond the canonical frame, too."""
     seen = seen_of(pictured(MEAN.depth, VIEW, LIGHT)[0])
     still = as_explained(model, seen, CAMERA, begun(model, seen))
-    torch.testing.assert_close(still.depth, depth_with_rim(MEAN.depth, seen.views, CAMERA))
+    torch.testing.assert_close(still.depth, render_depth_with_margin(MEAN.depth, seen.views, CAMERA))
     codes = replace(begun(model, seen), shape=torch.tensor([[1.0, 0.0]]), view=0.3 * torch.ones(1, 6))
     moved = as_explained(model, seen, CAMERA, codes)
-    deeper = depth_with_rim(MEAN.depth - BROW, views_of(seen, codes), CAMERA)  # along rays, which hardly matters
+    deeper = render_depth_with_margin(
+        MEAN.depth - BROW, views_of(seen, codes), CAMERA
+    )  # along rays, which hardly matters
     torch.testing.assert_close(moved.depth, deeper, atol=5e-4, rtol=0)
     turned = seen.views + 0.3 * seen.views.new_tensor(morphing.VIEW_DEVIATIONS)
     torch.testing.assert_close(views_of(seen, codes), turned)
@@ -293,8 +295,8 @@ def test_how_unlikely_codes_are_has_the_right_gradient(
 
 
 def test_normals_of_points_on_a_grid_are_those_of_the_depth() -> None:
-    found = slanted(back_project(MEAN.depth, CAMERA))
-    torch.testing.assert_close(found[:, 1:-1, 1:-1], normals(MEAN.depth, CAMERA)[:, 1:-1, 1:-1])
+    found = slanted(unproject_points(MEAN.depth, CAMERA))
+    torch.testing.assert_close(found[:, 1:-1, 1:-1], depth_to_normals(MEAN.depth, CAMERA)[:, 1:-1, 1:-1])
     assert torch.equal(found[:, 0], found[:, 1])
 
 

@@ -20,7 +20,7 @@ from g2s_cli.estimators.morphable_model import (
     smooth_modes,
 )
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.geometry.shading import light_from_user
+from g2s_cli.geometry.shading import light_from_position
 
 CAMERA = Camera(64)
 CPU = torch.device("cpu")
@@ -93,10 +93,10 @@ def test_circumstances_are_of_the_cameras_frame_and_alike_in_a_mirror() -> None:
     """A light that stands at (0.4, 0.3) as the photo has it, however the head is turned; and all that mirrored."""
     for yaw in (-0.5, 0.0, 0.3):
         view = torch.tensor([0.1, yaw, 0.0, 0.01, 0.0, 0.0])
-        said = circumstances(view[None], light_from_user(0.4, 0.3, 0.5, 0.5, view)[None])[0]
+        said = circumstances(view[None], light_from_position(0.4, 0.3, 0.5, 0.5, view)[None])[0]
         torch.testing.assert_close(said, torch.tensor([1.0, yaw**2, 0.16, -0.4 * yaw]))
         mirrored = view * torch.tensor([1.0, -1, -1, -1, 1, 1])
-        there = circumstances(mirrored[None], light_from_user(-0.4, 0.3, 0.5, 0.5, mirrored)[None])[0]
+        there = circumstances(mirrored[None], light_from_position(-0.4, 0.3, 0.5, 0.5, mirrored)[None])[0]
         torch.testing.assert_close(there, said)
     far = torch.tensor([[0.0, 1.4, 0.0, 0.0, 0.0, 0.0]])
     said = circumstances(far, torch.tensor([[0.5, 0.5, 30.0, 0.0]]))  # no picture that a bias is learnt from is so

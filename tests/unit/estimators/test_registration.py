@@ -31,8 +31,8 @@ from g2s_cli.estimators.registration import (
     well_inside,
 )
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.geometry.rasterizer import VIEW_FAR, visible_depth
-from g2s_cli.geometry.warp import identity_grid, sample, warp
+from g2s_cli.geometry.rasterizer import VIEW_FAR, render_depth
+from g2s_cli.geometry.warp import grid_sample, identity_grid, warp
 from g2s_cli.progress import SilentProgress
 from g2s_cli.segmentation.gan_features import Segmenter
 
@@ -62,7 +62,7 @@ def test_a_flow_leads_back_to_where_pixels_came_from(shown: MaskedImages) -> Non
     x, y = grid().unbind(-1)
     bend = torch.stack((0.06 * (2 * y).cos(), 0.08 * (2.2 * x).sin()), dim=-1)
     planted = grid() + torch.cat((bend, -0.7 * bend))
-    found = sample(torch.cat((shown.image, shown.mask), dim=1), planted)
+    found = grid_sample(torch.cat((shown.image, shown.mask), dim=1), planted)
     mask = (found[:, 3:] > 0.5).float()
     led = flow(MaskedImages(found[:, :3] * mask, mask), shown)
     inside = mask[:, 0] > 0
@@ -211,7 +211,7 @@ def test_the_relief_turns_on_where_the_gan_stopped(
     monkeypatch.setattr(FactorNets, "view_of", read)
     posed = turned_on(other, photo, replace(mean, depth=hill.depth[0]), nets)
     assert len(rendered) == 1
-    there = visible_depth(hill.depth, 0.99 * true, CAMERA, margin=CAMERA.size // 8)
+    there = render_depth(hill.depth, 0.99 * true, CAMERA, margin=CAMERA.size // 8)
     torch.testing.assert_close(posed.depth, there)
     torch.testing.assert_close(posed.views, 0.99 * true)
     both = (posed.shown.mask * photo.mask)[0, 0] > 0
@@ -232,12 +232,12 @@ def test_the_mean_depth_goes_where_the_photo_has_it(
     shown, _ = warp(torch.cat((texture * disc, disc), dim=1), hill, view, CAMERA)
     other = MaskedImages(shown[:, :3], (shown[:, 3:] > 0.5).float())
     planted = grid() / 0.9 + torch.tensor((0.08, -0.05))
-    moved = sample(torch.cat((other.image, other.mask), dim=1), planted)
+    moved = grid_sample(torch.cat((other.image, other.mask), dim=1), planted)
     mask = (moved[:, 3:] > 0.5).float()
     monkeypatch.setattr(FactorNets, "view_of", lambda _, image: torch.zeros(len(image), 6))
     hilly = replace(mean, depth=hill[0])
     found = registered(MaskedImages(moved[:, :3] * mask, mask), torch.zeros(1, 6), hilly, nets, LAYERS, lambda _: other)
-    wanted = (sample(hill.unsqueeze(1), planted, outside="border")[:, 0] - 1) * 0.9
+    wanted = (grid_sample(hill.unsqueeze(1), planted, padding_mode="border")[:, 0] - 1) * 0.9
     inside = mask[0, 0] > 0
     apart = (found.relief[0] - wanted[0])[inside]
     assert (apart - apart.mean()).abs().mean() < 0.002
@@ -258,7 +258,7 @@ def asked(nets: FactorNets, shown: MaskedImages) -> Registered:
     """Faces with the depth that D says."""
     views = torch.tensor([[0.1, 0.3, 0, 0, 0, 0], [0, -0.2, 0.1, 0.01, 0, 0]])
     with torch.no_grad():
-        seen = visible_depth(nets.depth_of(shown.image), views, CAMERA)
+        seen = render_depth(nets.depth_of(shown.image), views, CAMERA)
     return Registered(shown.image, shown.mask, views, seen - 1, torch.zeros_like(seen))
 
 
@@ -281,7 +281,7 @@ def test_a_wrong_answer_is_led_to_the_right_one(nets: FactorNets, asked: Registe
     assert nets.base is not None
     shape = torch.nn.Parameter(nets.base.clone())
     with torch.no_grad():
-        flatter = visible_depth(replace(nets, base=0.7 * shape).depth_of(asked.images), asked.views, CAMERA)
+        flatter = render_depth(replace(nets, base=0.7 * shape).depth_of(asked.images), asked.views, CAMERA)
     target = replace(asked, relief=flatter - 1)
     adam = torch.optim.Adam([shape], lr=0.01)
 
@@ -314,7 +314,7 @@ def test_depth_is_fitted_and_goes_half_of_the_way_back(
     """Only D changes, towards the depth asked for."""
     assert nets.base is not None
     with torch.no_grad():
-        flat = visible_depth(replace(nets, base=0.3 * nets.base).depth_of(asked.images), asked.views, CAMERA)
+        flat = render_depth(replace(nets, base=0.3 * nets.base).depth_of(asked.images), asked.views, CAMERA)
     target = replace(asked, relief=flat - 1)
 
     def fitted(back: float) -> list[Tensor]:

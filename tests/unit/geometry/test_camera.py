@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from g2s_cli.geometry.camera import Camera, back_project, project, rotation, to_canonical, to_view, turn
+from g2s_cli.geometry.camera import (
+    Camera,
+    canonical_to_view,
+    project_points,
+    rotate_view,
+    rotation_matrix,
+    unproject_points,
+    view_to_canonical,
+)
 
 ANGLES = st.floats(-1.5, 1.5)
 SHIFTS = st.floats(-0.1, 0.1)
@@ -44,26 +52,26 @@ def test_a_margin_goes_on_with_the_same_steps() -> None:
 
 @given(CAMERAS, st.integers(2, 40))
 def test_in_other_pixels_it_is_the_same_picture(camera: Camera, size: int) -> None:
-    other = camera.resized(size)
+    other = camera.resize(size)
     points = torch.tensor([[0.02, -0.01, 0.9], [-0.07, 0.03, 1.1]], dtype=torch.float64)
-    here = (project(points, camera) + 0.5) / camera.size
-    torch.testing.assert_close((project(points, other) + 0.5) / size, here, rtol=0, atol=1e-9)
+    here = (project_points(points, camera) + 0.5) / camera.size
+    torch.testing.assert_close((project_points(points, other) + 0.5) / size, here, rtol=0, atol=1e-9)
     assert (other.near, other.far, other.pivot) == (camera.near, camera.far, camera.pivot)
 
 
 @given(CAMERAS, st.integers(0, 5))
 def test_widened_it_has_the_rays_of_a_margin(camera: Camera, margin: int) -> None:
     like = torch.zeros(1, dtype=torch.float64)
-    torch.testing.assert_close(camera.widened(margin).rays(like), camera.rays(like, margin), rtol=0, atol=1e-9)
+    torch.testing.assert_close(camera.pad(margin).rays(like), camera.rays(like, margin), rtol=0, atol=1e-9)
 
 
 @given(CAMERAS, st.integers(0, 99))
 def test_projecting_undoes_back_projecting(camera: Camera, seed: int) -> None:
     depth = bumpy(camera, seed)
-    points = back_project(depth, camera)
+    points = unproject_points(depth, camera)
     close(points[..., 2], depth)
     row, column = torch.meshgrid(*[torch.arange(camera.size, dtype=torch.float64)] * 2, indexing="ij")
-    close(project(points, camera)[0], torch.stack((column, row), dim=-1))
+    close(project_points(points, camera)[0], torch.stack((column, row), dim=-1))
 
 
 @given(VIEWS)
@@ -73,21 +81,21 @@ def test_a_rotation_is_rz_ry_rx(view: Tensor) -> None:
         spin = torch.linalg.cross(eye[axis].expand(3, 3), eye).T
         return eye + view[axis].sin() * spin + (1 - view[axis].cos()) * spin @ spin  # Rodrigues
 
-    close(rotation(view[None])[0], about(2) @ about(1) @ about(0))
+    close(rotation_matrix(view[None])[0], about(2) @ about(1) @ about(0))
 
 
 @given(VIEWS, st.integers(0, 99))
 def test_to_canonical_undoes_to_view(view: Tensor, seed: int) -> None:
     camera = Camera(4)
-    points = back_project(bumpy(camera, seed), camera)
-    close(to_canonical(to_view(points, view[None], camera), view[None], camera), points)
+    points = unproject_points(bumpy(camera, seed), camera)
+    close(view_to_canonical(canonical_to_view(points, view[None], camera), view[None], camera), points)
 
 
 @given(VIEWS)
 def test_the_object_turns_about_the_pivot(view: Tensor) -> None:
     camera = Camera(4, pivot=1.3)
     pivot = torch.tensor((0, 0, 1.3), dtype=torch.float64).view(1, 1, 1, 3)
-    close(to_view(pivot, view[None], camera)[0, 0, 0], pivot[0, 0, 0] + view[3:])
+    close(canonical_to_view(pivot, view[None], camera)[0, 0, 0], pivot[0, 0, 0] + view[3:])
 
 
 @pytest.mark.parametrize(
@@ -99,22 +107,22 @@ def test_turning_moves_the_near_side_where_it_is_asked_to(
     yaw_deg: float, pitch_deg: float, direction: tuple[int, int]
 ) -> None:
     camera = Camera(64)
-    view = turn(torch.zeros(6), math.radians(yaw_deg), math.radians(pitch_deg))
-    nose = to_view(torch.tensor((0, 0, 0.95)).view(1, 1, 1, 3), view[None], camera)
-    moved = project(nose, camera)[0, 0, 0] - camera.centre
+    view = rotate_view(torch.zeros(6), math.radians(yaw_deg), math.radians(pitch_deg))
+    nose = canonical_to_view(torch.tensor((0, 0, 0.95)).view(1, 1, 1, 3), view[None], camera)
+    moved = project_points(nose, camera)[0, 0, 0] - camera.centre
     far = 0.05 * math.sin(math.radians(20)) / (1 - 0.05 * math.cos(math.radians(20))) * camera.focal
     torch.testing.assert_close(moved, far * torch.tensor(direction), rtol=1e-4, atol=1e-4)
 
 
 @given(VIEWS, ANGLES, ANGLES)
 def test_a_turn_is_made_in_the_photos_frame(view: Tensor, yaw: float, pitch: float) -> None:
-    turned = turn(view, yaw, pitch)
-    extra = rotation(view.new_tensor([[-pitch, -yaw, 0, 0, 0, 0]]))
+    turned = rotate_view(view, yaw, pitch)
+    extra = rotation_matrix(view.new_tensor([[-pitch, -yaw, 0, 0, 0, 0]]))
     # Near a quarter turn about y the angles are read off an arc sine, whose slope is infinite there.
-    torch.testing.assert_close(rotation(turned[None]), extra @ rotation(view[None]), rtol=0, atol=1e-7)
+    torch.testing.assert_close(rotation_matrix(turned[None]), extra @ rotation_matrix(view[None]), rtol=0, atol=1e-7)
     close(turned[3:], view[3:])
 
 
 @given(VIEWS)
 def test_no_turn_changes_nothing(view: Tensor) -> None:
-    torch.testing.assert_close(turn(view, 0.0, 0.0), view, rtol=0, atol=1e-9)
+    torch.testing.assert_close(rotate_view(view, 0.0, 0.0), view, rtol=0, atol=1e-9)

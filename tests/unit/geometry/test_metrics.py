@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.geometry.metrics import coverage, eroded, mad_deg, psnr, side
+from g2s_cli.geometry.metrics import coverage, erode, mad_deg, psnr, side_error
 
 RNG = torch.Generator().manual_seed(0)
 DEPTH = 0.95 + 0.1 * torch.rand(2, 8, 8, generator=RNG)
@@ -18,27 +18,29 @@ EVERYWHERE = torch.ones(2, 8, 8, dtype=torch.bool)
 
 @pytest.mark.parametrize("scale", [1.07, 1000])
 def test_side_does_not_see_scale(scale: float) -> None:
-    torch.testing.assert_close(side(scale * DEPTH, DEPTH, EVERYWHERE), torch.zeros(2), rtol=0, atol=1e-5)
+    torch.testing.assert_close(side_error(scale * DEPTH, DEPTH, EVERYWHERE), torch.zeros(2), rtol=0, atol=1e-5)
 
 
 def test_side_is_the_spread_of_log_depth() -> None:
     factor = torch.ones(8, 8)
     factor[:, :2] = math.exp(0.04)  # a quarter of the pixels: standard deviation 0.04 sqrt(1/4 3/4)
     expected = 0.04 * math.sqrt(3) / 4
-    torch.testing.assert_close(side(factor * DEPTH, DEPTH, EVERYWHERE), torch.full((2,), expected), rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        side_error(factor * DEPTH, DEPTH, EVERYWHERE), torch.full((2,), expected), rtol=1e-4, atol=0
+    )
 
 
 def test_side_counts_the_mask_alone() -> None:
     mask = EVERYWHERE.clone()
     mask[:, 3] = False
     spoilt = torch.where(mask, DEPTH, torch.full_like(DEPTH, torch.nan))
-    torch.testing.assert_close(side(spoilt, DEPTH, mask), torch.zeros(2))
+    torch.testing.assert_close(side_error(spoilt, DEPTH, mask), torch.zeros(2))
 
 
 def test_where_no_pixel_counts_there_is_no_error_to_speak_of() -> None:
     mask = EVERYWHERE.clone()
     mask[1] = False
-    assert side(DEPTH.flip(1), DEPTH, mask).isnan().tolist() == [False, True]
+    assert side_error(DEPTH.flip(1), DEPTH, mask).isnan().tolist() == [False, True]
     assert mad_deg(DEPTH.flip(1), DEPTH, mask, Camera(8)).isnan().tolist() == [False, True]
     assert coverage(mask, EVERYWHERE).tolist() == [1, 0]
 
@@ -64,10 +66,10 @@ def test_mad_of_equal_maps_has_the_benchmarks_bias() -> None:
 
 def test_erosion_takes_the_rim_and_every_hole_grows() -> None:
     mask = torch.ones(1, 7, 7, dtype=torch.bool)
-    assert eroded(mask)[0].nonzero().amin(0).tolist() == [1, 1]
-    assert eroded(mask).sum() == 25
+    assert erode(mask)[0].nonzero().amin(0).tolist() == [1, 1]
+    assert erode(mask).sum() == 25
     mask[0, 3, 3] = False
-    assert eroded(mask).sum() == 25 - 9
+    assert erode(mask).sum() == 25 - 9
 
 
 def test_coverage() -> None:

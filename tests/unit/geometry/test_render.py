@@ -9,12 +9,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from g2s_cli.geometry.camera import Camera, back_project, project, rotation, to_view, turn
+from g2s_cli.geometry.camera import (
+    Camera,
+    canonical_to_view,
+    project_points,
+    rotate_view,
+    rotation_matrix,
+    unproject_points,
+)
 from g2s_cli.geometry.factors import Factors
-from g2s_cli.geometry.normals import turned_away
+from g2s_cli.geometry.image import composite_on_white
+from g2s_cli.geometry.normals import silhouette_offset
 from g2s_cli.geometry.rasterizer import VIEW_FAR
-from g2s_cli.geometry.render import Rendering, canonical_mask, lit_texture, on_white, photo_depth, render, warped_mask
-from g2s_cli.geometry.shading import light_from_user
+from g2s_cli.geometry.render import Rendering, mask_to_canonical, mask_to_view, photo_depth, render, shaded_albedo
+from g2s_cli.geometry.shading import light_from_position
 
 SIZE = 33
 CAMERA = Camera(SIZE)
@@ -29,7 +37,7 @@ def dome(view: Tensor = FRONT, light: tuple[float, float] = (0.0, 0.0)) -> Facto
     depth = 1.02 - 0.06 * (1 - (X / 0.8) ** 2 - (Y / 0.8) ** 2).clamp(min=0).sqrt()
     albedo = torch.zeros(3, SIZE, SIZE)
     albedo[:, 15:18, 15:18] = torch.tensor((1.0, -1, -1)).view(3, 1, 1)
-    return Factors(depth, albedo, view, light_from_user(*light, 0.3, 0.7, view))
+    return Factors(depth, albedo, view, light_from_position(*light, 0.3, 0.7, view))
 
 
 def redness_centre(image: Tensor) -> tuple[float, float]:
@@ -45,9 +53,9 @@ def redness_centre(image: Tensor) -> tuple[float, float]:
     ids=["right", "left", "up", "down"],
 )
 def test_the_nose_goes_where_the_head_turns(yaw_deg: float, pitch_deg: float, direction: tuple[int, int]) -> None:
-    factors = dome(turn(FRONT, math.radians(yaw_deg), math.radians(pitch_deg)))
-    nose = to_view(back_project(factors.depth[None], CAMERA), factors.view[None], CAMERA)[:, 16:17, 16:17]
-    column, row = (project(nose, CAMERA)[0, 0, 0] - CAMERA.centre).tolist()
+    factors = dome(rotate_view(FRONT, math.radians(yaw_deg), math.radians(pitch_deg)))
+    nose = canonical_to_view(unproject_points(factors.depth[None], CAMERA), factors.view[None], CAMERA)[:, 16:17, 16:17]
+    column, row = (project_points(nose, CAMERA)[0, 0, 0] - CAMERA.centre).tolist()
     found = redness_centre(render(factors, CAMERA).image)
     assert found == pytest.approx((column, row), abs=0.15)
     assert found == pytest.approx((2 * direction[0], 2 * direction[1]), abs=0.6)
@@ -67,25 +75,25 @@ def test_from_the_front_the_maps_are_the_canonical_ones() -> None:
     assert seen.valid.all()
     torch.testing.assert_close(seen.depth, factors.depth, rtol=0, atol=1e-6)
     torch.testing.assert_close(seen.albedo, factors.albedo, rtol=0, atol=1e-4)
-    torch.testing.assert_close(seen.image, lit_texture(factors, CAMERA).clamp(-1, 1), rtol=0, atol=1e-4)
+    torch.testing.assert_close(seen.image, shaded_albedo(factors, CAMERA).clamp(-1, 1), rtol=0, atol=1e-4)
 
 
 def test_the_image_is_the_albedo_under_the_shading() -> None:
     seen = render(dome(torch.tensor((0.1, -0.2, 0.05, 0.002, 0, 0)), light=(0.4, 0.2)), CAMERA)
-    inside = warped_mask(DISC, dome(torch.tensor((0.1, -0.2, 0.05, 0.002, 0, 0))), CAMERA) == 1
+    inside = mask_to_view(DISC, dome(torch.tensor((0.1, -0.2, 0.05, 0.002, 0, 0))), CAMERA) == 1
     product = (seen.albedo / 2 + 0.5) * seen.shading * 2 - 1
     # Both are sampled between pixels, the product before and after.
     assert (product - seen.image).abs()[:, inside].mean() < 2e-3
 
 
 def test_normals_turn_with_the_object() -> None:
-    view = turn(FRONT, math.radians(20), 0.0)
+    view = rotate_view(FRONT, math.radians(20), 0.0)
     seen = render(dome(view), CAMERA)
     torch.testing.assert_close(seen.normal.norm(dim=-1), torch.ones(SIZE, SIZE))
     column, row = redness_centre(seen.image)
     at_nose = seen.normal[round(row + CAMERA.centre), round(column + CAMERA.centre)]
     # The nose's canonical normal is (0, 0, 1); the inner sign points away from the viewer.
-    torch.testing.assert_close(at_nose, rotation(view[None])[0, :, 2], rtol=0, atol=0.03)
+    torch.testing.assert_close(at_nose, rotation_matrix(view[None])[0, :, 2], rtol=0, atol=0.03)
 
 
 def test_normals_go_on_to_the_frames_border_and_beyond() -> None:
@@ -109,9 +117,9 @@ def test_beyond_the_frame_the_relief_goes_on_for_an_eighth_of_it() -> None:
 
 def test_a_mask_comes_back_from_the_photo() -> None:
     factors = dome(torch.tensor((0.1, -0.25, 0.1, 0.003, -0.002, 0)))
-    in_photo = warped_mask(DISC, factors, CAMERA)
+    in_photo = mask_to_view(DISC, factors, CAMERA)
     assert 0 <= in_photo.min() < in_photo.max() <= 1
-    back = canonical_mask(in_photo, factors, CAMERA)
+    back = mask_to_canonical(in_photo, factors, CAMERA)
     disagree = (back > 0.5) != (DISC > 0.5)
     assert disagree.sum() < 0.1 * DISC.sum()  # the disc's rim, and what hides behind the dome
 
@@ -121,15 +129,15 @@ def test_an_object_the_frame_cuts_goes_on_above_and_below_but_not_beside() -> No
     aside = replace(dome(), view=torch.tensor((0, 0, 0, 3 / CAMERA.focal, 0, 0)))
     down = replace(dome(), view=torch.tensor((0, 0, 0, 0, 3 / CAMERA.focal, 0)))
     everywhere = torch.ones_like(DISC)
-    beside = warped_mask(everywhere, aside, CAMERA)
+    beside = mask_to_view(everywhere, aside, CAMERA)
     assert (beside[:, :2] == 0).all()
     assert (beside[:, 4:] > 0.99).all()
-    assert (warped_mask(everywhere, down, CAMERA)[:, 1:-1] > 0.99).all()
+    assert (mask_to_view(everywhere, down, CAMERA)[:, 1:-1] > 0.99).all()
 
 
 def test_on_white() -> None:
     image, mask = torch.full((3, 1, 3), -0.5), torch.tensor([[0.0, 0.5, 1.0]])
-    assert on_white(image, mask)[0].tolist() == [[1.0, 0.25, -0.5]]
+    assert composite_on_white(image, mask)[0].tolist() == [[1.0, 0.25, -0.5]]
 
 
 @pytest.mark.parametrize(("yaw_deg", "steepest_deg"), [(0, 88.0), (15, 85.0), (-15, 85.0), (30, 82.0)])
@@ -147,7 +155,7 @@ def test_the_further_a_head_is_turned_the_less_steep_a_depth_is_believed(yaw_deg
     mask[0] = 0
     found = photo_depth(seen, factors, mask, camera)
     assert found[0].isnan().all()
-    held = found - turned_away(mask > 0)  # which every depth is, at its outline
+    held = found - silhouette_offset(mask > 0)  # which every depth is, at its outline
     torch.testing.assert_close(held[1:, :8], depth[1:, :8])
     assert (found[1] - found[12] > 0.002).all()
     pixel = depth[1:].mean() / camera.focal
@@ -161,10 +169,10 @@ def test_what_is_known_beside_the_relief_counts_in_the_photo_s_depth_alone() -> 
     where = (torch.arange(16) < 8).expand(16, -1)
     seen = Rendering(torch.zeros(3, 16, 16), depth, torch.zeros(16, 16, 3), torch.zeros(3, 16, 16), nothing, where)
     factors = Factors(depth, torch.zeros(3, 16, 16), torch.zeros(6), torch.zeros(4))
-    known = replace(factors, apart=0.001 * torch.arange(16.0).expand(16, -1))
+    known = replace(factors, depth_residual=0.001 * torch.arange(16.0).expand(16, -1))
     mask = torch.ones(16, 16)
     plain, found = (photo_depth(seen, some, mask, Camera(16)) for some in (factors, known))
-    torch.testing.assert_close(found[:, :8], plain[:, :8] + known.apart[:, :8])
+    torch.testing.assert_close(found[:, :8], plain[:, :8] + known.depth_residual[:, :8])
     torch.testing.assert_close(found[:, 8:], plain[:, 8:])  # where nothing is seen nothing is known
-    assert known.lit(0.1, 0.2).apart is known.apart
-    assert known.turned(0.1, 0.0).apart is None  # which is of the photo's own view
+    assert known.relight(0.1, 0.2).depth_residual is known.depth_residual
+    assert known.rotate(0.1, 0.0).depth_residual is None  # which is of the photo's own view

@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from g2s_cli.geometry.camera import Camera, rotation
-from g2s_cli.geometry.normals import normals
+from g2s_cli.geometry.camera import Camera, rotation_matrix
+from g2s_cli.geometry.normals import depth_to_normals
 from g2s_cli.geometry.shading import (
-    LEAST_DEPTH,
+    MIN_LIGHT_Z,
     SHININESS,
     diffuse_shading,
-    direction,
-    light_from_user,
+    light_direction,
+    light_from_position,
+    position_from_light,
     shade,
     specular_shading,
-    user_from_light,
 )
 
 SLANTS = st.floats(-2, 2)
@@ -48,13 +48,15 @@ def dome(size: int = 32) -> Tensor:
 def test_a_light_brightens_the_side_it_stands_on(
     x: float, y: float, brighter: tuple[int, int], darker: tuple[int, int]
 ) -> None:
-    light = light_from_user(x, y, 0.2, 0.8, FRONT)
-    shading = diffuse_shading(normals(dome(), Camera(32)), light[None])[0]
+    light = light_from_position(x, y, 0.2, 0.8, FRONT)
+    shading = diffuse_shading(depth_to_normals(dome(), Camera(32)), light[None])[0]
     assert shading[brighter] > shading[darker] + 0.3
 
 
 def test_a_light_at_the_camera_is_brightest_where_the_surface_faces_it() -> None:
-    shading = diffuse_shading(normals(dome(33), Camera(33)), light_from_user(0.0, 0.0, 0.0, 1.0, FRONT)[None])[0]
+    shading = diffuse_shading(
+        depth_to_normals(dome(33), Camera(33)), light_from_position(0.0, 0.0, 0.0, 1.0, FRONT)[None]
+    )[0]
     assert shading[16, 16] == shading[8:25, 8:25].max() > 0.99
     torch.testing.assert_close(shading, shading.flip(1))
     torch.testing.assert_close(shading, shading.T)
@@ -62,22 +64,22 @@ def test_a_light_at_the_camera_is_brightest_where_the_surface_faces_it() -> None
 
 @given(SLANTS, SLANTS, VIEWS)
 def test_the_light_stands_where_the_photo_shows_it(x: float, y: float, view: Tensor) -> None:
-    light = light_from_user(x, y, 0.1, 0.7, view)
+    light = light_from_position(x, y, 0.1, 0.7, view)
     assert light[:2].tolist() == [0.1, 0.7]
-    seen = rotation(view[None])[0] @ direction(light[None])[0]
-    if (rotation(view[None])[0].T @ view.new_tensor((-x, y, 1)))[2] > LEAST_DEPTH:
+    seen = rotation_matrix(view[None])[0] @ light_direction(light[None])[0]
+    if (rotation_matrix(view[None])[0].T @ view.new_tensor((-x, y, 1)))[2] > MIN_LIGHT_Z:
         torch.testing.assert_close(seen / seen[2], view.new_tensor((-x, y, 1)), rtol=0, atol=1e-9)
-        assert user_from_light(light, view) == pytest.approx((x, y), abs=1e-9)
+        assert position_from_light(light, view) == pytest.approx((x, y), abs=1e-9)
     else:
-        assert direction(light[None])[0, 2] > 0
+        assert light_direction(light[None])[0, 2] > 0
 
 
 def test_a_light_from_behind_comes_back_to_the_horizon() -> None:
     turned = torch.tensor((0, -1.5, 0, 0, 0, 0.0))  # the object looks to the photo's right
-    light = light_from_user(-50.0, 0.0, 0.0, 1.0, turned)  # and the light stands far on the left
+    light = light_from_position(-50.0, 0.0, 0.0, 1.0, turned)  # and the light stands far on the left
     assert torch.isfinite(light).all()
-    assert 0 < direction(light[None])[0, 2] < 0.02
-    assert all(abs(number) < 1e3 for number in user_from_light(light, turned))
+    assert 0 < light_direction(light[None])[0, 2] < 0.02
+    assert all(abs(number) < 1e3 for number in position_from_light(light, turned))
 
 
 def test_shading_is_ambient_plus_diffuse_times_reflectance() -> None:
@@ -95,8 +97,8 @@ def test_surfaces_turned_away_are_dark() -> None:
 @pytest.mark.parametrize("view", [FRONT, torch.tensor([0.1, -0.4, 0.05, 0.0, 0.0, 0.0])])
 def test_a_highlight_lies_where_the_surface_is_halfway_between_light_and_viewer(view: Tensor) -> None:
     light = torch.tensor([[0.0, 1.0, 0.5, -0.3]])
-    away = rotation(view[None])[0].T @ torch.tensor([0.0, 0.0, 1.0])
-    halfway = direction(light)[0] + away
+    away = rotation_matrix(view[None])[0].T @ torch.tensor([0.0, 0.0, 1.0])
+    halfway = light_direction(light)[0] + away
     halfway = halfway / halfway.norm()
     across = torch.linalg.cross(halfway, away + torch.tensor([0.3, 0.1, 0.0]))
     tilts = torch.deg2rad(torch.tensor([-100.0, -15.0, 0.0, 15.0, 100.0]))[:, None]
@@ -113,7 +115,7 @@ def test_gradient_of_highlights() -> None:
     view = (0.1 * torch.randn(2, 6, generator=rng, dtype=torch.float64)).requires_grad_()
 
     def bright(depth: Tensor, light: Tensor, view: Tensor) -> Tensor:
-        return specular_shading(normals(depth, Camera(5)), light, view)
+        return specular_shading(depth_to_normals(depth, Camera(5)), light, view)
 
     assert torch.autograd.gradcheck(bright, (depth, light, view), eps=1e-7)
 
@@ -125,6 +127,6 @@ def test_gradient_of_shading() -> None:
     light = torch.tensor([[0.3, 0.6, 0.2, -0.1], [0.5, 0.4, -0.3, 0.2]], dtype=torch.float64, requires_grad=True)
 
     def lit(albedo: Tensor, depth: Tensor, light: Tensor) -> Tensor:
-        return shade(albedo, diffuse_shading(normals(depth, Camera(5)), light), light)
+        return shade(albedo, diffuse_shading(depth_to_normals(depth, Camera(5)), light), light)
 
     assert torch.autograd.gradcheck(lit, (albedo, depth, light), eps=1e-7)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.geometry.sharpen import stepped
+from g2s_cli.geometry.sharpen import sharpen_edges
 
 CAMERA = Camera(64)
 PIXEL = 1 / CAMERA.focal
@@ -22,7 +22,7 @@ def blurred_step(row: float, height: float = 0.045, wide_px: float = 0.7) -> tor
 
 def test_a_blurred_step_becomes_steeper_and_stays_where_it_is() -> None:
     blurred = blurred_step(50.5)
-    found = stepped(blurred, CAMERA, 0.5)
+    found = sharpen_edges(blurred, CAMERA, 0.5)
     column = found[0, :, 32]
     assert column.diff().max() > 1.25 * blurred[0, :, 32].diff().max()
     assert column.diff().argmax() == 50
@@ -34,16 +34,16 @@ def test_a_blurred_step_becomes_steeper_and_stays_where_it_is() -> None:
 
 def test_it_does_so_in_every_direction() -> None:
     blurred = blurred_step(50.5)
-    aside = stepped(blurred.mT, CAMERA, 0.0)
-    torch.testing.assert_close(aside.mT, stepped(blurred, CAMERA, 0.0), atol=1e-6, rtol=0)
-    mirrored = stepped(blurred.mT.flip(2), CAMERA, 0.0)
+    aside = sharpen_edges(blurred.mT, CAMERA, 0.0)
+    torch.testing.assert_close(aside.mT, sharpen_edges(blurred, CAMERA, 0.0), atol=1e-6, rtol=0)
+    mirrored = sharpen_edges(blurred.mT.flip(2), CAMERA, 0.0)
     torch.testing.assert_close(mirrored.flip(2), aside, atol=1e-6, rtol=0)
 
 
 def test_above_the_share_of_the_height_everything_stays() -> None:
     blurred = blurred_step(20.5)
-    assert torch.equal(stepped(blurred, CAMERA, 0.5), blurred)
-    assert not torch.equal(stepped(blurred, CAMERA, 0.2), blurred)
+    assert torch.equal(sharpen_edges(blurred, CAMERA, 0.5), blurred)
+    assert not torch.equal(sharpen_edges(blurred, CAMERA, 0.2), blurred)
 
 
 @given(st.floats(0.0, 2.0), st.floats(0, 6.28))
@@ -51,14 +51,14 @@ def test_a_slope_that_is_not_steep_is_a_surface(slope: float, angle: float) -> N
     rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     along = rows * torch.sin(torch.tensor(angle)) + columns * torch.cos(torch.tensor(angle))
     plane = (1 + slope * PIXEL * (along - along.mean()))[None]
-    torch.testing.assert_close(stepped(plane, CAMERA, 0.0), plane, atol=1e-6, rtol=0)
+    torch.testing.assert_close(sharpen_edges(plane, CAMERA, 0.0), plane, atol=1e-6, rtol=0)
 
 
 @given(st.floats(-0.02, 0.02), st.floats(0.5, 3.0))
 def test_where_all_of_it_is_does_not_matter_and_nothing_goes_beyond_its_neighbours(shift: float, wide: float) -> None:
     blurred = blurred_step(45.2, wide_px=wide)
-    found = stepped(blurred, CAMERA, 0.5)
-    torch.testing.assert_close(stepped(blurred + shift, CAMERA, 0.5), found + shift, atol=1e-5, rtol=0)
+    found = sharpen_edges(blurred, CAMERA, 0.5)
+    torch.testing.assert_close(sharpen_edges(blurred + shift, CAMERA, 0.5), found + shift, atol=1e-5, rtol=0)
     assert found.min() >= blurred.min() - 1e-6
     assert found.max() <= blurred.max() + 1e-6
 
@@ -69,5 +69,5 @@ def test_a_picture_of_another_size_is_another_picture_of_the_same(size: int) -> 
     camera = Camera(size)
     rows = (torch.arange(float(size)) + 0.5) / size
     ramp = (0.955 + 0.045 * torch.sigmoid((rows - 0.75) * 64))[:, None].expand(size, size)
-    steeper = stepped(ramp[None], camera, 0.5)[0, :, size // 2].diff().max() / ramp[:, 0].diff().max()
+    steeper = sharpen_edges(ramp[None], camera, 0.5)[0, :, size // 2].diff().max() / ramp[:, 0].diff().max()
     assert steeper > 1.1

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from g2s_cli.geometry.camera import Camera, project, to_view
-from g2s_cli.geometry.rasterizer import VIEW_FAR, visible_depth
-from g2s_cli.geometry.warp import inverse_grid, mirrored, sample, symmetrised, warp
+from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points
+from g2s_cli.geometry.rasterizer import VIEW_FAR, render_depth
+from g2s_cli.geometry.warp import grid_sample, hflip, inverse_grid, symmetrize, warp
 
 SLANTED = torch.tensor([[0.1, -0.2, 0.05, 0.002, -0.003, 0.001]], dtype=torch.float64)
 
@@ -44,21 +44,21 @@ def test_a_shift_of_a_pixel_moves_the_picture_by_one(shift: tuple[int, int], axi
 
 def test_where_a_pixel_looks_is_what_lands_on_it() -> None:
     camera, flat = Camera(12), torch.ones(1, 12, 12, dtype=torch.float64)
-    seen = visible_depth(flat, SLANTED, camera, margin=6)
+    seen = render_depth(flat, SLANTED, camera, margin=6)
     assert (seen < VIEW_FAR).all()
     looked = (inverse_grid(seen, SLANTED, camera) + 1) * camera.centre
     # Pixels to points of the plane z = 1, which is what was seen.
     points = torch.cat(((looked - camera.centre) / camera.focal, torch.ones_like(looked[..., :1])), dim=-1)
     row, column = torch.meshgrid(*[torch.arange(12, dtype=torch.float64)] * 2, indexing="ij")
-    landed = project(to_view(points, SLANTED, camera), camera)[0]
+    landed = project_points(canonical_to_view(points, SLANTED, camera), camera)[0]
     torch.testing.assert_close(landed, torch.stack((column, row), dim=-1), rtol=0, atol=1e-10)
 
 
 def test_outside_is_zero_or_what_the_border_has() -> None:
     maps = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
     far = torch.tensor([[[[-5.0, -1.0], [0.0, 0.0]], [[0.0, 5.0], [1.0, 1.0]]]])
-    assert sample(maps, far).flatten().tolist() == [0, 2.5, 0, 4]
-    assert sample(maps, far, outside="border").flatten().tolist() == [1, 2.5, 3.5, 4]
+    assert grid_sample(maps, far).flatten().tolist() == [0, 2.5, 0, 4]
+    assert grid_sample(maps, far, padding_mode="border").flatten().tolist() == [1, 2.5, 3.5, 4]
 
 
 def test_gradient_of_the_warp() -> None:
@@ -71,7 +71,7 @@ def test_gradient_of_the_warp() -> None:
 
 def test_mirroring() -> None:
     maps = texture_of(5)
-    assert torch.equal(mirrored(maps)[..., 0], maps[..., -1])
-    assert torch.equal(mirrored(mirrored(maps)), maps)
-    assert torch.equal(mirrored(symmetrised(maps)), symmetrised(maps))
-    torch.testing.assert_close(symmetrised(maps).mean(), maps.mean())
+    assert torch.equal(hflip(maps)[..., 0], maps[..., -1])
+    assert torch.equal(hflip(hflip(maps)), maps)
+    assert torch.equal(hflip(symmetrize(maps)), symmetrize(maps))
+    torch.testing.assert_close(symmetrize(maps).mean(), maps.mean())

@@ -12,18 +12,19 @@ from PIL import Image
 
 from g2s_cli.commands.options import MeshSize, PictureSize, TextureSize
 from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.geometry.image import to_uint8
 from g2s_cli.mesh import export as meshes
 from g2s_cli.mesh.export import (
     MESH_SIZES,
     TEXTURE_SIZES,
     Body,
-    Detail,
-    printable,
-    simple_front,
-    simplified,
+    MeshOptions,
+    make_body,
+    simplify,
+    simplify_front,
     write_meshes,
 )
-from g2s_cli.mesh.extract import Mesh, to_bytes
+from g2s_cli.mesh.extract import Mesh
 from g2s_cli.mesh.texture import Texture
 from g2s_cli.result.pictures import PICTURE_SIZES
 from g2s_cli.result.schema import Result
@@ -32,7 +33,7 @@ from g2s_cli.result.surface import textured_mesh
 
 @pytest.fixture(scope="module")
 def textured(sharp: Result) -> tuple[Mesh, Texture]:
-    return textured_mesh(sharp, Detail())
+    return textured_mesh(sharp, MeshOptions())
 
 
 def read(path: Path) -> trimesh.Trimesh:
@@ -45,7 +46,7 @@ def size_of(path: Path) -> tuple[int, int]:
 
 
 def test_sizes_are_those_that_were_asked_for(sharp: Result, tmp_path: Path) -> None:
-    detail = Detail(mesh_size=40, texture_size=100)
+    detail = MeshOptions(mesh_size=40, texture_size=100)
     paths = write_meshes(tmp_path, *textured_mesh(sharp, detail), detail)
     assert sorted(paths) == sorted(tmp_path.iterdir())
     assert size_of(tmp_path / "texture.png") == size_of(tmp_path / "texture_albedo.png") == (100, 100)
@@ -55,7 +56,7 @@ def test_sizes_are_those_that_were_asked_for(sharp: Result, tmp_path: Path) -> N
 def test_a_body_for_printing_is_watertight_in_millimetres_and_coloured(
     textured: tuple[Mesh, Texture], tmp_path: Path
 ) -> None:
-    write_meshes(tmp_path, *textured, Detail(body=Body(height_mm=80.0, thickness_mm=5.0)))
+    write_meshes(tmp_path, *textured, MeshOptions(body=Body(height_mm=80.0, thickness_mm=5.0)))
     for name in ("mesh.stl", "mesh.ply"):
         body = read(tmp_path / name)
         assert body.is_watertight
@@ -81,7 +82,7 @@ def test_a_body_is_as_tall_and_as_thick_as_asked(
     if most:
         pytest.importorskip("fast_simplification")
     mesh, texture = textured
-    body = printable(mesh, to_bytes(texture.lit), Body(height, thickness), most)
+    body = make_body(mesh, to_uint8(texture.lit), Body(height, thickness), most)
     assert body.extents[1] == pytest.approx(height, rel=1e-3)
     assert thickness_of(body) == pytest.approx(thickness, rel=1e-3)
     assert body.is_watertight
@@ -90,12 +91,12 @@ def test_a_body_is_as_tall_and_as_thick_as_asked(
 def test_a_body_below_the_cameras_axis_is_as_tall_as_asked(textured: tuple[Mesh, Texture]) -> None:
     mesh, texture = textured
     below = replace(mesh, vertices=mesh.vertices - (0, 0.3, 0))
-    body = printable(below, to_bytes(texture.lit), Body(60.0, 10.0), None)
+    body = make_body(below, to_uint8(texture.lit), Body(60.0, 10.0), None)
     assert body.extents[1] == pytest.approx(60, rel=1e-3)
 
 
-@pytest.mark.parametrize("detail", [Detail(mesh_size=0), Detail(mesh_size=1), Detail(texture_size=-1)])
-def test_a_size_that_the_command_line_refuses_is_refused_in_python(sharp: Result, detail: Detail) -> None:
+@pytest.mark.parametrize("detail", [MeshOptions(mesh_size=0), MeshOptions(mesh_size=1), MeshOptions(texture_size=-1)])
+def test_a_size_that_the_command_line_refuses_is_refused_in_python(sharp: Result, detail: MeshOptions) -> None:
     with pytest.raises(UsageError, match=r"-size .* is out of range"):
         textured_mesh(sharp, detail)
 
@@ -109,7 +110,7 @@ def test_sizes_are_bounded_alike_at_the_command_line_and_in_python() -> None:
 
 def test_a_body_thicker_than_tall_is_refused_before_any_work() -> None:
     with pytest.raises(UsageError, match="10 mm tall cannot be 11 mm thick") as refusal:
-        Detail(body=Body(height_mm=10.0, thickness_mm=11.0)).check()
+        MeshOptions(body=Body(height_mm=10.0, thickness_mm=11.0)).check()
     assert "--thickness-mm" in refusal.value.remedy
 
 
@@ -117,7 +118,7 @@ def test_a_body_thicker_than_tall_is_refused_before_any_work() -> None:
 @pytest.mark.parametrize("name", ["height_mm", "thickness_mm"])
 def test_a_body_of_no_size_is_refused_before_any_work(name: str, size: float) -> None:
     with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} .* is out of range"):
-        Detail(body=Body(**{name: size})).check()
+        MeshOptions(body=Body(**{name: size})).check()
 
 
 @pytest.mark.parametrize("most", [5000, 700, 150])
@@ -126,7 +127,7 @@ def test_no_more_triangles_than_asked_and_the_texture_still_fits(
 ) -> None:
     pytest.importorskip("fast_simplification")
     mesh, texture = textured
-    write_meshes(tmp_path, mesh, texture, Detail(max_faces=most, body=Body()))
+    write_meshes(tmp_path, mesh, texture, MeshOptions(max_faces=most, body=Body()))
     for name in ("mesh.glb", "mesh.obj", "mesh.stl", "mesh.ply"):
         fewer = read(tmp_path / name)
         assert most / 2 < len(fewer.faces) <= most
@@ -142,14 +143,14 @@ def test_no_more_triangles_than_asked_and_the_texture_still_fits(
 
 def test_few_enough_triangles_are_left_alone(textured: tuple[Mesh, Texture]) -> None:
     mesh, _ = textured
-    same = simplified(mesh, len(mesh.faces))
+    same = simplify(mesh, len(mesh.faces))
     assert same.faces is mesh.faces
 
 
 def test_a_mesh_that_cannot_be_that_simple_is_said(textured: tuple[Mesh, Texture]) -> None:
     pytest.importorskip("fast_simplification")
     with pytest.raises(UsageError, match="cannot be had with 30 triangles"):
-        simple_front(textured[0], 30)
+        simplify_front(textured[0], 30)
 
 
 def test_without_the_library_the_remedy_is_named_before_any_work(
@@ -157,6 +158,6 @@ def test_without_the_library_the_remedy_is_named_before_any_work(
 ) -> None:
     monkeypatch.setattr(meshes, "SIMPLIFIER", "no_such_library")
     with pytest.raises(G2SError, match=r"pip install 'g2s-cli\[simplify\]'"):
-        write_meshes(tmp_path, *textured, Detail(max_faces=500))
+        write_meshes(tmp_path, *textured, MeshOptions(max_faces=500))
     assert not list(tmp_path.iterdir())
-    Detail(body=Body()).check()
+    MeshOptions(body=Body()).check()

@@ -9,34 +9,34 @@ import pytest
 import torch
 
 from g2s_cli.errors import G2SError
-from g2s_cli.geometry.camera import Camera, back_project, project, to_view
+from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
 from g2s_cli.geometry.factors import Factors
-from g2s_cli.geometry.rasterizer import grid_triangles
+from g2s_cli.geometry.rasterizer import grid_faces
 from g2s_cli.mesh.extract import (
     camera_pose,
-    largest_piece,
-    relief_mesh,
-    smooth_rim,
+    extract_mesh,
+    largest_component,
+    remove_pinches,
+    remove_steep_boundary,
+    smooth_boundary,
     vertex_normals,
-    without_curtain,
-    without_pinches,
 )
-from g2s_cli.mesh.refine import Relief
+from g2s_cli.mesh.refine import CanonicalDepth
 
 SIZE = 24
 CAMERA = Camera(SIZE)
 
 
-def dome() -> Relief:
+def dome() -> CanonicalDepth:
     """Half an ellipsoid bulging towards the camera, on the disc it stands on."""
     ticks = (torch.arange(SIZE) - CAMERA.centre) / CAMERA.centre
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
     height = (1 - (x / 0.75) ** 2 - (y / 0.75) ** 2).clamp(min=0).sqrt()
-    return Relief(1.02 - 0.06 * height, ((x**2 + y**2) < 0.6**2).float(), CAMERA)
+    return CanonicalDepth(1.02 - 0.06 * height, ((x**2 + y**2) < 0.6**2).float(), CAMERA)
 
 
 def test_up_is_up_and_the_object_faces_z() -> None:
-    mesh = relief_mesh(dome())
+    mesh = extract_mesh(dome())
     right, up, towards = mesh.vertices.T
     assert right.min() < -0.03 < 0.03 < right.max()
     assert np.corrcoef(up, mesh.uv[:, 1])[0, 1] > 0.99
@@ -50,7 +50,7 @@ def test_normals_of_a_sphere_are_its_radii() -> None:
     ticks = np.linspace(-0.5, 0.5, 33)
     x, y = (side.ravel() for side in np.meshgrid(ticks, -ticks))
     sphere = np.stack((x, y, np.sqrt(1 - x**2 - y**2)), axis=1)
-    faces = grid_triangles(33, 33, torch.device("cpu")).numpy()[:, ::-1]
+    faces = grid_faces(33, 33, torch.device("cpu")).numpy()[:, ::-1]
     normals = vertex_normals(sphere, faces)
     inner = (np.abs(x) < 0.49) & (np.abs(y) < 0.49)
     assert np.allclose(normals[inner], sphere[inner], atol=3e-3)
@@ -64,14 +64,14 @@ def test_a_vertex_without_triangles_has_a_normal_all_the_same() -> None:
 
 def test_vertices_are_the_relief_s_points_and_lie_at_their_pixels_in_the_texture() -> None:
     relief = dome()
-    mesh = relief_mesh(relief)
+    mesh = extract_mesh(relief)
     # Away from the rim every vertex is a pixel's centre; the first texture row is the top one.
     column, row = mesh.uv[:, 0] * SIZE - 0.5, (1 - mesh.uv[:, 1]) * SIZE - 0.5
     central = np.hypot(column - CAMERA.centre, row - CAMERA.centre) < 4
     i, j = row[central].round().astype(int), column[central].round().astype(int)
     assert np.allclose(row[central], i, atol=1e-9)
     assert np.allclose(column[central], j, atol=1e-9)
-    expected = (back_project(relief.depth[None].double(), CAMERA)[0, i, j] - torch.tensor((0, 0, 1.0))).numpy()
+    expected = (unproject_points(relief.depth[None].double(), CAMERA)[0, i, j] - torch.tensor((0, 0, 1.0))).numpy()
     assert np.allclose(mesh.vertices[central], expected * (1, -1, -1), atol=1e-12)
 
 
@@ -80,8 +80,8 @@ def test_the_pose_sees_each_vertex_where_the_view_does() -> None:
     depth = dome().depth
     factors = Factors(depth, torch.zeros(3, SIZE, SIZE), view, torch.tensor([1.0, 0.0, 0.0, 0.0]))
     pose = camera_pose(factors, CAMERA)
-    points = back_project(depth[None].double(), CAMERA)
-    expected = project(to_view(points, factors.view[None].double(), CAMERA), CAMERA).reshape(-1, 2)
+    points = unproject_points(depth[None].double(), CAMERA)
+    expected = project_points(canonical_to_view(points, factors.view[None].double(), CAMERA), CAMERA).reshape(-1, 2)
     mesh_points = (points.reshape(-1, 3).numpy() - (0, 0, 1)) * (1, -1, -1)
     x, y, z = (mesh_points @ pose[:3, :3].T + pose[:3, 3]).T
     assert (z < 0).all()
@@ -93,52 +93,52 @@ def test_background_curtain_and_crumbs_are_cut() -> None:
     relief = dome()
     crumb = relief.mask.clone()
     crumb[:3, :3] = 1
-    assert len(relief_mesh(replace(relief, mask=crumb)).faces) == len(relief_mesh(relief).faces)
+    assert len(extract_mesh(replace(relief, mask=crumb)).faces) == len(extract_mesh(relief).faces)
     # Triangles that reach over the mask's edge to a wall behind are peeled off again.
     wall = torch.where(relief.mask > 0, relief.depth, torch.tensor(1.09))
-    assert relief_mesh(replace(relief, depth=wall)).vertices[:, 2].min() > 1 - 1.03
+    assert extract_mesh(replace(relief, depth=wall)).vertices[:, 2].min() > 1 - 1.03
 
 
 def test_a_cliff_inside_the_surface_stays() -> None:
     depth = torch.full((SIZE, SIZE), 1.0)
     depth[8:16, 8:16] = 0.95
-    mesh = relief_mesh(Relief(depth, torch.ones(SIZE, SIZE), CAMERA))
+    mesh = extract_mesh(CanonicalDepth(depth, torch.ones(SIZE, SIZE), CAMERA))
     assert len(mesh.faces) == 2 * (SIZE - 1) ** 2 - 2  # two of the picture's corners are teeth
 
 
 def test_an_empty_mask_is_an_error() -> None:
     with pytest.raises(G2SError, match="leaves no surface"):
-        relief_mesh(replace(dome(), mask=torch.zeros(SIZE, SIZE)))
+        extract_mesh(replace(dome(), mask=torch.zeros(SIZE, SIZE)))
 
 
 def test_squares_that_touch_at_a_corner_are_parted() -> None:
     row, column = np.mgrid[:7, :7].reshape(2, -1)
-    faces = grid_triangles(7, 7, torch.device("cpu")).numpy()[:, ::-1]
+    faces = grid_faces(7, 7, torch.device("cpu")).numpy()[:, ::-1]
     upper, lower = ((row <= 3) & (column <= 3)), ((row >= 3) & (column >= 3))
     both = faces[upper[faces].all(axis=1) | lower[faces].all(axis=1)]
-    parted = without_pinches(both)
+    parted = remove_pinches(both)
     assert 0 < len(parted) < len(both)
     corner = 3 * 7 + 3
     assert corner not in parted
     whole = faces[upper[faces].all(axis=1)]
-    assert np.array_equal(without_pinches(whole), whole)
+    assert np.array_equal(remove_pinches(whole), whole)
 
 
 def test_an_edge_of_three_triangles_goes() -> None:
     fan = np.array([[0, 1, 2], [1, 0, 3], [0, 1, 4], [2, 1, 5]])
-    assert without_pinches(fan).tolist() == [[2, 1, 5]]
+    assert remove_pinches(fan).tolist() == [[2, 1, 5]]
 
 
 def test_pieces_that_touch_at_a_corner_alone_are_two() -> None:
     strip = np.array([[0, 1, 2], [1, 3, 2], [2, 3, 4]])
-    assert largest_piece(np.concatenate((strip, [[4, 5, 6]]))).tolist() == strip.tolist()
+    assert largest_component(np.concatenate((strip, [[4, 5, 6]]))).tolist() == strip.tolist()
 
 
 def test_a_steep_strip_is_peeled_from_the_rim() -> None:
     row, column = np.mgrid[:5, :5].reshape(2, -1)
     points = np.stack((column, -row, np.where(column == 4, -50, 0)), axis=1).astype(float)
-    faces = grid_triangles(5, 5, torch.device("cpu")).numpy()[:, ::-1]
-    left = without_curtain(faces, points)
+    faces = grid_faces(5, 5, torch.device("cpu")).numpy()[:, ::-1]
+    left = remove_steep_boundary(faces, points)
     assert column[left].max() == 3
     assert len(left) == 2 * 4 * 3 - 2
 
@@ -147,6 +147,6 @@ def test_smoothing_moves_the_rim_and_nothing_else() -> None:
     # A square of four triangles about its middle: the corners close in, the middle stays.
     points = np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1], [0.2, 0.1]])
     faces = np.array([[0, 1, 4], [1, 2, 4], [2, 3, 4], [3, 0, 4]])
-    smooth = smooth_rim(faces, points)
+    smooth = smooth_boundary(faces, points)
     assert smooth[4].tolist() == [0.2, 0.1]
     assert np.allclose(smooth[:4], points[:4] / 2**4)

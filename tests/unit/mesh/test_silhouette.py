@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import interpolate
 
-from g2s_cli.mesh.silhouette import outlined
+from g2s_cli.mesh.silhouette import refine_mask
 
 SIZE, COARSE = 256, 64
 
@@ -31,7 +31,7 @@ def test_the_edge_moves_to_where_the_photo_has_it() -> None:
     # As a network would give it: hard, at few pixels, and one of them off to the side.
     coarse = (interpolate(disc.float()[None, None], size=(COARSE, COARSE), mode="area")[0, 0] > 0.5).float().roll(1, 1)
     staircase = interpolate(coarse[None, None], size=(SIZE, SIZE), mode="nearest")[0, 0]
-    fine = outlined(coarse, photo)
+    fine = refine_mask(coarse, photo)
     assert fine.shape == (SIZE, SIZE)
     assert 0 <= fine.min() < fine.max() <= 1
     assert overlap(staircase, disc) < 0.965
@@ -41,9 +41,9 @@ def test_the_edge_moves_to_where_the_photo_has_it() -> None:
 def test_where_the_photo_says_nothing_the_mask_stays_about_where_it_was() -> None:
     _, disc = scene()
     coarse = interpolate(disc.float()[None, None], size=(COARSE, COARSE), mode="area")[0, 0]
-    assert overlap(outlined(coarse, torch.zeros(3, SIZE, SIZE)), disc) > 0.95
+    assert overlap(refine_mask(coarse, torch.zeros(3, SIZE, SIZE)), disc) > 0.95
 
 
 def test_a_photo_of_the_mask_s_own_size_has_nothing_to_add() -> None:
     coarse = torch.rand(COARSE, COARSE)
-    assert outlined(coarse, torch.zeros(3, COARSE, COARSE)) is coarse
+    assert refine_mask(coarse, torch.zeros(3, COARSE, COARSE)) is coarse

@@ -8,9 +8,9 @@ import torch
 import trimesh
 
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.mesh.extract import Mesh, relief_mesh
-from g2s_cli.mesh.refine import Relief
-from g2s_cli.mesh.solid import closed
+from g2s_cli.mesh.extract import Mesh, extract_mesh
+from g2s_cli.mesh.refine import CanonicalDepth
+from g2s_cli.mesh.solid import close_mesh
 
 CAMERA = Camera(40)
 
@@ -20,12 +20,12 @@ def ring() -> Mesh:
     row, column = torch.meshgrid(torch.arange(40.0), torch.arange(40.0), indexing="ij")
     radius = torch.hypot(row - 19.5, column - 19.5)
     mask = ((radius < 15) & (radius > 5)).float()
-    return relief_mesh(Relief(0.95 + 0.0002 * radius.square(), mask, CAMERA))
+    return extract_mesh(CanonicalDepth(0.95 + 0.0002 * radius.square(), mask, CAMERA))
 
 
 def test_a_relief_with_a_hole_is_closed_all_around() -> None:
     mesh = ring()
-    body = trimesh.Trimesh(*closed(mesh, 0.01), process=False)
+    body = trimesh.Trimesh(*close_mesh(mesh, 0.01), process=False)
     assert not trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).is_watertight
     assert body.is_watertight
     assert body.is_winding_consistent
@@ -34,7 +34,7 @@ def test_a_relief_with_a_hole_is_closed_all_around() -> None:
 
 def test_its_volume_is_that_between_surface_and_back() -> None:
     mesh, thickness = ring(), 0.01
-    body = trimesh.Trimesh(*closed(mesh, thickness), process=False)
+    body = trimesh.Trimesh(*close_mesh(mesh, thickness), process=False)
     back = mesh.vertices[:, 2].min() - thickness
     assert body.bounds[0, 2] == pytest.approx(back)
     a, b, c = mesh.vertices[mesh.faces].swapaxes(0, 1)

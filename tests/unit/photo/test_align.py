@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from g2s_cli.errors import ImageError, UsageError
-from g2s_cli.geometry.placement import Placement, Template
+from g2s_cli.geometry.placement import FaceTemplate, Placement
 from g2s_cli.photo import align as placing
 from g2s_cli.photo.align import PREPARED_PX, CropOptions, Placed, place
 from g2s_cli.photo.detect import Face
 
-FLAT = Template(((0.35, 0.42), (0.65, 0.42), (0.5, 0.6), (0.38, 0.75), (0.62, 0.75)))
+FLAT = FaceTemplate(((0.35, 0.42), (0.65, 0.42), (0.5, 0.6), (0.38, 0.75), (0.62, 0.75)))
 PATH = Path("photo.jpg")
 Show = Callable[..., None]
 
@@ -33,7 +33,7 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Show:
 
 
 def placed(
-    width: int, height: int, crop_options: CropOptions | None = None, template: Template | None = FLAT
+    width: int, height: int, crop_options: CropOptions | None = None, template: FaceTemplate | None = FLAT
 ) -> Placed:
     return place(PATH, Image.new("RGB", (width, height)), template, crop_options or CropOptions())
 
@@ -85,7 +85,7 @@ def test_a_small_square_with_its_face_in_place_is_left_alone(show: Show, side: i
     show(*([Placement(face.x * side, face.y * side, face.side * side, face.turn_rad)] if face else []))
     answer = placed(side, side)
     assert answer.how == "as it is"
-    assert answer.placement == Placement.box(0, 0, side)
+    assert answer.placement == Placement.from_box(0, 0, side)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_asking_for_a_face_aligns_even_a_prepared_crop(show: Show) -> None:
 
 def test_no_face_is_looked_for_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placing, "find_faces", lambda _: pytest.fail("looked"))
-    middle = Placement.box(10, 0, 40)
+    middle = Placement.from_box(10, 0, 40)
     assert placed(60, 40, CropOptions(align=False)) == Placed(middle, "middle")
     assert placed(60, 40, template=None) == Placed(middle, "middle")
     with pytest.raises(UsageError, match="--face is for categories of faces"):
@@ -129,9 +129,9 @@ def test_no_face_is_looked_for_where_none_is_wanted(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("crop", "expected"),
     [
-        ((10.0, 20.0, 30.0, 30.0), Placement.box(10, 20, 30)),
-        ((10.0, 20.0, 30.0, 50.0), Placement.box(0, 20, 50)),  # the square that holds all of it
-        ((-5.0, 0.0, 20.5, 10.0), Placement.box(-5, -5.25, 20.5)),
+        ((10.0, 20.0, 30.0, 30.0), Placement.from_box(10, 20, 30)),
+        ((10.0, 20.0, 30.0, 50.0), Placement.from_box(0, 20, 50)),  # the square that holds all of it
+        ((-5.0, 0.0, 20.5, 10.0), Placement.from_box(-5, -5.25, 20.5)),
     ],
 )
 def test_a_crop_of_the_users_own(crop: tuple[float, float, float, float], expected: Placement) -> None:
@@ -140,7 +140,7 @@ def test_a_crop_of_the_users_own(crop: tuple[float, float, float, float], expect
 
 def test_a_crop_that_would_be_mostly_made_up() -> None:
     most = (-50.0, -50.0, 200.0, 150.0)
-    assert same(placed(100, 80, CropOptions(crop=most)).placement, Placement.box(-50, -75, 200))
+    assert same(placed(100, 80, CropOptions(crop=most)).placement, Placement.from_box(-50, -75, 200))
     with pytest.raises(UsageError, match=r"is far larger than photo\.jpg, 100x80 pixels") as refusal:
         placed(100, 80, CropOptions(crop=(-20_000.0, -20_000.0, 40_100.0, 40_080.0)))
     assert "200 at most" in refusal.value.remedy

@@ -27,14 +27,14 @@ def test_what_is_in_the_photo_is_where_the_placement_says(turn_deg: float, side:
     placement = Placement(98.3, 81.6, side, math.radians(turn_deg))
     crop = np.asarray(cut(photo, placement, size)).astype(float)[..., 0]
     centre = [(crop * index).sum() / crop.sum() for index in np.indices(crop.shape)[::-1]]
-    expected = placement.to_shares(np.array((101.3, 79.6))) * size - 0.5
+    expected = placement.to_crop(np.array((101.3, 79.6))) * size - 0.5
     # Pillow turns in 8 bits, which alone moves a centre by up to a tenth of a pixel.
     assert centre == pytest.approx(expected.tolist(), abs=0.1 * size / 64 + 0.03)
 
 
 def test_a_box_of_whole_pixels_is_copied() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8))
-    crop = cut(noise, Placement.box(7, 11, 32), 32)
+    crop = cut(noise, Placement.from_box(7, 11, 32), 32)
     assert np.array_equal(np.asarray(crop), np.asarray(noise)[11:43, 7:39])
 
 
@@ -56,15 +56,15 @@ def test_beyond_its_edges_a_photo_is_mirrored(turn_deg: float) -> None:
 
 
 def test_beyond_its_edges_a_mask_is_black() -> None:
-    crop = np.asarray(cut(Image.new("L", (50, 50), 255), Placement.box(-30, 0, 60), 60, beyond="black"))
+    crop = np.asarray(cut(Image.new("L", (50, 50), 255), Placement.from_box(-30, 0, 60), 60, beyond="black"))
     assert (crop[:50, :29] == 0).all()
     assert (crop[:49, 31:] == 255).all()
 
 
 def test_how_much_lies_outside() -> None:
-    assert share_outside(Placement.box(0, 0, 50), 50, 50) == 0
-    assert share_outside(Placement.box(-25, 0, 50), 50, 50) == pytest.approx(0.5, abs=0.02)
-    assert share_outside(Placement.box(25, 25, 50), 50, 50) == pytest.approx(0.75, abs=0.02)
+    assert share_outside(Placement.from_box(0, 0, 50), 50, 50) == 0
+    assert share_outside(Placement.from_box(-25, 0, 50), 50, 50) == pytest.approx(0.5, abs=0.02)
+    assert share_outside(Placement.from_box(25, 25, 50), 50, 50) == pytest.approx(0.75, abs=0.02)
 
 
 def test_resizing_by_whole_factors_averages_areas() -> None:

@@ -71,12 +71,12 @@ def test_however_the_photo_is_taken_the_crop_is_the_same(
     portrait: Image.Image, category: str, turn_deg: float, scale: float, x: float, y: float
 ) -> None:
     template = load_category(category).align
-    upright = template.placement(find_faces(portrait)[0].points).to_photo(CORNERS)
+    upright = template.align(find_faces(portrait)[0].points).to_photo(CORNERS)
     # The photo that another camera would have taken: tilted, from nearer or farther, pointed elsewhere.
     taken = Placement(180.0 + x, 180.0 + y, 480.0, math.radians(turn_deg))
     size = round(480 * scale)
     other = find_faces(cut(portrait, taken, size))[0]
-    corners = taken.to_photo((template.placement(other.points).to_photo(CORNERS) + 0.5) / size)
+    corners = taken.to_photo((template.align(other.points).to_photo(CORNERS) + 0.5) / size)
     side_px = np.linalg.norm(upright[1] - upright[0])
     assert np.linalg.norm(corners - upright, axis=1).max() / side_px * 128 < 2
 

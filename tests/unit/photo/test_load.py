@@ -208,7 +208,7 @@ def test_the_aligned_crop_has_the_photos_own_resolution(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "a.png")
     photo = open_photo(tmp_path / "a.png", 32)
     assert np.array_equal(photo.aligned, pixels[:, 12:108])
-    assert photo.placement == Placement.box(12, 0, 96)
+    assert photo.placement == Placement.from_box(12, 0, 96)
     assert photo.original == (tmp_path / "a.png").read_bytes()
     facts = photo.alignment
     assert (facts["how"], facts["photo_px"], facts["aligned_px"], facts["side_px"]) == ("middle", [120, 96], 96, 96)

@@ -26,7 +26,7 @@ from g2s_cli.estimators.gan2shape.prior import raw_from_depth
 from g2s_cli.files import sha256_of
 from g2s_cli.gan.inversion import InversionSettings
 from g2s_cli.geometry.center_crop import CenterCrop
-from g2s_cli.geometry.warp import symmetrised
+from g2s_cli.geometry.warp import symmetrize
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.progress import SilentProgress
@@ -209,7 +209,7 @@ def test_recentred_the_mean_answer_is_that_to_the_mean_face(gan: Path) -> None:
     faces = shown.image * shown.mask
 
     def answer(base: Tensor, images: Tensor) -> Tensor:
-        depth = replace(learner.untied, base=symmetrised(base)).depth_of(images)
+        depth = replace(learner.untied, base=symmetrize(base)).depth_of(images)
         raw = raw_from_depth(depth, learner.untied.camera).mean(dim=0)
         return (raw - raw.mean()).detach()
 
@@ -225,7 +225,7 @@ def test_lessons_have_a_teacher_and_registered_faces(gan: Path, tmp_path: Path) 
     (run,) = schedule(3, begun=True)
     with pytest.raises(ValueError, match="without a teacher or registered faces"):
         learner.advance(run, source, gallery, config, seed=1)
-    before = symmetrised(learner.base.detach()).clone()
+    before = symmetrize(learner.base.detach()).clone()
     learner.register(source, gallery, 1, tmp_path / REGISTERED, BUSY)
     learner.advance(run, source, gallery, config, seed=1)
     assert learner.teacher is not None

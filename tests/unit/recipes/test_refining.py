@@ -10,7 +10,7 @@ import torch
 from g2s_cli.estimators import morphable as morphing
 from g2s_cli.estimators.morphable import LIFT, Codes, Observed, begun, log_shading, slanted
 from g2s_cli.estimators.morphable_model import FINE_REACH, ShapeModel, circumstances, shape_model, smooth_modes
-from g2s_cli.geometry.camera import Camera, back_project, project, to_view
+from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
 from recipes.synface import shapes
 from recipes.synface.refining import ROUNDS, Round, bent, bias_of, freed, one_round
 from recipes.synface.shapes import Learnt
@@ -30,11 +30,11 @@ def pictures() -> tuple[ShapeModel, list[Observed], list[Codes], torch.Tensor]:
     ridge[..., 2] = -0.004 * torch.exp(-(column.square() / 0.02 + row.square() / 0.3))
     slants = 0.6 * torch.randn(COUNT, 2, generator=rng)
     lights = torch.cat((torch.tensor([[0.4, 0.6]]).expand(COUNT, -1), slants), dim=1)
-    still = back_project(RELIEF[None], CAMERA)
+    still = unproject_points(RELIEF[None], CAMERA)
     shading = log_shading(slanted(still + ridge).expand(COUNT, -1, -1, -1), lights)
     logs = ((shading - 0.7).exp() + LIFT).log().expand(-1, 3, -1, -1)
     views = torch.zeros(COUNT, 6)
-    found = project(to_view(still.expand(COUNT, -1, -1, -1), views, CAMERA), CAMERA)
+    found = project_points(canonical_to_view(still.expand(COUNT, -1, -1, -1), views, CAMERA), CAMERA)
     seen = Observed(logs, RELIEF, views, lights, found, torch.ones(COUNT, SIZE, SIZE))
     blank = torch.zeros(3, SIZE, SIZE)
     model = ShapeModel(

@@ -14,7 +14,7 @@ from g2s_cli.estimators.gan2shape.prior import light_from_code, view_from_code
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.geometry.warp import mirrored
+from g2s_cli.geometry.warp import hflip
 from g2s_cli.weights.catalog import load_category
 from recipes.synface import reshaping
 from recipes.synface.explaining import photographed
@@ -60,8 +60,8 @@ def test_no_change_leaves_everything_as_it_was(
 
 def test_halves_stay_alike_and_no_two_are_changed_alike(canonical: Canonical, mask: Tensor) -> None:
     changed, changed_mask = reshaped(canonical, mask, CAMERA, rng())
-    torch.testing.assert_close(changed.depth, mirrored(changed.depth), rtol=0, atol=1e-5)
-    torch.testing.assert_close(changed.albedo, mirrored(changed.albedo), rtol=0, atol=1e-4)
+    torch.testing.assert_close(changed.depth, hflip(changed.depth), rtol=0, atol=1e-5)
+    torch.testing.assert_close(changed.albedo, hflip(changed.albedo), rtol=0, atol=1e-4)
     assert (changed.depth[0] - changed.depth[1]).abs().max() > 2e-3
     assert (changed.albedo[0] - changed.albedo[2]).abs().max() > 0.02
     assert not torch.equal(changed_mask[0], changed_mask[1])

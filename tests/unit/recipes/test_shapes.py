@@ -14,7 +14,7 @@ from g2s_cli.errors import G2SError
 from g2s_cli.estimators import morphable as morphing
 from g2s_cli.estimators.morphable import Codes, Observed, begun
 from g2s_cli.estimators.morphable_model import FINE_REACH, shape_model, smooth_modes
-from g2s_cli.geometry.camera import Camera, back_project, project, to_view
+from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
 from recipes.synface import shapes
 from recipes.synface.shapes import Learnt, covariances, factored, joined, looks_of, one_round, parted, read, write
 
@@ -73,10 +73,10 @@ def flows() -> list[Observed]:
     """Sixty faces that are wider or narrower than the mean one, and wider in the mean; nothing else differs."""
     wider = 0.5 + torch.randn(60, 1, generator=rng(5))
     mode = next(k for k in range(COUNT) if MODES[:, :, 0, k].abs().max() > 0)
-    still = back_project(RELIEF[None], CAMERA)
+    still = unproject_points(RELIEF[None], CAMERA)
     points = still + torch.einsum("hwi,n->nhwi", MODES[..., mode], 2 * wider[:, 0])
     views = torch.zeros(60, 6)
-    found = project(to_view(points, views, CAMERA), CAMERA)
+    found = project_points(canonical_to_view(points, views, CAMERA), CAMERA)
     return [seen_with(some, torch.ones(len(some), SIZE, SIZE)) for some in found.split(40)]
 
 
@@ -102,8 +102,10 @@ def test_a_pictures_colour_is_no_news(flows: list[Observed]) -> None:
 
 def test_looks_are_what_codes_leave_of_photos() -> None:
     """A blemish of the plane's middle, in each picture so strong; whatever looks were known before."""
-    still = back_project(RELIEF[None], CAMERA).expand(60, -1, -1, -1)
-    plain = seen_with(project(to_view(still, torch.zeros(60, 6), CAMERA), CAMERA), torch.ones(60, SIZE, SIZE))
+    still = unproject_points(RELIEF[None], CAMERA).expand(60, -1, -1, -1)
+    plain = seen_with(
+        project_points(canonical_to_view(still, torch.zeros(60, 6), CAMERA), CAMERA), torch.ones(60, SIZE, SIZE)
+    )
     blemish = torch.zeros(3, SIZE, SIZE)
     blemish[0, 6:10, 6:10] = 0.3
     strong = torch.randn(60, 1, 1, 1, generator=rng(7))

@@ -22,7 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.mesh.export import Detail
+from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.result.page import write_page
 from g2s_cli.result.read import read_result
 from g2s_cli.result.schema import STATE, Result, missing_files
@@ -56,7 +56,7 @@ def test_who_may_read_a_result_is_for_the_umask_to_say(result: Result, tmp_path:
     before = os.umask(umask)
     try:
         write_result(result, tmp_path / "out")
-        write_page(result, tmp_path / "out", Detail(mesh_size=16, texture_size=16))
+        write_page(result, tmp_path / "out", MeshOptions(mesh_size=16, texture_size=16))
     finally:
         os.umask(before)
     modes = {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in (tmp_path / "out").iterdir()}
@@ -113,7 +113,7 @@ def test_what_is_written_is_read_back(
         assert torch.equal(getattr(back, field), getattr(result, field))
     for field in ("depth", "albedo", "view", "light"):
         assert torch.equal(getattr(back.factors, field), getattr(result.factors, field))
-    assert back.factors.apart is None
+    assert back.factors.depth_residual is None
     assert back.offset_net.keys() == result.offset_net.keys()
     assert all(torch.equal(back.offset_net[name], result.offset_net[name]) for name in result.offset_net)
 
@@ -193,7 +193,7 @@ def test_depth_is_unseen_outside_the_mask_and_16_bits_hold_it(folder: Path, resu
 
 def test_what_is_known_of_depth_beside_the_relief_is_in_its_map_and_read_back(result: Result, tmp_path: Path) -> None:
     ramp = 0.001 * torch.linspace(-1, 1, result.camera.size).expand(result.camera.size, -1)
-    plain, known = result, replace(result, factors=replace(result.factors, apart=ramp))
+    plain, known = result, replace(result, factors=replace(result.factors, depth_residual=ramp))
     maps = []
     for some in (plain, known):
         write_result(some, tmp_path / "out", overwrite=True)
@@ -202,8 +202,8 @@ def test_what_is_known_of_depth_beside_the_relief_is_in_its_map_and_read_back(re
     apart = (maps[1] - maps[0])[there] - ramp.numpy()[there]
     assert np.median(np.abs(apart)) < 1e-6  # but where a slope is too steep to be believed
     back = read_result(tmp_path / "out")
-    assert back.factors.apart is not None
-    assert torch.equal(back.factors.apart, ramp)
+    assert back.factors.depth_residual is not None
+    assert torch.equal(back.factors.depth_residual, ramp)
     tensors = load_file(tmp_path / "out" / STATE)
     with safe_open(tmp_path / "out" / STATE, "pt") as file:
         facts = file.metadata()

@@ -15,15 +15,15 @@ import pytest
 import torch
 from PIL import Image
 
-from g2s_cli.geometry.shading import user_from_light
-from g2s_cli.mesh.export import Detail
+from g2s_cli.geometry.shading import position_from_light
+from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.mesh.extract import Mesh
-from g2s_cli.mesh.texture import Texture, lit_by
+from g2s_cli.mesh.texture import Texture, relight_texture
 from g2s_cli.result.page import page_of
 from g2s_cli.result.schema import Result
 from g2s_cli.result.surface import textured_mesh
 
-FINE = Detail(mesh_size=120, texture_size=240)
+FINE = MeshOptions(mesh_size=120, texture_size=240)
 
 
 class Scripts(HTMLParser):
@@ -67,7 +67,7 @@ def sampled(picture: np.ndarray, place: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def textured(sharp: Result) -> tuple[Mesh, Texture]:
-    return textured_mesh(sharp, FINE, extrapolate=True)
+    return textured_mesh(sharp, FINE, extend=True)
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +104,8 @@ def test_what_the_shader_computes_is_what_relight_computes(
         reflectance = sampled(np.asarray(picture) / 255.0, place) ** 2 * scene["brightest"]
     colours = (reflectance * shading[:, None]).clip(0, 1)
 
-    factors = sharp.factors if light is None else sharp.factors.lit(*light)
-    right = sampled((lit_by(texture, factors, sharp.camera) / 2 + 0.5).permute(1, 2, 0).numpy(), place)
+    factors = sharp.factors if light is None else sharp.factors.relight(*light)
+    right = sampled((relight_texture(texture, factors, sharp.camera) / 2 + 0.5).permute(1, 2, 0).numpy(), place)
     apart = np.abs(colours - right)
     assert apart.mean() < 1.5 / 255
     assert np.quantile(apart, 0.99) < 10 / 255
@@ -114,7 +114,7 @@ def test_what_the_shader_computes_is_what_relight_computes(
 
 def test_the_light_it_begins_with_is_the_photos(sharp: Result, scene: dict[str, Any]) -> None:
     light = sharp.factors.light
-    assert (scene["light"]["x"], scene["light"]["y"]) == pytest.approx(user_from_light(light, sharp.factors.view))
+    assert (scene["light"]["x"], scene["light"]["y"]) == pytest.approx(position_from_light(light, sharp.factors.view))
     assert [scene["light"]["ambient"], scene["light"]["diffuse"]] == pytest.approx(light[:2].tolist())
 
 

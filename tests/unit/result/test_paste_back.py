@@ -14,11 +14,11 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from g2s_cli.geometry.placement import Placement
-from g2s_cli.geometry.shading import user_from_light
-from g2s_cli.mesh.silhouette import outlined
+from g2s_cli.geometry.shading import position_from_light
+from g2s_cli.mesh.silhouette import refine_mask
 from g2s_cli.photo.crop import cut
 from g2s_cli.result import paste_back as in_place
-from g2s_cli.result.paste_back import Inside, continued
+from g2s_cli.result.paste_back import Inside, inpaint
 from g2s_cli.result.schema import Result
 from g2s_cli.result.surface import soft_mask
 
@@ -30,7 +30,7 @@ def inside(result: Result) -> Result:
     """The made-up result as if its photo were a tilted part of a larger, noisy picture."""
     noise = np.random.default_rng(0).integers(90, 110, (240, 300, 3), dtype=np.uint8)
     y, x = np.mgrid[:240, :300]
-    shares = torch.from_numpy(TILTED.to_shares(np.stack((x, y), axis=-1).astype(float)) * 2 - 1).float()
+    shares = torch.from_numpy(TILTED.to_crop(np.stack((x, y), axis=-1).astype(float)) * 2 - 1).float()
     crop = torch.nn.functional.grid_sample(result.photo[None], shares[None], align_corners=False)[0]
     there = (shares.abs() <= 1).all(dim=-1).numpy()
     photo = np.where(there[..., None], ((crop + 1) * 127.5).round().byte().permute(1, 2, 0).numpy(), noise)
@@ -48,12 +48,12 @@ def pixels(result: Result) -> np.ndarray:
 def crop_mask(result: Result) -> np.ndarray:
     """Where in the photo the crop lies."""
     y, x = np.mgrid[:240, :300]
-    shares = TILTED.to_shares(np.stack((x, y), axis=-1).astype(float))
+    shares = TILTED.to_crop(np.stack((x, y), axis=-1).astype(float))
     return ((shares >= 0) & (shares <= 1)).all(axis=-1)
 
 
 def test_its_own_light_leaves_the_photo_bit_for_bit(inside: Result) -> None:
-    own = TILTED.as_in_photo(*user_from_light(inside.factors.light, inside.factors.view))
+    own = TILTED.direction_to_photo(*position_from_light(inside.factors.light, inside.factors.view))
     [same] = in_place.relight(inside, [own])
     assert same.dtype == np.uint8
     assert np.abs(same - pixels(inside)).max() <= 1
@@ -89,7 +89,7 @@ def test_light_ends_at_the_photos_own_outline(inside: Result, monkeypatch: pytes
     changes: list[torch.Tensor] = []
     monkeypatch.setattr(Inside, "changed", lambda self, change: changes.append(change) or self.photo)
     list(in_place.relight(inside, [(-0.8, 0.0)]))
-    outline = outlined(inside.mask, Inside.of(inside).crop * 2 - 1)
+    outline = refine_mask(inside.mask, Inside.of(inside).crop * 2 - 1)
     assert changes[0][:, outline == 0].abs().max() == 0
     assert changes[0][:, outline == 1].abs().max() > 0.05
 
@@ -117,7 +117,7 @@ def test_a_turn_carries_the_nose_with_it(inside: Result) -> None:
     def nose(photo: np.ndarray) -> float:
         red = photo[..., 0].astype(int) - photo[..., 1:].max(axis=-1) > 80
         y, x = np.nonzero(red)
-        return TILTED.to_shares(np.stack((x, y), axis=-1).astype(float))[:, 0].mean()
+        return TILTED.to_crop(np.stack((x, y), axis=-1).astype(float))[:, 0].mean()
 
     left, right = in_place.rotate(inside, [(math.radians(-12), 0.0), (math.radians(12), 0.0)])
     assert nose(left) + 0.03 < nose(pixels(inside)) < nose(right) - 0.03
@@ -139,14 +139,14 @@ def test_maps_go_on_where_nothing_is_known(size: int) -> None:
     weight = torch.zeros(size, size)
     weight[size // 2, size // 2] = 1
     holes = torch.where(weight > 0, maps, -100.0)
-    assert torch.allclose(continued(holes, weight), maps, atol=1e-4)
+    assert torch.allclose(inpaint(holes, weight), maps, atol=1e-4)
 
 
 def test_known_maps_stay(make: Callable[..., Result]) -> None:
     maps = torch.rand(3, 20, 20)
     weight = torch.ones(20, 20)
     weight[5:9, 5:9] = 0
-    filled = continued(maps, weight)
+    filled = inpaint(maps, weight)
     assert torch.equal(filled[:, weight > 0], maps[:, weight > 0])
     assert filled.min() >= 0
     assert filled.max() <= 1

@@ -27,7 +27,7 @@ from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.factors import Factors
-from g2s_cli.geometry.warp import mirrored
+from g2s_cli.geometry.warp import hflip
 from g2s_cli.progress import SilentProgress
 from g2s_cli.segmentation.gan_features import Segmenter
 from g2s_cli.weights.catalog import Category, Preset, Stage, load_category
@@ -201,11 +201,11 @@ def test_what_s_says_is_followed_after_the_first_cycle(unmoved: Ran, category: C
     _, unasked = unmoved(replace(schedule, sight=0.0), replace(guides, sight=sight))
     assert torch.equal(alone.depth, unasked.depth)
     assert (led.depth - alone.depth).abs().max() > 1e-3
-    assert alone.apart is None
-    assert led.apart is not None
-    assert led.apart.abs().max() > 1e-4
+    assert alone.depth_residual is None
+    assert led.depth_residual is not None
+    assert led.depth_residual.abs().max() > 1e-4
     _, later = unmoved(replace(schedule, stages=(Stage(0, 0, 1), Stage(0, 0, 1))), replace(guides, sight=sight))
-    assert later.apart is None  # step 3 has gone on from there
+    assert later.depth_residual is None  # step 3 has gone on from there
 
 
 def test_the_second_opinion_is_read_with_the_presets_steps(
@@ -275,5 +275,5 @@ def test_our_trained_networks_are_averaged_with_their_mirror_image_while_symmetr
     schedule = preset(category, *[Stage(0, 0, 0)] * cycles, symmetry=symmetry)
     nets = replace(nets, base=torch.zeros(SIZE, SIZE))  # ours have a mean shape, the authors' do not
     _, found = ran(nets, Unused(), generator, target, category, schedule, guides)
-    assert torch.allclose(found.depth, mirrored(found.depth), atol=1e-6) == even
-    assert torch.allclose(found.albedo, mirrored(found.albedo), atol=1e-6) == even
+    assert torch.allclose(found.depth, hflip(found.depth), atol=1e-6) == even
+    assert torch.allclose(found.albedo, hflip(found.albedo), atol=1e-6) == even

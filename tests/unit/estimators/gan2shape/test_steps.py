@@ -34,7 +34,7 @@ from g2s_cli.estimators.optimize import Fit
 from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.center_crop import CenterCrop
-from g2s_cli.geometry.normals import normals, roughness
+from g2s_cli.geometry.normals import depth_to_normals, smoothness_loss
 from g2s_cli.geometry.shading import diffuse_shading
 from g2s_cli.progress import SilentProgress
 from g2s_cli.segmentation.gan_features import Segmenter
@@ -184,7 +184,9 @@ def test_where_the_mask_is_empty_smoothness_alone_is_left(
     with torch.no_grad():
         image = target.image[None]
         depth, light = nets.depth_of(image), nets.light_of(image)
-        smoothness = 0.01 * (roughness(depth) + roughness(diffuse_shading(normals(depth, nets.camera), light)))
+        smoothness = 0.01 * (
+            smoothness_loss(depth) + smoothness_loss(diffuse_shading(depth_to_normals(depth, nets.camera), light))
+        )
     for where in (nowhere, target):
         fit_albedo(nets, where, distance, Fit(1, rate=0.0, decay=0.0), progress, symmetric=False)
     assert progress.values[0] == pytest.approx(smoothness.item())
@@ -202,7 +204,7 @@ def test_nothing_is_too_bright_for_what_is_white(
         held = Held.of(nets.depth_of(image), nets.view_of(image), dazzling, nets, symmetric=True)
         seen = held.own.painted(nets.albedo_of(image))
         assert seen.image[:, :, seen.valid[0]].amin() > 1
-        smoothness = 0.01 * (roughness(held.depth) + roughness(held.own.diffuse))
+        smoothness = 0.01 * (smoothness_loss(held.depth) + smoothness_loss(held.own.diffuse))
         loss = albedo_loss(nets, photo, held, distance)
     assert (loss.item() > 0.1 + smoothness) == wrong
     assert wrong or loss.item() == pytest.approx(smoothness.item())
