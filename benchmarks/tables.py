@@ -224,7 +224,7 @@ def table_3(run: Run, progress: Progress, embedder: Embedder) -> Iterator[Line]:
 
 def drift(result: Result, by: str, embedder: Embedder, machine: Machine) -> dict[str, float]:
     """How far pictures of the turned object are from the one that is not turned, in degrees."""
-    pictures = rotate(result, [(0.0, 0.0), *((yaw, 0.0) for yaw in TURNS)], by=by, device=str(machine.device))
+    pictures = rotate(result, [(0.0, 0.0), *((yaw, 0.0) for yaw in TURNS)], renderer=by, device=str(machine.device))
     said = embedder(torch.stack(pictures).to(machine.device))
     angles = angles_deg(said[1:], said[0])
     return {"mean_deg": angles.mean().item(), "most_deg": angles.max().item()}

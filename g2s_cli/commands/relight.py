@@ -78,8 +78,8 @@ def relight(
         lights.append(position_from_light(other.factors.light, other.factors.view))
         lights_in_place.append(other.placement.direction_to_photo(*lights[-1]))
     path, path_in_place = (_path(places, frames) if frames else places for places in (lights, lights_in_place))
-    images = pictures.relight_each(result, path, by=by, size=size, device=device)
-    photos = whole_photo.relight(result, path_in_place, by=by, device=device) if in_place else None
+    images = pictures.relight_each(result, path, renderer=by, size=size, device=device)
+    photos = whole_photo.relight(result, path_in_place, renderer=by, device=device) if in_place else None
     with output.progress(brief=True) as progress:
         written = write_frames(images, photos, len(path), folder, "relight", progress)
     if as_json:

@@ -69,8 +69,8 @@ def rotate(
     result = read_result(folder)
     shares = [center_crop / max(count - 1, 1) for center_crop in range(count)]
     turns = [(_between(yaws, share), _between(pitches, share)) for share in shares]
-    images = pictures.rotate_each(result, turns, by=by, size=size, device=device)
-    photos = whole_photo.rotate(result, turns, by=by, device=device) if in_place else None
+    images = pictures.rotate_each(result, turns, renderer=by, size=size, device=device)
+    photos = whole_photo.rotate(result, turns, renderer=by, device=device) if in_place else None
     with output.progress(brief=True) as progress:
         written = write_frames(images, photos, len(turns), folder, "rotate", progress)
     if as_json:

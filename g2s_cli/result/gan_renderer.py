@@ -1,4 +1,4 @@
-"""Renderings projected through the GAN: what step 2 of the paper does to pseudo samples."""
+"""Render a result through its GAN, as step 2 of the paper does with pseudo samples."""
 
 from __future__ import annotations
 
@@ -23,52 +23,60 @@ from g2s_cli.weights.sources import Sources, obtain
 
 
 def render_with_gan(result: Result, variants: Sequence[Factors], machine: Machine) -> Iterator[Float[Tensor, "3 h w"]]:
-    """What the GAN makes of renderings of changed factors, some at a time."""
+    """Project renderings of other factors through the generator, in batches.
+
+    The offset predictor moves the photo's latent by what distinguishes a rendering from G(w).
+
+    Args:
+        result: The result, whose GAN is loaded.
+        variants: Its factors with other views or lights.
+        machine: Where the GAN runs.
+
+    Returns:
+        Images in [-1, 1] at the working size.
+
+    Raises:
+        WeightsError: The GAN is missing, or is not the result's.
+    """
     category = load_category(result.category)
-    needed: list[Part] = [] if result.report.get("gan_file") else ["gan"]
+    gan_file = result.report.get("gan_file")
+    needed: list[Part] = [] if gan_file else ["gan"]
     needed += [] if result.offset_net else ["networks"]
-    own_gan = Path(result.report["gan_file"]) if result.report.get("gan_file") else None
-    weights = Weights(obtain(category, needed, Sources.of_environment()), own_gan)
+    weights = Weights(obtain(category, needed, Sources.of_environment()), Path(gan_file) if gan_file else None)
     gan = load_gan(weights, machine)
     _check_gan(result, weights)
     category = fitted(category, gan.generator)
     center_crop = CenterCrop(category.frame_share, category.working_size)
-    offset_predictor = offset_predictor_of(result, category, gan, weights, machine)
-    mask, latent, own_mask = (
-        canonical_mask(result),
-        result.latent.to(machine.device),
-        result.mask.to(machine.device),
-    )
+    predictor = offset_predictor_of(result, category, gan, weights, machine)
+    latent, photo_mask = result.latent.to(machine.device), result.mask.to(machine.device)
+    object_mask = canonical_mask(result)
     with torch.no_grad():
-        shown = center_crop(gan.generator(latent[None]).clamp(-1, 1)) * own_mask
-    own = _asked([result.factors], shown, own_mask[None], machine)
+        inverted = center_crop(gan.generator(latent[None]).clamp(-1, 1)) * photo_mask
+    reference = _pseudo_samples([result.factors], inverted, photo_mask[None], machine)
 
     @torch.no_grad()
-    def painted(some: Sequence[Factors]) -> Float[Tensor, "b 3 h w"]:
-        masks = torch.stack([mask_to_view(mask, factors, result.camera) for factors in some]).round()
-        pseudo = torch.stack([render(factors, result.camera).image for factors in some]) * masks[:, None]
-        offset = offset_predictor.offset(_asked(some, pseudo, masks, machine), own)
+    def render_batch(batch: Sequence[Factors]) -> Float[Tensor, "b 3 h w"]:
+        masks = torch.stack([mask_to_view(object_mask, factors, result.camera) for factors in batch]).round()
+        images = torch.stack([render(factors, result.camera).image for factors in batch]) * masks[:, None]
+        offset = predictor.offset(_pseudo_samples(batch, images, masks, machine), reference)
         return center_crop(gan.generator(latent + offset).clamp(-1, 1)).cpu()
 
-    at_once = gan.generator.at_once
-    return (image for first in range(0, len(variants), at_once) for image in painted(variants[first : first + at_once]))
+    size = gan.generator.at_once
+    return (image for first in range(0, len(variants), size) for image in render_batch(variants[first : first + size]))
 
 
 def _check_gan(result: Result, weights: Weights) -> None:
-    """Raise WeightsError for another GAN than the result's: its latent is no picture of the photo there."""
-    stated = result.report.get("weights", {}).get("gan")
-    path = weights.gan_file or weights.files["gan"]
-    if stated and sha256_of(path) != stated:
+    """Raise WeightsError if the GAN is not the result's: the latent is no inversion of the photo there."""
+    sha256, path = result.report.get("weights", {}).get("gan"), weights.gan_file or weights.files["gan"]
+    if sha256 and sha256_of(path) != sha256:
         raise WeightsError(
-            f"The result was made with another GAN than {path}: the one whose SHA-256 begins with {stated[:12]}.",
+            f"The result was made with another GAN than {path}: the one whose SHA-256 begins with {sha256[:12]}.",
             "Reconstruct the photo again, or use --by mesh.",
         )
 
 
-def _asked(
-    variants: Sequence[Factors], image: Float[Tensor, "b 3 h w"], mask: Float[Tensor, "b h w"], machine: Machine
+def _pseudo_samples(
+    variants: Sequence[Factors], images: Float[Tensor, "b 3 h w"], masks: Float[Tensor, "b h w"], machine: Machine
 ) -> PseudoSamples:
-    """Pictures of factors as something to ask the GAN for."""
-    view, light = (torch.stack([getattr(one, name) for one in variants]) for name in ("view", "light"))
-    tensors = (image, mask.unsqueeze(1), view, light)
-    return PseudoSamples(*(tensor.to(machine.device) for tensor in tensors))
+    view, light = (torch.stack([getattr(factors, name) for factors in variants]) for name in ("view", "light"))
+    return PseudoSamples(*(tensor.to(machine.device) for tensor in (images, masks.unsqueeze(1), view, light)))

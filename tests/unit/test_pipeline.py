@@ -105,7 +105,7 @@ def test_pictures_are_made_when_they_are_asked_for(
     with pytest.raises(UsageError, match="no device 'bogus'"):
         each(result, [way], device="bogus")
     with pytest.raises(UsageError, match="Use --size with --by mesh"):
-        each(result, [way], size=16, by="gan")
+        each(result, [way], size=16, renderer="gan")
 
 
 def test_turns_are_radians(result: Result) -> None:
@@ -132,9 +132,9 @@ def test_what_the_gan_paints_does_not_depend_on_how_much_is_painted_at_once(
     together: list[Result | Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns = [(0.2, 0.0), (-0.2, 0.0), (0.0, 0.1)]
-    at_once = rotate(together[0], turns, by="gan", device="cpu")
+    at_once = rotate(together[0], turns, renderer="gan", device="cpu")
     monkeypatch.setattr(Generator, "at_once", 2)
-    in_parts = rotate(together[0], turns, by="gan", device="cpu")
+    in_parts = rotate(together[0], turns, renderer="gan", device="cpu")
     assert len(in_parts) == 3
     assert all((one - other).abs().max() < 0.02 for one, other in zip(at_once, in_parts, strict=True))
 
