@@ -190,8 +190,8 @@ def _to_line(row: ImageMetrics) -> str:
 
 def _from_line(line: str) -> ImageMetrics:
     """Metrics of a line. Raises ValueError, TypeError or AttributeError if it holds none."""
-    figures: dict[str, Any] = json.loads(line)
-    return ImageMetrics(**{name: math.nan if value is None else value for name, value in figures.items()})
+    figures: dict[str, Any] = {name: math.nan if value is None else value for name, value in json.loads(line).items()}
+    return ImageMetrics(**figures)
 
 
 def _panel(result: Result, depth: Float[Tensor, "h w"], truth: GroundTruth) -> Image.Image:
