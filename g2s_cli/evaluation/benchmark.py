@@ -144,15 +144,8 @@ def _evaluate_result(
     """The metrics of a result; writes them and its panel."""
     truth = read_ground_truth(pair.depth, category.frame_share, category.working_size)
     depth, metrics = evaluate_factors(result.factors, result.mask, result.camera, truth)
-    row = ImageMetrics(
-        image=pair.photo.name,
-        side_e2=metrics["side_e2"],
-        mad_deg=metrics["mad_deg"],
-        coverage=metrics["coverage"],
-        inversion_psnr_db=result.report["inversion_psnr_db"],
-        seconds=result.report["seconds"]["total"],
-        inputs_sha256=inputs_sha256,
-    )
+    facts: dict[str, Any] = metrics | {"inversion_psnr_db": result.report["inversion_psnr_db"]}
+    row = ImageMetrics(pair.photo.name, **facts, seconds=result.report["seconds"]["total"], inputs_sha256=inputs_sha256)
     panel = _panel(result, depth, truth)
     with atomic_write(panel_path(folder, row.image), RESUME_REMEDY) as temporary:
         panel.save(temporary, "PNG")

@@ -19,18 +19,15 @@ from g2s_cli.result.schema import Result
 from g2s_cli.result.surface import textured_mesh
 
 Renderer = Literal["mesh", "gan"]
+Pairs = Sequence[tuple[float, float]]  # positions of lights, or angles
+Image = Float[Tensor, "3 h w"]
 PICTURE_SIZES = (16, 2048)  # pixels a side of images of the mesh, from and to
 MAX_TURN_RAD = math.pi / 2 + 1e-6
 
 
 def relight(
-    result: Result,
-    lights: Sequence[tuple[float, float]],
-    *,
-    renderer: Renderer = "mesh",
-    size: int | None = None,
-    device: str = "auto",
-) -> list[Float[Tensor, "3 h w"]]:
+    result: Result, lights: Pairs, *, renderer: Renderer = "mesh", size: int | None = None, device: str = "auto"
+) -> list[Image]:
     """Images of the object under other lights.
 
     Args:
@@ -52,13 +49,8 @@ def relight(
 
 
 def rotate(
-    result: Result,
-    turns: Sequence[tuple[float, float]],
-    *,
-    renderer: Renderer = "mesh",
-    size: int | None = None,
-    device: str = "auto",
-) -> list[Float[Tensor, "3 h w"]]:
+    result: Result, turns: Pairs, *, renderer: Renderer = "mesh", size: int | None = None, device: str = "auto"
+) -> list[Image]:
     """Images of the object, turned from the photo's view. `rotate_each` yields them one by one.
 
     Args:
@@ -71,13 +63,8 @@ def rotate(
 
 
 def relight_each(
-    result: Result,
-    lights: Sequence[tuple[float, float]],
-    *,
-    renderer: Renderer = "mesh",
-    size: int | None = None,
-    device: str = "auto",
-) -> Iterator[Float[Tensor, "3 h w"]]:
+    result: Result, lights: Pairs, *, renderer: Renderer = "mesh", size: int | None = None, device: str = "auto"
+) -> Iterator[Image]:
     """As `relight`, one image at a time. Arguments are checked before the first."""
     check_pairs(lights, "light", size)
     variants = [result.factors.relight(x, y) for x, y in lights]
@@ -91,13 +78,8 @@ def relight_each(
 
 
 def rotate_each(
-    result: Result,
-    turns: Sequence[tuple[float, float]],
-    *,
-    renderer: Renderer = "mesh",
-    size: int | None = None,
-    device: str = "auto",
-) -> Iterator[Float[Tensor, "3 h w"]]:
+    result: Result, turns: Pairs, *, renderer: Renderer = "mesh", size: int | None = None, device: str = "auto"
+) -> Iterator[Image]:
     """As `rotate`, one image at a time. Arguments are checked before the first."""
     check_turns(turns, size)
     variants = [result.factors.rotate(yaw, pitch) for yaw, pitch in turns]
@@ -108,7 +90,7 @@ def rotate_each(
     return render_with_gan(result, variants, Machine.named(device))
 
 
-def check_pairs(pairs: Sequence[tuple[float, float]], name: str, size: int | None = None) -> None:
+def check_pairs(pairs: Pairs, name: str, size: int | None = None) -> None:
     """Raise UsageError for a size out of range, and for lights or turns that are not pairs of finite numbers."""
     least, most = PICTURE_SIZES
     if size is not None and not least <= size <= most:
@@ -118,7 +100,7 @@ def check_pairs(pairs: Sequence[tuple[float, float]], name: str, size: int | Non
             raise UsageError(f"There is no {name} {pair}.", "Give pairs of finite numbers.")
 
 
-def check_turns(turns: Sequence[tuple[float, float]], size: int | None = None) -> None:
+def check_turns(turns: Pairs, size: int | None = None) -> None:
     """Raise UsageError as `check_pairs`, and for turns beyond a right angle."""
     check_pairs(turns, "turn", size)
     for turn in turns:

@@ -18,16 +18,7 @@ from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.placement import Placement
-from g2s_cli.result.schema import (
-    ALIGNED,
-    DEPTH_RESIDUAL_KEY,
-    OFFSET_NET_PREFIX,
-    REPORT,
-    SCHEMA,
-    STATE,
-    Result,
-    original_path,
-)
+from g2s_cli.result.schema import ALIGNED, OFFSET_PREFIX, REPORT, RESIDUAL_KEY, SCHEMA, STATE, Result, original_path
 
 MIN_ALIGNED_SIZE, MAX_ALIGNED_SIZE = 8, 4096  # pixels a side; g2s writes from twice to half of it
 RECONSTRUCT_AGAIN = "Reconstruct the photo again."
@@ -71,13 +62,9 @@ def read_result(folder: Path | str) -> Result:
         original=original,
         inverted=tensors["inverted"],
         mask=tensors["mask"],
-        factors=Factors(depth, albedo, view, light, tensors.get(DEPTH_RESIDUAL_KEY)),
+        factors=Factors(depth, albedo, view, light, tensors.get(RESIDUAL_KEY)),
         latent=tensors["w"],
-        offset_net={
-            name.removeprefix(OFFSET_NET_PREFIX): tensor
-            for name, tensor in tensors.items()
-            if name.startswith(OFFSET_NET_PREFIX)
-        },
+        offset_net={k.removeprefix(OFFSET_PREFIX): v for k, v in tensors.items() if k.startswith(OFFSET_PREFIX)},
         camera=camera,
         report=report,
         frame_share=frame_share,
@@ -124,7 +111,7 @@ def _check_tensors(tensors: dict[str, Tensor], size: int) -> None:
         "view": (6,),
         "light": (4,),
         "w": (tensors["w"].numel(),),
-    } | ({DEPTH_RESIDUAL_KEY: (size, size)} if DEPTH_RESIDUAL_KEY in tensors else {})
+    } | ({RESIDUAL_KEY: (size, size)} if RESIDUAL_KEY in tensors else {})
     for name, shape in shapes.items():
         tensor = tensors[name]
         if tensor.shape != shape or not tensor.is_floating_point() or not tensor.isfinite().all():

@@ -29,7 +29,7 @@ FIXED_NAMES = "|".join(map(re.escape, (*REQUIRED_FILES, *SURFACE_FILES, *BODY_FI
 OWNED_PATHS = rf"{FIXED_NAMES}|original(\.[^/]*)?|(rotate|relight)/({FRAME_FILES})"
 MAX_PICTURE_SIZE = 512  # default size of rendered pictures, pixels a side, at most
 # Keys of the optional tensors in STATE.
-OFFSET_NET_PREFIX, DEPTH_RESIDUAL_KEY = "offset_net.", "apart"
+OFFSET_PREFIX, RESIDUAL_KEY = "offset_net.", "apart"
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,10 @@ from g2s_cli.mesh.render import Fragments, rasterize_mesh
 from g2s_cli.mesh.texture import Texture, normal_map
 from g2s_cli.result.schema import (
     ALIGNED,
-    DEPTH_RESIDUAL_KEY,
-    OFFSET_NET_PREFIX,
+    OFFSET_PREFIX,
     OWNED_PATHS,
     REPORT,
+    RESIDUAL_KEY,
     SCHEMA,
     STATE,
     Result,
@@ -185,9 +185,9 @@ def _write_state(path: Path, result: Result) -> None:
         "mask": result.mask,
         "photo": result.photo,
         "inverted": result.inverted,
-    } | {OFFSET_NET_PREFIX + name: tensor for name, tensor in result.offset_net.items()}
+    } | {OFFSET_PREFIX + name: tensor for name, tensor in result.offset_net.items()}
     if factors.depth_residual is not None:
-        tensors[DEPTH_RESIDUAL_KEY] = factors.depth_residual
+        tensors[RESIDUAL_KEY] = factors.depth_residual
     metadata = {
         "schema": str(SCHEMA),
         "category": result.category,
