@@ -25,14 +25,14 @@ from g2s_cli.training.distributed import Group
 from g2s_cli.weights.tensors import part_of
 from recipes.synface.pictures import Pictures
 from recipes.synface.running import first_pair
-from recipes.synface.states import LATENT, Pair, as_checkpoint
+from recipes.synface.states import LATENT, DepthPair, as_checkpoint
 from recipes.synface.training import Learner, Settings
 
 CPU = torch.device("cpu")
 Step = Callable[[bool], object]  # whether with the R1 penalty
 
 
-def our_step(pair: Pair, pictures: Pictures, batch: int, dtype: torch.dtype) -> Step:
+def our_step(pair: DepthPair, pictures: Pictures, batch: int, dtype: torch.dtype) -> Step:
     learner = Learner.of(pair, Settings(batch=batch), CPU)
 
     def step(penalised: bool) -> object:
@@ -42,7 +42,7 @@ def our_step(pair: Pair, pictures: Pictures, batch: int, dtype: torch.dtype) -> 
     return step
 
 
-def textbook_step(pair: Pair, pictures: Pictures, batch: int) -> Step:
+def textbook_step(pair: DepthPair, pictures: Pictures, batch: int) -> Step:
     saved = {name: tensor.float() for name, tensor in as_checkpoint(pair).items()}
     generator, average = (textbook.generator_of(part_of(saved, "g_ema")) for _ in range(2))
     discriminator = textbook.discriminator_of(pair.discriminator)

@@ -17,8 +17,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from g2s_cli.estimators.gan2shape.cycles import camera_of
 from g2s_cli.estimators.networks import MapNet, default_width
-from g2s_cli.evaluation.benchmark import score
-from g2s_cli.evaluation.ground_truth import Pair, read_truth
+from g2s_cli.evaluation.benchmark import depth_metrics
+from g2s_cli.evaluation.ground_truth import DepthPair, read_ground_truth
 from g2s_cli.gan.losses import masked_mean
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.center_crop import CenterCrop
@@ -58,11 +58,11 @@ class Lessons:
         return Lessons(self.image.to(device), self.depth.to(device), self.mask.to(device))
 
 
-def read_lessons(pairs: Sequence[Pair], category: Category) -> Lessons:
+def read_lessons(pairs: Sequence[DepthPair], category: Category) -> Lessons:
     """What pairs of a photo and its depth teach. Raises G2SError for those that cannot be read."""
     center_crop = CenterCrop(category.frame_share, category.working_size)
     crop_options = CropOptions(align=False)
-    truths = [read_truth(pair.depth, category.frame_share, category.working_size) for pair in pairs]
+    truths = [read_ground_truth(pair.depth, category.frame_share, category.working_size) for pair in pairs]
     photos = [
         center_crop(open_photo(pair.photo, category.image_size, crop_options=crop_options).image[None])[0]
         for pair in pairs
@@ -120,11 +120,11 @@ def taught(
 
 
 @torch.no_grad()
-def marks(net: MapNet, pairs: Sequence[Pair], category: Category, machine: Machine) -> list[dict[str, float]]:
+def marks(net: MapNet, pairs: Sequence[DepthPair], category: Category, machine: Machine) -> list[dict[str, float]]:
     """What the network scores on every photo."""
     lessons, camera = read_lessons(pairs, category), camera_of(category)
     depth = torch.cat(
         [predicted(net, some.to(machine.device), camera, machine).cpu() for some in lessons.image.split(BATCH)]
     )
-    truths = [read_truth(pair.depth, category.frame_share, category.working_size) for pair in pairs]
-    return [score(one, truth.mask, truth, camera) for one, truth in zip(depth, truths, strict=True)]
+    truths = [read_ground_truth(pair.depth, category.frame_share, category.working_size) for pair in pairs]
+    return [depth_metrics(one, truth.mask, truth, camera) for one, truth in zip(depth, truths, strict=True)]

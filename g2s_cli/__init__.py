@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from g2s_cli.mesh.export import MeshOptions
     from g2s_cli.photo.align import CropOptions
-    from g2s_cli.pipeline import reconstruct, relight, rotate
-    from g2s_cli.result.folder import Result, read_result
+    from g2s_cli.pipeline import reconstruct
+    from g2s_cli.result.pictures import relight, rotate
+    from g2s_cli.result.read import read_result
+    from g2s_cli.result.schema import Result
     from g2s_cli.weights.sources import Sources
 
 __version__ = "0.1.0"
@@ -32,13 +34,13 @@ __all__ = [
 
 _PLACES = {
     "reconstruct": "pipeline",
-    "relight": "pipeline",
-    "rotate": "pipeline",
-    "Result": "result.folder",
-    "read_result": "result.folder",
+    "relight": "result.pictures",
+    "rotate": "result.pictures",
+    "Result": "result.schema",
+    "read_result": "result.read",
     "MeshOptions": "mesh.export",
     "CropOptions": "photo.align",
-    "Sources": "zoo.sources",
+    "Sources": "weights.sources",
 }
 
 

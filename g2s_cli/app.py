@@ -26,7 +26,7 @@ from g2s_cli.commands.sample import sample
 from g2s_cli.commands.view import view
 from g2s_cli.commands.weights import weights
 from g2s_cli.console import output, print_any_name
-from g2s_cli.errors import StoppedError, UsageError, understood
+from g2s_cli.errors import StoppedError, UsageError, as_g2s_error
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -143,7 +143,7 @@ def main() -> None:
         try:
             app(prog_name="g2s")
         except Exception as error:
-            failure = understood(error, traced=output.verbose)
+            failure = as_g2s_error(error, traceback_shown=output.verbose)
             with suppress(OSError):  # after a hang-up there is no terminal to speak to
                 output.fail(str(failure))
             sys.exit(128 + came[0] if came else failure.exit_code)

@@ -27,7 +27,7 @@ from g2s_cli.gan.losses import DiscriminatorDistance, perceptual_distance
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.photo.align import CropOptions
-from g2s_cli.result.folder import Result
+from g2s_cli.result.schema import Result
 from g2s_cli.segmentation.gan_features import Segmenter, fit_segmenter
 from g2s_cli.segmentation.masks import ObjectMask, segment_object, segment_with_features
 from g2s_cli.segmentation.parsing_net import ParsingNet

@@ -1,4 +1,4 @@
-"""What several tests share: one thread each, and a small made-up reconstruction."""
+"""Shared fixtures: a small made-up reconstruction."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.image import to_uint8
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.geometry.render import mask_to_view, render
-from g2s_cli.result.folder import Result
+from g2s_cli.result.schema import Result
 
 torch.set_num_threads(1)
 # The same examples every time, however slow the machine.
@@ -75,15 +75,15 @@ def make() -> Callable[..., Result]:
 
 
 def sharp_photo(result: Result, size: int) -> UInt8[np.ndarray, "n n 3"]:
-    """What a finer camera would have seen of a made-up object: threads that its own pixels are too few for."""
+    """A made-up photo at a higher resolution, with a weave that its own pixels cannot resolve."""
     coarse = interpolate(result.photo[None], size=(size, size), mode="bicubic", align_corners=False)[0]
     turns = torch.arange(size) * (2 * math.pi * 40 / size)
     weave = 0.15 * (turns.sin()[:, None] + turns.sin())
-    return to_uint8(torch.where(finely_masked(result, size), coarse + weave, -1.0))
+    return to_uint8(torch.where(sharp_mask_of(result, size), coarse + weave, -1.0))
 
 
-def finely_masked(result: Result, size: int) -> Bool[Tensor, "n n"]:
-    """Where a finer camera sees the object."""
+def sharp_mask_of(result: Result, size: int) -> Bool[Tensor, "n n"]:
+    """The object mask at a higher resolution."""
     return interpolate(result.mask[None, None], size=(size, size), mode="bilinear", align_corners=False)[0, 0] >= 0.5
 
 
@@ -96,8 +96,8 @@ def sharp() -> Result:
 
 @pytest.fixture(scope="session")
 def sharp_mask(sharp: Result) -> Bool[Tensor, "n n"]:
-    """Where the photo of 320 pixels shows the object."""
-    return finely_masked(sharp, 320)
+    """The object mask of the photo of 320 pixels."""
+    return sharp_mask_of(sharp, 320)
 
 
 @pytest.fixture(scope="session")

@@ -24,8 +24,9 @@ SCRIPT = Path(sys.executable).with_name("g2s")
 NEEDED = [
     "g2s_cli.app",
     "g2s_cli.pipeline",
+    "g2s_cli.result.paste_back",
     "g2s_cli.training.pretraining",
-    "g2s_cli.evaluation.benchmark",
+    "g2s_cli.evaluation.report",
     "g2s_cli.samples",
     "g2s_cli.result.page",
 ]

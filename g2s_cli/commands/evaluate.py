@@ -14,7 +14,7 @@ from g2s_cli.console import figure, output
 from g2s_cli.errors import StoppedError
 
 if TYPE_CHECKING:
-    from g2s_cli.result.folder import Result
+    from g2s_cli.result.schema import Result
 
 NOTHING_COMMON = "missed: no pixel inside both masks"
 
@@ -48,8 +48,9 @@ def evaluate(
 
     from rich.table import Table
 
-    from g2s_cli.evaluation.benchmark import baselines, evaluate, write_report
-    from g2s_cli.evaluation.ground_truth import pairs_in
+    from g2s_cli.evaluation.benchmark import evaluate
+    from g2s_cli.evaluation.ground_truth import find_pairs
+    from g2s_cli.evaluation.report import mean_baselines, write_report
     from g2s_cli.loading import Machine, Plan
     from g2s_cli.photo.align import CropOptions
     from g2s_cli.pipeline import reconstruct_each
@@ -59,8 +60,8 @@ def evaluate(
     sources = Sources.of_environment(hub_repo)
     config = category_from(category, sources)
     needed = config.needs(config.preset(preset))
-    pairs = pairs_in(data)[:limit]
-    trivial = baselines(pairs, config)
+    pairs = find_pairs(data)[:limit]
+    trivial = mean_baselines(pairs, config)
     with output.fetching() as fetching:
         obtain(config, needed, sources, fetching, config.welcomes)
     plan = Plan.of(

@@ -48,12 +48,12 @@ def write_frames(
     Each is written before the next is asked for. photos: the whole photo for each image; they become in_place_000.png,
     ... and in_place.gif. count: how many of each there are; numbers have as many digits as that takes.
     """
-    from g2s_cli.atomic_folder import built_beside
+    from g2s_cli.atomic_folder import replace_folder
     from g2s_cli.geometry.image import to_uint8
-    from g2s_cli.result.folder import FRAMES
+    from g2s_cli.result.schema import FRAME_FILES
 
     folder = result / name
-    with built_beside(folder, FRAMES) as building:
+    with replace_folder(folder, FRAME_FILES) as building:
         frames = _write_series(map(to_uint8, images), count, building, "", name, progress)
         whole = [] if photos is None else _write_series(photos, count, building, "in_place_", "in_place", progress)
     paths, in_place = ([str(folder / file) for file in written] for written in (frames, whole))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from g2s_cli.console import output
-from g2s_cli.errors import SomeFailedError, StoppedError, UsageError, understood
+from g2s_cli.errors import SomeFailedError, StoppedError, UsageError, as_g2s_error
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from g2s_cli.batch import Job, Outcome
     from g2s_cli.loading import Machine, Plan
     from g2s_cli.mesh.export import MeshOptions
-    from g2s_cli.result.folder import Result
+    from g2s_cli.result.schema import Result
 
 
 def jobs_of(arguments: Sequence[Path], out: Path, latent: Path | None, mask: Path | None) -> list[Job]:
     """What there is to do, with a word on what was not taken for a photo. Raises UsageError."""
-    from g2s_cli.batch import jobs_for, photos_named
+    from g2s_cli.batch import find_photos, make_jobs
 
     if latent:
         raise UsageError("--latent is the w of one photo, and several are named.", "Name one, or leave --latent out.")
     if mask:
         raise UsageError("--mask is that of one photo, and several are named.", "Name one, or leave --mask out.")
-    photos, notes = photos_named(arguments)
-    jobs = jobs_for(photos, out)
+    photos, notes = find_photos(arguments)
+    jobs = make_jobs(photos, out)
     for note in notes:
         output.say(f"Note: {note}")
     return jobs
@@ -46,7 +46,7 @@ def reconstruct_many(
     as_json: bool,
 ) -> None:
     """Do all jobs, tell of each, and sum them up. Raises SomeFailedError if any failed, StoppedError on Ctrl-C."""
-    from g2s_cli.batch import run_all, summary_of, write_summary
+    from g2s_cli.batch import run_jobs, summarize, write_summary
     from g2s_cli.pipeline import facts_of, reconstruct_each
 
     begun = time.perf_counter()
@@ -57,7 +57,7 @@ def reconstruct_many(
             def run(photos: Sequence[Path]) -> Iterator[Result | Exception]:
                 return reconstruct_each(photos, plan, machine, progress)
 
-            found = run_all(
+            found = run_jobs(
                 jobs, facts_of(plan), run, detail, command=command, overwrite=overwrite, gan=plan.weights.gan_file
             )
             for outcome in found:
@@ -68,7 +68,7 @@ def reconstruct_many(
         raise StoppedError(f"Stopped; {whole} of {len(jobs)} results are whole. The same command goes on.") from None
     finally:
         told = [outcomes[job] for job in jobs if job in outcomes]
-        summary = {"folder": str(out)} | summary_of(told) | {"seconds": round(time.perf_counter() - begun, 2)}
+        summary = {"folder": str(out)} | summarize(told) | {"seconds": round(time.perf_counter() - begun, 2)}
         if out.is_dir():
             write_summary(summary, out)
     output.show_table(_table(told))
@@ -87,7 +87,7 @@ def _tell(outcome: Outcome, number: str) -> None:
     """A line on what became of a photo."""
     photo, report = outcome.job.photo, outcome.report
     if outcome.error:
-        sentence = str(understood(outcome.error, traced=output.verbose))
+        sentence = str(as_g2s_error(outcome.error, traceback_shown=output.verbose))
         said = sentence if str(photo) in sentence else f"{photo}: {sentence}"
         output.fail(f"{number}  {said}", outcome.error)
     elif outcome.state == "kept":

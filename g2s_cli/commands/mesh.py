@@ -43,7 +43,8 @@ def mesh(
     output.set(quiet=quiet, verbose=verbose)
     detail = read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm)
 
-    from g2s_cli.result.folder import read_result, rewrite_meshes
+    from g2s_cli.result.read import read_result
+    from g2s_cli.result.write import rewrite_meshes
 
     written = rewrite_meshes(read_result(folder), folder, detail)
     if as_json:

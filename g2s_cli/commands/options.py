@@ -147,7 +147,7 @@ def named_file(photo: Path) -> Iterator[Path]:
         try:
             yield file
         except G2SError as error:
-            raise error.speaking_of(str(file), file.name) from None
+            raise error.replace_name(str(file), file.name) from None
 
 
 def _numbers(text: str, separator: str, option: str, form: str, count: int = 2) -> list[float]:

@@ -120,12 +120,13 @@ def reconstruct(
     if not many and str(photos[0]) != "-":
         check_file(photos[0])  # before PyTorch is imported, which takes seconds
 
-    from g2s_cli.atomic_folder import check_target, folders_of
+    from g2s_cli.atomic_folder import check_target, parent_folders
     from g2s_cli.loading import Machine, Plan
     from g2s_cli.photo.align import CropOptions
     from g2s_cli.photo.load import open_photo
     from g2s_cli.pipeline import reconstruct_as
-    from g2s_cli.result.folder import STATE, write_result
+    from g2s_cli.result.schema import STATE
+    from g2s_cli.result.write import write_result
     from g2s_cli.weights.importers import LatentFile
     from g2s_cli.weights.sources import Sources, category_from, obtain
 
@@ -157,7 +158,7 @@ def reconstruct(
         reconstruct_many(jobs, out, asked(), detail, machine, command, overwrite=overwrite, as_json=as_json)
         return
     read = [file for file in (photos[0], mask, gan, LatentFile.named(latent).path if latent else None) if file]
-    check_target(out, STATE, overwrite=overwrite, needed=folders_of(read))
+    check_target(out, STATE, overwrite=overwrite, inputs=parent_folders(read))
     with named_file(photos[0]) as file:
         open_photo(file, config.image_size, config.align, crop_options)
         with output.fetching() as fetching:

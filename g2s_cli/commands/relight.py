@@ -68,18 +68,18 @@ def relight(
     if frames and asked == 1:
         raise UsageError("--frames moves between lights, and there is one.", "Add another --light X,Y.")
 
-    from g2s_cli import pipeline
     from g2s_cli.geometry.shading import position_from_light
     from g2s_cli.result import paste_back as whole_photo
-    from g2s_cli.result.folder import read_result
+    from g2s_cli.result import pictures
+    from g2s_cli.result.read import read_result
 
     result, lights_in_place = read_result(folder), lights.copy()
     for other in map(read_result, light_from or ()):
         lights.append(position_from_light(other.factors.light, other.factors.view))
         lights_in_place.append(other.placement.direction_to_photo(*lights[-1]))
     path, path_in_place = (_path(places, frames) if frames else places for places in (lights, lights_in_place))
-    images = pipeline.relight_each(result, path, by=by, size=size, device=device)
-    photos = whole_photo.relight(result, path_in_place, by=by, device=device) if in_place else None
+    images = pictures.relight_each(result, path, renderer=by, size=size, device=device)
+    photos = whole_photo.relight(result, path_in_place, renderer=by, device=device) if in_place else None
     with output.progress(brief=True) as progress:
         written = write_frames(images, photos, len(path), folder, "relight", progress)
     if as_json:

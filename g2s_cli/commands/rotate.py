@@ -62,15 +62,15 @@ def rotate(
         raise UsageError("--frames turns from A to B, and there is one angle.", "Give a range, such as --yaw -20:20.")
     count = 1 if still else frames or USUAL_FRAMES
 
-    from g2s_cli import pipeline
     from g2s_cli.result import paste_back as whole_photo
-    from g2s_cli.result.folder import read_result
+    from g2s_cli.result import pictures
+    from g2s_cli.result.read import read_result
 
     result = read_result(folder)
     shares = [center_crop / max(count - 1, 1) for center_crop in range(count)]
     turns = [(_between(yaws, share), _between(pitches, share)) for share in shares]
-    images = pipeline.rotate_each(result, turns, by=by, size=size, device=device)
-    photos = whole_photo.rotate(result, turns, by=by, device=device) if in_place else None
+    images = pictures.rotate_each(result, turns, renderer=by, size=size, device=device)
+    photos = whole_photo.rotate(result, turns, renderer=by, device=device) if in_place else None
     with output.progress(brief=True) as progress:
         written = write_frames(images, photos, len(turns), folder, "rotate", progress)
     if as_json:

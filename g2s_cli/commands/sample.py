@@ -55,8 +55,8 @@ def sample(
     from g2s_cli.loading import Machine, Weights
     from g2s_cli.weights.sources import Sources, category_from, obtain
 
-    draw = samples.Draw(count, truncation, seed).check()
-    target = samples.Target.of(out, save=save, overwrite=overwrite, gan=gan)
+    draw = samples.SampleOptions(count, truncation, seed).check()
+    target = samples.SampleOutput.of(out, save=save, overwrite=overwrite, gan=gan)
     sources = Sources.of_environment(hub_repo)
     config = category_from(category or ("own" if gan else "synface"), sources)
     machine = Machine.named(device)

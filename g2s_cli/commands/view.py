@@ -28,8 +28,8 @@ def view(
     output.set(quiet=quiet, verbose=verbose)
 
     from g2s_cli.mesh.export import MeshOptions
-    from g2s_cli.result.folder import read_result
     from g2s_cli.result.page import write_page
+    from g2s_cli.result.read import read_result
 
     place = write_page(read_result(folder), folder, MeshOptions(mesh_size, texture_size))
     if show and not webbrowser.open(place.resolve().as_uri()):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from g2s_cli.errors import G2SError
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.optimize import Fit, fresh_adam
-from g2s_cli.files import GO_ON, replacing, writing
+from g2s_cli.files import RESUME_REMEDY, atomic_write
 from g2s_cli.progress import Progress
 from g2s_cli.training.distributed import Group
 from g2s_cli.weights.catalog import Preset
@@ -150,7 +150,7 @@ class Run:
                     raise G2SError(f"{path} is missing.", f"Delete {self.folder} and train again.")
                 some = gather(photo, draws(self.rhythm.seed, name, photo), count)
                 channels = torch.cat(((some.image + 1) / 2, some.mask), dim=1)
-                with writing(path, GO_ON) as temporary, temporary.open("wb") as file:
+                with atomic_write(path, RESUME_REMEDY) as temporary, temporary.open("wb") as file:
                     np.save(file, (channels * 255).round().to(torch.uint8).cpu().numpy())
             self.progress.advance(done, 0.0)
         self.trained.seconds[name] = self.trained.seconds.get(name, 0.0) + time.perf_counter() - begun
@@ -184,10 +184,10 @@ class Run:
         networks = {name: module.state_dict() for name, module in self.modules.items()}
         facts = {name: getattr(self.trained, name) for name in ("phase", "step", "losses", "seconds")}
         try:
-            with replacing(self.folder / CHECKPOINT) as temporary:
+            with atomic_write(self.folder / CHECKPOINT) as temporary:
                 torch.save({"networks": networks, "optimizer": optimizer} | facts, temporary)
         except (OSError, RuntimeError) as error:  # torch has no error of its own for a full disk
-            raise G2SError(f"{self.folder / CHECKPOINT} cannot be written: {error}.", GO_ON) from error
+            raise G2SError(f"{self.folder / CHECKPOINT} cannot be written: {error}.", RESUME_REMEDY) from error
 
     def _read(self) -> None:
         path = self.folder / CHECKPOINT

@@ -24,15 +24,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli import __version__
-from g2s_cli.batch import photos_named
+from g2s_cli.batch import find_photos
 from g2s_cli.errors import UsageError
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import factors_of, fresh_nets
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, Target
-from g2s_cli.evaluation.benchmark import baselines, mean_of, scored, without_nan
-from g2s_cli.evaluation.ground_truth import Pair, pairs_in, read_truth
-from g2s_cli.files import GO_ON, sha256_of_input, writing
+from g2s_cli.evaluation.benchmark import evaluate_factors, nan_to_none
+from g2s_cli.evaluation.ground_truth import DepthPair, find_pairs, read_ground_truth
+from g2s_cli.evaluation.report import mean_baselines, nan_mean
+from g2s_cli.files import RESUME_REMEDY, atomic_write, sha256_of_input
 from g2s_cli.gan.inversion import InversionSettings, invert
 from g2s_cli.geometry.metrics import psnr
 from g2s_cli.geometry.render import render
@@ -40,7 +41,7 @@ from g2s_cli.loading import Loaded, Machine, Plan, Weights, encoder_predictor, l
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import open_photo
 from g2s_cli.progress import Progress, SilentProgress
-from g2s_cli.run_folder import alone_in, at_work_in, taken_up
+from g2s_cli.run_folder import is_resumable, lock_folder, open_run_folder
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.joint import Subject, modules_of, pretrain
 from g2s_cli.training.joint_run import Rhythm, Trained, drawn_from
@@ -60,16 +61,16 @@ class Collection:
     """Photos to train on. pairs: each with its true depth, where there is one; it is used in the report alone."""
 
     photos: list[Path]
-    pairs: list[Pair]
+    pairs: list[DepthPair]
     notes: list[str]
 
     @classmethod
     def of(cls, folder: Path, limit: int | None) -> Collection:
         """The photos of a folder, or of its image/ if it has a depth/ beside that. Raises UsageError."""
         if (folder / "depth").is_dir():
-            pairs = pairs_in(folder)[:limit]
+            pairs = find_pairs(folder)[:limit]
             return cls([pair.photo for pair in pairs], pairs, [])
-        photos, notes = photos_named([folder])
+        photos, notes = find_photos([folder])
         return cls(photos[:limit], [], notes)
 
 
@@ -176,16 +177,16 @@ def run(
         raise UsageError(what, "Install g2s with the same extras everywhere.")
     settings = order.settings() | {"perceptual": distance}
     with ExitStack() as held:
-        begun = group.leads and taken_up(order.folder, settings, VERB)
+        begun = group.leads and is_resumable(order.folder, settings, VERB)
         if begun:
-            held.enter_context(alone_in(order.folder, VERB))
+            held.enter_context(lock_folder(order.folder, VERB))
         category, crop_options = loaded.category, order.plan.crop_options
         photos = [
             open_photo(path, category.image_size, category.align, crop_options).image
             for path in order.collection.photos
         ]
         if group.leads and not begun:
-            held.enter_context(at_work_in(order.folder, settings, VERB))
+            held.enter_context(open_run_folder(order.folder, settings, VERB))
         group.wait()
         if group.leads:
             progress.note(f"The perceptual distance is {distance}.")
@@ -198,7 +199,7 @@ def run(
         if not group.leads:
             return {}
         report = {"g2s": __version__, "settings": settings} | report
-        with writing(order.folder / REPORT, GO_ON) as temporary:
+        with atomic_write(order.folder / REPORT, RESUME_REMEDY) as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n")
         return report
 
@@ -264,7 +265,9 @@ def _inverted(
                 "core": torch.stack([one.inner_mask for one in seen]),
                 "psnr_db": torch.tensor([one.psnr_db for one in found]),
             }
-            write_weights({name: tensor.cpu() for name, tensor in tensors.items()}, places[number], remedy=GO_ON)
+            write_weights(
+                {name: tensor.cpu() for name, tensor in tensors.items()}, places[number], remedy=RESUME_REMEDY
+            )
         done += len(chunks[number])
         progress.advance(done, 0.0)
     group.wait()
@@ -312,10 +315,10 @@ def _report(
             "reconstruction_psnr_db": psnr(rebuilt * mask, target.image * mask),
         }
         if pairs:
-            truth = read_truth(pairs[index].depth, category.frame_share, category.working_size)
-            row |= scored(factors.to("cpu"), mask.cpu(), nets.camera, truth)[1]
+            truth = read_ground_truth(pairs[index].depth, category.frame_share, category.working_size)
+            row |= evaluate_factors(factors.to("cpu"), mask.cpu(), nets.camera, truth)[1]
         rows.append(row)
-    figures = {name: mean_of(row[name] for row in rows) for name in rows[0] if name != "photo"}
+    figures = {name: nan_mean(row[name] for row in rows) for name in rows[0] if name != "photo"}
     return {
         "torch": torch.__version__,
         "device": str(loaded.machine.device),
@@ -324,9 +327,9 @@ def _report(
         "name": order.name,
         "phases": [_phase_facts(name, trained) for name in trained.seconds],
         "figures": figures,
-        "baselines": [asdict(one) for one in baselines(pairs, category)] if pairs else [],
+        "baselines": [asdict(one) for one in mean_baselines(pairs, category)] if pairs else [],
         "missed": [row["photo"] for row in rows if math.isnan(row.get("side_e2", 0.0))],
-        "photos": [without_nan(row) for row in rows],
+        "photos": [nan_to_none(row) for row in rows],
     }
 
 
@@ -341,7 +344,7 @@ def _phase_facts(name: str, trained: Trained) -> dict[str, Any]:
 
 
 def _write_losses(trained: Trained, path: Path) -> None:
-    with writing(path, GO_ON) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path, RESUME_REMEDY) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("phase", "step", "loss"))
         for phase, losses in trained.losses.items():
@@ -376,7 +379,7 @@ def _write_parts(
     trained_with = order.plan.weights.hashes()["gan"]
     for part, content in tensors.items():
         written[part] = order.folder / f"{part}.safetensors"
-        write_weights(content, written[part], trained_with if part == "networks" else "", GO_ON)
+        write_weights(content, written[part], trained_with if part == "networks" else "", RESUME_REMEDY)
     return written
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from shutil import copyfile
 
 from g2s_cli.errors import UsageError
-from g2s_cli.files import replacing
+from g2s_cli.files import atomic_write
 from g2s_cli.weights.catalog import SUFFIX, Category, Part, category_folders, check_name
 from g2s_cli.weights.hub import CARD, README, with_hash
 from g2s_cli.weights.store import cache_root, find_stored, keep, using_the_cache
@@ -44,7 +44,7 @@ def add_category(category: Category, name: str, files: Mapping[Part, Path], word
             stored = keep(name, part, folder / f"{part}{SUFFIX}", words, partial(copyfile, source))
             card = with_hash(card, part, stored.path.name, stored.sha256)
         for file, text in ((README, readme), (CARD, card)):
-            with replacing(folder / file) as temporary:
+            with atomic_write(folder / file) as temporary:
                 temporary.write_text(text, encoding="utf-8")
     return folder
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from g2s_cli.errors import G2SError, UsageError, WeightsError
-from g2s_cli.files import replacing, sha256_of
+from g2s_cli.files import atomic_write, sha256_of
 from g2s_cli.weights.catalog import Category, Part, read_category
 from g2s_cli.weights.pair import gan_of
 from g2s_cli.weights.release import WAYS_OUT
@@ -55,7 +55,7 @@ def pull_description(category: str, repo: HubRepo) -> HubRepo:
     with suppress(WeightsError):  # a repository can do without
         contents[README] = _download(fixed, f"{category}/{README}").read_bytes()
     for name, content in (contents | {CARD: card.read_bytes()}).items():  # the card last: with it there is a category
-        with replacing(cache_root() / category / name) as temporary:
+        with atomic_write(cache_root() / category / name) as temporary:
             temporary.write_bytes(content)
     return fixed
 

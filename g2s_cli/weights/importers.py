@@ -19,7 +19,7 @@ from jaxtyping import Float
 from safetensors.torch import save, save_file
 from torch import Tensor
 
-from g2s_cli.errors import G2SError, WeightsError, attempt
+from g2s_cli.errors import G2SError, WeightsError, try_call
 from g2s_cli.estimators.depth_net import DepthNet
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.networks import CodeNet, MapNet
@@ -75,7 +75,7 @@ class LatentFile:
     def named(cls, said: Path | str) -> LatentFile:
         """FILE or FILE:ROW. A file that is called so, colon and all, is meant itself."""
         file, _, row = str(said).rpartition(":")
-        names_a_row = file and row.isdecimal() and isinstance(attempt(Path(said).stat), OSError)
+        names_a_row = file and row.isdecimal() and isinstance(try_call(Path(said).stat), OSError)
         return cls(Path(file), int(row)) if names_a_row else cls(Path(said))
 
 

@@ -13,7 +13,7 @@ from shutil import copyfile
 from torch import Tensor
 
 from g2s_cli.errors import WeightsError
-from g2s_cli.files import replacing, sha256_of
+from g2s_cli.files import atomic_write, sha256_of
 from g2s_cli.weights.catalog import SUFFIX, Category, Part, Release, category_folders, load_category
 from g2s_cli.weights.fetching import Fetching, SilentFetching
 from g2s_cli.weights.hub import HubRepo, NotOnHubError, fetch_from_hub, pull_description, pulled_from, with_hash
@@ -263,7 +263,7 @@ def new_category(name: str) -> Category:
         .replace('title = "A GAN of your own"', f'title = "{name}"')
     )
     card = with_hash(card, "gan", "gan.safetensors", "")
-    with replacing(folder / "model.toml") as temporary:
+    with atomic_write(folder / "model.toml") as temporary:
         temporary.write_text(card, encoding="utf-8")
     return load_category(name)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from g2s_cli.errors import WeightsError
-from g2s_cli.files import replacing, sha256_of
+from g2s_cli.files import atomic_write, sha256_of
 
 PACKAGE = Path(__file__).resolve().parent.parent
 ELSEWHERE = "Free space, or set G2S_CACHE elsewhere."  # of a file in the cache that the disk refuses
@@ -67,7 +67,7 @@ def remember(category: str, part: str, stored: Stored) -> None:
     """Write a part's sidecar, in one move. What lies beside it is named without its folder: caches get moved."""
     place, path = sidecar(category, part), stored.path.absolute()
     said = path.name if path.parent == place.parent.absolute() else str(path)
-    with replacing(place) as temporary:
+    with atomic_write(place) as temporary:
         temporary.write_text(json.dumps(asdict(stored) | {"path": said}, indent=2) + "\n")
 
 
@@ -101,7 +101,7 @@ def using_the_cache() -> Iterator[None]:
 def writing_weights(place: Path, remedy: str = ELSEWHERE) -> Iterator[Path]:
     """As `replacing`; raises WeightsError with this remedy for whatever goes wrong while the block writes."""
     try:
-        with replacing(place) as temporary:
+        with atomic_write(place) as temporary:
             yield temporary
     except Exception as error:  # safetensors has an error of its own for a full disk
         raise WeightsError(f"{place} cannot be written: {error}.", remedy) from error

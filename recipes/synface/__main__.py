@@ -13,10 +13,10 @@ import torch
 import typer
 
 from g2s_cli.console import output
-from g2s_cli.errors import understood
+from g2s_cli.errors import as_g2s_error
 from g2s_cli.files import sha256_of
 from g2s_cli.loading import Machine
-from g2s_cli.run_folder import at_work_in
+from g2s_cli.run_folder import open_run_folder
 from g2s_cli.training.distributed import Group
 from g2s_cli.weights.importers import check_gan, read_part
 from g2s_cli.weights.store import models_root
@@ -203,7 +203,7 @@ def _train(
     with ExitStack() as held:
         if group.leads:
             facts = {"pictures": len(read), "size": read.size, "from": sha256_of(begin) if begin else ""}
-            held.enter_context(at_work_in(out, facts, VERB))
+            held.enter_context(open_run_folder(out, facts, VERB))
         held.enter_context(group.joined(machine.device))
         progress = held.enter_context(output.progress(brief=True))
         group.wait()
@@ -220,7 +220,7 @@ def main() -> None:
     try:
         app(prog_name=f"python -m {VERB}")
     except Exception as error:
-        failure = understood(error)
+        failure = as_g2s_error(error)
         output.fail(str(failure), error)
         sys.exit(failure.exit_code)
 

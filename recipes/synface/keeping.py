@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from g2s_cli.errors import G2SError
-from g2s_cli.files import replacing
+from g2s_cli.files import atomic_write
 
 
 def keep(state: Mapping[str, Any], path: Path) -> None:
     """Write it, whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         torch.save(dict(state), temporary)
 
 

@@ -80,7 +80,7 @@ class Moves:
 
     mean: Float[Tensor, d]
     reading: Float[Tensor, "d 4"]
-    writing: Float[Tensor, "4 d"]
+    atomic_write: Float[Tensor, "4 d"]
     spread: Float[Tensor, 4]
     explained: Float[Tensor, 4]
 
@@ -93,9 +93,9 @@ class Moves:
         gram = centred.T @ centred
         ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), device=gram.device)
         reading = torch.linalg.solve(gram + ridge, centred.T @ scaled)
-        writing = torch.linalg.lstsq(scaled, centred).solution
+        atomic_write = torch.linalg.lstsq(scaled, centred).solution
         explained = 1 - (scaled - centred @ reading).square().mean(dim=0)
-        return cls(*(result.float() for result in (mean, reading, writing, spread, explained)))
+        return cls(*(result.float() for result in (mean, reading, atomic_write, spread, explained)))
 
     @classmethod
     def of(cls, nets: FactorNets, gallery: Gallery) -> Moves:
@@ -109,7 +109,7 @@ class Moves:
 
     def moved(self, latents: Float[Tensor, "b d"], wanted: Float[Tensor, "b v 4"]) -> Float[Tensor, "b v d"]:
         """Latents of the same faces with the wanted numbers, in standard deviations from the mean face's."""
-        return latents[:, None] + (wanted - self.read(latents)[:, None]) @ self.writing
+        return latents[:, None] + (wanted - self.read(latents)[:, None]) @ self.atomic_write
 
     def some_views(self, latents: Float[Tensor, "b d"], count: int, rng: torch.Generator) -> Float[Tensor, "b v d"]:
         """Latents of the same faces, each from `count` random views.
@@ -124,10 +124,10 @@ class Moves:
     def mean_face(self) -> Float[Tensor, "n d"]:
         """Latents of the mean face from views all around it: what faces of a view have in common, view by view."""
         asked = [(pitch, yaw, 0.0, 0.0) for pitch in MEAN_PITCHES for yaw in MEAN_YAWS]
-        return self.mean + self.mean.new_tensor(asked) @ self.writing
+        return self.mean + self.mean.new_tensor(asked) @ self.atomic_write
 
     @property
     def directions(self) -> Float[Tensor, "4 d"]:
         """Δw for a change of one in each number, in radians and slants (`method.stages.LinearProjector`)."""
         units = self.spread.new_tensor([MAX_TURN_RAD, MAX_TURN_RAD, 1.0, 1.0])
-        return self.writing / (self.spread * units)[:, None]
+        return self.atomic_write / (self.spread * units)[:, None]

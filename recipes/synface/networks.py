@@ -19,7 +19,7 @@ from g2s_cli.files import sha256_of
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
 from g2s_cli.progress import Progress
-from g2s_cli.run_folder import at_work_in
+from g2s_cli.run_folder import open_run_folder
 from g2s_cli.training.joint_run import draws
 from g2s_cli.weights.importers import read_part, sha256_as_kept, write_weights
 from recipes.synface.joint import Learner, first_networks, schedule, train
@@ -120,7 +120,7 @@ def networks_command(
     trained_with = sha256_as_kept(gan, tensors)
     facts: dict[str, object] = {"gan": trained_with, "from": sha256_of(begin) if begin else "", "updates": updates}
     facts |= {"seed": seed, "runs": [run.name for run in schedule(updates, begun=begin is not None)]}
-    with at_work_in(folder, facts, VERB), output.progress() as progress:
+    with open_run_folder(folder, facts, VERB), output.progress() as progress:
         machine = Machine.named(device)
         result = make_networks(gan, begin, updates, folder, machine, progress, seed=seed, save_every=save_every)
     write_weights(result.tensors, out, trained_with)

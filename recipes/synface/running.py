@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from g2s_cli.errors import UsageError
-from g2s_cli.files import replacing
+from g2s_cli.files import atomic_write
 from g2s_cli.geometry.image import to_uint8
 from g2s_cli.loading import Machine
 from g2s_cli.progress import Progress
@@ -108,7 +108,7 @@ def export(pair: Pair, path: Path) -> None:
     if path.suffix != ".pt":
         raise UsageError(f"{path} is neither *.safetensors nor *.pt.", "Name the file so.")
     nested = {"g_ema": part_of(tensors, "g_ema"), "d": part_of(tensors, "d"), "latent_avg": tensors["latent_avg"]}
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         torch.save(nested, temporary)
 
 

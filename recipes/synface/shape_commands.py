@@ -21,7 +21,7 @@ from g2s_cli.files import sha256_of
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
 from g2s_cli.progress import Progress
-from g2s_cli.run_folder import at_work_in
+from g2s_cli.run_folder import open_run_folder
 from g2s_cli.training.joint_run import draws
 from g2s_cli.weights.importers import check_gan, read_part, sha256_as_kept, write_weights
 from g2s_cli.weights.pair import TRAINED_WITH
@@ -182,7 +182,7 @@ def _written(
     if not {"directions", "mean_depth"} <= kept.keys():
         raise UsageError(f"{networks} knows no mean face.", "Give it a file that `networks` of this recipe wrote.")
     facts = {"gan": trained_with, "networks": sha256_of(networks)} | settings
-    with at_work_in(folder, facts, f"{VERB} {verb}"), output.progress() as progress:
+    with open_run_folder(folder, facts, f"{VERB} {verb}"), output.progress() as progress:
         known = _known(gan, networks, kept, Machine.named(device))
         result = learnt(known, folder, progress)
     write_weights(kept | result, out, trained_with)

@@ -8,7 +8,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
-from g2s_cli.errors import G2SError, attempt
+from g2s_cli.errors import G2SError, try_call
 
 Piece = TypeVar("Piece")
 Made = TypeVar("Made")
@@ -50,4 +50,4 @@ def _work_through(work: Callable[[Piece], Made], pieces: Sequence[Piece], sendin
     # The pipe breaks when the other end is gone, and Ctrl-C reaches all processes: nothing to say about either.
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
         for piece in pieces:
-            sending.send(attempt(work, piece))
+            sending.send(try_call(work, piece))

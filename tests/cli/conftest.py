@@ -15,7 +15,8 @@ from caches import OUTSIDE, RELEASED, members
 from installed import SCRIPT, Installed
 from servers import FileServer, HubServer
 
-from g2s_cli.result.folder import Result, write_result
+from g2s_cli.result.schema import Result
+from g2s_cli.result.write import write_result
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -19,7 +19,8 @@ from PIL import Image
 
 from g2s_cli import __version__
 from g2s_cli.geometry.placement import Placement
-from g2s_cli.result.folder import Result, write_result
+from g2s_cli.result.schema import Result
+from g2s_cli.result.write import write_result
 
 LIGHTS = ["--light", "-1,0", "--light", "1,0"]
 

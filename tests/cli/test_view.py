@@ -21,7 +21,8 @@ from torch.nn.functional import interpolate, max_pool2d
 
 from g2s_cli.geometry.image import to_uint8
 from g2s_cli.geometry.render import render
-from g2s_cli.result.folder import Result, write_result
+from g2s_cli.result.schema import Result
+from g2s_cli.result.write import write_result
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")

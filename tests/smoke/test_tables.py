@@ -16,15 +16,16 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from g2s_cli.weights.catalog import Ellipsoid, load_category
 from PIL import Image
 
 from g2s_cli.errors import UsageError
-from g2s_cli.evaluation.ground_truth import pairs_in
+from g2s_cli.evaluation.ground_truth import find_pairs
 from g2s_cli.geometry.render import render
 from g2s_cli.loading import Machine, Plan
 from g2s_cli.progress import SilentProgress
-from g2s_cli.result.folder import Result, depth_code
+from g2s_cli.result.schema import Result
+from g2s_cli.result.write import encode_depth
+from g2s_cli.weights.catalog import Ellipsoid, load_category
 
 ROOT = Path(__file__).parents[2]
 CPU = Machine(torch.device("cpu"), torch.float32)
@@ -49,7 +50,7 @@ def data(result: Result, tmp_path: Path) -> Path:
         (tmp_path / "data" / config).mkdir(parents=True)
     copy(ROOT / "tests" / "data" / "face.png", tmp_path / "data" / "image" / "0_image.png")
     depth = torch.where(result.mask >= 0.5, render(result.factors, result.camera).depth, torch.nan)
-    Image.fromarray(depth_code(depth.numpy())).save(tmp_path / "data" / "depth" / "0_depth.png")
+    Image.fromarray(encode_depth(depth.numpy())).save(tmp_path / "data" / "depth" / "0_depth.png")
     return tmp_path / "data"
 
 
@@ -187,7 +188,7 @@ def test_an_embedder_in_onnx(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 def test_the_supervised_network_learns_what_it_is_shown(data: Path) -> None:
     lesson = import_module("supervised")
-    config, pairs = load_category("synface"), pairs_in(data)
+    config, pairs = load_category("synface"), find_pairs(data)
     shown = lesson.read_lessons(pairs, config)
     assert shown.image[0, :, ~shown.mask[0]].abs().max() == 0
     losses: list[float] = []

@@ -16,7 +16,7 @@ import torch
 import typer
 
 from g2s_cli import app
-from g2s_cli.atomic_folder import built_beside
+from g2s_cli.atomic_folder import replace_folder
 from g2s_cli.commands import rotate
 from g2s_cli.errors import WeightsError
 
@@ -99,7 +99,7 @@ def test_told_to_end_it_removes_what_is_half_done(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, number: signal.Signals
 ) -> None:
     def build() -> None:
-        with built_beside(tmp_path / "out") as building:
+        with replace_folder(tmp_path / "out") as building:
             (building / "half").touch()
             try:
                 os.kill(os.getpid(), number)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from g2s_cli.console import LiveProgress, Output, TrainingTable
-from g2s_cli.errors import attempt
+from g2s_cli.errors import try_call
 from g2s_cli.progress import Progress
 
 
@@ -84,7 +84,7 @@ def test_tables_for_people_go_to_stderr_unless_they_asked_for_quiet(capsys: pyte
 
 
 def test_verbose_shows_where_an_error_that_is_over_came_from(capsys: pytest.CaptureFixture[str]) -> None:
-    error, output = attempt(int, "twelve"), Output()
+    error, output = try_call(int, "twelve"), Output()
     for verbose in (False, True):
         output.set(quiet=True, verbose=verbose)
         output.fail("a.png failed.", error)

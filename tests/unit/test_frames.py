@@ -74,12 +74,12 @@ def test_a_picture_is_written_before_the_next_is_made(tmp_path: Path) -> None:
 
 def test_the_more_pictures_the_smaller_their_gif(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "MOST_GIF_PIXELS", 6 * 8**2)
-    for count, side in ((1, None), (6, 8), (2, 13)):
+    for count, side_error in ((1, None), (6, 8), (2, 13)):
         write_frames(greys(count), None, count, tmp_path, "rotate", SilentProgress())
-        assert (tmp_path / "rotate" / "rotate.gif").exists() == (side is not None)
-        if side:
+        assert (tmp_path / "rotate" / "rotate.gif").exists() == (side_error is not None)
+        if side_error:
             with Image.open(tmp_path / "rotate" / "rotate.gif") as gif:
-                assert (gif.size, gif.n_frames) == ((side, side), 2 * count - 2)
+                assert (gif.size, gif.n_frames) == ((side_error, side_error), 2 * count - 2)
 
 
 def test_progress_is_told(tmp_path: Path) -> None:

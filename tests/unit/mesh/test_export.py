@@ -26,13 +26,14 @@ from g2s_cli.mesh.export import (
 )
 from g2s_cli.mesh.extract import Mesh
 from g2s_cli.mesh.texture import Texture
-from g2s_cli.pipeline import PICTURE_SIZES
-from g2s_cli.result.folder import Result, surface
+from g2s_cli.result.pictures import PICTURE_SIZES
+from g2s_cli.result.schema import Result
+from g2s_cli.result.surface import textured_mesh
 
 
 @pytest.fixture(scope="module")
 def textured(sharp: Result) -> tuple[Mesh, Texture]:
-    return surface(sharp, MeshOptions())
+    return textured_mesh(sharp, MeshOptions())
 
 
 def read(path: Path) -> trimesh.Trimesh:
@@ -46,7 +47,7 @@ def size_of(path: Path) -> tuple[int, int]:
 
 def test_sizes_are_those_that_were_asked_for(sharp: Result, tmp_path: Path) -> None:
     detail = MeshOptions(mesh_size=40, texture_size=100)
-    paths = write_meshes(tmp_path, *surface(sharp, detail), detail)
+    paths = write_meshes(tmp_path, *textured_mesh(sharp, detail), detail)
     assert sorted(paths) == sorted(tmp_path.iterdir())
     assert size_of(tmp_path / "texture.png") == size_of(tmp_path / "texture_albedo.png") == (100, 100)
     assert 400 < len(read(tmp_path / "mesh.glb").faces) < 2 * 40**2
@@ -97,7 +98,7 @@ def test_a_body_below_the_cameras_axis_is_as_tall_as_asked(textured: tuple[Mesh,
 @pytest.mark.parametrize("detail", [MeshOptions(mesh_size=0), MeshOptions(mesh_size=1), MeshOptions(texture_size=-1)])
 def test_a_size_that_the_command_line_refuses_is_refused_in_python(sharp: Result, detail: MeshOptions) -> None:
     with pytest.raises(UsageError, match=r"-size .* is out of range"):
-        surface(sharp, detail)
+        textured_mesh(sharp, detail)
 
 
 def test_sizes_are_bounded_alike_at_the_command_line_and_in_python() -> None:

@@ -19,7 +19,8 @@ from g2s_cli.mesh.extract import Mesh, extract_mesh
 from g2s_cli.mesh.refine import CanonicalDepth
 from g2s_cli.mesh.render import render_mesh
 from g2s_cli.mesh.texture import MIN_SHADING, Texture, relight_texture, smooth_normals
-from g2s_cli.result.folder import Result, surface
+from g2s_cli.result.schema import Result
+from g2s_cli.result.surface import textured_mesh
 
 SIZE = 320
 
@@ -31,7 +32,7 @@ def result(sharp: Result) -> Result:
 
 @pytest.fixture(scope="module")
 def textured(result: Result) -> tuple[Mesh, Texture]:
-    return surface(result, MeshOptions())
+    return textured_mesh(result, MeshOptions())
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -60,7 +61,7 @@ def test_seen_from_the_camera_the_mesh_is_the_photo(
 
 def test_the_texture_holds_detail_that_the_working_size_cannot(result: Result, textured: tuple[Mesh, Texture]) -> None:
     coarse = replace(result, aligned=to_uint8(result.photo))
-    _, before = surface(coarse, MeshOptions())
+    _, before = textured_mesh(coarse, MeshOptions())
     assert before.lit.shape[-1] == 80
     _, after = textured
     assert after.lit.shape[-1] == 400
@@ -99,7 +100,7 @@ def test_a_plane_is_as_bright_at_its_rim_as_anywhere() -> None:
 def test_shadows_do_not_blow_up(result: Result) -> None:
     # As good as no ambient light, from the far left: half of the face lies in shadow.
     dark = replace(result.factors, light=light_from_position(-3.0, 0.0, 0.02, 0.9, result.factors.view))
-    _, texture = surface(replace(result, factors=dark), MeshOptions())
+    _, texture = textured_mesh(replace(result, factors=dark), MeshOptions())
     brightest = (from_uint8(result.aligned).max() / 2 + 0.5).item()
     assert (texture.albedo / 2 + 0.5).max() <= brightest / MIN_SHADING + 1e-3
     assert texture.lit.isfinite().all()
@@ -108,8 +109,8 @@ def test_shadows_do_not_blow_up(result: Result) -> None:
 def test_what_the_photo_hides_is_painted_in_the_same_tint(result: Result) -> None:
     # The networks' albedo is too red by far; beyond the seam no red may show, on any side of the face.
     tinted = result.factors.albedo + torch.tensor((0.5, -0.3, -0.3))[:, None, None]
-    mesh, texture = surface(replace(result, factors=replace(result.factors, albedo=tinted)), MeshOptions())
-    plain_mesh, plain = surface(result, MeshOptions())
+    mesh, texture = textured_mesh(replace(result, factors=replace(result.factors, albedo=tinted)), MeshOptions())
+    plain_mesh, plain = textured_mesh(result, MeshOptions())
     assert len(mesh.faces) == len(plain_mesh.faces)
     column = ((mesh.uv[:, 0] * 400).astype(int), ((1 - mesh.uv[:, 1]) * 400).astype(int))
     tint = (texture.lit - plain.lit)[:, column[1], column[0]].abs()
@@ -121,7 +122,7 @@ def test_of_equal_halves_the_hidden_one_has_the_other_s_detail(result: Result) -
     # Turned so far to the side that half of the face is hidden.
     aside = replace(result.factors, view=rotate_view(result.factors.view, math.radians(35), 0.0))
     hidden, shown = (
-        surface(replace(result, factors=aside, report={"symmetry": symmetry}), MeshOptions())[1].albedo[
+        textured_mesh(replace(result, factors=aside, report={"symmetry": symmetry}), MeshOptions())[1].albedo[
             :, 150:250, 290:310
         ]
         for symmetry in ("off", "on")

@@ -12,7 +12,7 @@ from g2s_cli.weights.importers import check_gan, read_part
 from recipes.synface.running import export
 from recipes.synface.states import (
     LATENT,
-    Pair,
+    DepthPair,
     as_checkpoint,
     discriminator_of,
     fresh,
@@ -28,7 +28,7 @@ WIDTHS = (8, 6, 4)
 
 
 @pytest.fixture(scope="module")
-def pair() -> Pair:
+def pair() -> DepthPair:
     return fresh(WIDTHS, seed=0)
 
 
@@ -37,8 +37,8 @@ def z() -> torch.Tensor:
     return torch.randn(4, LATENT, generator=torch.Generator().manual_seed(1))
 
 
-def test_gradients_of_all_weights_are_the_textbook_s(pair: Pair, z: torch.Tensor) -> None:
-    ours = Pair(trainable(pair.generator), trainable(pair.discriminator))
+def test_gradients_of_all_weights_are_the_textbook_s(pair: DepthPair, z: torch.Tensor) -> None:
+    ours = DepthPair(trainable(pair.generator), trainable(pair.discriminator))
     image = generator_of(ours.generator, torch.float32)
     loss = discriminator_of(ours.discriminator, torch.float32)(image(image.mapping(z))).square().mean()
     loss.backward()
@@ -60,14 +60,14 @@ def test_gradients_of_all_weights_are_the_textbook_s(pair: Pair, z: torch.Tensor
                 torch.testing.assert_close(tensor.grad, expected[name].grad, rtol=1e-3, atol=1e-4 * scale, msg=name)
 
 
-def test_a_fresh_network_s_numbers_are_of_order_one(pair: Pair, z: torch.Tensor) -> None:
+def test_a_fresh_network_s_numbers_are_of_order_one(pair: DepthPair, z: torch.Tensor) -> None:
     generator = generator_of(pair.generator, torch.float32)
     image = generator(generator.mapping(z))
     assert image.shape == (4, 3, 16, 16)
     assert 0.3 < image.std() < 10
 
 
-def test_a_grown_generator_enlarges_what_it_made(pair: Pair, z: torch.Tensor) -> None:
+def test_a_grown_generator_enlarges_what_it_made(pair: DepthPair, z: torch.Tensor) -> None:
     before, after = generator_of(pair.generator, torch.float32), generator_of(grown(pair, 0).generator, torch.float32)
     w = before.mapping(z)
     torch.testing.assert_close(after.mapping(z), w)
@@ -77,7 +77,7 @@ def test_a_grown_generator_enlarges_what_it_made(pair: Pair, z: torch.Tensor) ->
     torch.testing.assert_close(large, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_grown_discriminator_sees_even_pictures_as_before(pair: Pair) -> None:
+def test_a_grown_discriminator_sees_even_pictures_as_before(pair: DepthPair) -> None:
     """Away from the edges, where the new blur reaches past the picture."""
     before, after = (discriminator_of(one.discriminator, torch.float32) for one in (pair, grown(pair, 0)))
     even = torch.tensor([0.3, -0.5, 0.8])[None, :, None, None].expand(4, 3, 32, 32).contiguous()
@@ -87,7 +87,7 @@ def test_a_grown_discriminator_sees_even_pictures_as_before(pair: Pair) -> None:
     torch.testing.assert_close(handed_down[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], rtol=1e-4, atol=1e-5)
 
 
-def test_growing_twice_gives_networks_that_learn_everywhere(pair: Pair, z: torch.Tensor) -> None:
+def test_growing_twice_gives_networks_that_learn_everywhere(pair: DepthPair, z: torch.Tensor) -> None:
     twice = grown(grown(pair, 0), 1)
     state, critic = trainable(twice.generator), trainable(twice.discriminator)
     generator = generator_of(state, torch.float32)
@@ -97,7 +97,7 @@ def test_growing_twice_gives_networks_that_learn_everywhere(pair: Pair, z: torch
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
-def test_what_is_saved_is_what_was_trained(pair: Pair, z: torch.Tensor, tmp_path: Path) -> None:
+def test_what_is_saved_is_what_was_trained(pair: DepthPair, z: torch.Tensor, tmp_path: Path) -> None:
     images = []
     for name in ("gan.pt", "gan.safetensors"):
         export(pair, tmp_path / name)
@@ -114,7 +114,7 @@ def test_what_is_saved_is_what_was_trained(pair: Pair, z: torch.Tensor, tmp_path
     assert again.discriminator.keys() == pair.discriminator.keys()
 
 
-def test_the_mean_of_generators_lies_between_them(pair: Pair) -> None:
+def test_the_mean_of_generators_lies_between_them(pair: DepthPair) -> None:
     other = fresh(WIDTHS, seed=1)
     mean = window_mean([pair, other, other])
     for name, tensor in mean.generator.items():
@@ -122,6 +122,6 @@ def test_the_mean_of_generators_lies_between_them(pair: Pair) -> None:
     assert mean.discriminator is pair.discriminator
 
 
-def test_generators_of_different_sizes_have_no_mean(pair: Pair) -> None:
+def test_generators_of_different_sizes_have_no_mean(pair: DepthPair) -> None:
     with pytest.raises(UsageError, match="different sizes"):
         window_mean([pair, fresh((*WIDTHS, 4), seed=0)])

@@ -13,7 +13,7 @@ from PIL import Image
 from g2s_cli.errors import UsageError
 from g2s_cli.loading import Machine
 from g2s_cli.progress import SilentProgress
-from g2s_cli.run_folder import at_work_in
+from g2s_cli.run_folder import open_run_folder
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.pretraining import VERB, Collection, Order, run
 
@@ -89,7 +89,7 @@ def unopened(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> O
 def test_a_folder_at_work_is_refused_before_photos_are_opened(unopened: Order) -> None:
     settings = unopened.settings() | {"perceptual": "features"}
     with (
-        at_work_in(unopened.folder, settings, VERB),
+        open_run_folder(unopened.folder, settings, VERB),
         pytest.raises(UsageError, match=r"Another g2s pretrain is at work in .*run"),
     ):
         run(unopened, Machine.named("cpu"), Group(), SilentProgress())

@@ -164,12 +164,12 @@ def test_what_is_uploaded_can_be_downloaded(hub: HubServer, pull: Pull, tmp_path
 def test_only_the_owner_writes(token: str | bool, status: int, hub: HubServer, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
     api = HfApi(endpoint=hub.url, token=token)
-    for attempt in (
+    for try_call in (
         lambda: api.create_repo("tester/new"),
         lambda: api.upload_folder(repo_id=NAME, folder_path=tmp_path),
     ):
         with pytest.raises(errors.HfHubHTTPError) as refused:
-            attempt()
+            try_call()
         assert refused.value.response.status_code == status
     assert list(hub.repos[NAME].commits) == [hub.repos[NAME].revisions["main"]]
 
