@@ -26,7 +26,7 @@ from g2s_cli.geometry.render import render
 from g2s_cli.loading import Machine, Weights, load_gan
 from g2s_cli.result.folder import Result, picture, read_result, save_image
 from g2s_cli.weights.catalog import load_category
-from g2s_cli.weights.sources import Sources
+from g2s_cli.weights.registry import Sources
 
 
 def draw_photos(folder: Path, count: int) -> None:

@@ -21,7 +21,7 @@ from torch.nn.functional import l1_loss
 
 from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.weights.store import models_root
+from g2s_cli.weights.cache import models_root
 from g2s_cli.weights.tensors import load_tensors, part_of
 
 Update = Callable[[], Tensor]

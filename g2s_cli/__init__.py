@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from g2s_cli.photo.align import CropOptions
     from g2s_cli.pipeline import reconstruct, relight, rotate
     from g2s_cli.result.folder import Result, read_result
-    from g2s_cli.weights.sources import Sources
+    from g2s_cli.weights.registry import Sources
 
 __version__ = "0.1.0"
 __all__ = [

@@ -30,7 +30,7 @@ from rich.table import Table
 
 from g2s_cli.errors import G2SError
 from g2s_cli.progress import Progress, SilentProgress
-from g2s_cli.weights.fetching import Fetching, SilentFetching
+from g2s_cli.weights.download_progress import Fetching, SilentFetching
 
 UNSEEN_WIDTH = 240  # of tables that go to a file
 SHOWN_PHASES = 12  # of a training that are over; what is taller than the terminal would flicker

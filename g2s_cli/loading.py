@@ -34,7 +34,7 @@ from g2s_cli.segmentation.parsing_net import ParsingNet
 from g2s_cli.training.joint_run import drawn_from
 from g2s_cli.weights.catalog import OFFSET_WEIGHT, Category, Part, Preset, Symmetry, load_category
 from g2s_cli.weights.importers import LatentFile, check_gan, parsing_net_for, read_part
-from g2s_cli.weights.sources import Sources, obtain
+from g2s_cli.weights.registry import Sources, obtain
 from g2s_cli.weights.tensors import load_tensors, part_of
 
 Background = Literal["keep", "remove"]

@@ -48,7 +48,7 @@ from g2s_cli.progress import Progress, SilentProgress, Stopwatch
 from g2s_cli.result.folder import Result, object_mask, picture_size, surface
 from g2s_cli.weights.catalog import Part, Symmetry, load_category
 from g2s_cli.weights.importers import read_latent
-from g2s_cli.weights.sources import Sources, obtain
+from g2s_cli.weights.registry import Sources, obtain
 
 By = Literal["mesh", "gan"]  # rendered from the shape, or projected through the generator
 # Photos that share a search; with more, what a search costs each hardly falls, and the first result is late.

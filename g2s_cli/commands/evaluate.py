@@ -53,7 +53,7 @@ def evaluate(
     from g2s_cli.loading import Machine, Plan
     from g2s_cli.photo.align import CropOptions
     from g2s_cli.pipeline import reconstruct_each
-    from g2s_cli.weights.sources import Sources, category_from, obtain
+    from g2s_cli.weights.registry import Sources, category_from, obtain
 
     machine = Machine.named(device)
     sources = Sources.of_environment(hub_repo)

@@ -61,7 +61,7 @@ def pretrain(
     from g2s_cli.loading import Machine
     from g2s_cli.training.distributed import Group
     from g2s_cli.training.pretraining import Collection, Order, run, schedule_of
-    from g2s_cli.weights.sources import Sources, category_from, obtain
+    from g2s_cli.weights.registry import Sources, category_from, obtain
 
     group = Group.of_environment()
     output.set(quiet=quiet or not group.leads, verbose=verbose)

@@ -127,7 +127,7 @@ def reconstruct(
     from g2s_cli.pipeline import reconstruct_as
     from g2s_cli.result.folder import STATE, write_result
     from g2s_cli.weights.importers import LatentFile
-    from g2s_cli.weights.sources import Sources, category_from, obtain
+    from g2s_cli.weights.registry import Sources, category_from, obtain
 
     # What cannot work is refused here, before weights are read: options, the folder, the photo.
     detail = read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm)

@@ -53,7 +53,7 @@ def sample(
 
     from g2s_cli import samples
     from g2s_cli.loading import Machine, Weights
-    from g2s_cli.weights.sources import Sources, category_from, obtain
+    from g2s_cli.weights.registry import Sources, category_from, obtain
 
     draw = samples.Draw(count, truncation, seed).check()
     target = samples.Target.of(out, save=save, overwrite=overwrite, gan=gan)

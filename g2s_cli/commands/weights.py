@@ -62,7 +62,7 @@ def pull(
     Example: g2s weights pull celeba
     """
     output.set(quiet=quiet, verbose=verbose)
-    from g2s_cli.weights.sources import Sources, category_from, obtain, refuse_unknown
+    from g2s_cli.weights.registry import Sources, category_from, obtain, refuse_unknown
 
     sources = Sources.of_environment(hub_repo)
     config = category_from(category, sources)
@@ -88,7 +88,7 @@ def verify(
     output.set(quiet=quiet, verbose=verbose)
     from g2s_cli.errors import WeightsError
     from g2s_cli.weights.catalog import PARTS, load_category
-    from g2s_cli.weights.sources import at_hand, check_pair_at_hand
+    from g2s_cli.weights.registry import at_hand, check_pair_at_hand
 
     kinds, damaged = ([load_category(category)], []) if category else _all_categories()
     for sentence in damaged:
@@ -130,10 +130,10 @@ def import_(
     """
     output.set(quiet=quiet, verbose=verbose)
     from g2s_cli.errors import UsageError
+    from g2s_cli.weights.cache import models_root, using_the_cache
     from g2s_cli.weights.catalog import category_folders, check_name, load_category
     from g2s_cli.weights.importers import parsing_net_for, read_part
-    from g2s_cli.weights.sources import check_import, new_category, store_part
-    from g2s_cli.weights.store import models_root, using_the_cache
+    from g2s_cli.weights.registry import check_import, new_category, store_part
 
     check_name(category)
     known = category_folders()
@@ -174,7 +174,7 @@ def publish(
     from g2s_cli.errors import UsageError, WeightsError
     from g2s_cli.weights import hub
     from g2s_cli.weights.catalog import PARTS, load_category
-    from g2s_cli.weights.sources import at_hand, check_pair_at_hand
+    from g2s_cli.weights.registry import at_hand, check_pair_at_hand
 
     config = load_category(category)
     name = hub.HubRepo.named(repo).name
@@ -197,7 +197,7 @@ def path(category: Name, as_json: Json = False) -> None:
     """
     from g2s_cli.errors import WeightsError
     from g2s_cli.weights.catalog import PARTS, load_category
-    from g2s_cli.weights.sources import at_hand, offered
+    from g2s_cli.weights.registry import at_hand, offered
 
     config = load_category(category)
     files = {part: found for part in PARTS if (found := at_hand(config, part))}
@@ -227,7 +227,7 @@ def _state(category: Category) -> dict[str, Any]:
     """A category for the list. Files are looked for, not hashed. mismatch: a sentence on networks of another GAN."""
     from g2s_cli.errors import WeightsError
     from g2s_cli.weights.catalog import PARTS
-    from g2s_cli.weights.sources import check_pair_at_hand, offered, stated
+    from g2s_cli.weights.registry import check_pair_at_hand, offered, stated
 
     here = [part for part in PARTS if stated(category, part)]
     mismatch = ""

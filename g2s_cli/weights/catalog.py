@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.geometry.placement import Template
 from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR
-from g2s_cli.weights.store import cache_root, find_stored, models_root
+from g2s_cli.weights.cache import cache_root, find_stored, models_root
 
 Symmetry = Literal["on", "off", "first-stage"]
 Start = Literal["networks", "ellipsoid"]
@@ -43,7 +43,7 @@ class WeightsFile:
 
     sha256: of the safetensors file, "" where nobody has been able to compute it. member: its place in the
     authors' release, "" if it is not there. gan_sha256: of networks alone, the GAN file that they were trained with; ""
-    where they say it themselves or nobody does (`g2s_cli.weights.pair`).
+    where they say it themselves or nobody does (`g2s_cli.weights.compatibility`).
     """
 
     file: str

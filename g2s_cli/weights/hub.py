@@ -16,10 +16,10 @@ from pathlib import Path
 
 from g2s_cli.errors import G2SError, UsageError, WeightsError
 from g2s_cli.files import replacing, sha256_of
+from g2s_cli.weights.cache import Stored, cache_root, require_space
 from g2s_cli.weights.catalog import Category, Part, read_category
-from g2s_cli.weights.pair import gan_of
+from g2s_cli.weights.compatibility import gan_of
 from g2s_cli.weights.release import WAYS_OUT
-from g2s_cli.weights.store import Stored, cache_root, require_space
 
 CARD, README = "model.toml", "README.md"
 PULLED = "hub.json"  # beside a card: the repository and the commit it came from

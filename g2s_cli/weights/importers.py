@@ -27,10 +27,10 @@ from g2s_cli.files import sha256_of
 from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.segmentation.parsing_net import NAMED_BY, ParsingNet, parsing_net
+from g2s_cli.weights.cache import ELSEWHERE, writing_weights
 from g2s_cli.weights.catalog import PARSER_CLASSES, SUFFIX, Category, Part
+from g2s_cli.weights.compatibility import TRAINED_WITH
 from g2s_cli.weights.nvidia import read_nvidia
-from g2s_cli.weights.pair import TRAINED_WITH
-from g2s_cli.weights.store import ELSEWHERE, writing_weights
 from g2s_cli.weights.tensors import load_tensors, part_of
 
 METADATA = {"format": "g2s-weights-1"}

@@ -20,9 +20,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from g2s_cli.errors import WeightsError
+from g2s_cli.weights.cache import require_space
 from g2s_cli.weights.catalog import Part, Release
-from g2s_cli.weights.fetching import Fetching
-from g2s_cli.weights.store import require_space
+from g2s_cli.weights.download_progress import Fetching
 
 CONNECT_SECONDS = 8.0
 ATTEMPTS = 5  # in a row without a byte in between

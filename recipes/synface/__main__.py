@@ -18,8 +18,8 @@ from g2s_cli.files import sha256_of
 from g2s_cli.loading import Machine
 from g2s_cli.run_folder import at_work_in
 from g2s_cli.training.distributed import Group
+from g2s_cli.weights.cache import models_root
 from g2s_cli.weights.importers import check_gan, read_part
-from g2s_cli.weights.store import models_root
 from recipes.synface import quality
 from recipes.synface.face_model import read_face_model
 from recipes.synface.facekit import write_face_model

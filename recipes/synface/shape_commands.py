@@ -23,8 +23,8 @@ from g2s_cli.progress import Progress
 from g2s_cli.run_folder import at_work_in
 from g2s_cli.training.joint_run import draws
 from g2s_cli.weights.catalog import load_category
+from g2s_cli.weights.compatibility import TRAINED_WITH
 from g2s_cli.weights.importers import check_gan, read_part, sha256_as_kept, write_weights
-from g2s_cli.weights.pair import TRAINED_WITH
 from g2s_cli.weights.tensors import in_bytes, metadata_of
 from recipes.synface.moving import Gallery, Moves, Source
 from recipes.synface.networks import SHAPES, networks_of, weights_as_toml

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.weights.store import models_root
+from g2s_cli.weights.cache import models_root
 from g2s_cli.weights.tensors import load_tensors, part_of
 
 DATA = Path(__file__).parents[1] / "data" / "gan_outputs.npz"

@@ -17,7 +17,7 @@ from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.segmentation.gan_features import Segmenter, segmenter_of
-from g2s_cli.weights.store import models_root
+from g2s_cli.weights.cache import models_root
 from g2s_cli.weights.tensors import load_tensors, part_of
 
 SIZE = 16

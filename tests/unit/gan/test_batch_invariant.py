@@ -11,7 +11,7 @@ from g2s_cli.gan.batch_invariant import FEW_PX, LEAST_ROWS, steady_convolution, 
 from g2s_cli.gan.latents import random_latents
 from g2s_cli.loading import Machine, Weights, load_gan
 from g2s_cli.weights.catalog import load_category
-from g2s_cli.weights.sources import Sources
+from g2s_cli.weights.registry import Sources
 
 
 def test_styles_round_alike_in_batches_of_any_size() -> None:

@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import numpy as np
 import pytest
 import torch
@@ -31,9 +31,9 @@ from g2s_cli.loading import Machine, Weights, fitted, load_gan
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.progress import SilentProgress
 from g2s_cli.training.joint_run import draws
+from g2s_cli.weights.cache import models_root
 from g2s_cli.weights.catalog import Category, load_category
 from g2s_cli.weights.importers import read_part, write_weights
-from g2s_cli.weights.store import models_root
 from g2s_cli.weights.tensors import load_tensors, part_of
 from recipes.synface import joint, refining, registering, shapes, sighting
 from recipes.synface.joint import LEARNER, LOG, REGISTERED, SCHEDULE, Learner, first_networks, schedule
@@ -70,7 +70,7 @@ class Killer(SilentProgress):
 def gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("gan") / "gan.safetensors"
     checkpoint = path.with_suffix(".pt")
-    checkpoint.write_bytes(made_up.saved(made_up.gan(16)))
+    checkpoint.write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(16)))
     write_weights(read_part(checkpoint)[1], path)
     return path
 
@@ -129,7 +129,7 @@ def test_killed_in_every_run_it_ends_as_if_never_killed(gan: Path, tmp_path: Pat
 
 def test_faces_of_a_larger_gan_are_averaged_down(tmp_path: Path) -> None:
     path = tmp_path / "gan.pt"
-    path.write_bytes(made_up.saved(made_up.gan(32)))
+    path.write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(32)))
     loaded = load_gan(Weights({}, path), CPU)
     source = Source(loaded, CenterCrop(1.0, 16))
     latents = source.random(3, torch.Generator().manual_seed(0))
@@ -193,7 +193,7 @@ def test_what_begins_from_networks_skips_the_runs_before_them(gan: Path, tmp_pat
     assert len((tmp_path / "more" / LOG).read_text().splitlines()) == 1
 
     foreign = tmp_path / "foreign.pth"
-    foreign.write_bytes(made_up.saved(made_up.networks(16)))
+    foreign.write_bytes(fake_checkpoints.saved(fake_checkpoints.networks(16)))
     with pytest.raises(UsageError, match="holds no networks with a mean shape"):
         result(gan, tmp_path / "other", begin=foreign)
     with pytest.raises(UsageError, match="are for 64 px; faces are learnt at 16 px"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import made_up
+import fake_checkpoints
 import pytest
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ def faces() -> Category:
 
 
 def net_for(category: Category, sees: int) -> ParsingNet:
-    return parsing_net(made_up.parser_state(category.mask.segmenter, sees))
+    return parsing_net(fake_checkpoints.parser_state(category.mask.segmenter, sees))
 
 
 def photo(top: int, bottom: int, left: int, right: int) -> Tensor:

@@ -12,9 +12,9 @@ import torch
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR
 from g2s_cli.weights import catalog
+from g2s_cli.weights.cache import models_root
 from g2s_cli.weights.catalog import MaskRule, category_names, load_category
-from g2s_cli.weights.sources import at_hand
-from g2s_cli.weights.store import models_root
+from g2s_cli.weights.registry import at_hand
 
 SHIPPED = pytest.mark.parametrize("name", category_names())
 

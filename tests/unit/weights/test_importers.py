@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import made_up
+import fake_checkpoints
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -33,12 +33,12 @@ from g2s_cli.weights.importers import (
 )
 from g2s_cli.weights.tensors import load_tensors
 
-GAN = made_up.gan(16)
-NETWORKS = made_up.networks(16, width=16)
+GAN = fake_checkpoints.gan(16)
+NETWORKS = fake_checkpoints.networks(16, width=16)
 
 
 def saved(path: Path, content: Any, **options: Any) -> Path:
-    path.write_bytes(made_up.saved(content, **options))
+    path.write_bytes(fake_checkpoints.saved(content, **options))
     return path
 
 
@@ -48,10 +48,10 @@ def saved(path: Path, content: Any, **options: Any) -> Path:
     [
         ("gan", GAN, "g_ema.conv1.conv.weight"),
         ("networks", NETWORKS, "netEnc.network.0.weight"),
-        ("views", made_up.statistics(6), "cov"),
-        ("lights", made_up.statistics(4), "mean"),
-        ("parsing", made_up.parsing(), "cp.resnet.conv1.weight"),
-        ("parsing", made_up.parsing("pspnet-voc"), "layer0.0.weight"),
+        ("views", fake_checkpoints.statistics(6), "cov"),
+        ("lights", fake_checkpoints.statistics(4), "mean"),
+        ("parsing", fake_checkpoints.parsing(), "cp.resnet.conv1.weight"),
+        ("parsing", fake_checkpoints.parsing("pspnet-voc"), "layer0.0.weight"),
     ],
 )
 def test_a_file_is_what_is_in_it(tmp_path: Path, part: str, content: Any, name: str, old: bool) -> None:
@@ -68,7 +68,7 @@ def test_a_file_is_what_is_in_it(tmp_path: Path, part: str, content: Any, name: 
 def test_only_what_g2s_reads_is_kept_of_a_training_checkpoint(tmp_path: Path) -> None:
     _, tensors = read_part(saved(tmp_path / "a.pt", GAN))
     assert {name.split(".")[0] for name in tensors} == {"g_ema", "d"}
-    with_mean = saved(tmp_path / "b.pt", GAN | {"latent_avg": torch.zeros(made_up.LATENT)})
+    with_mean = saved(tmp_path / "b.pt", GAN | {"latent_avg": torch.zeros(fake_checkpoints.LATENT)})
     assert "latent_avg" in read_part(with_mean)[1]
 
 
@@ -81,7 +81,7 @@ def test_names_of_data_parallel_training_lose_their_prefix(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("size", [16, 64, 256, 1024])
 def test_sizes_are_read_off_the_tensors(tmp_path: Path, size: int) -> None:
-    _, tensors = read_part(saved(tmp_path / "a.pt", made_up.gan(size, latent=12)))
+    _, tensors = read_part(saved(tmp_path / "a.pt", fake_checkpoints.gan(size, latent=12)))
     generator, discriminator = check_gan(tensors)
     assert (generator.size, discriminator.size, generator.latent_size) == (size, size, 12)
 
@@ -113,8 +113,8 @@ def test_what_is_none_of_the_kinds_is_refused(tmp_path: Path, content: Any) -> N
         ({"g_ema": GAN["d"], "d": GAN["g_ema"]}, r"cannot be used\. .*missing"),
         ({"d": None}, r"has no discriminator \(d\)"),
         ({"g_ema": None}, r"has no generator \(g_ema\)"),
-        ({"d": made_up.gan(32)["d"]}, r"generator makes 16 px, its discriminator judges 32 px"),
-        ({"latent_avg": torch.zeros(made_up.LATENT + 1)}, r"latent_avg"),
+        ({"d": fake_checkpoints.gan(32)["d"]}, r"generator makes 16 px, its discriminator judges 32 px"),
+        ({"latent_avg": torch.zeros(fake_checkpoints.LATENT + 1)}, r"latent_avg"),
     ],
     ids=["swapped", "no d", "no g_ema", "another d", "another latent size"],
 )
@@ -176,7 +176,7 @@ def test_many_names_for_the_same_numbers_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(tmp_path: Path) -> None:
-    plain = zipfile.ZipFile(io.BytesIO(made_up.saved({"g_ema": {"x": torch.zeros(5_000_000)}})))
+    plain = zipfile.ZipFile(io.BytesIO(fake_checkpoints.saved({"g_ema": {"x": torch.zeros(5_000_000)}})))
     with zipfile.ZipFile(tmp_path / "a.pt", "w", zipfile.ZIP_DEFLATED) as bomb:
         for entry in plain.infolist():
             bomb.writestr(entry.filename, plain.read(entry))
@@ -185,7 +185,7 @@ def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(tmp_path: Path) -
 
 
 def test_a_wrong_byte_in_a_tensor_is_noticed(tmp_path: Path) -> None:
-    content = bytearray(made_up.saved(GAN))
+    content = bytearray(fake_checkpoints.saved(GAN))
     content[len(content) // 2] ^= 1
     (tmp_path / "a.pt").write_bytes(content)
     with pytest.raises(WeightsError, match=r"a\.pt is damaged: the checksum"):
@@ -224,7 +224,7 @@ def test_networks_of_unknown_shape_are_refused(tmp_path: Path, change: str) -> N
 @pytest.mark.parametrize("count", [3, 5, 7])
 def test_statistics_of_something_else_are_refused(tmp_path: Path, count: int) -> None:
     with pytest.raises(WeightsError, match=r"neither of views \(6 numbers\) nor of lights \(4\)"):
-        read_part(saved(tmp_path / "a.pth", made_up.statistics(count)))
+        read_part(saved(tmp_path / "a.pth", fake_checkpoints.statistics(count)))
 
 
 @pytest.mark.parametrize("content", [torch.arange(8.0), torch.arange(8.0)[None], {"latent": torch.arange(8.0)}])
@@ -321,7 +321,7 @@ def test_tensors_without_numbers_of_their_own_are_refused(tmp_path: Path) -> Non
     [(torch.complex64, "pth"), (torch.complex64, "safetensors"), (torch.float8_e4m3fn, "pth")],
 )
 def test_numbers_that_no_network_here_has_are_refused(tmp_path: Path, dtype: torch.dtype, suffix: str) -> None:
-    tensors = {name: value.to(dtype) for name, value in made_up.statistics(6).items()}
+    tensors = {name: value.to(dtype) for name, value in fake_checkpoints.statistics(6).items()}
     path = tmp_path / f"views.{suffix}"
     (torch.save if suffix == "pth" else save_file)(tensors, path)
     with pytest.raises(WeightsError, match=rf"views\.{suffix} holds (mean|cov) in a form that g2s does not read"):
@@ -329,7 +329,7 @@ def test_numbers_that_no_network_here_has_are_refused(tmp_path: Path, dtype: tor
 
 
 def test_networks_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
-    larger = made_up.networks(32, width=16)
+    larger = fake_checkpoints.networks(32, width=16)
     with pytest.raises(WeightsError, match="are for pictures of 16, 32 px"):
         read_part(saved(tmp_path / "a.pt", NETWORKS | {"netA": larger["netA"]}))
     with pytest.raises(WeightsError, match="netL says 6 numbers; light is 4"):
@@ -341,7 +341,7 @@ def test_networks_that_do_not_belong_together_are_refused(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["celeba", "bfm", "cat", "car", "horse", "church"])
 @pytest.mark.parametrize("segmenter", ["bisenet", "pspnet-voc", "pspnet-ade20k"])
 def test_a_category_takes_the_parser_whose_classes_it_names(name: str, segmenter: str) -> None:
-    category, state = load_category(name), made_up.parser_state(segmenter)
+    category, state = load_category(name), fake_checkpoints.parser_state(segmenter)
     if category.mask.segmenter == segmenter:
         assert parsing_net_for(category, state, Path("p.pth")).classes == PARSER_CLASSES[segmenter]
     else:
@@ -363,7 +363,7 @@ def test_a_category_takes_the_parser_whose_classes_it_names(name: str, segmenter
     ids=["no head", "a number for a head", "no width", "another width", "more than that", "less than that"],
 )
 def test_a_parsing_network_that_does_not_hold_together_is_refused(tmp_path: Path, change: Callable) -> None:
-    state = made_up.parsing()
+    state = fake_checkpoints.parsing()
     change(state)
     with pytest.raises(WeightsError, match=r"a\.pth cannot be used\. These tensors are not the weights of a BiSeNet"):
         read_part(saved(tmp_path / "a.pth", state))

@@ -1,6 +1,6 @@
 """NVIDIA's pickles: read to the networks they hold, without running what they carry, and refused by name.
 
-The files are made by `made_up.nvidia`. What the networks should compute comes from the original code, run once with
+The files are made by `fake_checkpoints.nvidia`. What the networks should compute comes from the original code, run once with
 the same made-up weights.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_up.nvidia import (
+from fake_checkpoints.nvidia import (
     NETWORKS,
     TINY,
     Call,

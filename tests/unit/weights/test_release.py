@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import release
+from fake_checkpoints import release
 from servers import Fault, FileServer
 
 from g2s_cli.errors import WeightsError
 from g2s_cli.weights import release as module
 from g2s_cli.weights.catalog import Release
-from g2s_cli.weights.fetching import SilentFetching
+from g2s_cli.weights.download_progress import SilentFetching
 from g2s_cli.weights.release import members_of
 
 GAN, VIEWS, UNWANTED = "checkpoints/stylegan2/a.pt", "checkpoints/view_light/v.pth", "checkpoints/other.bin"

@@ -12,10 +12,10 @@ import torch
 
 from g2s_cli.errors import WeightsError
 from g2s_cli.files import sha256_of
-from g2s_cli.weights import importers, store
+from g2s_cli.weights import cache, importers
+from g2s_cli.weights.cache import Stored, find_stored, locked, remember, sweep
 from g2s_cli.weights.catalog import Category, load_category
-from g2s_cli.weights.sources import at_hand, store_part
-from g2s_cli.weights.store import Stored, find_stored, locked, remember, sweep
+from g2s_cli.weights.registry import at_hand, store_part
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_whoever_is_stopped_while_replacing_leaves_nothing_called_damaged(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "remember", stop)
+    monkeypatch.setattr(cache, "remember", stop)
     with pytest.raises(KeyboardInterrupt):
         store_part(horse, "gan", {"a": torch.ones(3)}, _source(tmp_path), "made up")
     assert find_stored("horse", "gan") is None

@@ -6,15 +6,15 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import pytest
 
 from g2s_cli.errors import UsageError
+from g2s_cli.weights.cache import models_root
 from g2s_cli.weights.catalog import load_category
-from g2s_cli.weights.entry import add_category, check_free, without_tables
 from g2s_cli.weights.importers import write_weights
-from g2s_cli.weights.sources import at_hand
-from g2s_cli.weights.store import models_root
+from g2s_cli.weights.new_category import add_category, check_free, without_tables
+from g2s_cli.weights.registry import at_hand
 
 WORDS = "pretrain, /some/where"
 
@@ -22,10 +22,12 @@ WORDS = "pretrain, /some/where"
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     monkeypatch.setenv("G2S_CACHE", str(tmp_path / "cache"))
-    networks = {f"{net}.{key}": value for net, state in made_up.networks(16).items() for key, value in state.items()}
+    networks = {
+        f"{net}.{key}": value for net, state in fake_checkpoints.networks(16).items() for key, value in state.items()
+    }
     contents = {
         "networks": networks,
-        "views": made_up.statistics(6),
+        "views": fake_checkpoints.statistics(6),
         "gan": {"g_ema.x": networks["netD.network.0.weight"]},
     }
     for part, tensors in contents.items():

@@ -10,12 +10,12 @@ import torch
 
 from g2s_cli.errors import WeightsError
 from g2s_cli.files import sha256_of
+from g2s_cli.weights.cache import Stored
 from g2s_cli.weights.catalog import Category, WeightsFile, category_names, load_category, read_category
+from g2s_cli.weights.compatibility import check_pair, gan_of
 from g2s_cli.weights.hub import prepared
 from g2s_cli.weights.importers import write_weights
-from g2s_cli.weights.pair import check_pair, gan_of
-from g2s_cli.weights.sources import check_pair_at_hand, stated
-from g2s_cli.weights.store import Stored
+from g2s_cli.weights.registry import check_pair_at_hand, stated
 
 OURS, OTHER = 64 * "a", 64 * "b"
 

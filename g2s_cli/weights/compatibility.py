@@ -7,8 +7,8 @@ authors' files say nothing, and go with whatever GAN is there.
 from __future__ import annotations
 
 from g2s_cli.errors import WeightsError
+from g2s_cli.weights.cache import Stored, models_root
 from g2s_cli.weights.catalog import SUFFIX, Category
-from g2s_cli.weights.store import Stored, models_root
 from g2s_cli.weights.tensors import metadata_of
 
 TRAINED_WITH = "gan_sha256"  # in the metadata of networks

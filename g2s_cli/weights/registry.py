@@ -14,13 +14,7 @@ from torch import Tensor
 
 from g2s_cli.errors import WeightsError
 from g2s_cli.files import replacing, sha256_of
-from g2s_cli.weights.catalog import SUFFIX, Category, Part, Release, category_folders, load_category
-from g2s_cli.weights.fetching import Fetching, SilentFetching
-from g2s_cli.weights.hub import HubRepo, NotOnHubError, fetch_from_hub, pull_description, pulled_from, with_hash
-from g2s_cli.weights.importers import parsing_net_for, read_part, save_weights, sha256_as_kept
-from g2s_cli.weights.pair import check_pair
-from g2s_cli.weights.release import WAYS_OUT, members_of
-from g2s_cli.weights.store import (
+from g2s_cli.weights.cache import (
     Stored,
     cache_root,
     find_stored,
@@ -33,6 +27,12 @@ from g2s_cli.weights.store import (
     sweep,
     using_the_cache,
 )
+from g2s_cli.weights.catalog import SUFFIX, Category, Part, Release, category_folders, load_category
+from g2s_cli.weights.compatibility import check_pair
+from g2s_cli.weights.download_progress import Fetching, SilentFetching
+from g2s_cli.weights.hub import HubRepo, NotOnHubError, fetch_from_hub, pull_description, pulled_from, with_hash
+from g2s_cli.weights.importers import parsing_net_for, read_part, save_weights, sha256_as_kept
+from g2s_cli.weights.release import WAYS_OUT, members_of
 
 YES = {"1", "true", "yes", "on"}
 

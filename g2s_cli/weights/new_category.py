@@ -11,9 +11,9 @@ from shutil import copyfile
 
 from g2s_cli.errors import UsageError
 from g2s_cli.files import replacing
+from g2s_cli.weights.cache import cache_root, find_stored, keep, using_the_cache
 from g2s_cli.weights.catalog import SUFFIX, Category, Part, category_folders, check_name
 from g2s_cli.weights.hub import CARD, README, with_hash
-from g2s_cli.weights.store import cache_root, find_stored, keep, using_the_cache
 
 
 def check_free(name: str, words: str) -> None:
