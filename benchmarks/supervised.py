@@ -28,7 +28,7 @@ from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import open_photo
 from g2s_cli.progress import Progress
 from g2s_cli.weights.catalog import Category
-from g2s_cli.weights.tensors import load_tensors, part_of
+from g2s_cli.weights.tensors import load_tensors, submodule_state
 
 BATCH = 32
 RATE = 1e-3
@@ -75,7 +75,7 @@ def width_of_depth_net(category: Category, networks: Path | None) -> int:
     """How wide the category's own D is at its first layer; the authors' width where it has none."""
     if networks is None:
         return default_width(category.working_size)
-    return len(part_of(load_tensors(networks), "netD")["network.0.weight"])
+    return len(submodule_state(load_tensors(networks), "netD")["network.0.weight"])
 
 
 def predicted(net: MapNet, image: Tensor, camera: Camera, machine: Machine) -> Tensor:

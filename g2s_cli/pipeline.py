@@ -48,7 +48,7 @@ from g2s_cli.progress import Progress, SilentProgress, Stopwatch
 from g2s_cli.result.folder import Result, object_mask, picture_size, surface
 from g2s_cli.weights.catalog import Part, Symmetry, load_category
 from g2s_cli.weights.importers import read_latent
-from g2s_cli.weights.registry import Sources, obtain
+from g2s_cli.weights.registry import Sources, fetch_weights
 
 By = Literal["mesh", "gan"]  # rendered from the shape, or projected through the generator
 # Photos that share a search; with more, what a search costs each hardly falls, and the first result is late.
@@ -347,7 +347,7 @@ def _projected(
     needed: list[Part] = [] if result.report.get("gan_file") else ["gan"]
     needed += [] if result.offset_net else ["networks"]
     own_gan = Path(result.report["gan_file"]) if result.report.get("gan_file") else None
-    weights = Weights(obtain(category, needed, Sources.of_environment()), own_gan)
+    weights = Weights(fetch_weights(category, needed, Sources.from_environment()), own_gan)
     gan = load_gan(weights, machine)
     _check_gan(result, weights)
     category = fitted(category, gan.generator)

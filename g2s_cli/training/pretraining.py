@@ -46,7 +46,7 @@ from g2s_cli.training.joint import Subject, modules_of, pretrain
 from g2s_cli.training.joint_run import Rhythm, Trained, drawn_from
 from g2s_cli.weights.catalog import Category, Part, Pretraining, Symmetry, load_category
 from g2s_cli.weights.importers import write_weights
-from g2s_cli.weights.new_category import add_category, check_free
+from g2s_cli.weights.new_category import add_category, check_name_is_free
 from g2s_cli.weights.registry import Sources
 from g2s_cli.weights.tensors import load_tensors
 
@@ -117,7 +117,7 @@ class Order:
                 effort.symmetry,
                 None,
                 seed,
-                Weights.of(config, effort, sources or Sources.of_environment()),
+                Weights.of(config, effort, sources or Sources.from_environment()),
                 CropOptions(align=not collection.pairs),  # the true depth lies where the photo has it
             ),
             (joint.width, joint.encoder_width),
@@ -125,7 +125,7 @@ class Order:
             name,
             folder,
         )
-        check_free(name, order.words)
+        check_name_is_free(name, order.words)
         return order
 
     @property

@@ -40,7 +40,7 @@ def cache_root() -> Path:
 
 
 @dataclass(frozen=True)
-class Stored:
+class CachedFile:
     """A cached file: where it is, its SHA-256, and in words where it came from."""
 
     path: Path
@@ -48,37 +48,37 @@ class Stored:
     source: str
 
 
-def sidecar(category: str, part: str) -> Path:
+def record_path(category: str, part: str) -> Path:
     """The file that says whether and where a part is cached."""
     return cache_root() / category / f"{part}.json"
 
 
-def find_stored(category: str, part: str) -> Stored | None:
+def find_cached(category: str, part: str) -> CachedFile | None:
     """What the cache has of a category's part, unchecked; None if it has nothing."""
     try:
-        facts = json.loads(sidecar(category, part).read_text())
-        stored = Stored(sidecar(category, part).parent / facts["path"], facts["sha256"], facts["source"])
+        facts = json.loads(record_path(category, part).read_text())
+        stored = CachedFile(record_path(category, part).parent / facts["path"], facts["sha256"], facts["source"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return stored if stored.path.is_file() else None
 
 
-def remember(category: str, part: str, stored: Stored) -> None:
+def write_record(category: str, part: str, stored: CachedFile) -> None:
     """Write a part's sidecar, in one move. What lies beside it is named without its folder: caches get moved."""
-    place, path = sidecar(category, part), stored.path.absolute()
+    place, path = record_path(category, part), stored.path.absolute()
     said = path.name if path.parent == place.parent.absolute() else str(path)
     with replacing(place) as temporary:
         temporary.write_text(json.dumps(asdict(stored) | {"path": said}, indent=2) + "\n")
 
 
-def forget(category: str, part: str, stored: Stored) -> None:
+def delete_cached(category: str, part: str, stored: CachedFile) -> None:
     """Remove a cached part: its sidecar first, then the file and, in the Hub's cache, what its link points to."""
-    sidecar(category, part).unlink(missing_ok=True)
+    record_path(category, part).unlink(missing_ok=True)
     for path in (stored.path.resolve(), stored.path):
         path.unlink(missing_ok=True)
 
 
-def is_whole(stored: Stored) -> bool:
+def matches_hash(stored: CachedFile) -> bool:
     """Whether a cached file is there and has the SHA-256 that its sidecar says."""
     try:
         return sha256_of(stored.path) == stored.sha256
@@ -87,7 +87,7 @@ def is_whole(stored: Stored) -> bool:
 
 
 @contextlib.contextmanager
-def using_the_cache() -> Iterator[None]:
+def cache_errors() -> Iterator[None]:
     """Turn what the system says of a cache that cannot be written into a WeightsError."""
     try:
         yield
@@ -98,7 +98,7 @@ def using_the_cache() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def writing_weights(place: Path, remedy: str = ELSEWHERE) -> Iterator[Path]:
+def replacing_weights(place: Path, remedy: str = ELSEWHERE) -> Iterator[Path]:
     """As `replacing`; raises WeightsError with this remedy for whatever goes wrong while the block writes."""
     try:
         with replacing(place) as temporary:
@@ -107,24 +107,24 @@ def writing_weights(place: Path, remedy: str = ELSEWHERE) -> Iterator[Path]:
         raise WeightsError(f"{place} cannot be written: {error}.", remedy) from error
 
 
-def keep(category: str, part: str, place: Path, words: str, write: Callable[[Path], object]) -> Stored:
+def store_file(category: str, part: str, place: Path, words: str, write: Callable[[Path], object]) -> CachedFile:
     """Put a part's file into the cache and remember where it came from.
 
     place: where it goes. words: where it comes from. write: fills the file that it is given the path of. Raises
     WeightsError if the disk refuses.
     """
-    with locked(category, part):
-        with writing_weights(place) as temporary:
+    with lock(category, part):
+        with replacing_weights(place) as temporary:
             write(temporary)
             # Without its sidecar first: whoever is stopped in between must not find the new file under the old hash.
-            sidecar(category, part).unlink(missing_ok=True)
-        stored = Stored(place, sha256_of(place), words)
-        remember(category, part, stored)
+            record_path(category, part).unlink(missing_ok=True)
+        stored = CachedFile(place, sha256_of(place), words)
+        write_record(category, part, stored)
     return stored
 
 
 @contextlib.contextmanager
-def locked(category: str, what: str) -> Iterator[None]:
+def lock(category: str, what: str) -> Iterator[None]:
     """Keep other g2s processes from fetching the same thing; raises WeightsError after an hour's wait."""
     place = cache_root() / category / f".{what}.lock"
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def locked(category: str, what: str) -> Iterator[None]:
         ) from error
 
 
-def sweep(category: str) -> None:
+def remove_stale(category: str) -> None:
     """Remove what killed processes left half written: scratch files that nobody has touched for an hour."""
     for path in (cache_root() / category).glob(".*.part"):
         if time.time() - path.stat().st_mtime > LOCK_SECONDS:

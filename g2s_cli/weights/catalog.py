@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.geometry.placement import Template
 from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR
-from g2s_cli.weights.cache import cache_root, find_stored, models_root
+from g2s_cli.weights.cache import cache_root, find_cached, models_root
 
 Symmetry = Literal["on", "off", "first-stage"]
 Start = Literal["networks", "ellipsoid"]
@@ -233,7 +233,7 @@ class Category:
         """The files that a reconstruction with a preset reads. A user's own GAN goes without trained networks."""
         trained: list[Part] = ["networks"] if preset.trained or preset.follow == "linear" else []
         statistics: tuple[Part, ...] = ("views", "lights")
-        stated = [part for part in statistics if part in self.weights or find_stored(self.name, part)]
+        stated = [part for part in statistics if part in self.weights or find_cached(self.name, part)]
         return stated if own_gan else ["gan", *trained, *stated]
 
     @property

@@ -7,29 +7,29 @@ authors' files say nothing, and go with whatever GAN is there.
 from __future__ import annotations
 
 from g2s_cli.errors import WeightsError
-from g2s_cli.weights.cache import Stored, models_root
+from g2s_cli.weights.cache import CachedFile, models_root
 from g2s_cli.weights.catalog import SUFFIX, Category
-from g2s_cli.weights.tensors import metadata_of
+from g2s_cli.weights.tensors import read_metadata
 
 TRAINED_WITH = "gan_sha256"  # in the metadata of networks
 
 
-def gan_of(category: Category, networks: Stored) -> str:
+def trained_with_hash(category: Category, networks: CachedFile) -> str:
     """The SHA-256 of the GAN file that networks were trained with; "" where nobody says. Raises WeightsError."""
     entry = category.weights.get("networks")
     if entry and entry.gan_sha256 and entry.sha256 == networks.sha256:
         return entry.gan_sha256
-    return metadata_of(networks.path).get(TRAINED_WITH, "") if networks.path.suffix == SUFFIX else ""
+    return read_metadata(networks.path).get(TRAINED_WITH, "") if networks.path.suffix == SUFFIX else ""
 
 
-def check_pair(category: Category, gan: Stored | None, networks: Stored | None) -> None:
+def check_compatible(category: Category, gan: CachedFile | None, networks: CachedFile | None) -> None:
     """Raise WeightsError for networks that were trained with another GAN.
 
     A half that is not there, or a hash that nobody states, is nothing to compare with.
     """
     if gan is None or networks is None:
         return
-    wanted = gan_of(category, networks)
+    wanted = trained_with_hash(category, networks)
     if wanted and gan.sha256 and wanted != gan.sha256:
         raise WeightsError(
             f"{networks.path} was trained with another GAN than {gan.path}: the one whose SHA-256 begins with "

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 
 @runtime_checkable
-class Fetching(Protocol):
+class DownloadProgress(Protocol):
     """A listener to downloads: the console's bar, or nobody."""
 
     def begin(self, what: str, total: int | None) -> None:
@@ -16,7 +16,7 @@ class Fetching(Protocol):
         """So many more bytes have come."""
 
 
-class SilentFetching:
+class SilentDownload:
     """Listens to nothing."""
 
     def begin(self, what: str, total: int | None) -> None:

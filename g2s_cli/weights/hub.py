@@ -16,9 +16,9 @@ from pathlib import Path
 
 from g2s_cli.errors import G2SError, UsageError, WeightsError
 from g2s_cli.files import replacing, sha256_of
-from g2s_cli.weights.cache import Stored, cache_root, require_space
+from g2s_cli.weights.cache import CachedFile, cache_root, require_space
 from g2s_cli.weights.catalog import Category, Part, read_category
-from g2s_cli.weights.compatibility import gan_of
+from g2s_cli.weights.compatibility import trained_with_hash
 from g2s_cli.weights.release import WAYS_OUT
 
 CARD, README = "model.toml", "README.md"
@@ -38,7 +38,7 @@ class HubRepo:
     revision: str
 
     @classmethod
-    def named(cls, text: str) -> HubRepo:
+    def parse(cls, text: str) -> HubRepo:
         """ "owner/name" or "owner/name@revision". Raises UsageError."""
         name, _, revision = text.partition("@")
         if name.count("/") != 1 or not all(name.split("/")):
@@ -46,7 +46,7 @@ class HubRepo:
         return cls(name, revision or "main")
 
 
-def pull_description(category: str, repo: HubRepo) -> HubRepo:
+def pull_category(category: str, repo: HubRepo) -> HubRepo:
     """Put a category's model.toml and README.md from the Hub into the cache. Returns the repository at that commit."""
     card = _download(repo, f"{category}/{CARD}")
     _read(card, repo)
@@ -60,7 +60,7 @@ def pull_description(category: str, repo: HubRepo) -> HubRepo:
     return fixed
 
 
-def pulled_from(folder: Path) -> str:
+def pulled_revision(folder: Path) -> str:
     """The repository and the commit that a category's description was pulled from; "" if it was not."""
     try:
         return str(json.loads((folder / PULLED).read_text())["repo"])
@@ -80,7 +80,7 @@ def _read(card: Path, repo: HubRepo) -> Category:
 
 def fetch_from_hub(
     category: Category, parts: Sequence[Part], repo: HubRepo, along: Sequence[Part] = ()
-) -> dict[Part, Stored]:
+) -> dict[Part, CachedFile]:
     """Download parts of a category, all from one commit, and check each against the hash its model.toml states.
 
     along: parts that are downloaded too if the repository states them.
@@ -102,7 +102,7 @@ def fetch_from_hub(
             f"{repo.name} has another {' and '.join(other)} of {category.name} than {category.folder / CARD} states.",
             f"Delete {category.folder} to take the category from there.",
         )
-    found: dict[Part, Stored] = {}
+    found: dict[Part, CachedFile] = {}
     for part in parts:
         path = _download(fixed, f"{category.name}/{stated[part].file}")
         if sha256_of(path) != stated[part].sha256:
@@ -113,7 +113,7 @@ def fetch_from_hub(
                 f"it was deleted from {path.parent}.",
                 "Pull again; if that does not help, tell its publisher.",
             )
-        found[part] = Stored(path, stated[part].sha256, f"Hub, {repo.name}@{commit}")
+        found[part] = CachedFile(path, stated[part].sha256, f"Hub, {repo.name}@{commit}")
     return found
 
 
@@ -124,7 +124,7 @@ def publish(folder: Path, category: str, repo: str) -> str:
     if _offline():
         raise WeightsError(f"{repo} cannot be uploaded: HF_HUB_OFFLINE is set.", "Unset it.")
     api = HfApi(library_name="g2s")
-    with explained(repo, "uploaded", "Try again later; nothing is lost."):
+    with hub_errors(repo, "uploaded", "Try again later; nothing is lost."):
         api.create_repo(repo, repo_type="model", exist_ok=True)
         api.upload_folder(
             repo_id=repo, folder_path=folder, path_in_repo=category, commit_message=f"Publish {category} for g2s"
@@ -136,7 +136,7 @@ def _download(repo: HubRepo, file: str) -> Path:
     """A file of a repository in the Hub's own cache. Raises WeightsError."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache  # noqa: PLC0415
 
-    with explained(f"{repo.name}, {file}"):
+    with hub_errors(f"{repo.name}, {file}"):
         known = try_to_load_from_cache(repo.name, file, revision=repo.revision)
         if not isinstance(known, str) and not _offline():
             url = hf_hub_url(repo.name, file, revision=repo.revision)
@@ -161,7 +161,7 @@ def _commit_of(path: Path, category: str) -> str:
 
 
 @contextmanager
-def explained(what: str, done: str = "downloaded", remedy: str = WAYS_OUT) -> Iterator[None]:
+def hub_errors(what: str, done: str = "downloaded", remedy: str = WAYS_OUT) -> Iterator[None]:
     """Turn whatever huggingface_hub raises into a WeightsError of one sentence.
 
     done: what was to be done with it. remedy: where the Hub gives no reason that has a remedy of its own.
@@ -205,7 +205,7 @@ def explained(what: str, done: str = "downloaded", remedy: str = WAYS_OUT) -> It
         raise WeightsError(f"{what} cannot be {done}: {type(error).__name__}: {error}.", remedy) from error
 
 
-def prepared(category: Category, files: dict[Part, Path]) -> tempfile.TemporaryDirectory[str]:
+def staged(category: Category, files: dict[Part, Path]) -> tempfile.TemporaryDirectory[str]:
     """A temporary folder as it will lie on the Hub: files, README.md, and model.toml with their hashes."""
     folder = tempfile.TemporaryDirectory(prefix="g2s-publish-")
     place = Path(folder.name)
@@ -215,7 +215,7 @@ def prepared(category: Category, files: dict[Part, Path]) -> tempfile.TemporaryD
         name = entry.file if entry else f"{part}.safetensors"
         (place / name).symlink_to(path.resolve())
         sha256 = sha256_of(path)
-        gan_sha256 = gan_of(category, Stored(path, sha256, "")) if part == "networks" else ""
+        gan_sha256 = trained_with_hash(category, CachedFile(path, sha256, "")) if part == "networks" else ""
         card = with_hash(card, part, name, sha256, gan_sha256)
     (place / CARD).write_text(card, encoding="utf-8")
     try:

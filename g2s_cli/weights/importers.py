@@ -27,11 +27,11 @@ from g2s_cli.files import sha256_of
 from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.segmentation.parsing_net import NAMED_BY, ParsingNet, parsing_net
-from g2s_cli.weights.cache import ELSEWHERE, writing_weights
+from g2s_cli.weights.cache import ELSEWHERE, replacing_weights
 from g2s_cli.weights.catalog import PARSER_CLASSES, SUFFIX, Category, Part
 from g2s_cli.weights.compatibility import TRAINED_WITH
 from g2s_cli.weights.nvidia import read_nvidia
-from g2s_cli.weights.tensors import load_tensors, part_of
+from g2s_cli.weights.tensors import load_tensors, submodule_state
 
 METADATA = {"format": "g2s-weights-1"}
 
@@ -43,7 +43,7 @@ UNPACKED_SHARE, UNPACKED_BYTES = 1.1, 1_000_000
 MOST_SHARED = 4  # how often, in the mean, names may share numbers: tied layers, but no bombs
 
 
-def read_part(path: Path) -> tuple[Part, dict[str, Tensor]]:
+def read_checkpoint(path: Path) -> tuple[Part, dict[str, Tensor]]:
     """What part of a category a file is, and its tensors under the names that g2s uses.
 
     Raises WeightsError if the file cannot be read safely, is none of the known kinds, or does not hold
@@ -72,7 +72,7 @@ class LatentFile:
     row: int | None = None
 
     @classmethod
-    def named(cls, said: Path | str) -> LatentFile:
+    def parse(cls, said: Path | str) -> LatentFile:
         """FILE or FILE:ROW. A file that is called so, colon and all, is meant itself."""
         file, _, row = str(said).rpartition(":")
         names_a_row = file and row.isdecimal() and isinstance(attempt(Path(said).stat), OSError)
@@ -136,7 +136,7 @@ def write_weights(tensors: Mapping[str, Tensor], path: Path, trained_with: str =
     metadata of more than one entry would be written in an order of chance. trained_with: of networks, the SHA-256 of
     their GAN's file. Raises WeightsError with this remedy if the disk refuses.
     """
-    with writing_weights(path, remedy) as temporary:
+    with replacing_weights(path, remedy) as temporary:
         save_weights(tensors, temporary, trained_with)
 
 
@@ -145,7 +145,7 @@ def save_weights(tensors: Mapping[str, Tensor], path: Path, trained_with: str = 
     save_file(_apart(tensors), path, {TRAINED_WITH: trained_with} if trained_with else METADATA)
 
 
-def sha256_as_kept(path: Path, tensors: Mapping[str, Tensor]) -> str:
+def converted_sha256(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """The SHA-256 that a file has in the cache: its own, or if it must be converted, that of its tensors written."""
     if path.suffix == SUFFIX:
         return sha256_of(path)
@@ -229,7 +229,7 @@ def _part_of(tensors: Mapping[str, Tensor]) -> Part:
     """Which part of a category tensors are, by their names, after checking that they hold together."""
     heads = {name.split(".")[0] for name in tensors}
     if heads & {"g_ema", "d"}:
-        check_gan(tensors)
+        build_gan(tensors)
         return "gan"
     if "netD" in heads:
         _check_networks(tensors)
@@ -245,7 +245,7 @@ def _part_of(tensors: Mapping[str, Tensor]) -> Part:
     )
 
 
-def check_gan(tensors: Mapping[str, Tensor]) -> tuple[Generator, Discriminator]:
+def build_gan(tensors: Mapping[str, Tensor]) -> tuple[Generator, Discriminator]:
     """A generator and a discriminator of one size, made of tensors. Raises WeightsError."""
     for prefix, what in (("g_ema", "generator"), ("d", "discriminator")):
         if not any(name.startswith(f"{prefix}.") for name in tensors):
@@ -253,13 +253,13 @@ def check_gan(tensors: Mapping[str, Tensor]) -> tuple[Generator, Discriminator]:
                 f"It has no {what} ({prefix}).", "g2s needs both: fetch the checkpoint that was saved in training."
             )
     mean = tensors.get("latent_avg")
-    generator = Generator(part_of(tensors, "g_ema"), mean)
+    generator = Generator(submodule_state(tensors, "g_ema"), mean)
     if mean is not None and mean.numel() != generator.latent_size:
         raise WeightsError(
             f"Its latent_avg has {mean.numel()} numbers, its generator's latents {generator.latent_size}.",
             "Take both from one training.",
         )
-    discriminator = Discriminator(part_of(tensors, "d"))
+    discriminator = Discriminator(submodule_state(tensors, "d"))
     if generator.size != discriminator.size:
         raise WeightsError(
             f"Its generator makes {generator.size} px, its discriminator judges {discriminator.size} px.",
@@ -268,7 +268,7 @@ def check_gan(tensors: Mapping[str, Tensor]) -> tuple[Generator, Discriminator]:
     return generator, discriminator
 
 
-def parsing_net_for(category: Category, tensors: Mapping[str, Tensor], path: Path) -> ParsingNet:
+def build_parsing_net(category: Category, tensors: Mapping[str, Tensor], path: Path) -> ParsingNet:
     """The parsing network of a file, if the category's masks are made of its classes. Raises WeightsError."""
     if category.mask is None:
         raise WeightsError(
@@ -288,14 +288,14 @@ def parsing_net_for(category: Category, tensors: Mapping[str, Tensor], path: Pat
 def _check_networks(tensors: Mapping[str, Tensor]) -> None:
     try:
         sizes = {
-            MapNet.from_state(part_of(tensors, "netD"), bounded=False).size,
-            MapNet.from_state(part_of(tensors, "netA"), bounded=True).size,
-            CodeNet.from_state(part_of(tensors, "netV")).size,
-            CodeNet.from_state(part_of(tensors, "netL")).size,
+            MapNet.from_state(submodule_state(tensors, "netD"), bounded=False).size,
+            MapNet.from_state(submodule_state(tensors, "netA"), bounded=True).size,
+            CodeNet.from_state(submodule_state(tensors, "netV")).size,
+            CodeNet.from_state(submodule_state(tensors, "netL")).size,
         }
-        if encoder := part_of(tensors, "netEnc"):
+        if encoder := submodule_state(tensors, "netEnc"):
             sizes.add(OffsetEncoder.from_state(encoder).size)
-        if sight := part_of(tensors, "netS"):
+        if sight := submodule_state(tensors, "netS"):
             sizes.add(SightNet.from_state(sight).size)
     except ValueError as error:  # a layer's number that is none
         raise WeightsError("Its layers are not those of factor networks.", "Fetch the file again.") from error
@@ -309,7 +309,9 @@ def _check_networks(tensors: Mapping[str, Tensor]) -> None:
         ("netL", 4, "light"),
     ):
         layers = {
-            int(key.split(".")[1]): len(value) for key, value in part_of(tensors, name).items() if value.dim() == 4
+            int(key.split(".")[1]): len(value)
+            for key, value in submodule_state(tensors, name).items()
+            if value.dim() == 4
         }
         found = layers[max(layers)]
         if found != count:

@@ -11,15 +11,15 @@ from shutil import copyfile
 
 from g2s_cli.errors import UsageError
 from g2s_cli.files import replacing
-from g2s_cli.weights.cache import cache_root, find_stored, keep, using_the_cache
+from g2s_cli.weights.cache import cache_errors, cache_root, find_cached, store_file
 from g2s_cli.weights.catalog import SUFFIX, Category, Part, category_folders, check_name
 from g2s_cli.weights.hub import CARD, README, with_hash
 
 
-def check_free(name: str, words: str) -> None:
+def check_name_is_free(name: str, words: str) -> None:
     """Raise UsageError if a category of another origin has the name. words: where the new one's networks come from."""
     check_name(name)
-    stored = find_stored(name, "networks")
+    stored = find_cached(name, "networks")
     if name in category_folders() and (stored is None or stored.source != words):
         raise UsageError(f"There is a category {name} already.", "Choose another name: --as NAME.")
 
@@ -39,9 +39,9 @@ def add_category(category: Category, name: str, files: Mapping[Part, Path], word
     card = re.sub(r"(?m)^(register|agree|sight|steps) = .*\n", "", card)
     if not any(preset.trained for preset in category.presets.values()):
         card = from_networks(card)
-    with using_the_cache():
+    with cache_errors():
         for part, source in files.items():
-            stored = keep(name, part, folder / f"{part}{SUFFIX}", words, partial(copyfile, source))
+            stored = store_file(name, part, folder / f"{part}{SUFFIX}", words, partial(copyfile, source))
             card = with_hash(card, part, stored.path.name, stored.sha256)
         for file, text in ((README, readme), (CARD, card)):
             with replacing(folder / file) as temporary:

@@ -15,24 +15,24 @@ from torch import Tensor
 from g2s_cli.errors import WeightsError
 from g2s_cli.files import replacing, sha256_of
 from g2s_cli.weights.cache import (
-    Stored,
+    CachedFile,
+    cache_errors,
     cache_root,
-    find_stored,
-    forget,
-    is_whole,
-    keep,
-    locked,
+    delete_cached,
+    find_cached,
+    lock,
+    matches_hash,
     models_root,
-    remember,
-    sweep,
-    using_the_cache,
+    remove_stale,
+    store_file,
+    write_record,
 )
 from g2s_cli.weights.catalog import SUFFIX, Category, Part, Release, category_folders, load_category
-from g2s_cli.weights.compatibility import check_pair
-from g2s_cli.weights.download_progress import Fetching, SilentFetching
-from g2s_cli.weights.hub import HubRepo, NotOnHubError, fetch_from_hub, pull_description, pulled_from, with_hash
-from g2s_cli.weights.importers import parsing_net_for, read_part, save_weights, sha256_as_kept
-from g2s_cli.weights.release import WAYS_OUT, members_of
+from g2s_cli.weights.compatibility import check_compatible
+from g2s_cli.weights.download_progress import DownloadProgress, SilentDownload
+from g2s_cli.weights.hub import HubRepo, NotOnHubError, fetch_from_hub, pull_category, pulled_revision, with_hash
+from g2s_cli.weights.importers import build_parsing_net, converted_sha256, read_checkpoint, save_weights
+from g2s_cli.weights.release import WAYS_OUT, extract_members
 
 YES = {"1", "true", "yes", "on"}
 
@@ -54,10 +54,10 @@ class Sources:
     def __post_init__(self) -> None:
         """Raise UsageError for a Hub repository that is none, also where nothing is to be fetched."""
         if self.hub_repo:
-            HubRepo.named(self.hub_repo)
+            HubRepo.parse(self.hub_repo)
 
     @classmethod
-    def of_environment(cls, hub_repo: str = "") -> Sources:
+    def from_environment(cls, hub_repo: str = "") -> Sources:
         """G2S_HUB_REPO, G2S_RELEASE_URL and HF_HUB_OFFLINE; an option goes before its variable."""
         return cls(
             hub_repo=hub_repo or os.environ.get("G2S_HUB_REPO", ""),
@@ -67,12 +67,12 @@ class Sources:
         )
 
 
-def obtain(
+def fetch_weights(
     category: Category,
     parts: Sequence[Part],
     sources: Sources,
-    fetching: Fetching | None = None,
-    welcome: Sequence[Part] = (),
+    fetching: DownloadProgress | None = None,
+    optional: Sequence[Part] = (),
 ) -> dict[Part, Path]:
     """The files of a category's parts, each checked by its hash; fetched first where they are not here.
 
@@ -80,20 +80,20 @@ def obtain(
     Raises WeightsError if a file is damaged (it is deleted and named, unless it came with g2s) or cannot be had, and
     for networks that were trained with another GAN.
     """
-    asked = (*parts, *welcome)
-    found = {part: path for part in asked if (path := at_hand(category, part))}
+    asked = (*parts, *optional)
+    found = {part: path for part in asked if (path := local_file(category, part))}
     if not found.keys() >= set(parts):
-        refuse_unknown(category, parts)
+        check_sources(category, parts)
         # While one process fetches, another waits here and then finds the files.
-        with _speaking_of(category.name), locked(category.name, "fetch"):
-            sweep(category.name)
-            missing = [part for part in parts if part not in found and not at_hand(category, part)]
+        with _speaking_of(category.name), lock(category.name, "fetch"):
+            remove_stale(category.name)
+            missing = [part for part in parts if part not in found and not local_file(category, part)]
             if missing:
-                along = [part for part in welcome if part in category.weights and part not in found]
-                fetch(category, missing, sources, fetching or SilentFetching(), along)
-        found |= {part: path for part in asked if (path := at_hand(category, part))}
+                along = [part for part in optional if part in category.weights and part not in found]
+                fetch(category, missing, sources, fetching or SilentDownload(), along)
+        found |= {part: path for part in asked if (path := local_file(category, part))}
     if {"gan", "networks"} <= found.keys():
-        check_pair_at_hand(category)
+        check_local_networks(category)
     return {part: found[part] for part in asked if part in parts or part in found}
 
 
@@ -101,15 +101,15 @@ def obtain(
 def _speaking_of(name: str) -> Iterator[None]:
     """Put a category's name into remedies, and what a cache that cannot be written says into a sentence."""
     try:
-        with using_the_cache():
+        with cache_errors():
             yield
     except WeightsError as error:
         raise WeightsError(error.what, error.remedy.replace("--category NAME", f"--category {name}")) from error
 
 
-def refuse_unknown(category: Category, parts: Sequence[Part]) -> None:
+def check_sources(category: Category, parts: Sequence[Part]) -> None:
     """Raise WeightsError for parts that a category has no source of, and that nobody has imported."""
-    unknown = [part for part in parts if part not in category.weights and not find_stored(category.name, part)]
+    unknown = [part for part in parts if part not in category.weights and not find_cached(category.name, part)]
     if unknown:
         raise WeightsError(
             f"{category.name} has no {' and '.join(unknown)} to fetch.",
@@ -117,43 +117,43 @@ def refuse_unknown(category: Category, parts: Sequence[Part]) -> None:
         )
 
 
-def stated(category: Category, part: Part) -> Stored | None:
+def local_record(category: Category, part: Part) -> CachedFile | None:
     """A part's file that came with g2s or is cached, unchecked; None if there is none.
 
     One that lies beside its model.toml has the hash that this states, "" if none, and no words on its source.
     """
     entry = category.weights.get(part)
-    stored = find_stored(category.name, part)
+    stored = find_cached(category.name, part)
     ours = category.folder.parent != cache_root()  # in the cache, the sidecar knows what was imported
     if entry and (ours or stored is None) and (beside := category.folder / entry.file).is_file():
-        return Stored(beside, entry.sha256, "")
+        return CachedFile(beside, entry.sha256, "")
     return stored
 
 
-def check_pair_at_hand(category: Category) -> None:
+def check_local_networks(category: Category) -> None:
     """Raise WeightsError if the networks that are here were trained with another GAN than the one that is."""
-    check_pair(category, stated(category, "gan"), stated(category, "networks"))
+    check_compatible(category, local_record(category, "gan"), local_record(category, "networks"))
 
 
 def check_import(category: Category, files: Sequence[tuple[Path, Part, Mapping[str, Tensor]]]) -> None:
     """Raise WeightsError if, with these files, networks would stand beside another GAN than they were trained with."""
     given = {part: (path, tensors) for path, part, tensors in files}
-    halves: dict[Part, Stored | None] = {part: stated(category, part) for part in ("gan", "networks")}
+    halves: dict[Part, CachedFile | None] = {part: local_record(category, part) for part in ("gan", "networks")}
     if not all(halves[part] or part in given for part in halves):
         return
     for part in halves.keys() & given.keys():
         path, tensors = given[part]
-        halves[part] = Stored(path, sha256_as_kept(path, tensors), "")
-    check_pair(category, halves["gan"], halves["networks"])
+        halves[part] = CachedFile(path, converted_sha256(path, tensors), "")
+    check_compatible(category, halves["gan"], halves["networks"])
 
 
-def at_hand(category: Category, part: Part) -> Path | None:
+def local_file(category: Category, part: Part) -> Path | None:
     """A part's file that came with g2s or is cached, checked; None if there is none. Raises WeightsError if damaged."""
-    stored = stated(category, part)
+    stored = local_record(category, part)
     if stored is None:
         return None
     path = stored.path
-    if not stored.sha256 or is_whole(stored):
+    if not stored.sha256 or matches_hash(stored):
         return path
     if not stored.source:
         raise WeightsError(
@@ -162,11 +162,11 @@ def at_hand(category: Category, part: Part) -> Path | None:
         )
     try:
         # Another process may be putting a new file in its place; only what is still damaged then is deleted.
-        with locked(category.name, part):
-            stored = find_stored(category.name, part)
-            if stored is None or is_whole(stored):
+        with lock(category.name, part):
+            stored = find_cached(category.name, part)
+            if stored is None or matches_hash(stored):
                 return stored.path if stored else None
-            forget(category.name, part, stored)
+            delete_cached(category.name, part, stored)
     except OSError as error:
         raise WeightsError(
             f"{path} is damaged (its SHA-256 has changed) and cannot be deleted: {error.strerror or error}.",
@@ -175,20 +175,20 @@ def at_hand(category: Category, part: Part) -> Path | None:
     raise WeightsError(
         f"{stored.path} was damaged (its SHA-256 had changed) and has been deleted.",
         f"Fetch it again: g2s weights pull {category.name}"
-        if offered(category, part)
+        if is_downloadable(category, part)
         else f"Bring it again: g2s weights import FILE --category {category.name}",
     )
 
 
-def offered(category: Category, part: Part) -> bool:
+def is_downloadable(category: Category, part: Part) -> bool:
     """Whether a part comes with g2s or from a place that its category names; what was imported or trained does not."""
     entry = category.weights.get(part)
     ours = category.folder.parent == models_root()
-    return bool(entry) and (ours or bool(category.hub_repo or category.release or pulled_from(category.folder)))
+    return bool(entry) and (ours or bool(category.hub_repo or category.release or pulled_revision(category.folder)))
 
 
 def fetch(
-    category: Category, parts: Sequence[Part], sources: Sources, fetching: Fetching, along: Sequence[Part] = ()
+    category: Category, parts: Sequence[Part], sources: Sources, fetching: DownloadProgress, along: Sequence[Part] = ()
 ) -> None:
     """Fetch parts into the cache: from a Hub repository where one is named, else from the authors' release.
 
@@ -198,13 +198,13 @@ def fetch(
     members = {part: category.weights[part].member for part in parts}
     if repo := _hub_repo_of(category, sources):
         try:
-            found = fetch_from_hub(category, parts, HubRepo.named(repo), along)
+            found = fetch_from_hub(category, parts, HubRepo.parse(repo), along)
         except NotOnHubError:
             if sources.hub_only or category.release is None or not all(members.values()):
                 raise
         else:
             for part, stored in found.items():
-                remember(category.name, part, stored)
+                write_record(category.name, part, stored)
             return
     if category.release is None or not all(members.values()):
         if category.folder.parent == models_root() and not any(members.values()):
@@ -221,39 +221,39 @@ def fetch(
     release = Release(sources.release_url or category.release.url, category.release.parts)
     place = cache_root() / category.name
     members |= {part: member for part in along if (member := category.weights[part].member)}
-    with members_of(release, members, place, fetching) as files:
-        read = {part: read_part(path) for part, path in files.items()}
+    with extract_members(release, members, place, fetching) as files:
+        read = {part: read_checkpoint(path) for part, path in files.items()}
         for part, (kind, _) in read.items():
             if kind != part:
                 raise WeightsError(
                     f"The release's {members[part]} is {kind}, not {part}.", "Use another mirror of the release."
                 )
         if "parsing" in read:
-            parsing_net_for(category, read["parsing"][1], files["parsing"])
+            build_parsing_net(category, read["parsing"][1], files["parsing"])
         for part, (_, tensors) in read.items():
             store_part(category, part, tensors, files[part], f"release, {release.url}, {members[part]}")
 
 
 def _hub_repo_of(category: Category, sources: Sources) -> str:
     """The repository to ask: the one that is insisted on, the commit a category was pulled from, whichever else."""
-    pulled = pulled_from(category.folder)
+    pulled = pulled_revision(category.folder)
     insisted = sources.hub_repo if sources.hub_only else ""
     if pulled and insisted in {"", pulled.partition("@")[0]}:
         return pulled
     return sources.hub_repo or category.hub_repo
 
 
-def store_part(category: Category, part: Part, tensors: Mapping[str, Tensor], source: Path, words: str) -> Stored:
+def store_part(category: Category, part: Part, tensors: Mapping[str, Tensor], source: Path, words: str) -> CachedFile:
     """Put a part's file into the cache and remember where it came from: its tensors, or a safetensors file as it is."""
     entry = category.weights.get(part)
     place = cache_root() / category.name / (entry.file if entry else f"{part}{SUFFIX}")
     if source.suffix == SUFFIX:
-        return keep(category.name, part, place, words, partial(copyfile, source))
+        return store_file(category.name, part, place, words, partial(copyfile, source))
     words = f"{words}, SHA-256 {sha256_of(source)}"
-    return keep(category.name, part, place, words, partial(save_weights, tensors))
+    return store_file(category.name, part, place, words, partial(save_weights, tensors))
 
 
-def new_category(name: str) -> Category:
+def create_category(name: str) -> Category:
     """A category of the user's own in the cache: a copy of "own" that its GAN is imported into."""
     template, folder = models_root() / "own", cache_root() / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -268,9 +268,9 @@ def new_category(name: str) -> Category:
     return load_category(name)
 
 
-def category_from(name: str, sources: Sources) -> Category:
+def find_category(name: str, sources: Sources) -> Category:
     """A category by name; one that g2s does not know is looked for in the Hub repository, if one is named."""
     if name not in category_folders() and sources.hub_repo and name.replace("-", "").replace("_", "").isalnum():
         with _speaking_of(name):
-            pull_description(name, HubRepo.named(sources.hub_repo))
+            pull_category(name, HubRepo.parse(sources.hub_repo))
     return load_category(name)

@@ -22,7 +22,7 @@ from typing import Any
 from g2s_cli.errors import WeightsError
 from g2s_cli.weights.cache import require_space
 from g2s_cli.weights.catalog import Part, Release
-from g2s_cli.weights.download_progress import Fetching
+from g2s_cli.weights.download_progress import DownloadProgress
 
 CONNECT_SECONDS = 8.0
 ATTEMPTS = 5  # in a row without a byte in between
@@ -34,7 +34,7 @@ BUSY = {408, 425, 429, 500, 502, 503, 504}
 class PartStream(io.RawIOBase):
     """The release's parts as one stream of bytes. A cut connection is taken up where it broke off."""
 
-    def __init__(self, release: Release, fetching: Fetching) -> None:
+    def __init__(self, release: Release, fetching: DownloadProgress) -> None:
         self._urls = [f"{release.url.rstrip('/')}/{part}" for part in release.parts]
         self._fetching = fetching
         self._answer: Any = None
@@ -133,8 +133,8 @@ WAYS_OUT = (
 
 
 @contextmanager
-def members_of(
-    release: Release, wanted: Mapping[Part, str], folder: Path, fetching: Fetching
+def extract_members(
+    release: Release, wanted: Mapping[Part, str], folder: Path, fetching: DownloadProgress
 ) -> Iterator[dict[Part, Path]]:
     """Temporary files in `folder` with the members wanted of the release; they go when the block ends.
 

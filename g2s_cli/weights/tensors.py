@@ -35,7 +35,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def in_bytes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def quantize(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights in a byte a number, and how large the steps of each output are; small ones, and biases, as halves."""
     packed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -49,7 +49,7 @@ def in_bytes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return packed
 
 
-def metadata_of(path: Path) -> Mapping[str, str]:
+def read_metadata(path: Path) -> Mapping[str, str]:
     """What a safetensors file says about itself. Raises WeightsError if it cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -58,6 +58,6 @@ def metadata_of(path: Path) -> Mapping[str, str]:
         raise WeightsError(f"{path} is not a readable safetensors file.", "Fetch or make it again.") from error
 
 
-def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def submodule_state(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose names begin with `prefix` and a dot, without it."""
     return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}

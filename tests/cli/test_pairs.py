@@ -12,7 +12,7 @@ from servers import TOKEN, HubServer
 
 from g2s_cli.files import sha256_of
 from g2s_cli.weights.catalog import load_category
-from g2s_cli.weights.importers import read_part, write_weights
+from g2s_cli.weights.importers import read_checkpoint, write_weights
 from g2s_cli.weights.registry import store_part
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
@@ -40,18 +40,18 @@ def files(tmp_path: Path) -> Files:
         result[f"{name}.pt"] = tmp_path / f"{name}.pt"
         result[f"{name}.pt"].write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(128, seed=seed)))
         result[name] = tmp_path / f"{name}.safetensors"
-        write_weights(read_part(result[f"{name}.pt"])[1], result[name])
+        write_weights(read_checkpoint(result[f"{name}.pt"])[1], result[name])
     result["silent"] = tmp_path / "silent.pth"
     result["silent"].write_bytes(fake_checkpoints.saved(fake_checkpoints.networks(64)))
     result["networks"] = tmp_path / "networks.safetensors"
-    write_weights(read_part(result["silent"])[1], result["networks"], sha256_of(result["ours"]))
+    write_weights(read_checkpoint(result["silent"])[1], result["networks"], sha256_of(result["ours"]))
     return result
 
 
 def put(files: Files, *names: str) -> None:
     """Files in the cache without a question, as an older g2s left them."""
     for name in names:
-        part, tensors = read_part(files[name])
+        part, tensors = read_checkpoint(files[name])
         store_part(load_category("bfm"), part, tensors, files[name], "made up")
 
 

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from safetensors.torch import load_file
 
 from g2s_cli.files import sha256_of
-from g2s_cli.weights.tensors import metadata_of
+from g2s_cli.weights.tensors import read_metadata
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 IN_STEP_3 = (3, 1)  # phases over, and steps of the one under way
@@ -136,7 +136,7 @@ def test_what_comes_of_it_is_a_category(zoo: Path, alone: Path, cache: dict[str,
         "model.toml",
         *(f"{part}.{end}" for part in ("gan", "networks", "views", "lights") for end in ("json", "safetensors")),
     }
-    assert metadata_of(entry / "networks.safetensors")["gan_sha256"] == sha256_of(entry / "gan.safetensors")
+    assert read_metadata(entry / "networks.safetensors")["gan_sha256"] == sha256_of(entry / "gan.safetensors")
     assert g2s("weights", "verify", "alone", **cache).returncode == 0
     (zoo / "other.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(16, seed=7)))
     refused = g2s("weights", "import", zoo / "other.pt", "--category", "alone", **cache)

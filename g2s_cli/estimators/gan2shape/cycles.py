@@ -40,7 +40,7 @@ from g2s_cli.geometry.render import depth_with_rim
 from g2s_cli.progress import Progress
 from g2s_cli.segmentation.gan_features import Segmenter
 from g2s_cli.weights.catalog import Category, Preset, Symmetry, halves_alike
-from g2s_cli.weights.tensors import part_of
+from g2s_cli.weights.tensors import submodule_state
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,10 @@ def trained_nets(tensors: dict[str, Tensor], category: Category, means: Means) -
     """
     ours = "base" in tensors
     return FactorNets(
-        depth=MapNet.from_state(part_of(tensors, "netD"), bounded=False),
-        albedo=MapNet.from_state(part_of(tensors, "netA"), bounded=True),
-        view=CodeNet.from_state(part_of(tensors, "netV")),
-        light=CodeNet.from_state(part_of(tensors, "netL")),
+        depth=MapNet.from_state(submodule_state(tensors, "netD"), bounded=False),
+        albedo=MapNet.from_state(submodule_state(tensors, "netA"), bounded=True),
+        view=CodeNet.from_state(submodule_state(tensors, "netV")),
+        light=CodeNet.from_state(submodule_state(tensors, "netL")),
         camera=camera_of(category),
         base=tensors.get("base"),
         mean_view=torch.zeros(6) if ours else tensors.get("mean_view", means.view),

@@ -47,7 +47,7 @@ def test_convolutions_round_alike_in_batches_of_any_size(size: int) -> None:
 
 def test_a_picture_and_its_features_are_the_same_in_any_company() -> None:
     """The embedded GAN, in single precision."""
-    weights = Weights.of(category := load_category("synface"), category.preset("fast"), Sources.of_environment())
+    weights = Weights.of(category := load_category("synface"), category.preset("fast"), Sources.from_environment())
     gan = load_gan(weights, Machine(torch.device("cpu"), torch.float32))
     generator, discriminator = gan.generator, gan.discriminator
     latents = random_latents(generator, 3, torch.Generator().manual_seed(1))

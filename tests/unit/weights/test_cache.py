@@ -13,9 +13,9 @@ import torch
 from g2s_cli.errors import WeightsError
 from g2s_cli.files import sha256_of
 from g2s_cli.weights import cache, importers
-from g2s_cli.weights.cache import Stored, find_stored, locked, remember, sweep
+from g2s_cli.weights.cache import CachedFile, find_cached, lock, remove_stale, write_record
 from g2s_cli.weights.catalog import Category, load_category
-from g2s_cli.weights.registry import at_hand, store_part
+from g2s_cli.weights.registry import local_file, store_part
 
 
 @pytest.fixture
@@ -34,14 +34,14 @@ def _source(folder: Path) -> Path:
 
 
 def test_a_file_that_is_just_being_replaced_is_not_damaged(horse: Category) -> None:
-    path = at_hand(horse, "gan")
+    path = local_file(horse, "gan")
     answers = []
-    with locked("horse", "gan"):
+    with lock("horse", "gan"):
         path.write_bytes(b"new")
-        other = threading.Thread(target=lambda: answers.append(at_hand(horse, "gan")))
+        other = threading.Thread(target=lambda: answers.append(local_file(horse, "gan")))
         other.start()
         time.sleep(0.3)
-        remember("horse", "gan", Stored(path, sha256_of(path), "made up"))
+        write_record("horse", "gan", CachedFile(path, sha256_of(path), "made up"))
     other.join()
     assert answers == [path]
     assert path.read_bytes() == b"new"
@@ -56,8 +56,8 @@ def test_whoever_is_stopped_while_replacing_leaves_nothing_called_damaged(
     monkeypatch.setattr(cache, "remember", stop)
     with pytest.raises(KeyboardInterrupt):
         store_part(horse, "gan", {"a": torch.ones(3)}, _source(tmp_path), "made up")
-    assert find_stored("horse", "gan") is None
-    assert at_hand(horse, "gan") is None
+    assert find_cached("horse", "gan") is None
+    assert local_file(horse, "gan") is None
 
 
 def test_a_write_that_fails_keeps_what_was_there(
@@ -66,11 +66,11 @@ def test_a_write_that_fails_keeps_what_was_there(
     def refuse(*_: object) -> None:
         raise OSError("the disk is full")
 
-    before = at_hand(horse, "gan")
+    before = local_file(horse, "gan")
     monkeypatch.setattr(importers, "save_file", refuse)
     with pytest.raises(WeightsError, match="cannot be written"):
         store_part(horse, "gan", {"a": torch.ones(3)}, _source(tmp_path), "made up")
-    assert at_hand(horse, "gan") == before
+    assert local_file(horse, "gan") == before
 
 
 def test_what_killed_processes_left_is_swept_up_after_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,5 +80,5 @@ def test_what_killed_processes_left_is_swept_up_after_an_hour(tmp_path: Path, mo
     for path in (old, new):
         path.touch()
     os.utime(old, (0, 0))
-    sweep("owls")
+    remove_stale("owls")
     assert (old.exists(), new.exists()) == (False, True)

@@ -10,12 +10,12 @@ import torch
 
 from g2s_cli.errors import WeightsError
 from g2s_cli.files import sha256_of
-from g2s_cli.weights.cache import Stored
+from g2s_cli.weights.cache import CachedFile
 from g2s_cli.weights.catalog import Category, WeightsFile, category_names, load_category, read_category
-from g2s_cli.weights.compatibility import check_pair, gan_of
-from g2s_cli.weights.hub import prepared
+from g2s_cli.weights.compatibility import check_compatible, trained_with_hash
+from g2s_cli.weights.hub import staged
 from g2s_cli.weights.importers import write_weights
-from g2s_cli.weights.registry import check_pair_at_hand, stated
+from g2s_cli.weights.registry import check_local_networks, local_record
 
 OURS, OTHER = 64 * "a", 64 * "b"
 
@@ -25,51 +25,51 @@ def category() -> Category:
     return load_category("celeba")
 
 
-def networks(path: Path, trained_with: str = "") -> Stored:
+def networks(path: Path, trained_with: str = "") -> CachedFile:
     """A file of networks that says which GAN it is of, or says nothing."""
     write_weights({"netD.x": torch.zeros(1)}, path, trained_with)
-    return Stored(path, sha256_of(path), "made up")
+    return CachedFile(path, sha256_of(path), "made up")
 
 
-def gan(sha256: str) -> Stored:
-    return Stored(Path("gan.safetensors"), sha256, "made up")
+def gan(sha256: str) -> CachedFile:
+    return CachedFile(Path("gan.safetensors"), sha256, "made up")
 
 
 def test_what_belongs_together_is_taken(category: Category, tmp_path: Path) -> None:
-    check_pair(category, gan(OURS), networks(tmp_path / "n.safetensors", OURS))
+    check_compatible(category, gan(OURS), networks(tmp_path / "n.safetensors", OURS))
 
 
 def test_what_does_not_is_refused_with_both_names(category: Category, tmp_path: Path) -> None:
     other = networks(tmp_path / "n.safetensors", OTHER)
     with pytest.raises(WeightsError) as refused:
-        check_pair(category, gan(OURS), other)
+        check_compatible(category, gan(OURS), other)
     for said in (str(other.path), "gan.safetensors", OTHER[:12], "g2s weights import GAN NETWORKS --category celeba"):
         assert said in str(refused.value)
 
 
 def test_where_nobody_says_nothing_is_compared(category: Category, tmp_path: Path) -> None:
     silent, speaking = networks(tmp_path / "a.safetensors"), networks(tmp_path / "b.safetensors", OTHER)
-    check_pair(category, gan(OURS), silent)
-    check_pair(category, None, speaking)
-    check_pair(category, gan(OURS), None)
-    check_pair(category, gan(""), speaking)  # a GAN of a card without hashes
-    check_pair(category, gan(OURS), Stored(tmp_path / "authors.pth", OTHER, ""))
+    check_compatible(category, gan(OURS), silent)
+    check_compatible(category, None, speaking)
+    check_compatible(category, gan(OURS), None)
+    check_compatible(category, gan(""), speaking)  # a GAN of a card without hashes
+    check_compatible(category, gan(OURS), CachedFile(tmp_path / "authors.pth", OTHER, ""))
 
 
 def test_a_card_speaks_of_the_file_it_states_alone(category: Category, tmp_path: Path) -> None:
     silent, speaking = networks(tmp_path / "a.safetensors"), networks(tmp_path / "b.safetensors", OTHER)
     entry = WeightsFile("networks.safetensors", silent.sha256, gan_sha256=OURS)
     stating = replace(category, weights={"networks": entry})
-    assert gan_of(stating, silent) == OURS
-    assert gan_of(stating, speaking) == OTHER
-    assert gan_of(stating, networks(tmp_path / "c.safetensors", "")) == OURS  # the same bytes
+    assert trained_with_hash(stating, silent) == OURS
+    assert trained_with_hash(stating, speaking) == OTHER
+    assert trained_with_hash(stating, networks(tmp_path / "c.safetensors", "")) == OURS  # the same bytes
     with pytest.raises(WeightsError):
-        check_pair(stating, gan(OTHER), silent)
+        check_compatible(stating, gan(OTHER), silent)
 
 
 @pytest.mark.parametrize("name", category_names())
 def test_what_comes_with_g2s_belongs_together(name: str) -> None:
-    check_pair_at_hand(load_category(name))
+    check_local_networks(load_category(name))
 
 
 def test_the_embedded_networks_are_held_to_their_gan() -> None:
@@ -78,19 +78,19 @@ def test_the_embedded_networks_are_held_to_their_gan() -> None:
     assert entries["networks"].gan_sha256 == entries["gan"].sha256
     newer = replace(category, weights=entries | {"gan": replace(entries["gan"], sha256=OTHER)})
     with pytest.raises(WeightsError, match="Install g2s again") as refused:
-        check_pair_at_hand(newer)
+        check_local_networks(newer)
     for part in ("gan", "networks"):
-        assert str(stated(category, part).path) in str(refused.value)
+        assert str(local_record(category, part).path) in str(refused.value)
 
 
 def test_what_is_published_states_its_pair(tmp_path: Path) -> None:
     category = load_category("synface")
     files = {part: category.folder / entry.file for part, entry in category.weights.items()}
-    with prepared(category, files) as folder:
+    with staged(category, files) as folder:
         assert read_category(Path(folder)).weights == category.weights
     # Other networks are not those that the card speaks of.
     for trained_with in ("", OURS):
         other = networks(tmp_path / "n.safetensors", trained_with)
-        with prepared(category, files | {"networks": other.path}) as folder:
+        with staged(category, files | {"networks": other.path}) as folder:
             entry = read_category(Path(folder)).weights["networks"]
         assert (entry.sha256, entry.gan_sha256) == (other.sha256, trained_with)

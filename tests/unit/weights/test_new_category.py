@@ -13,8 +13,8 @@ from g2s_cli.errors import UsageError
 from g2s_cli.weights.cache import models_root
 from g2s_cli.weights.catalog import load_category
 from g2s_cli.weights.importers import write_weights
-from g2s_cli.weights.new_category import add_category, check_free, without_tables
-from g2s_cli.weights.registry import at_hand
+from g2s_cli.weights.new_category import add_category, check_name_is_free, without_tables
+from g2s_cli.weights.registry import local_file
 
 WORDS = "pretrain, /some/where"
 
@@ -44,7 +44,7 @@ def test_it_is_as_the_other_but_for_its_files(name: str, files: dict[str, Path],
     assert result.release is None
     assert result.weights.keys() == files.keys()
     for part, source in files.items():
-        assert at_hand(result, part).read_bytes() == source.read_bytes()
+        assert local_file(result, part).read_bytes() == source.read_bytes()
     assert (result.lights, result.ellipsoid, result.pretraining) == (
         category.lights,
         category.ellipsoid,
@@ -61,14 +61,14 @@ def test_it_is_as_the_other_but_for_its_files(name: str, files: dict[str, Path],
 
 
 def test_a_name_is_taken_once(files: dict[str, Path]) -> None:
-    check_free("faces", WORDS)
+    check_name_is_free("faces", WORDS)
     add_category(load_category("synface"), "faces", files, WORDS, "")
-    check_free("faces", WORDS)  # the same run again
+    check_name_is_free("faces", WORDS)  # the same run again
     for name, words in (("faces", "pretrain, /else/where"), ("synface", WORDS)):
         with pytest.raises(UsageError, match=f"There is a category {name} already"):
-            check_free(name, words)
+            check_name_is_free(name, words)
     with pytest.raises(UsageError, match="is no name for a category"):
-        check_free("My Faces", WORDS)
+        check_name_is_free("My Faces", WORDS)
 
 
 def test_tables_go_with_their_comments_and_no_others() -> None:

@@ -1,7 +1,7 @@
 """NVIDIA's pickles: read to the networks they hold, without running what they carry, and refused by name.
 
-The files are made by `fake_checkpoints.nvidia`. What the networks should compute comes from the original code, run once with
-the same made-up weights.
+The files are made by `fake_checkpoints.nvidia`. What the networks should compute comes from
+the original code, run once with the same weights.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from g2s_cli.errors import WeightsError
 from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.weights.nvidia import read_nvidia
-from g2s_cli.weights.tensors import part_of
+from g2s_cli.weights.tensors import submodule_state
 
 DATA = Path(__file__).parents[2] / "data" / "nvidia_stylegan2.npz"
 
@@ -63,7 +63,7 @@ def test_the_networks_compute_what_the_originals_do(tmp_path: Path, network: tup
     with np.load(DATA) as arrays:
         wanted = {part: torch.from_numpy(arrays[f"{name}.{part}"]) for part in ("w", "image", "logit")}
 
-    net = Generator(part_of(tensors, "g_ema"), tensors["latent_avg"])
+    net = Generator(submodule_state(tensors, "g_ema"), tensors["latent_avg"])
     assert (net.size, net.latent_size, net.mapping.depth) == (2 << len(widths), latent, depth)
     assert torch.equal(net.latent_avg, g["mapping.w_avg"])
     torch.testing.assert_close(net.mapping(made_up("z", 3, latent)), wanted["w"], rtol=0, atol=1e-4)
@@ -71,7 +71,7 @@ def test_the_networks_compute_what_the_originals_do(tmp_path: Path, network: tup
     latents = made_up("latents", 2, 2 * len(widths), latent)
     torch.testing.assert_close(net(latents), wanted["image"], rtol=0, atol=1e-4)
     images = made_up("images", 4, 3, net.size, net.size)
-    torch.testing.assert_close(Discriminator(part_of(tensors, "d"))(images), wanted["logit"], rtol=0, atol=1e-4)
+    torch.testing.assert_close(Discriminator(submodule_state(tensors, "d"))(images), wanted["logit"], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
@@ -113,7 +113,7 @@ def test_a_generator_alone_without_noise_or_mean_will_do(tmp_path: Path) -> None
     state = {name: value for name, value in generator(*TINY).items() if "noise" not in name and "w_avg" not in name}
     tensors = read_nvidia(saved(tmp_path / "a.pkl", {"G_ema": Net(state)}))
     assert all(name.startswith("g_ema.") and "noise" not in name for name in tensors)
-    assert Generator(part_of(tensors, "g_ema")).size == 8
+    assert Generator(submodule_state(tensors, "g_ema")).size == 8
 
 
 @pytest.mark.parametrize("network", ["D", "G_ema"])

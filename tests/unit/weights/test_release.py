@@ -17,8 +17,8 @@ from servers import Fault, FileServer
 from g2s_cli.errors import WeightsError
 from g2s_cli.weights import release as module
 from g2s_cli.weights.catalog import Release
-from g2s_cli.weights.download_progress import SilentFetching
-from g2s_cli.weights.release import members_of
+from g2s_cli.weights.download_progress import SilentDownload
+from g2s_cli.weights.release import extract_members
 
 GAN, VIEWS, UNWANTED = "checkpoints/stylegan2/a.pt", "checkpoints/view_light/v.pth", "checkpoints/other.bin"
 CONTENT = {
@@ -29,7 +29,7 @@ CONTENT = {
 WANTED = {"gan": GAN, "views": VIEWS}
 
 
-class Counter(SilentFetching):
+class Counter(SilentDownload):
     def __init__(self) -> None:
         self.count = 0
 
@@ -45,9 +45,9 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FileServ
         yield running
 
 
-def fetched(server: FileServer, folder: Path, fetching: SilentFetching | None = None) -> dict[str, bytes]:
+def fetched(server: FileServer, folder: Path, fetching: SilentDownload | None = None) -> dict[str, bytes]:
     found = Release(f"{server.url}/", ("x00", "x01", "x02", "x03"))
-    with members_of(found, WANTED, folder, fetching or SilentFetching()) as files:
+    with extract_members(found, WANTED, folder, fetching or SilentDownload()) as files:
         assert {path.parent for path in files.values()} == {folder}
         return {WANTED[part]: path.read_bytes() for part, path in files.items()}
 
@@ -147,7 +147,7 @@ def test_without_a_network_it_fails_soon_with_the_ways_out(tmp_path: Path) -> No
     start = time.monotonic()
     with (
         pytest.raises(WeightsError, match=r"cannot be reached.*mirror.*G2S_RELEASE_URL.*g2s weights import FILE"),
-        members_of(Release("http://127.0.0.1:9/v1.0", ("x00",)), WANTED, tmp_path / "to", SilentFetching()),
+        extract_members(Release("http://127.0.0.1:9/v1.0", ("x00",)), WANTED, tmp_path / "to", SilentDownload()),
     ):
         pass
     assert time.monotonic() - start < 5
@@ -219,6 +219,6 @@ def test_an_answer_that_http_does_not_know_is_said(server: FileServer, tmp_path:
 def test_only_web_addresses_are_releases(url: str, tmp_path: Path) -> None:
     with (
         pytest.raises(WeightsError, match="is no address of a release"),
-        members_of(Release(url, ("x00",)), WANTED, tmp_path, SilentFetching()),
+        extract_members(Release(url, ("x00",)), WANTED, tmp_path, SilentDownload()),
     ):
         pass
