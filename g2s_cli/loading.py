@@ -33,7 +33,8 @@ from g2s_cli.segmentation.masks import ObjectMask, find_object, mask_by_features
 from g2s_cli.segmentation.parsing_net import ParsingNet
 from g2s_cli.training.joint_run import drawn_from
 from g2s_cli.weights.catalog import OFFSET_WEIGHT, Category, Part, Preset, Symmetry, load_category
-from g2s_cli.weights.importers import LatentFile, build_gan, build_parsing_net, read_checkpoint
+from g2s_cli.weights.importers import build_gan, build_parsing_net, read_checkpoint
+from g2s_cli.weights.latent_file import LatentFile
 from g2s_cli.weights.registry import Sources, fetch_weights
 from g2s_cli.weights.tensors import load_tensors, submodule_state
 

@@ -47,7 +47,7 @@ from g2s_cli.photo.load import Photo, open_photo
 from g2s_cli.progress import Progress, SilentProgress, Stopwatch
 from g2s_cli.result.folder import Result, object_mask, picture_size, surface
 from g2s_cli.weights.catalog import Part, Symmetry, load_category
-from g2s_cli.weights.importers import read_latent
+from g2s_cli.weights.latent_file import read_latent
 from g2s_cli.weights.registry import Sources, fetch_weights
 
 By = Literal["mesh", "gan"]  # rendered from the shape, or projected through the generator

@@ -126,7 +126,7 @@ def reconstruct(
     from g2s_cli.photo.load import open_photo
     from g2s_cli.pipeline import reconstruct_as
     from g2s_cli.result.folder import STATE, write_result
-    from g2s_cli.weights.importers import LatentFile
+    from g2s_cli.weights.latent_file import LatentFile
     from g2s_cli.weights.registry import Sources, fetch_weights, find_category
 
     # What cannot work is refused here, before weights are read: options, the folder, the photo.

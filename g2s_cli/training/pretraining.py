@@ -45,10 +45,9 @@ from g2s_cli.training.distributed import Group
 from g2s_cli.training.joint import Subject, modules_of, pretrain
 from g2s_cli.training.joint_run import Rhythm, Trained, drawn_from
 from g2s_cli.weights.catalog import Category, Part, Pretraining, Symmetry, load_category
-from g2s_cli.weights.importers import write_weights
 from g2s_cli.weights.new_category import add_category, check_name_is_free
 from g2s_cli.weights.registry import Sources
-from g2s_cli.weights.tensors import load_tensors
+from g2s_cli.weights.tensors import load_tensors, write_weights
 
 TOGETHER = 16  # photos inverted at once; always the same ones, so that a run taken up again finds the same latents
 VERB = "g2s pretrain"

@@ -9,9 +9,7 @@ from __future__ import annotations
 from g2s_cli.errors import WeightsError
 from g2s_cli.weights.cache import CachedFile, models_root
 from g2s_cli.weights.catalog import SUFFIX, Category
-from g2s_cli.weights.tensors import read_metadata
-
-TRAINED_WITH = "gan_sha256"  # in the metadata of networks
+from g2s_cli.weights.tensors import TRAINED_WITH, read_metadata
 
 
 def trained_with_hash(category: Category, networks: CachedFile) -> str:

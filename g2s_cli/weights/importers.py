@@ -6,40 +6,28 @@ its statistics of views or lights, a parsing network. Architectures are read off
 
 from __future__ import annotations
 
-import hashlib
-import zipfile
-from argparse import Namespace
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from safetensors.torch import save, save_file
 from torch import Tensor
 
-from g2s_cli.errors import G2SError, WeightsError, attempt
+from g2s_cli.errors import G2SError, WeightsError
 from g2s_cli.estimators.depth_net import SightNet
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.networks import CodeNet, MapNet
-from g2s_cli.files import sha256_of
 from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.segmentation.parsing_net import NAMED_BY, ParsingNet, parsing_net
-from g2s_cli.weights.cache import ELSEWHERE, replacing_weights
 from g2s_cli.weights.catalog import PARSER_CLASSES, SUFFIX, Category, Part
-from g2s_cli.weights.compatibility import TRAINED_WITH
 from g2s_cli.weights.nvidia import read_nvidia
 from g2s_cli.weights.tensors import load_tensors, submodule_state
-
-METADATA = {"format": "g2s-weights-1"}
+from g2s_cli.weights.torch_file import is_plain, load_torch_file
 
 # How the old torch format begins: a pickle of its magic number.
 LEGACY_TORCH = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
 
-# What unpacking may add to an archive: zip's own bookkeeping. Torch stores tensors as they are.
-UNPACKED_SHARE, UNPACKED_BYTES = 1.1, 1_000_000
 MOST_SHARED = 4  # how often, in the mean, names may share numbers: tied layers, but no bombs
 
 
@@ -64,99 +52,6 @@ def read_checkpoint(path: Path) -> tuple[Part, dict[str, Tensor]]:
         raise WeightsError(f"{path} cannot be used. {error.what}", error.remedy) from error
 
 
-@dataclass(frozen=True)
-class LatentFile:
-    """A file that holds a latent in W; row: which of several, from 0."""
-
-    path: Path
-    row: int | None = None
-
-    @classmethod
-    def parse(cls, said: Path | str) -> LatentFile:
-        """FILE or FILE:ROW. A file that is called so, colon and all, is meant itself."""
-        file, _, row = str(said).rpartition(":")
-        names_a_row = file and row.isdecimal() and isinstance(attempt(Path(said).stat), OSError)
-        return cls(Path(file), int(row)) if names_a_row else cls(Path(said))
-
-
-def read_latent(file: LatentFile, size: int) -> Float[Tensor, d]:
-    """A latent in W: of a torch file with a tensor of shape d or 1 x d, or a dict that holds one as "latent".
-
-    Or of what g2s writes: "w" in a result's state, one row of it in a sample's latents. Raises WeightsError, for W+ (a
-    vector a layer) and another GAN's size in sentences of their own.
-    """
-    path = file.path
-    try:
-        if path.is_dir():
-            remedy = f"Name its file of latents, such as {path / 'state.safetensors'}."
-            raise WeightsError(f"{path} is a folder.", remedy)
-        path.stat()
-    except FileNotFoundError as error:
-        raise WeightsError(f"There is no file {path}.", "Check the path.") from error
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", "Check the file.") from error
-    content = load_tensors(path) if path.suffix == ".safetensors" else _torch_load(path)
-    rows = isinstance(content, Mapping) and "latent" not in content
-    latent = content.get("w" if rows else "latent") if isinstance(content, Mapping) else content
-    if not isinstance(latent, Tensor) or not latent.is_floating_point() or not _is_plain(latent):
-        raise WeightsError(f"{path} holds no latent.", "Save the tensor itself, or a dict with the key 'latent'.")
-    if rows and latent.dim() == 2:
-        latent = _row_of(latent, file)
-    elif file.row is not None:
-        raise WeightsError(f"{path} holds no rows of latents.", f"Leave :{file.row} out.")
-    latent = latent.float().squeeze(0) if latent.dim() == 2 and len(latent) == 1 else latent.float()
-    if latent.dim() > 1:
-        shape = " x ".join(map(str, latent.shape))
-        raise WeightsError(
-            f"{path} holds a latent of {shape}: W+, a vector a layer; g2s works in W, with one for all.",
-            "Project the photo into W, or leave --latent out and let g2s do it.",
-        )
-    if latent.numel() != size:
-        raise WeightsError(
-            f"{path} holds a latent of {latent.numel()} numbers; this GAN's have {size}.", "Use its own GAN (--gan)."
-        )
-    if not torch.isfinite(latent).all():
-        raise WeightsError(f"{path} has numbers that are not finite.", "Fetch the file again.")
-    return latent
-
-
-def _row_of(latents: Float[Tensor, "n d"], file: LatentFile) -> Float[Tensor, d]:
-    if file.row is None and len(latents) == 1:
-        return latents[0]
-    if file.row is None or file.row >= len(latents):
-        what = f"{file.path} holds {len(latents)} latents" + ("" if file.row is None else f", no row {file.row}")
-        raise WeightsError(f"{what}.", f"Name the photo's, 0 to {len(latents) - 1}, as in {file.path}:0.")
-    return latents[file.row]
-
-
-def write_weights(tensors: Mapping[str, Tensor], path: Path, trained_with: str = "", remedy: str = ELSEWHERE) -> None:
-    """Write tensors as a safetensors file in one move.
-
-    The same tensors are the same bytes, whoever writes them and when, so that a file's SHA-256 says which GAN it is;
-    metadata of more than one entry would be written in an order of chance. trained_with: of networks, the SHA-256 of
-    their GAN's file. Raises WeightsError with this remedy if the disk refuses.
-    """
-    with replacing_weights(path, remedy) as temporary:
-        save_weights(tensors, temporary, trained_with)
-
-
-def save_weights(tensors: Mapping[str, Tensor], path: Path, trained_with: str = "") -> None:
-    """As `write_weights`, straight to a path. Raises whatever safetensors does."""
-    save_file(_apart(tensors), path, {TRAINED_WITH: trained_with} if trained_with else METADATA)
-
-
-def converted_sha256(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """The SHA-256 that a file has in the cache: its own, or if it must be converted, that of its tensors written."""
-    if path.suffix == SUFFIX:
-        return sha256_of(path)
-    return hashlib.sha256(save(_apart(tensors), METADATA)).hexdigest()
-
-
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors that share no memory, as safetensors wants them."""
-    return {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
-
-
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"There is no file {path}.", "Check the path.")
@@ -166,28 +61,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         start = file.read(len(LEGACY_TORCH))
     if start[:1] == b"\x80" and start != LEGACY_TORCH:
         return read_nvidia(path)
-    return _flat(path, _torch_load(path))
-
-
-def _torch_load(path: Path) -> Any:
-    """A torch file's tensors and plain containers. Raises WeightsError if it holds, or claims, anything more."""
-    again = "Fetch the file again."
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                unpacked = sum(entry.file_size for entry in archive.infolist())
-                if unpacked > UNPACKED_SHARE * path.stat().st_size + UNPACKED_BYTES:
-                    raise WeightsError(f"{path} claims {unpacked} bytes of content, more than it holds.", again)
-                if damaged := archive.testzip():
-                    raise WeightsError(f"{path} is damaged: the checksum of {damaged} is wrong.", again)
-        with torch.serialization.safe_globals([Namespace]):  # rosinality's trainer saves its arguments
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except WeightsError:
-        raise
-    except FileNotFoundError as error:
-        raise WeightsError(f"There is no file {path}.", "Check the path.") from error
-    except Exception as error:  # torch's unpickler, fed another file's bytes, lets through whatever goes wrong inside
-        raise WeightsError(f"{path} cannot be read as a torch checkpoint of plain tensors.", again) from error
+    return _flat(path, load_torch_file(path))
 
 
 def _flat(path: Path, content: Any) -> dict[str, Tensor]:
@@ -204,7 +78,7 @@ def _flat(path: Path, content: Any) -> dict[str, Tensor]:
         elif isinstance(value, Tensor) and isinstance(name, str):
             flat[name.removeprefix("module.")] = value
     for name, tensor in flat.items():
-        if not _is_plain(tensor):
+        if not is_plain(tensor):
             raise _unread(path, name)
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise WeightsError(f"{path} claims more numbers for {name} than it holds.", "Fetch the file again.")
@@ -218,11 +92,6 @@ def _unread(path: Path, name: str) -> WeightsError:
     return WeightsError(
         f"{path} holds {name} in a form that g2s does not read.", "Save it as a plain tensor of floats."
     )
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor's numbers are in memory, each by itself: not sparse, quantised or of the meta device."""
-    return tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
 
 
 def _part_of(tensors: Mapping[str, Tensor]) -> Part:

@@ -31,8 +31,9 @@ from g2s_cli.weights.catalog import SUFFIX, Category, Part, Release, category_fo
 from g2s_cli.weights.compatibility import check_compatible
 from g2s_cli.weights.download_progress import DownloadProgress, SilentDownload
 from g2s_cli.weights.hub import HubRepo, NotOnHubError, fetch_from_hub, pull_category, pulled_revision, with_hash
-from g2s_cli.weights.importers import build_parsing_net, converted_sha256, read_checkpoint, save_weights
+from g2s_cli.weights.importers import build_parsing_net, read_checkpoint
 from g2s_cli.weights.release import WAYS_OUT, extract_members
+from g2s_cli.weights.tensors import converted_sha256, save_weights
 
 YES = {"1", "true", "yes", "on"}
 

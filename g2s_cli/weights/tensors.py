@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 from g2s_cli.errors import WeightsError
+from g2s_cli.files import sha256_of
+from g2s_cli.weights.cache import ELSEWHERE, replacing_weights
 
+METADATA = {"format": "g2s-weights-1"}
+TRAINED_WITH = "gan_sha256"  # in the metadata of networks
 STEPS = ".steps"  # how large the steps are of a tensor that is kept in bytes, an entry of its first dimension each
 MOST = 127  # steps on either side of 0
 LEAST_NUMBERS = 256  # of a tensor that is worth it
@@ -61,3 +66,31 @@ def read_metadata(path: Path) -> Mapping[str, str]:
 def submodule_state(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose names begin with `prefix` and a dot, without it."""
     return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
+
+
+def write_weights(tensors: Mapping[str, Tensor], path: Path, trained_with: str = "", remedy: str = ELSEWHERE) -> None:
+    """Write tensors as a safetensors file in one move.
+
+    The same tensors are the same bytes, whoever writes them and when, so that a file's SHA-256 says which GAN it is;
+    metadata of more than one entry would be written in an order of chance. trained_with: of networks, the SHA-256 of
+    their GAN's file. Raises WeightsError with this remedy if the disk refuses.
+    """
+    with replacing_weights(path, remedy) as temporary:
+        save_weights(tensors, temporary, trained_with)
+
+
+def save_weights(tensors: Mapping[str, Tensor], path: Path, trained_with: str = "") -> None:
+    """As `write_weights`, straight to a path. Raises whatever safetensors does."""
+    save_file(_apart(tensors), path, {TRAINED_WITH: trained_with} if trained_with else METADATA)
+
+
+def converted_sha256(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 that a file has in the cache: its own, or if it must be converted, that of its tensors written."""
+    if path.suffix == ".safetensors":
+        return sha256_of(path)
+    return hashlib.sha256(save(_apart(tensors), METADATA)).hexdigest()
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that share no memory, as safetensors wants them."""
+    return {name: tensor.contiguous().clone() for name, tensor in tensors.items()}

@@ -21,7 +21,8 @@ from g2s_cli.progress import Progress
 from g2s_cli.run_folder import at_work_in
 from g2s_cli.training.joint_run import draws
 from g2s_cli.weights.catalog import Category, load_category
-from g2s_cli.weights.importers import converted_sha256, read_checkpoint, write_weights
+from g2s_cli.weights.importers import read_checkpoint
+from g2s_cli.weights.tensors import converted_sha256, write_weights
 from recipes.synface.joint import Learner, first_networks, schedule, train
 from recipes.synface.moving import FACTORS, GALLERY, Gallery, Moves, Source
 from recipes.synface.registering import mean_face

@@ -17,8 +17,8 @@ from g2s_cli.mesh.extract import to_bytes
 from g2s_cli.progress import Progress
 from g2s_cli.result.contact_sheet import contact_sheet
 from g2s_cli.training.distributed import Group
-from g2s_cli.weights.importers import build_gan, read_checkpoint, write_weights
-from g2s_cli.weights.tensors import submodule_state
+from g2s_cli.weights.importers import build_gan, read_checkpoint
+from g2s_cli.weights.tensors import submodule_state, write_weights
 from recipes.synface.pictures import Pictures
 from recipes.synface.quality import result
 from recipes.synface.states import Pair, State, as_checkpoint, fresh, from_checkpoint, generator_of, grown

@@ -23,9 +23,8 @@ from g2s_cli.progress import Progress
 from g2s_cli.run_folder import at_work_in
 from g2s_cli.training.joint_run import draws
 from g2s_cli.weights.catalog import load_category
-from g2s_cli.weights.compatibility import TRAINED_WITH
-from g2s_cli.weights.importers import build_gan, converted_sha256, read_checkpoint, write_weights
-from g2s_cli.weights.tensors import quantize, read_metadata
+from g2s_cli.weights.importers import build_gan, read_checkpoint
+from g2s_cli.weights.tensors import TRAINED_WITH, converted_sha256, quantize, read_metadata, write_weights
 from recipes.synface.moving import Gallery, Moves, Source
 from recipes.synface.networks import SHAPES, networks_of, weights_as_toml
 from recipes.synface.pictures import Pictures

@@ -12,8 +12,9 @@ from servers import TOKEN, HubServer
 
 from g2s_cli.files import sha256_of
 from g2s_cli.weights.catalog import load_category
-from g2s_cli.weights.importers import read_checkpoint, write_weights
+from g2s_cli.weights.importers import read_checkpoint
 from g2s_cli.weights.registry import store_part
+from g2s_cli.weights.tensors import write_weights
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 REPO = "somebody/shapes"

@@ -33,8 +33,8 @@ from g2s_cli.progress import SilentProgress
 from g2s_cli.training.joint_run import draws
 from g2s_cli.weights.cache import models_root
 from g2s_cli.weights.catalog import Category, load_category
-from g2s_cli.weights.importers import read_checkpoint, write_weights
-from g2s_cli.weights.tensors import load_tensors, submodule_state
+from g2s_cli.weights.importers import read_checkpoint
+from g2s_cli.weights.tensors import load_tensors, submodule_state, write_weights
 from recipes.synface import joint, refining, registering, shapes, sighting
 from recipes.synface.joint import LEARNER, LOG, REGISTERED, SCHEDULE, Learner, first_networks, schedule
 from recipes.synface.moving import SPREAD, WIDEST, Gallery, Moves, Source

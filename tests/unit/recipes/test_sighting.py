@@ -14,8 +14,7 @@ from g2s_cli.estimators.morphable_model import ShapeModel
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.rasterizer import VIEW_FAR
 from g2s_cli.progress import SilentProgress
-from g2s_cli.weights.importers import write_weights
-from g2s_cli.weights.tensors import load_tensors, submodule_state
+from g2s_cli.weights.tensors import load_tensors, submodule_state, write_weights
 from recipes.synface import sighting
 from recipes.synface.fantasies import Fantasies, People
 from recipes.synface.sighting import Pupil, lessons, misjudging, taken_otherwise, teach

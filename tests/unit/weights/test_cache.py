@@ -12,7 +12,7 @@ import torch
 
 from g2s_cli.errors import WeightsError
 from g2s_cli.files import sha256_of
-from g2s_cli.weights import cache, importers
+from g2s_cli.weights import cache, tensors
 from g2s_cli.weights.cache import CachedFile, find_cached, lock, remove_stale, write_record
 from g2s_cli.weights.catalog import Category, load_category
 from g2s_cli.weights.registry import local_file, store_part
@@ -67,7 +67,7 @@ def test_a_write_that_fails_keeps_what_was_there(
         raise OSError("the disk is full")
 
     before = local_file(horse, "gan")
-    monkeypatch.setattr(importers, "save_file", refuse)
+    monkeypatch.setattr(tensors, "save_file", refuse)
     with pytest.raises(WeightsError, match="cannot be written"):
         store_part(horse, "gan", {"a": torch.ones(3)}, _source(tmp_path), "made up")
     assert local_file(horse, "gan") == before

@@ -14,8 +14,8 @@ from g2s_cli.weights.cache import CachedFile
 from g2s_cli.weights.catalog import Category, WeightsFile, category_names, load_category, read_category
 from g2s_cli.weights.compatibility import check_compatible, trained_with_hash
 from g2s_cli.weights.hub import staged
-from g2s_cli.weights.importers import write_weights
 from g2s_cli.weights.registry import check_local_networks, local_record
+from g2s_cli.weights.tensors import write_weights
 
 OURS, OTHER = 64 * "a", 64 * "b"
 

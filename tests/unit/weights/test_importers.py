@@ -22,16 +22,9 @@ from torch import Tensor
 from g2s_cli.errors import WeightsError
 from g2s_cli.files import sha256_of
 from g2s_cli.weights.catalog import PARSER_CLASSES, load_category
-from g2s_cli.weights.importers import (
-    LatentFile,
-    build_gan,
-    build_parsing_net,
-    converted_sha256,
-    read_checkpoint,
-    read_latent,
-    write_weights,
-)
-from g2s_cli.weights.tensors import load_tensors
+from g2s_cli.weights.importers import build_gan, build_parsing_net, read_checkpoint
+from g2s_cli.weights.latent_file import LatentFile, read_latent
+from g2s_cli.weights.tensors import converted_sha256, load_tensors, write_weights
 
 GAN = fake_checkpoints.gan(16)
 NETWORKS = fake_checkpoints.networks(16, width=16)
@@ -298,7 +291,7 @@ def test_a_disk_that_refuses_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("g2s_cli.weights.importers.save_file", full)
+    monkeypatch.setattr("g2s_cli.weights.tensors.save_file", full)
     with pytest.raises(WeightsError, match=r"a\.safetensors cannot be written"):
         write_weights(OrderedDict(x=torch.zeros(1)), tmp_path / "a.safetensors")
     assert list(tmp_path.iterdir()) == []

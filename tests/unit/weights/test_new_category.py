@@ -12,9 +12,9 @@ import pytest
 from g2s_cli.errors import UsageError
 from g2s_cli.weights.cache import models_root
 from g2s_cli.weights.catalog import load_category
-from g2s_cli.weights.importers import write_weights
 from g2s_cli.weights.new_category import add_category, check_name_is_free, without_tables
 from g2s_cli.weights.registry import local_file
+from g2s_cli.weights.tensors import write_weights
 
 WORDS = "pretrain, /some/where"
 
