@@ -5,57 +5,45 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli.errors import WeightsError, attempt
+from g2s_cli.weights.importers import is_plain, load_torch_file
 from g2s_cli.weights.tensors import load_tensors
-from g2s_cli.weights.torch_file import is_plain, load_torch_file
 
 
 @dataclass(frozen=True)
 class LatentFile:
-    """A file that holds a latent in W; row: which of several, from 0."""
+    """A file of latents in W; row: which of several, from 0."""
 
     path: Path
     row: int | None = None
 
     @classmethod
-    def parse(cls, said: Path | str) -> LatentFile:
-        """FILE or FILE:ROW. A file that is called so, colon and all, is meant itself."""
-        file, _, row = str(said).rpartition(":")
-        names_a_row = file and row.isdecimal() and isinstance(attempt(Path(said).stat), OSError)
-        return cls(Path(file), int(row)) if names_a_row else cls(Path(said))
+    def parse(cls, text: Path | str) -> LatentFile:
+        """FILE or FILE:ROW. An existing file whose name ends in :ROW is that file."""
+        file, _, row = str(text).rpartition(":")
+        has_row = file and row.isdecimal() and isinstance(attempt(Path(text).stat), OSError)
+        return cls(Path(file), int(row)) if has_row else cls(Path(text))
 
 
 def read_latent(file: LatentFile, size: int) -> Float[Tensor, d]:
-    """A latent in W: of a torch file with a tensor of shape d or 1 x d, or a dict that holds one as "latent".
+    """A latent in W.
 
-    Or of what g2s writes: "w" in a result's state, one row of it in a sample's latents. Raises WeightsError, for W+ (a
-    vector a layer) and another GAN's size in sentences of their own.
+    Read are torch files with a tensor of shape d or 1 x d or a dict that has it as "latent", and the safetensors files
+    that g2s writes ("w": one latent in a result's state, a row a picture in a sample's).
+
+    Raises:
+        WeightsError: the file holds no latent, one in W+ (a vector a layer), or one of another GAN's size.
     """
     path = file.path
-    try:
-        if path.is_dir():
-            remedy = f"Name its file of latents, such as {path / 'state.safetensors'}."
-            raise WeightsError(f"{path} is a folder.", remedy)
-        path.stat()
-    except FileNotFoundError as error:
-        raise WeightsError(f"There is no file {path}.", "Check the path.") from error
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", "Check the file.") from error
-    content = load_tensors(path) if path.suffix == ".safetensors" else load_torch_file(path)
-    rows = isinstance(content, Mapping) and "latent" not in content
-    latent = content.get("w" if rows else "latent") if isinstance(content, Mapping) else content
-    if not isinstance(latent, Tensor) or not latent.is_floating_point() or not is_plain(latent):
-        raise WeightsError(f"{path} holds no latent.", "Save the tensor itself, or a dict with the key 'latent'.")
-    if rows and latent.dim() == 2:
-        latent = _row_of(latent, file)
-    elif file.row is not None:
-        raise WeightsError(f"{path} holds no rows of latents.", f"Leave :{file.row} out.")
-    latent = latent.float().squeeze(0) if latent.dim() == 2 and len(latent) == 1 else latent.float()
+    latent = _select(_load(path), file)
+    if latent.dim() == 2 and len(latent) == 1:
+        latent = latent[0]
     if latent.dim() > 1:
         shape = " x ".join(map(str, latent.shape))
         raise WeightsError(
@@ -71,10 +59,33 @@ def read_latent(file: LatentFile, size: int) -> Float[Tensor, d]:
     return latent
 
 
-def _row_of(latents: Float[Tensor, "n d"], file: LatentFile) -> Float[Tensor, d]:
-    if file.row is None and len(latents) == 1:
-        return latents[0]
-    if file.row is None or file.row >= len(latents):
-        what = f"{file.path} holds {len(latents)} latents" + ("" if file.row is None else f", no row {file.row}")
-        raise WeightsError(f"{what}.", f"Name the photo's, 0 to {len(latents) - 1}, as in {file.path}:0.")
-    return latents[file.row]
+def _load(path: Path) -> Any:
+    try:
+        if path.is_dir():
+            remedy = f"Name its file of latents, such as {path / 'state.safetensors'}."
+            raise WeightsError(f"{path} is a folder.", remedy)
+        path.stat()
+    except FileNotFoundError as error:
+        raise WeightsError(f"There is no file {path}.", "Check the path.") from error
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", "Check the file.") from error
+    return load_tensors(path) if path.suffix == ".safetensors" else load_torch_file(path)
+
+
+def _select(content: Any, file: LatentFile) -> Tensor:
+    """The latent in a file's content, in float32."""
+    path, row = file.path, file.row
+    has_rows = isinstance(content, Mapping) and "latent" not in content
+    latent = content.get("w" if has_rows else "latent") if isinstance(content, Mapping) else content
+    if not isinstance(latent, Tensor) or not latent.is_floating_point() or not is_plain(latent):
+        raise WeightsError(f"{path} holds no latent.", "Save the tensor itself, or a dict with the key 'latent'.")
+    if has_rows and latent.dim() == 2:
+        if row is None and len(latent) == 1:
+            row = 0
+        if row is None or row >= len(latent):
+            what = f"{path} holds {len(latent)} latents" + ("" if row is None else f", no row {row}")
+            raise WeightsError(f"{what}.", f"Name the photo's, 0 to {len(latent) - 1}, as in {path}:0.")
+        latent = latent[row]
+    elif row is not None:
+        raise WeightsError(f"{path} holds no rows of latents.", f"Leave :{row} out.")
+    return latent.float()

@@ -1,9 +1,9 @@
-"""Where a category's files come from: with g2s, from the cache, from a Hub repository, from the authors' release."""
+"""A category's files, from the first source that has them: embedded, cache, Hub repository, the authors' release."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ from shutil import copyfile
 from torch import Tensor
 
 from g2s_cli.errors import WeightsError
-from g2s_cli.files import replacing, sha256_of
+from g2s_cli.files import sha256_of
 from g2s_cli.weights.cache import (
     CachedFile,
     cache_errors,
@@ -30,86 +30,88 @@ from g2s_cli.weights.cache import (
 from g2s_cli.weights.catalog import SUFFIX, Category, Part, Release, category_folders, load_category
 from g2s_cli.weights.compatibility import check_compatible
 from g2s_cli.weights.download_progress import DownloadProgress, SilentDownload
-from g2s_cli.weights.hub import HubRepo, NotOnHubError, fetch_from_hub, pull_category, pulled_revision, with_hash
+from g2s_cli.weights.hub import HubRepo, NotOnHubError, fetch_from_hub, is_offline, pull_category, pulled_revision
 from g2s_cli.weights.importers import build_parsing_net, read_checkpoint
+from g2s_cli.weights.model_toml import read_model_toml, set_file, write_model_toml
 from g2s_cli.weights.release import WAYS_OUT, extract_members
 from g2s_cli.weights.tensors import converted_sha256, save_weights
 
-YES = {"1", "true", "yes", "on"}
+REINSTALL = "Install g2s again: pip install --force-reinstall g2s-cli"
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What is asked beyond this machine, and whether anything is.
+    """Where missing files are fetched from.
 
-    hub_repo: "owner/name" or "owner/name@revision", "" for the category's own (most state none). release_url:
-    a mirror of the authors' release, "" for the address that the category states. hub_only: whether nothing but
-    hub_repo will do; else a category that it lacks is looked for elsewhere.
+    Args:
+        hub_repo: "owner/name" or "owner/name@revision"; "" for the category's own, if any.
+        hub_only: whether a category that hub_repo lacks is an error; else the release is asked next.
+        release_url: a mirror of the authors' release; "" for the URL that the category states.
     """
 
     hub_repo: str = ""
     hub_only: bool = True
     release_url: str = ""
-    offline: bool = False
 
     def __post_init__(self) -> None:
-        """Raise UsageError for a Hub repository that is none, also where nothing is to be fetched."""
+        """Raise UsageError for a malformed hub_repo, even if nothing is to be fetched."""
         if self.hub_repo:
             HubRepo.parse(self.hub_repo)
 
     @classmethod
     def from_environment(cls, hub_repo: str = "") -> Sources:
-        """G2S_HUB_REPO, G2S_RELEASE_URL and HF_HUB_OFFLINE; an option goes before its variable."""
-        return cls(
-            hub_repo=hub_repo or os.environ.get("G2S_HUB_REPO", ""),
-            hub_only=bool(hub_repo),
-            release_url=os.environ.get("G2S_RELEASE_URL", ""),
-            offline=os.environ.get("HF_HUB_OFFLINE", "").lower() in YES,
-        )
+        """From G2S_HUB_REPO and G2S_RELEASE_URL; the argument overrides its variable."""
+        named = hub_repo or os.environ.get("G2S_HUB_REPO", "")
+        return cls(named, bool(hub_repo), os.environ.get("G2S_RELEASE_URL", ""))
 
 
 def fetch_weights(
     category: Category,
     parts: Sequence[Part],
     sources: Sources,
-    fetching: DownloadProgress | None = None,
+    progress: DownloadProgress | None = None,
     optional: Sequence[Part] = (),
 ) -> dict[Part, Path]:
-    """The files of a category's parts, each checked by its hash; fetched first where they are not here.
+    """The files of a category's parts, checked by their hashes; missing ones are fetched first.
 
-    welcome: parts that are taken if they are here and come along when others are fetched, but are not fetched alone.
-    Raises WeightsError if a file is damaged (it is deleted and named, unless it came with g2s) or cannot be had, and
-    for networks that were trained with another GAN.
+    Args:
+        optional: parts that are returned if they are here, and fetched along with others but never alone.
+
+    Raises:
+        WeightsError: a file is damaged (it is deleted, unless embedded) or has no source, or the networks belong to
+            another GAN.
     """
-    asked = (*parts, *optional)
-    found = {part: path for part in asked if (path := local_file(category, part))}
-    if not found.keys() >= set(parts):
+    files = _local_files(category, (*parts, *optional))
+    if not files.keys() >= set(parts):
         check_sources(category, parts)
-        # While one process fetches, another waits here and then finds the files.
-        with _speaking_of(category.name), lock(category.name, "fetch"):
+        with _category_in_remedies(category.name), lock(category.name, "fetch"):
             remove_stale(category.name)
-            missing = [part for part in parts if part not in found and not local_file(category, part)]
+            missing = [part for part in parts if part not in _local_files(category, parts)]  # another process may fetch
             if missing:
-                along = [part for part in optional if part in category.weights and part not in found]
-                fetch(category, missing, sources, fetching or SilentDownload(), along)
-        found |= {part: path for part in asked if (path := local_file(category, part))}
-    if {"gan", "networks"} <= found.keys():
+                extra = [part for part in optional if part in category.weights and part not in files]
+                _fetch(category, missing, extra, sources, progress or SilentDownload())
+        files = _local_files(category, (*parts, *optional))
+    if {"gan", "networks"} <= files.keys():
         check_local_networks(category)
-    return {part: found[part] for part in asked if part in parts or part in found}
+    return files
+
+
+def _local_files(category: Category, parts: Iterable[Part]) -> dict[Part, Path]:
+    return {part: path for part in parts if (path := local_file(category, part))}
 
 
 @contextmanager
-def _speaking_of(name: str) -> Iterator[None]:
-    """Put a category's name into remedies, and what a cache that cannot be written says into a sentence."""
+def _category_in_remedies(name: str) -> Iterator[None]:
+    """Name the category in the remedies of errors, and report a cache that cannot be written."""
     try:
         with cache_errors():
             yield
     except WeightsError as error:
-        raise WeightsError(error.what, error.remedy.replace("--category NAME", f"--category {name}")) from error
+        raise error.speaking_of("--category NAME", f"--category {name}") from error
 
 
 def check_sources(category: Category, parts: Sequence[Part]) -> None:
-    """Raise WeightsError for parts that a category has no source of, and that nobody has imported."""
+    """Raise WeightsError for parts that the category does not state and nobody has imported."""
     unknown = [part for part in parts if part not in category.weights and not find_cached(category.name, part)]
     if unknown:
         raise WeightsError(
@@ -119,124 +121,112 @@ def check_sources(category: Category, parts: Sequence[Part]) -> None:
 
 
 def local_record(category: Category, part: Part) -> CachedFile | None:
-    """A part's file that came with g2s or is cached, unchecked; None if there is none.
-
-    One that lies beside its model.toml has the hash that this states, "" if none, and no words on its source.
-    """
+    """A part's embedded or cached file, its hash unchecked. An embedded one has the hash that model.toml states."""
     entry = category.weights.get(part)
-    stored = find_cached(category.name, part)
-    ours = category.folder.parent != cache_root()  # in the cache, the sidecar knows what was imported
-    if entry and (ours or stored is None) and (beside := category.folder / entry.file).is_file():
+    cached = find_cached(category.name, part)
+    embedded = category.folder.parent != cache_root()  # in the cache, the record also knows of imports
+    if entry and (embedded or cached is None) and (beside := category.folder / entry.file).is_file():
         return CachedFile(beside, entry.sha256, "")
-    return stored
+    return cached
+
+
+def local_file(category: Category, part: Part) -> Path | None:
+    """A part's embedded or cached file, its hash checked.
+
+    Raises:
+        WeightsError: the file is damaged; a cached one is deleted.
+    """
+    record = local_record(category, part)
+    if record is None or not record.sha256 or matches_hash(record):
+        return record.path if record else None
+    if not record.source:
+        raise WeightsError(f"{record.path} is damaged: its SHA-256 is not the one the category states.", REINSTALL)
+    with cache_errors(), lock(category.name, part):
+        current = find_cached(category.name, part)
+        if current is None or matches_hash(current):  # another process has just replaced the file
+            return current.path if current else None
+        delete_cached(category.name, part, current)
+    again = f"Bring it again: g2s weights import FILE --category {category.name}"
+    if is_downloadable(category, part):
+        again = f"Fetch it again: g2s weights pull {category.name}"
+    raise WeightsError(f"{current.path} was damaged (its SHA-256 had changed) and has been deleted.", again)
+
+
+def is_downloadable(category: Category, part: Part) -> bool:
+    """Whether a part is embedded or has a download source; imported and trained ones have none."""
+    embedded = category.folder.parent == models_root()
+    remote = category.hub_repo or category.release or pulled_revision(category.folder)
+    return part in category.weights and bool(embedded or remote)
 
 
 def check_local_networks(category: Category) -> None:
-    """Raise WeightsError if the networks that are here were trained with another GAN than the one that is."""
+    """Raise WeightsError if the networks on this machine belong to another GAN than the one on this machine."""
     check_compatible(category, local_record(category, "gan"), local_record(category, "networks"))
 
 
 def check_import(category: Category, files: Sequence[tuple[Path, Part, Mapping[str, Tensor]]]) -> None:
-    """Raise WeightsError if, with these files, networks would stand beside another GAN than they were trained with."""
-    given = {part: (path, tensors) for path, part, tensors in files}
-    halves: dict[Part, CachedFile | None] = {part: local_record(category, part) for part in ("gan", "networks")}
-    if not all(halves[part] or part in given for part in halves):
-        return
-    for part in halves.keys() & given.keys():
-        path, tensors = given[part]
-        halves[part] = CachedFile(path, converted_sha256(path, tensors), "")
-    check_compatible(category, halves["gan"], halves["networks"])
+    """Raise WeightsError if importing these files would put networks beside a GAN that they do not belong to."""
+    pair: dict[str, CachedFile | None] = {
+        "gan": local_record(category, "gan"),
+        "networks": local_record(category, "networks"),
+    }
+    imported = {part: (path, tensors) for path, part, tensors in files if part in pair}
+    if all(pair[part] or part in imported for part in pair):
+        new = {part: CachedFile(path, converted_sha256(path, state), "") for part, (path, state) in imported.items()}
+        check_compatible(category, **(pair | new))
 
 
-def local_file(category: Category, part: Part) -> Path | None:
-    """A part's file that came with g2s or is cached, checked; None if there is none. Raises WeightsError if damaged."""
-    stored = local_record(category, part)
-    if stored is None:
-        return None
-    path = stored.path
-    if not stored.sha256 or matches_hash(stored):
-        return path
-    if not stored.source:
-        raise WeightsError(
-            f"{path} is damaged: its SHA-256 is not the one the category states.",
-            "Install g2s again: pip install --force-reinstall g2s-cli",
-        )
-    try:
-        # Another process may be putting a new file in its place; only what is still damaged then is deleted.
-        with lock(category.name, part):
-            stored = find_cached(category.name, part)
-            if stored is None or matches_hash(stored):
-                return stored.path if stored else None
-            delete_cached(category.name, part, stored)
-    except OSError as error:
-        raise WeightsError(
-            f"{path} is damaged (its SHA-256 has changed) and cannot be deleted: {error.strerror or error}.",
-            f"Delete it, then: g2s weights pull {category.name}",
-        ) from error
-    raise WeightsError(
-        f"{stored.path} was damaged (its SHA-256 had changed) and has been deleted.",
-        f"Fetch it again: g2s weights pull {category.name}"
-        if is_downloadable(category, part)
-        else f"Bring it again: g2s weights import FILE --category {category.name}",
-    )
-
-
-def is_downloadable(category: Category, part: Part) -> bool:
-    """Whether a part comes with g2s or from a place that its category names; what was imported or trained does not."""
-    entry = category.weights.get(part)
-    ours = category.folder.parent == models_root()
-    return bool(entry) and (ours or bool(category.hub_repo or category.release or pulled_revision(category.folder)))
-
-
-def fetch(
-    category: Category, parts: Sequence[Part], sources: Sources, fetching: DownloadProgress, along: Sequence[Part] = ()
+def _fetch(
+    category: Category, parts: Sequence[Part], extra: Sequence[Part], sources: Sources, progress: DownloadProgress
 ) -> None:
-    """Fetch parts into the cache: from a Hub repository where one is named, else from the authors' release.
-
-    along: parts that are fetched with them if the place has them.
-    """
+    """Fetch parts, and extra ones where the source has them, into the cache."""
     names = " and ".join(parts)
     members = {part: category.weights[part].member for part in parts}
-    if repo := _hub_repo_of(category, sources):
+    released = category.release is not None and all(members.values())
+    if repo := _hub_repo(category, sources):
         try:
-            found = fetch_from_hub(category, parts, HubRepo.parse(repo), along)
+            found = fetch_from_hub(category, parts, HubRepo.parse(repo), extra)
         except NotOnHubError:
-            if sources.hub_only or category.release is None or not all(members.values()):
+            if sources.hub_only or not released:
                 raise
         else:
-            for part, stored in found.items():
-                write_record(category.name, part, stored)
+            for part, cached in found.items():
+                write_record(category.name, part, cached)
             return
-    if category.release is None or not all(members.values()):
+    if category.release is None or not released:
         if category.folder.parent == models_root() and not any(members.values()):
-            path = category.folder / category.weights[parts[0]].file
-            raise WeightsError(f"{path} is missing.", "Install g2s again: pip install --force-reinstall g2s-cli")
+            raise WeightsError(f"{category.folder / category.weights[parts[0]].file} is missing.", REINSTALL)
         raise WeightsError(
             f"The {names} of {category.name} is nowhere to be fetched from.",
             f"Import it (g2s weights import FILE --category {category.name}) or name a Hub repository (--hub-repo).",
         )
-    if sources.offline:
+    if is_offline():
         raise WeightsError(
             f"The {names} of {category.name} is not on this machine, and HF_HUB_OFFLINE forbids fetching.", WAYS_OUT
         )
+    members |= {part: member for part in extra if (member := category.weights[part].member)}
     release = Release(sources.release_url or category.release.url, category.release.parts)
-    place = cache_root() / category.name
-    members |= {part: member for part in along if (member := category.weights[part].member)}
-    with extract_members(release, members, place, fetching) as files:
-        read = {part: read_checkpoint(path) for part, path in files.items()}
-        for part, (kind, _) in read.items():
+    _fetch_from_release(category, members, release, progress)
+
+
+def _fetch_from_release(
+    category: Category, members: Mapping[Part, str], release: Release, progress: DownloadProgress
+) -> None:
+    with extract_members(release, members, cache_root() / category.name, progress) as files:
+        contents = {}
+        for part, path in files.items():
+            kind, contents[part] = read_checkpoint(path)
             if kind != part:
-                raise WeightsError(
-                    f"The release's {members[part]} is {kind}, not {part}.", "Use another mirror of the release."
-                )
-        if "parsing" in read:
-            build_parsing_net(category, read["parsing"][1], files["parsing"])
-        for part, (_, tensors) in read.items():
+                what = f"The release's {members[part]} is {kind}, not {part}."
+                raise WeightsError(what, "Use another mirror of the release.")
+        if "parsing" in contents:
+            build_parsing_net(category, contents["parsing"], files["parsing"])
+        for part, tensors in contents.items():
             store_part(category, part, tensors, files[part], f"release, {release.url}, {members[part]}")
 
 
-def _hub_repo_of(category: Category, sources: Sources) -> str:
-    """The repository to ask: the one that is insisted on, the commit a category was pulled from, whichever else."""
+def _hub_repo(category: Category, sources: Sources) -> str:
+    """The repository to ask: the commit that a category was pulled from, unless another repository is insisted on."""
     pulled = pulled_revision(category.folder)
     insisted = sources.hub_repo if sources.hub_only else ""
     if pulled and insisted in {"", pulled.partition("@")[0]}:
@@ -244,34 +234,32 @@ def _hub_repo_of(category: Category, sources: Sources) -> str:
     return sources.hub_repo or category.hub_repo
 
 
-def store_part(category: Category, part: Part, tensors: Mapping[str, Tensor], source: Path, words: str) -> CachedFile:
-    """Put a part's file into the cache and remember where it came from: its tensors, or a safetensors file as it is."""
+def store_part(category: Category, part: Part, tensors: Mapping[str, Tensor], file: Path, source: str) -> CachedFile:
+    """Put a part into the cache: a safetensors file byte for byte, anything else as its tensors.
+
+    Args:
+        file: the file that the tensors were read from.
+        source: where it comes from, for the record.
+    """
     entry = category.weights.get(part)
     place = cache_root() / category.name / (entry.file if entry else f"{part}{SUFFIX}")
-    if source.suffix == SUFFIX:
-        return store_file(category.name, part, place, words, partial(copyfile, source))
-    words = f"{words}, SHA-256 {sha256_of(source)}"
-    return store_file(category.name, part, place, words, partial(save_weights, tensors))
+    if file.suffix == SUFFIX:
+        return store_file(category.name, part, place, source, partial(copyfile, file))
+    source = f"{source}, SHA-256 {sha256_of(file)}"
+    return store_file(category.name, part, place, source, partial(save_weights, tensors))
 
 
 def create_category(name: str) -> Category:
-    """A category of the user's own in the cache: a copy of "own" that its GAN is imported into."""
-    template, folder = models_root() / "own", cache_root() / name
-    folder.mkdir(parents=True, exist_ok=True)
-    card = (
-        (template / "model.toml")
-        .read_text(encoding="utf-8")
-        .replace('title = "A GAN of your own"', f'title = "{name}"')
-    )
-    card = with_hash(card, "gan", "gan.safetensors", "")
-    with replacing(folder / "model.toml") as temporary:
-        temporary.write_text(card, encoding="utf-8")
+    """A new category in the cache: a copy of "own", for an imported GAN."""
+    data = read_model_toml(models_root() / "own") | {"title": name}
+    set_file(data, "gan", "gan.safetensors", "")
+    write_model_toml(cache_root() / name, data)
     return load_category(name)
 
 
 def find_category(name: str, sources: Sources) -> Category:
-    """A category by name; one that g2s does not know is looked for in the Hub repository, if one is named."""
+    """A category by name; an unknown one is pulled from the Hub repository, if one is named. Raises G2SError."""
     if name not in category_folders() and sources.hub_repo and name.replace("-", "").replace("_", "").isalnum():
-        with _speaking_of(name):
+        with _category_in_remedies(name):
             pull_category(name, HubRepo.parse(sources.hub_repo))
     return load_category(name)

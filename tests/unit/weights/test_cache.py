@@ -53,7 +53,7 @@ def test_whoever_is_stopped_while_replacing_leaves_nothing_called_damaged(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cache, "remember", stop)
+    monkeypatch.setattr(cache, "write_record", stop)
     with pytest.raises(KeyboardInterrupt):
         store_part(horse, "gan", {"a": torch.ones(3)}, _source(tmp_path), "made up")
     assert find_cached("horse", "gan") is None

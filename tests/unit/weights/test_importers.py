@@ -339,7 +339,7 @@ def test_a_category_takes_the_parser_whose_classes_it_names(name: str, segmenter
     if category.mask.segmenter == segmenter:
         assert build_parsing_net(category, state, Path("p.pth")).classes == PARSER_CLASSES[segmenter]
     else:
-        with pytest.raises(WeightsError, match=rf"p\.pth is a .* classes; masks of {name} are made by") as error:
+        with pytest.raises(WeightsError, match=rf"p\.pth is a .* classes; masks of {name} need") as error:
             build_parsing_net(category, state, Path("p.pth"))
         assert f"g2s weights pull {name}" in str(error.value)
 

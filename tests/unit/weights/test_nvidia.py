@@ -267,10 +267,10 @@ def test_a_mapping_network_that_learned_at_another_rate_is_refused(tmp_path: Pat
 @pytest.mark.parametrize(
     ("extra", "how"),
     [
-        ("synthesis.b8.skip.weight", r"G_ema\.synthesis\.b8, a Net, lacks or has beyond its due skip"),
-        ("synthesis.b32.const", r"G_ema\.synthesis, a Net, lacks or has beyond its due b16, b32"),
-        ("mapping.fc2.weight", r"G_ema\.mapping, a Net, lacks or has beyond its due fc1, fc2"),
-        ("encoder.weight", r"G_ema, a Net, lacks or has beyond its due encoder"),
+        ("synthesis.b8.skip.weight", r"G_ema\.synthesis\.b8, a Net, lacks or adds the modules skip"),
+        ("synthesis.b32.const", r"G_ema\.synthesis, a Net, lacks or adds the modules b16, b32"),
+        ("mapping.fc2.weight", r"G_ema\.mapping, a Net, lacks or adds the modules fc1, fc2"),
+        ("encoder.weight", r"G_ema, a Net, lacks or adds the modules encoder"),
     ],
 )
 def test_a_module_we_do_not_know_is_refused(tmp_path: Path, extra: str, how: str) -> None:

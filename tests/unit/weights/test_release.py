@@ -45,9 +45,9 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FileServ
         yield running
 
 
-def fetched(server: FileServer, folder: Path, fetching: SilentDownload | None = None) -> dict[str, bytes]:
+def fetched(server: FileServer, folder: Path, progress: SilentDownload | None = None) -> dict[str, bytes]:
     found = Release(f"{server.url}/", ("x00", "x01", "x02", "x03"))
-    with extract_members(found, WANTED, folder, fetching or SilentDownload()) as files:
+    with extract_members(found, WANTED, folder, progress or SilentDownload()) as files:
         assert {path.parent for path in files.values()} == {folder}
         return {WANTED[part]: path.read_bytes() for part, path in files.items()}
 
