@@ -1,4 +1,4 @@
-"""Weights on disk: found, checked, read; and what is said when they are not there."""
+"""The cache of weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def horse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Category:
     """A category with a cached part."""
     monkeypatch.setenv("G2S_CACHE", str(tmp_path / "cache"))
     category = load_category("horse")
-    store_part(category, "gan", {"a": torch.zeros(3)}, _source(tmp_path), "made up")
+    store_part(category, "gan", {"a": torch.zeros(3)}, _source(tmp_path), "a test")
     return category
 
 
@@ -33,7 +33,7 @@ def _source(folder: Path) -> Path:
     return path
 
 
-def test_a_file_that_is_just_being_replaced_is_not_damaged(horse: Category) -> None:
+def test_a_file_that_another_process_is_replacing_is_not_damaged(horse: Category) -> None:
     path = local_file(horse, "gan")
     answers = []
     with lock("horse", "gan"):
@@ -41,13 +41,13 @@ def test_a_file_that_is_just_being_replaced_is_not_damaged(horse: Category) -> N
         other = threading.Thread(target=lambda: answers.append(local_file(horse, "gan")))
         other.start()
         time.sleep(0.3)
-        write_record("horse", "gan", CachedFile(path, sha256_of(path), "made up"))
+        write_record("horse", "gan", CachedFile(path, sha256_of(path), "a test"))
     other.join()
     assert answers == [path]
     assert path.read_bytes() == b"new"
 
 
-def test_whoever_is_stopped_while_replacing_leaves_nothing_called_damaged(
+def test_an_interrupted_replacement_leaves_no_record(
     horse: Category, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def stop(*_: object) -> None:
@@ -55,25 +55,25 @@ def test_whoever_is_stopped_while_replacing_leaves_nothing_called_damaged(
 
     monkeypatch.setattr(cache, "write_record", stop)
     with pytest.raises(KeyboardInterrupt):
-        store_part(horse, "gan", {"a": torch.ones(3)}, _source(tmp_path), "made up")
+        store_part(horse, "gan", {"a": torch.ones(3)}, _source(tmp_path), "a test")
     assert find_cached("horse", "gan") is None
     assert local_file(horse, "gan") is None
 
 
-def test_a_write_that_fails_keeps_what_was_there(
-    horse: Category, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_failed_write_keeps_the_old_file(horse: Category, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse(*_: object) -> None:
         raise OSError("the disk is full")
 
     before = local_file(horse, "gan")
     monkeypatch.setattr(tensors, "save_file", refuse)
     with pytest.raises(WeightsError, match="cannot be written"):
-        store_part(horse, "gan", {"a": torch.ones(3)}, _source(tmp_path), "made up")
+        store_part(horse, "gan", {"a": torch.ones(3)}, _source(tmp_path), "a test")
     assert local_file(horse, "gan") == before
 
 
-def test_what_killed_processes_left_is_swept_up_after_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_files_of_killed_processes_are_deleted_after_an_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("G2S_CACHE", str(tmp_path))
     old, new = tmp_path / "owls" / ".abc.part", tmp_path / "owls" / ".def.part"
     old.parent.mkdir()

@@ -1,4 +1,4 @@
-"""Foreign checkpoints: recognised by what is in them, read without running what they carry, and refused by name."""
+"""Foreign checkpoints: recognised by their content, and read without running code that they carry."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def saved(path: Path, content: Any, **options: Any) -> Path:
         ("parsing", fake_checkpoints.parsing("pspnet-voc"), "layer0.0.weight"),
     ],
 )
-def test_a_file_is_what_is_in_it(tmp_path: Path, part: str, content: Any, name: str, old: bool) -> None:
+def test_a_file_is_recognised_by_its_content(tmp_path: Path, part: str, content: Any, name: str, old: bool) -> None:
     path = saved(tmp_path / "file.bin", content, _use_new_zipfile_serialization=not old)
     found, tensors = read_checkpoint(path)
     assert found == part
@@ -58,7 +58,7 @@ def test_a_file_is_what_is_in_it(tmp_path: Path, part: str, content: Any, name: 
     assert all(torch.equal(same[key], tensors[key]) for key in tensors)
 
 
-def test_only_what_g2s_reads_is_kept_of_a_training_checkpoint(tmp_path: Path) -> None:
+def test_optimisers_of_a_training_checkpoint_are_dropped(tmp_path: Path) -> None:
     _, tensors = read_checkpoint(saved(tmp_path / "a.pt", GAN))
     assert {name.split(".")[0] for name in tensors} == {"g_ema", "d"}
     with_mean = saved(tmp_path / "b.pt", GAN | {"latent_avg": torch.zeros(fake_checkpoints.LATENT)})
@@ -83,20 +83,20 @@ def test_sizes_are_read_off_the_tensors(tmp_path: Path, size: int) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"hello", b"PK\x03\x04 no archive", b"\x80", pickle.dumps([1, 2], protocol=2), b"\x80\x04junk"]
 )
-def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_of_another_format_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"photo\.jpg"):
         read_checkpoint(path)
 
 
-def test_an_absent_file_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"There is no file .*none\.pt"):
         read_checkpoint(tmp_path / "none.pt")
 
 
 @pytest.mark.parametrize("content", [{"d": {}}, {"g_ema": torch.zeros(1)}, [torch.zeros(1)], torch.zeros(1), {}])
-def test_what_is_none_of_the_kinds_is_refused(tmp_path: Path, content: Any) -> None:
+def test_a_checkpoint_of_no_known_kind_is_refused(tmp_path: Path, content: Any) -> None:
     with pytest.raises(WeightsError, match=r"a\.pt"):
         read_checkpoint(saved(tmp_path / "a.pt", content))
 
@@ -112,13 +112,13 @@ def test_what_is_none_of_the_kinds_is_refused(tmp_path: Path, content: Any) -> N
     ],
     ids=["swapped", "no d", "no g_ema", "another d", "another latent size"],
 )
-def test_a_gan_that_does_not_hold_together_is_refused(tmp_path: Path, changes: dict, says: str) -> None:
+def test_an_inconsistent_gan_is_refused(tmp_path: Path, changes: dict, says: str) -> None:
     with pytest.raises(WeightsError, match=says):
         read_checkpoint(saved(tmp_path / "a.pt", GAN | changes))
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_a_number_that_is_none_is_named(tmp_path: Path, number: float) -> None:
+def test_a_number_that_is_not_finite_is_named(tmp_path: Path, number: float) -> None:
     broken = {name: value.clone() for name, value in GAN["d"].items()}
     broken["convs.0.0.weight"].view(-1)[3] = number
     with pytest.raises(WeightsError, match=r"damaged: d\.convs\.0\.0\.weight has numbers that are not finite"):
@@ -137,7 +137,7 @@ class Trap:
 
 @pytest.mark.parametrize("where", ["torch", "legacy", "bare", "arguments"])
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, where: str) -> None:
-    trap, path = Trap(tmp_path / "sprung"), tmp_path / "a.pt"
+    trap, path = Trap(tmp_path / "marker"), tmp_path / "a.pt"
     if where == "bare":
         path.write_bytes(pickle.dumps(trap))
     else:
@@ -145,12 +145,12 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, where: str) -> None:
         saved(path, GAN | {"args": args}, _use_new_zipfile_serialization=where != "legacy")
     with pytest.raises(WeightsError, match=r"a\.pt"):
         read_checkpoint(path)
-    assert not (tmp_path / "sprung").exists()
+    assert not (tmp_path / "marker").exists()
     if where == "bare":
         pickle.loads(path.read_bytes())
     else:
         torch.load(path, weights_only=False)
-    assert (tmp_path / "sprung").exists(), "the trap does not work"
+    assert (tmp_path / "marker").exists(), "the trap does not work"
 
 
 def test_a_tensor_that_claims_more_than_it_holds_is_refused(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_latents_come_in_three_forms(tmp_path: Path, content: Tensor | dict[str,
     assert torch.equal(read_latent(LatentFile(saved(tmp_path / "w.pt", content)), 8), torch.arange(8.0))
 
 
-def test_what_g2s_writes_holds_latents(tmp_path: Path) -> None:
+def test_latents_are_read_from_what_g2s_writes(tmp_path: Path) -> None:
     """A result's state has one, a sample's file one a picture."""
     state, sheet = tmp_path / "state.safetensors", tmp_path / "latents.safetensors"
     save_file({"w": torch.arange(8.0), "depth": torch.zeros(4, 4)}, state)
@@ -267,12 +267,12 @@ def test_what_g2s_writes_holds_latents(tmp_path: Path) -> None:
         (torch.zeros(8, dtype=torch.int64), "holds no latent"),
     ],
 )
-def test_other_latents_are_refused(tmp_path: Path, content: Any, says: str) -> None:
+def test_unusable_latents_are_refused(tmp_path: Path, content: Any, says: str) -> None:
     with pytest.raises(WeightsError, match=says):
         read_latent(LatentFile(saved(tmp_path / "w.pt", content)), 8)
 
 
-def test_written_weights_are_the_tensors_and_nothing_else(tmp_path: Path) -> None:
+def test_the_same_tensors_are_the_same_file(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     shared = torch.zeros(3)
     read = read_checkpoint(saved(tmp_path / "a.pt", GAN))[1]
@@ -314,7 +314,7 @@ def test_tensors_without_numbers_of_their_own_are_refused(tmp_path: Path) -> Non
     ("dtype", "suffix"),
     [(torch.complex64, "pth"), (torch.complex64, "safetensors"), (torch.float8_e4m3fn, "pth")],
 )
-def test_numbers_that_no_network_here_has_are_refused(tmp_path: Path, dtype: torch.dtype, suffix: str) -> None:
+def test_complex_and_float8_tensors_are_refused(tmp_path: Path, dtype: torch.dtype, suffix: str) -> None:
     tensors = {name: value.to(dtype) for name, value in fake_checkpoints.statistics(6).items()}
     path = tmp_path / f"views.{suffix}"
     (torch.save if suffix == "pth" else save_file)(tensors, path)
@@ -322,7 +322,7 @@ def test_numbers_that_no_network_here_has_are_refused(tmp_path: Path, dtype: tor
         read_checkpoint(path)
 
 
-def test_networks_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+def test_inconsistent_networks_are_refused(tmp_path: Path) -> None:
     larger = fake_checkpoints.networks(32, width=16)
     with pytest.raises(WeightsError, match="are for pictures of 16, 32 px"):
         read_checkpoint(saved(tmp_path / "a.pt", NETWORKS | {"netA": larger["netA"]}))
@@ -334,7 +334,7 @@ def test_networks_that_do_not_belong_together_are_refused(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["celeba", "bfm", "cat", "car", "horse", "church"])
 @pytest.mark.parametrize("segmenter", ["bisenet", "pspnet-voc", "pspnet-ade20k"])
-def test_a_category_takes_the_parser_whose_classes_it_names(name: str, segmenter: str) -> None:
+def test_a_category_accepts_the_parsing_network_that_it_names(name: str, segmenter: str) -> None:
     category, state = load_category(name), fake_checkpoints.parser_state(segmenter)
     if category.mask.segmenter == segmenter:
         assert build_parsing_net(category, state, Path("p.pth")).classes == PARSER_CLASSES[segmenter]
@@ -356,14 +356,14 @@ def test_a_category_takes_the_parser_whose_classes_it_names(name: str, segmenter
     ],
     ids=["no head", "a number for a head", "no width", "another width", "more than that", "less than that"],
 )
-def test_a_parsing_network_that_does_not_hold_together_is_refused(tmp_path: Path, change: Callable) -> None:
+def test_an_inconsistent_parsing_network_is_refused(tmp_path: Path, change: Callable) -> None:
     state = fake_checkpoints.parsing()
     change(state)
     with pytest.raises(WeightsError, match=r"a\.pth cannot be used\. These tensors are not the weights of a BiSeNet"):
         read_checkpoint(saved(tmp_path / "a.pth", state))
 
 
-def test_a_file_that_the_system_does_not_give_is_named() -> None:
+def test_an_unreadable_file_is_named() -> None:
     memory = Path("/proc/self/mem")
     if not memory.exists():
         pytest.skip("no such file here")

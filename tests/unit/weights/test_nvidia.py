@@ -1,6 +1,6 @@
 """NVIDIA's pickles: read without running code that they carry.
 
-The expected outputs of the networks are those of the original code, run once with the weights of `fake_checkpoints.nvidia`.
+The expected outputs are those of the original code, run once with the weights of `fake_checkpoints.nvidia`.
 """
 
 from __future__ import annotations
@@ -120,13 +120,13 @@ def test_a_generator_alone_without_noise_or_mean_is_read(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("network", ["D", "G_ema"])
 def test_a_source_in_the_file_is_not_run(tmp_path: Path, network: str) -> None:
-    trap_file = tmp_path / "trap_file"
+    marker = tmp_path / "marker"
     state = generator(*TINY) if network == "G_ema" else discriminator(TINY[0])
-    path = saved(tmp_path / "a.pkl", tiny(**{network: Net(state, f"open({str(trap_file)!r}, 'w').close()")}))
+    path = saved(tmp_path / "a.pkl", tiny(**{network: Net(state, f"open({str(marker)!r}, 'w').close()")}))
     read_nvidia(path)
-    assert not trap_file.exists()
+    assert not marker.exists()
     pickle.loads(path.read_bytes())
-    assert trap_file.exists(), "the trap does not work"
+    assert marker.exists(), "the trap does not work"
 
 
 @pytest.mark.parametrize("where", ["training_set_kwargs", "G_ema"])
@@ -137,28 +137,26 @@ def test_a_source_in_the_file_is_not_run(tmp_path: Path, network: str) -> None:
 def test_a_call_in_the_file_is_refused_and_not_made(
     tmp_path: Path, where: str, function: Callable[..., Any], name: str
 ) -> None:
-    trap_file = tmp_path / "trap_file"
-    argument = {os.system: f"touch {trap_file}", Path.touch: trap_file, eval: f"open({str(trap_file)!r}, 'w').close()"}[
-        function
-    ]
+    marker = tmp_path / "marker"
+    argument = {os.system: f"touch {marker}", Path.touch: marker, eval: f"open({str(marker)!r}, 'w').close()"}[function]
     trap = Call(function, argument)
     content = tiny(**{where: Net({"mapping.fc0.weight": trap}) if where == "G_ema" else trap})
     path = saved(tmp_path / "a.pkl", content)
     with pytest.raises(WeightsError, match=rf"a\.pkl names {name}"):
         read_nvidia(path)
-    assert not trap_file.exists()
+    assert not marker.exists()
     pickle.loads(path.read_bytes())
-    assert trap_file.exists(), "the trap does not work"
+    assert marker.exists(), "the trap does not work"
 
 
 def test_code_in_a_storage_is_not_run(tmp_path: Path) -> None:
-    trap_file = tmp_path / "trap_file"
-    storage = Pickled(storage_of(Call(Path.touch, trap_file)))
+    marker = tmp_path / "marker"
+    storage = Pickled(storage_of(Call(Path.touch, marker)))
     view = Call(torch._utils._rebuild_tensor_v2, storage, 0, (4,), (1,), False, {})
     path = saved(tmp_path / "a.pkl", tiny(G_ema=Net(generator(*TINY) | {"mapping.fc0.bias": view})))
     with pytest.raises(WeightsError, match=r"a\.pkl cannot be read"):
         read_nvidia(path)
-    assert not trap_file.exists()
+    assert not marker.exists()
 
 
 FOUR = Pickled(storage_of(torch.arange(4.0)._typed_storage()))
