@@ -22,7 +22,7 @@ import torch
 from torch.nn.functional import softplus
 
 from g2s_cli.training.distributed import Group
-from g2s_cli.weights.tensors import part_of
+from g2s_cli.weights.tensors import submodule_state
 from recipes.synface.pictures import Pictures
 from recipes.synface.running import first_pair
 from recipes.synface.states import LATENT, DepthPair, as_checkpoint
@@ -44,7 +44,7 @@ def our_step(pair: DepthPair, pictures: Pictures, batch: int, dtype: torch.dtype
 
 def textbook_step(pair: DepthPair, pictures: Pictures, batch: int) -> Step:
     saved = {name: tensor.float() for name, tensor in as_checkpoint(pair).items()}
-    generator, average = (textbook.generator_of(part_of(saved, "g_ema")) for _ in range(2))
+    generator, average = (textbook.generator_of(submodule_state(saved, "g_ema")) for _ in range(2))
     discriminator = textbook.discriminator_of(pair.discriminator)
     settings = Settings(batch=batch)
     adams = {

@@ -25,8 +25,8 @@ from g2s_cli.loading import Gan, Machine, Weights, load_gan
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import open_photo
 from g2s_cli.progress import SilentProgress
-from g2s_cli.weights.catalog import load_category
-from g2s_cli.weights.sources import Sources
+from g2s_cli.weights.categories import load_category
+from g2s_cli.weights.registry import Sources
 
 
 @torch.no_grad()

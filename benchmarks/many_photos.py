@@ -28,8 +28,8 @@ from g2s_cli.result.read import read_result
 from g2s_cli.result.schema import Result
 from g2s_cli.result.surface import render_on_white
 from g2s_cli.result.write import save_image
-from g2s_cli.weights.catalog import load_category
-from g2s_cli.weights.sources import Sources
+from g2s_cli.weights.categories import load_category
+from g2s_cli.weights.registry import Sources
 
 
 def draw_photos(folder: Path, count: int) -> None:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from g2s_cli.weights.catalog import Category
 from torch import Tensor
 from torch.nn.functional import normalize
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from g2s_cli.config import Category
 from g2s_cli.estimators.gan2shape.cycles import camera_of
 from g2s_cli.estimators.networks import MapNet, default_width
 from g2s_cli.evaluation.benchmark import depth_metrics
@@ -28,7 +28,7 @@ from g2s_cli.loading import Machine
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import open_photo
 from g2s_cli.progress import Progress
-from g2s_cli.weights.tensors import load_tensors, part_of
+from g2s_cli.weights.tensors import load_tensors, submodule_state
 
 BATCH = 32
 RATE = 1e-3
@@ -75,7 +75,7 @@ def width_of_depth_net(category: Category, networks: Path | None) -> int:
     """How wide the category's own D is at its first layer; the authors' width where it has none."""
     if networks is None:
         return default_width(category.working_size)
-    return len(part_of(load_tensors(networks), "netD")["network.0.weight"])
+    return len(submodule_state(load_tensors(networks), "netD")["network.0.weight"])
 
 
 def predicted(net: MapNet, image: Tensor, camera: Camera, machine: Machine) -> Tensor:

@@ -28,6 +28,7 @@ from rich.table import Table
 from supervised import BATCH, marks, read_lessons, taught, width_of_depth_net
 
 from g2s_cli import __version__
+from g2s_cli.config import Category, Ellipsoid, Preset
 from g2s_cli.console import output
 from g2s_cli.errors import G2SError
 from g2s_cli.evaluation.benchmark import evaluate
@@ -39,7 +40,7 @@ from g2s_cli.pipeline import reconstruct_each
 from g2s_cli.progress import Progress
 from g2s_cli.result.pictures import rotate
 from g2s_cli.result.schema import Result
-from g2s_cli.weights.catalog import Category, Ellipsoid, Preset, load_category
+from g2s_cli.weights.categories import load_category
 
 Variant = Callable[[Plan], Plan]
 

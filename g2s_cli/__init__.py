@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from g2s_cli.result.pictures import relight, rotate
     from g2s_cli.result.read import read_result
     from g2s_cli.result.schema import Result
-    from g2s_cli.weights.sources import Sources
+    from g2s_cli.weights.registry import Sources
 
 __version__ = "0.1.0"
 __all__ = [
@@ -40,7 +40,7 @@ _PLACES = {
     "read_result": "result.read",
     "MeshOptions": "mesh.export",
     "CropOptions": "photo.align",
-    "Sources": "weights.sources",
+    "Sources": "weights.registry",
 }
 
 

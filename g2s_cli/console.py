@@ -30,7 +30,7 @@ from rich.table import Table
 
 from g2s_cli.errors import G2SError
 from g2s_cli.progress import Progress, SilentProgress
-from g2s_cli.weights.fetching import Fetching, SilentFetching
+from g2s_cli.weights.download_progress import DownloadProgress, SilentDownload
 
 UNSEEN_WIDTH = 240  # of tables that go to a file
 SHOWN_PHASES = 12  # of a training that are over; what is taller than the terminal would flicker
@@ -179,10 +179,10 @@ class Output:
             progress.finish()
 
     @contextmanager
-    def fetching(self) -> Iterator[Fetching]:
+    def fetching(self) -> Iterator[DownloadProgress]:
         """Follow downloads: a bar on a terminal, a line elsewhere, nothing when quiet."""
         if self.quiet:
-            yield SilentFetching()
+            yield SilentDownload()
             return
         live = LiveFetching(self.people)
         with live.bar:

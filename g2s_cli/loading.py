@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from g2s_cli.config import OFFSET_WEIGHT, Category, Part, Preset, Symmetry
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.estimators.depth_net import DepthNet
 from g2s_cli.estimators.feedforward import FactorNets
@@ -32,10 +33,11 @@ from g2s_cli.segmentation.gan_features import Segmenter, fit_segmenter
 from g2s_cli.segmentation.masks import ObjectMask, segment_object, segment_with_features
 from g2s_cli.segmentation.parsing_net import ParsingNet
 from g2s_cli.training.joint_run import drawn_from
-from g2s_cli.weights.catalog import OFFSET_WEIGHT, Category, Part, Preset, Symmetry, load_category
-from g2s_cli.weights.importers import LatentFile, check_gan, parsing_net_for, read_part
-from g2s_cli.weights.sources import Sources, obtain
-from g2s_cli.weights.tensors import load_tensors, part_of
+from g2s_cli.weights.categories import load_category
+from g2s_cli.weights.importers import build_gan, build_parsing_net, read_checkpoint
+from g2s_cli.weights.latent_file import LatentFile
+from g2s_cli.weights.registry import Sources, fetch_weights
+from g2s_cli.weights.tensors import load_tensors, submodule_state
 
 Background = Literal["keep", "remove"]
 SEEDS = range(2**64)  # torch's
@@ -96,7 +98,10 @@ class Weights:
     def of(cls, category: Category, effort: Preset, sources: Sources, gan: Path | None = None) -> Weights:
         """What a preset needs, fetched where it is not here. A GAN of the user's own goes without trained networks."""
         return cls(
-            obtain(category, category.needs(effort, own_gan=gan is not None), sources, welcome=category.welcomes), gan
+            fetch_weights(
+                category, category.needs(effort, own_gan=gan is not None), sources, welcome=category.welcomes
+            ),
+            gan,
         )
 
     def tensors(self, part: Part) -> dict[str, Tensor]:
@@ -159,8 +164,10 @@ class Plan:
         config = load_category(category or ("own" if gan else "synface"))
         effort = config.preset(preset) if iterations is None else config.preset(preset).at_most(iterations)
         effort = effort if background is None else replace(effort, masked=background == "remove")
-        weights = Weights.of(config, effort, sources or Sources.of_environment(), Path(gan).resolve() if gan else None)
-        file = LatentFile.named(latent) if latent else None
+        weights = Weights.of(
+            config, effort, sources or Sources.from_environment(), Path(gan).resolve() if gan else None
+        )
+        file = LatentFile.parse(latent) if latent else None
         chosen = symmetry or effort.symmetry
         return cls(config, preset, effort, iterations, chosen, file, seed, weights, crop_options)
 
@@ -272,7 +279,7 @@ def _first_nets(loaded: Loaded) -> tuple[FactorNets, OffsetPredictor]:
     if effort.follow == "linear":
         offset_predictor: OffsetPredictor = LatentDirections(_directions(tensors, loaded.gan).to(loaded.machine.device))
     else:
-        state = part_of(tensors, "netEnc")
+        state = submodule_state(tensors, "netEnc")
         size, latent_size = category.working_size, loaded.gan.generator.latent_size
         encoder = OffsetEncoder.from_state(state) if state else OffsetEncoder(size, latent_size)
         if encoder.latent_size != latent_size:
@@ -291,10 +298,10 @@ def load_gan(weights: Weights, machine: Machine) -> Gan:
     if weights.gan_file is None:
         tensors = weights.tensors("gan")
     else:
-        part, tensors = read_part(weights.gan_file)
+        part, tensors = read_checkpoint(weights.gan_file)
         if part != "gan":
             raise WeightsError(f"{weights.gan_file} is no GAN but {part}.", "Name a StyleGAN2 checkpoint.")
-    generator, discriminator = check_gan({name: tensor.float() for name, tensor in tensors.items()})
+    generator, discriminator = build_gan({name: tensor.float() for name, tensor in tensors.items()})
     generator = generator.to(machine.device).with_dtype(machine.dtype)
     discriminator = discriminator.to(machine.device).with_dtype(machine.dtype)
     return Gan(generator, discriminator)
@@ -304,7 +311,7 @@ def load_parser(category: Category, weights: Weights, machine: Machine) -> Parsi
     """The category's parsing network, ready on the machine; None if it is not here. Raises WeightsError."""
     if "parsing" not in weights.files:
         return None
-    return parsing_net_for(category, weights.tensors("parsing"), weights.files["parsing"]).to(machine.device)
+    return build_parsing_net(category, weights.tensors("parsing"), weights.files["parsing"]).to(machine.device)
 
 
 def fitted(category: Category, generator: Generator) -> Category:
@@ -354,7 +361,7 @@ def _shapes(tensors: dict[str, Tensor], category: Category, machine: Machine) ->
 
 def _sight(tensors: dict[str, Tensor], category: Category, machine: Machine) -> DepthNet:
     """The category's S. Raises WeightsError if its networks have none, or one for pictures of another size."""
-    state = part_of(tensors, "netS")
+    state = submodule_state(tensors, "netS")
     net = DepthNet.from_state(state) if state else None
     if net is None or net.size != category.working_size:
         what = f"The networks of {category.name} have no S, which reads depth off photos of {category.working_size} px."

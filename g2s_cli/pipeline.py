@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from g2s_cli import __version__
+from g2s_cli.config import Symmetry
 from g2s_cli.errors import UsageError, try_call
 from g2s_cli.estimators.gan2shape.cycles import fit
 from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, OffsetPredictor, Target
@@ -28,9 +29,8 @@ from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import Photo, open_photo
 from g2s_cli.progress import Progress, SilentProgress, Stopwatch
 from g2s_cli.result.schema import Result
-from g2s_cli.weights.catalog import Symmetry
-from g2s_cli.weights.importers import read_latent
-from g2s_cli.weights.sources import Sources
+from g2s_cli.weights.latent_file import read_latent
+from g2s_cli.weights.registry import Sources
 
 # Photos that share a search; with more, what a search costs each hardly falls, and the first result is late.
 TOGETHER = 32

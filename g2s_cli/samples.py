@@ -19,6 +19,7 @@ from torch import Tensor
 
 from g2s_cli import __version__
 from g2s_cli.atomic_folder import check_target, parent_folders, replace_folder
+from g2s_cli.config import Category
 from g2s_cli.errors import UsageError
 from g2s_cli.files import atomic_write
 from g2s_cli.gan.latents import truncated_latents
@@ -27,7 +28,6 @@ from g2s_cli.geometry.image import to_uint8
 from g2s_cli.loading import Machine, Weights, load_gan
 from g2s_cli.progress import Progress
 from g2s_cli.result.contact_sheet import contact_sheet
-from g2s_cli.weights.catalog import Category
 
 LATENTS, FACTS = "latents.safetensors", "samples.json"
 OWNED_PATHS = rf"seed\d+-\d+\.png|{re.escape(LATENTS)}|{re.escape(FACTS)}"

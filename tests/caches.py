@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import made_up
-from g2s_cli.weights.catalog import load_category
+import fake_checkpoints
 from servers import TOKEN
+
+from g2s_cli.weights.categories import load_category
 
 FACE = Path(__file__).parent / "data" / "face.png"
 REPO = "somebody/shapes"
@@ -22,13 +23,13 @@ def members(name: str) -> dict[str, bytes]:
     category = load_category(name)
     contents = {
         # A file's own size counts; pictures of 512 px would take minutes here.
-        "gan": lambda: made_up.gan(category.image_size if category.frame_share < 1 else 128),
-        "networks": lambda: made_up.networks(category.working_size),
-        "views": lambda: made_up.statistics(6),
-        "lights": lambda: made_up.statistics(4),
-        "parsing": lambda: made_up.parsing(category.mask.segmenter, category.mask.classes[0][0]),
+        "gan": lambda: fake_checkpoints.gan(category.image_size if category.frame_share < 1 else 128),
+        "networks": lambda: fake_checkpoints.networks(category.working_size),
+        "views": lambda: fake_checkpoints.statistics(6),
+        "lights": lambda: fake_checkpoints.statistics(4),
+        "parsing": lambda: fake_checkpoints.parsing(category.mask.segmenter, category.mask.classes[0][0]),
     }
-    return {entry.member: made_up.saved(contents[part]()) for part, entry in category.weights.items()}
+    return {entry.member: fake_checkpoints.saved(contents[part]()) for part, entry in category.weights.items()}
 
 
 def kept(home: Path, name: str) -> list[str]:

@@ -54,16 +54,16 @@ def evaluate(
     from g2s_cli.loading import Machine, Plan
     from g2s_cli.photo.align import CropOptions
     from g2s_cli.pipeline import reconstruct_each
-    from g2s_cli.weights.sources import Sources, category_from, obtain
+    from g2s_cli.weights.registry import Sources, fetch_weights, find_category
 
     machine = Machine.named(device)
-    sources = Sources.of_environment(hub_repo)
-    config = category_from(category, sources)
+    sources = Sources.from_environment(hub_repo)
+    config = find_category(category, sources)
     needed = config.needs(config.preset(preset))
     pairs = find_pairs(data)[:limit]
     trivial = mean_baselines(pairs, config)
     with output.fetching() as fetching:
-        obtain(config, needed, sources, fetching, config.welcomes)
+        fetch_weights(config, needed, sources, fetching, config.welcomes)
     plan = Plan.of(
         category=config.name,
         preset=preset,

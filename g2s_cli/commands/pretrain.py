@@ -61,7 +61,7 @@ def pretrain(
     from g2s_cli.loading import Machine
     from g2s_cli.training.distributed import Group
     from g2s_cli.training.pretraining import Collection, Order, run, schedule_of
-    from g2s_cli.weights.sources import Sources, category_from, obtain
+    from g2s_cli.weights.registry import Sources, fetch_weights, find_category
 
     group = Group.of_environment()
     output.set(quiet=quiet or not group.leads, verbose=verbose)
@@ -70,15 +70,15 @@ def pretrain(
         raise UsageError(
             f"{group.size} processes cannot share {photos_a_step} photos a step.", "Give each one: --photos-a-step."
         )
-    sources = Sources.of_environment(hub_repo)
-    config = category_from(category, sources)
+    sources = Sources.from_environment(hub_repo)
+    config = find_category(category, sources)
     needed = config.needs(schedule_of(config).effort)
     collection = Collection.of(photos, limit)
     for note in collection.notes:
         output.say(f"Note: {note}")
     machine = Machine.named(group.device(device))
     with output.fetching() as fetching:
-        obtain(config, needed, sources, fetching, config.welcomes)
+        fetch_weights(config, needed, sources, fetching, config.welcomes)
     order = Order.of(
         collection,
         out,

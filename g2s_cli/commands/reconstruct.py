@@ -127,14 +127,14 @@ def reconstruct(
     from g2s_cli.pipeline import reconstruct_as
     from g2s_cli.result.schema import STATE
     from g2s_cli.result.write import write_result
-    from g2s_cli.weights.importers import LatentFile
-    from g2s_cli.weights.sources import Sources, category_from, obtain
+    from g2s_cli.weights.latent_file import LatentFile
+    from g2s_cli.weights.registry import Sources, fetch_weights, find_category
 
     # What cannot work is refused here, before weights are read: options, the folder, the photo.
     detail = read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm)
     machine = Machine.named(device)
-    sources = Sources.of_environment(hub_repo)
-    config = category_from(category or ("own" if gan else "synface"), sources)
+    sources = Sources.from_environment(hub_repo)
+    config = find_category(category or ("own" if gan else "synface"), sources)
     needed = config.needs(config.preset(preset), own_gan=gan is not None)
     crop_options = CropOptions(not no_align, face, read_crop(crop) if crop else None, mask).check()
     command = shlex.join(("g2s", *sys.argv[1:]))
@@ -154,15 +154,15 @@ def reconstruct(
     if many:
         jobs = jobs_of(photos, out, latent, mask)
         with output.fetching() as fetching:
-            obtain(config, needed, sources, fetching, config.welcomes)
+            fetch_weights(config, needed, sources, fetching, config.welcomes)
         reconstruct_many(jobs, out, asked(), detail, machine, command, overwrite=overwrite, as_json=as_json)
         return
-    read = [file for file in (photos[0], mask, gan, LatentFile.named(latent).path if latent else None) if file]
+    read = [file for file in (photos[0], mask, gan, LatentFile.parse(latent).path if latent else None) if file]
     check_target(out, STATE, overwrite=overwrite, inputs=parent_folders(read))
     with named_file(photos[0]) as file:
         open_photo(file, config.image_size, config.align, crop_options)
         with output.fetching() as fetching:
-            obtain(config, needed, sources, fetching, config.welcomes)
+            fetch_weights(config, needed, sources, fetching, config.welcomes)
         with output.progress() as progress:
             result = reconstruct_as(asked(), file, machine, progress)
     result = replace(result, report={"command": command, "meshes": asdict(detail)} | result.report)

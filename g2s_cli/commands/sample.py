@@ -12,7 +12,7 @@ from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Seed, Verbose
 from g2s_cli.console import output
 
 if TYPE_CHECKING:
-    from g2s_cli.weights.catalog import Category
+    from g2s_cli.config import Category
 
 
 def sample(
@@ -53,15 +53,15 @@ def sample(
 
     from g2s_cli import samples
     from g2s_cli.loading import Machine, Weights
-    from g2s_cli.weights.sources import Sources, category_from, obtain
+    from g2s_cli.weights.registry import Sources, fetch_weights, find_category
 
     draw = samples.SampleOptions(count, truncation, seed).check()
     target = samples.SampleOutput.of(out, save=save, overwrite=overwrite, gan=gan)
-    sources = Sources.of_environment(hub_repo)
-    config = category_from(category or ("own" if gan else "synface"), sources)
+    sources = Sources.from_environment(hub_repo)
+    config = find_category(category or ("own" if gan else "synface"), sources)
     machine = Machine.named(device)
     with output.fetching() as fetching:
-        files = {} if gan else obtain(config, ["gan"], sources, fetching)
+        files = {} if gan else fetch_weights(config, ["gan"], sources, fetching)
     with output.progress(brief=True) as progress:
         facts = samples.sample(config, Weights(files, gan), draw, machine, target, progress)
 

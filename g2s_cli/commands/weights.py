@@ -12,7 +12,7 @@ from g2s_cli.commands.options import HubRepo, Json, Quiet, Verbose
 from g2s_cli.console import output
 
 if TYPE_CHECKING:
-    from g2s_cli.weights.catalog import Category, Part
+    from g2s_cli.config import Category, Part
 
 weights = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
@@ -62,14 +62,14 @@ def pull(
     Example: g2s weights pull celeba
     """
     output.set(quiet=quiet, verbose=verbose)
-    from g2s_cli.weights.sources import Sources, category_from, obtain, refuse_unknown
+    from g2s_cli.weights.registry import Sources, check_sources, fetch_weights, find_category
 
-    sources = Sources.of_environment(hub_repo)
-    config = category_from(category, sources)
+    sources = Sources.from_environment(hub_repo)
+    config = find_category(category, sources)
     if not config.weights:
-        refuse_unknown(config, ["gan"])
+        check_sources(config, ["gan"])
     with output.fetching() as fetching:
-        files = obtain(config, list(config.weights), sources, fetching)
+        files = fetch_weights(config, list(config.weights), sources, fetching)
     _say(files, as_json)
 
 
@@ -87,8 +87,9 @@ def verify(
     """
     output.set(quiet=quiet, verbose=verbose)
     from g2s_cli.errors import WeightsError
-    from g2s_cli.weights.catalog import PARTS, load_category
-    from g2s_cli.weights.sources import at_hand, check_pair_at_hand
+    from g2s_cli.config import PARTS
+from g2s_cli.weights.categories import load_category
+    from g2s_cli.weights.registry import check_local_networks, local_file
 
     kinds, damaged = ([load_category(category)], []) if category else _all_categories()
     for sentence in damaged:
@@ -96,7 +97,7 @@ def verify(
     for config in kinds:
         for part in PARTS:  # not only those that the card names: others can be imported
             try:
-                path = at_hand(config, part)
+                path = local_file(config, part)
             except WeightsError as error:
                 damaged.append(str(error))
                 output.fail(str(error))
@@ -104,7 +105,7 @@ def verify(
             if path:
                 output.put(f"ok  {path}")
         try:
-            check_pair_at_hand(config)
+            check_local_networks(config)
         except WeightsError as error:
             damaged.append(str(error))
             output.fail(str(error))
@@ -130,26 +131,26 @@ def import_(
     """
     output.set(quiet=quiet, verbose=verbose)
     from g2s_cli.errors import UsageError
-    from g2s_cli.weights.catalog import category_folders, check_name, load_category
-    from g2s_cli.weights.importers import parsing_net_for, read_part
-    from g2s_cli.weights.sources import check_import, new_category, store_part
-    from g2s_cli.weights.store import models_root, using_the_cache
+    from g2s_cli.weights.cache import cache_errors, models_root
+    from g2s_cli.weights.categories import category_folders, check_name, load_category
+    from g2s_cli.weights.importers import build_parsing_net, read_checkpoint
+    from g2s_cli.weights.registry import check_import, create_category, store_part
 
     check_name(category)
     known = category_folders()
     if (models_root() / category / "gan.safetensors").is_file():
         raise UsageError(f"{category} came with its weights.", "Choose another name: --category NAME.")
-    read = [(file, *read_part(file)) for file in files]
+    read = [(file, *read_checkpoint(file)) for file in files]
     parts = [part for _, part, _ in read]
     if twice := {part for part in parts if parts.count(part) > 1}:
         raise UsageError(f"Two of the files are {min(twice)}.", "Give one of each kind.")
     config = replace(load_category(category if category in known else "own"), name=category)
     for file, part, tensors in read:
         if part == "parsing":
-            parsing_net_for(config, tensors, file)
+            build_parsing_net(config, tensors, file)
     check_import(config, read)
-    with using_the_cache():
-        config = load_category(category) if category in known else new_category(category)
+    with cache_errors():
+        config = load_category(category) if category in known else create_category(category)
         stored = {
             part: store_part(config, part, tensors, file, f"import, {file.resolve()}").path
             for file, part, tensors in read
@@ -173,18 +174,19 @@ def publish(
     output.set(quiet=quiet, verbose=verbose)
     from g2s_cli.errors import UsageError, WeightsError
     from g2s_cli.weights import hub
-    from g2s_cli.weights.catalog import PARTS, load_category
-    from g2s_cli.weights.sources import at_hand, check_pair_at_hand
+    from g2s_cli.config import PARTS
+from g2s_cli.weights.categories import load_category
+    from g2s_cli.weights.registry import check_local_networks, local_file
 
     config = load_category(category)
-    name = hub.HubRepo.named(repo).name
+    name = hub.HubRepo.parse(repo).name
     if name != repo:
         raise UsageError(f"{repo!r} names a revision; files go to the newest alone.", f"Write --repo {name}")
-    here = {part: path for part in PARTS if (path := at_hand(config, part))}
+    here = {part: path for part in PARTS if (path := local_file(config, part))}
     if not here:
         raise WeightsError(f"There are no files of {category} on this machine.", f"g2s weights pull {category}")
-    check_pair_at_hand(config)
-    with hub.prepared(config, here) as folder:
+    check_local_networks(config)
+    with hub.staged(config, here) as folder:
         address = hub.publish(Path(folder), category, name)
     output.put(address)
 
@@ -196,13 +198,14 @@ def path(category: Name, as_json: Json = False) -> None:
     Example: g2s weights path synface
     """
     from g2s_cli.errors import WeightsError
-    from g2s_cli.weights.catalog import PARTS, load_category
-    from g2s_cli.weights.sources import at_hand, offered
+    from g2s_cli.config import PARTS
+from g2s_cli.weights.categories import load_category
+    from g2s_cli.weights.registry import is_downloadable, local_file
 
     config = load_category(category)
-    files = {part: found for part in PARTS if (found := at_hand(config, part))}
+    files = {part: found for part in PARTS if (found := local_file(config, part))}
     if not files:
-        verb = "pull" if any(offered(config, part) for part in config.weights) else "import FILE --category"
+        verb = "pull" if any(is_downloadable(config, part) for part in config.weights) else "import FILE --category"
         raise WeightsError(
             f"No file of {config.name} is on this machine.", f"Have some: g2s weights {verb} {config.name}"
         )
@@ -212,7 +215,7 @@ def path(category: Name, as_json: Json = False) -> None:
 def _all_categories() -> tuple[list[Category], list[str]]:
     """Every category that can be read, and a sentence for each that cannot."""
     from g2s_cli.errors import WeightsError
-    from g2s_cli.weights.catalog import category_folders, read_category
+    from g2s_cli.weights.categories import category_folders, read_category
 
     categories, damaged = [], []
     for _, folder in sorted(category_folders().items()):
@@ -226,13 +229,13 @@ def _all_categories() -> tuple[list[Category], list[str]]:
 def _state(category: Category) -> dict[str, Any]:
     """A category for the list. Files are looked for, not hashed. mismatch: a sentence on networks of another GAN."""
     from g2s_cli.errors import WeightsError
-    from g2s_cli.weights.catalog import PARTS
-    from g2s_cli.weights.sources import check_pair_at_hand, offered, stated
+    from g2s_cli.config import PARTS
+    from g2s_cli.weights.registry import check_local_networks, is_downloadable, local_record
 
-    here = [part for part in PARTS if stated(category, part)]
+    here = [part for part in PARTS if local_record(category, part)]
     mismatch = ""
     try:
-        check_pair_at_hand(category)
+        check_local_networks(category)
     except WeightsError as error:
         mismatch = str(error)
     return {
@@ -240,8 +243,8 @@ def _state(category: Category) -> dict[str, Any]:
         "title": category.title,
         "licence": category.licence,
         "here": here,
-        "missing": [part for part in category.weights if part not in here and offered(category, part)],
-        "yours": [] if "gan" in here or offered(category, "gan") else ["gan"],
+        "missing": [part for part in category.weights if part not in here and is_downloadable(category, part)],
+        "yours": [] if "gan" in here or is_downloadable(category, "gan") else ["gan"],
         "mismatch": mismatch,
         "presets": list(category.presets),
     }

@@ -81,5 +81,3 @@ class DepthEstimator(Protocol):
     def estimate(self, observation: Observation, progress: Progress) -> DepthEstimate:
         """The depth of one photo."""
         ...
-
-

@@ -23,7 +23,11 @@ HUBER = 1e-3  # scene units: depth differences count by their squares up to here
 
 
 def fuse(
-    factors: Factors, estimates: Sequence[DepthEstimate], weights: Sequence[float], observation: Observation, camera: Camera
+    factors: Factors,
+    estimates: Sequence[DepthEstimate],
+    weights: Sequence[float],
+    observation: Observation,
+    camera: Camera,
 ) -> Factors:
     """The factors with a canonical depth whose rendering is the weighted mean of all depths.
 

@@ -306,7 +306,10 @@ def specular_strength(coeffs: Coefficients) -> Float[Tensor, b]:
 
 
 def highlights(
-    normal: Float[Tensor, "b h w 3"], light: Float[Tensor, "b 4"], views: Float[Tensor, "b 6"], strength: Float[Tensor, b]
+    normal: Float[Tensor, "b h w 3"],
+    light: Float[Tensor, "b 4"],
+    views: Float[Tensor, "b 6"],
+    strength: Float[Tensor, b],
 ) -> Float[Tensor, "b 1 h w"]:
     """What highlights add to brightness, point by point."""
     return (strength[:, None, None] * specular_shading(normal, light, views)).unsqueeze(1)

@@ -75,7 +75,9 @@ class MapNet(nn.Module):
         if count_modules < 2 or width % CHANNELS_A_GROUP:
             raise state_mismatch(cls, f"{count_modules} levels from a width of {width}")
         top = len(weights[count_modules])
-        return load_state(cls, lambda: cls(2 ** (count_modules + 2), len(weights[-1]), width, top, bounded=bounded), state)
+        return load_state(
+            cls, lambda: cls(2 ** (count_modules + 2), len(weights[-1]), width, top, bounded=bounded), state
+        )
 
     def forward(self, image: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b c s s"]:
         """Maps for images."""

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
+from g2s_cli.config import Category
 from g2s_cli.errors import G2SError
 from g2s_cli.evaluation.ground_truth import DepthPair, GroundTruth, read_ground_truth
 from g2s_cli.files import RESUME_REMEDY, atomic_write, convert_write_errors, sha256_of_input
@@ -32,7 +33,6 @@ from g2s_cli.result.contact_sheet import contact_sheet
 from g2s_cli.result.schema import Result
 from g2s_cli.result.surface import render_on_white
 from g2s_cli.run_folder import open_run_folder
-from g2s_cli.weights.catalog import Category
 
 VERB = "g2s evaluate"
 ROWS = "rows.jsonl"

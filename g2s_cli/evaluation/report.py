@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 
+from g2s_cli.config import Category
 from g2s_cli.estimators.gan2shape.cycles import camera_of
 from g2s_cli.evaluation.benchmark import ImageMetrics, depth_metrics, panel_path
 from g2s_cli.evaluation.ground_truth import DepthPair, read_ground_truth
 from g2s_cli.files import RESUME_REMEDY, atomic_write
 from g2s_cli.result.contact_sheet import contact_sheet
-from g2s_cli.weights.catalog import Category
 
 TABLE, SUMMARY, WORST = "images.csv", "summary.json", "worst.png"
 METRICS = ("side_e2", "mad_deg", "coverage", "inversion_psnr_db", "seconds")

@@ -122,7 +122,9 @@ def _notes(upright: Image.Image, alignment: Alignment, size: int, outside: float
     side_error, whole, notes = round(alignment.placement.side_error), size_text(upright), []
     if alignment.method == "aligned":
         roll_deg = np.degrees(alignment.placement.turn_rad)
-        notes.append(f"aligned by the five points of a face: {side_error}x{side_error} of {whole}, turned {roll_deg:.0f}°")
+        notes.append(
+            f"aligned by the five points of a face: {side_error}x{side_error} of {whole}, turned {roll_deg:.0f}°"
+        )
     elif alignment.method == "as it is":
         notes.append("taken as an aligned crop")
     elif alignment.method == "crop":
@@ -132,7 +134,9 @@ def _notes(upright: Image.Image, alignment: Alignment, size: int, outside: float
     if outside > 0:
         notes.append(f"mirrored at its edges to fill {100 * outside:.1f} % of the crop")
     if side_error != size:
-        notes.append(f"{'resized' if side_error > size else 'enlarged'} from {side_error}x{side_error} to {size}x{size}")
+        notes.append(
+            f"{'resized' if side_error > size else 'enlarged'} from {side_error}x{side_error} to {size}x{size}"
+        )
     return notes
 
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from g2s_cli.config import Part
 from g2s_cli.errors import WeightsError
 from g2s_cli.estimators.gan2shape.steps import PseudoSamples
 from g2s_cli.files import sha256_of
@@ -18,8 +19,8 @@ from g2s_cli.geometry.render import mask_to_view, render
 from g2s_cli.loading import Machine, Weights, fitted, load_gan, offset_predictor_of
 from g2s_cli.result.schema import Result
 from g2s_cli.result.surface import mask_to_canonical
-from g2s_cli.weights.catalog import Part, load_category
-from g2s_cli.weights.sources import Sources, obtain
+from g2s_cli.weights.categories import load_category
+from g2s_cli.weights.registry import Sources, fetch_weights
 
 
 def render_with_gan(result: Result, variants: Sequence[Factors], machine: Machine) -> Iterator[Float[Tensor, "3 h w"]]:
@@ -42,7 +43,7 @@ def render_with_gan(result: Result, variants: Sequence[Factors], machine: Machin
     gan_file = result.report.get("gan_file")
     needed: list[Part] = [] if gan_file else ["gan"]
     needed += [] if result.offset_net else ["networks"]
-    weights = Weights(obtain(category, needed, Sources.of_environment()), Path(gan_file) if gan_file else None)
+    weights = Weights(fetch_weights(category, needed, Sources.from_environment()), Path(gan_file) if gan_file else None)
     gan = load_gan(weights, machine)
     _check_gan(result, weights)
     category = fitted(category, gan.generator)

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from g2s_cli.config import Category, MaskRule
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.segmentation.gan_features import Segmenter, largest_component
 from g2s_cli.segmentation.parsing_net import ParsingNet
-from g2s_cli.weights.catalog import Category, MaskRule
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

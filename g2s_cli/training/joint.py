@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from g2s_cli.config import Category, Preset, halves_alike
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import Guides, prior_loss
 from g2s_cli.estimators.gan2shape.prior import ellipsoid
@@ -35,7 +36,6 @@ from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.progress import Progress
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.joint_run import Rhythm, Run, Trained
-from g2s_cli.weights.catalog import Category, Preset, halves_alike
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from g2s_cli.config import Preset
 from g2s_cli.errors import G2SError
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.optimize import Fit, fresh_adam
 from g2s_cli.files import RESUME_REMEDY, atomic_write
 from g2s_cli.progress import Progress
 from g2s_cli.training.distributed import Group
-from g2s_cli.weights.catalog import Preset
 
 CHECKPOINT, SAMPLES = "checkpoint.pt", "samples"
 COLLECT = "collect"  # the one phase that advances by photos, not by steps

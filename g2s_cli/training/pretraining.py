@@ -25,6 +25,7 @@ from torch import Tensor
 
 from g2s_cli import __version__
 from g2s_cli.batch import find_photos
+from g2s_cli.config import Category, Part, Pretraining, Symmetry
 from g2s_cli.errors import UsageError
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import factors_of, fresh_nets
@@ -45,11 +46,10 @@ from g2s_cli.run_folder import is_resumable, lock_folder, open_run_folder
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.joint import Subject, modules_of, pretrain
 from g2s_cli.training.joint_run import Rhythm, Trained, drawn_from
-from g2s_cli.weights.catalog import Category, Part, Pretraining, Symmetry, load_category
-from g2s_cli.weights.entry import add_category, check_free
-from g2s_cli.weights.importers import write_weights
-from g2s_cli.weights.sources import Sources
-from g2s_cli.weights.tensors import load_tensors
+from g2s_cli.weights.categories import load_category
+from g2s_cli.weights.create_category import add_category, check_name_is_free
+from g2s_cli.weights.registry import Sources
+from g2s_cli.weights.tensors import load_tensors, write_weights
 
 TOGETHER = 16  # photos inverted at once; always the same ones, so that a run taken up again finds the same latents
 VERB = "g2s pretrain"
@@ -118,7 +118,7 @@ class Order:
                 effort.symmetry,
                 None,
                 seed,
-                Weights.of(config, effort, sources or Sources.of_environment()),
+                Weights.of(config, effort, sources or Sources.from_environment()),
                 CropOptions(align=not collection.pairs),  # the true depth lies where the photo has it
             ),
             (joint.width, joint.encoder_width),
@@ -126,7 +126,7 @@ class Order:
             name,
             folder,
         )
-        check_free(name, order.words)
+        check_name_is_free(name, order.words)
         return order
 
     @property

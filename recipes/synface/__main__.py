@@ -18,8 +18,8 @@ from g2s_cli.files import sha256_of
 from g2s_cli.loading import Machine
 from g2s_cli.run_folder import open_run_folder
 from g2s_cli.training.distributed import Group
-from g2s_cli.weights.importers import check_gan, read_part
-from g2s_cli.weights.store import models_root
+from g2s_cli.weights.cache import models_root
+from g2s_cli.weights.importers import build_gan, read_checkpoint
 from recipes.synface import quality
 from recipes.synface.face_model import read_face_model
 from recipes.synface.facekit import write_face_model
@@ -179,7 +179,7 @@ def judge(
     """Fréchet distances of a GAN's pictures from rendered ones that it has not seen, as JSON."""
     known = {"faces": quality.faces, "colours": lambda: quality.colours}
     kinds = {name: known[name]() for name in features or known}
-    generator, _ = check_gan({name: tensor.float() for name, tensor in read_part(gan)[1].items()})
+    generator, _ = build_gan({name: tensor.float() for name, tensor in read_checkpoint(gan)[1].items()})
     real = quality.moments(Pictures.of(pictures).batches(count), kinds)
     own = quality.moments(quality.result(generator, count, seed), kinds)
     distances = {name: quality.frechet_distance(real[name], own[name]) for name in kinds}

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from g2s_cli.estimators.gan2shape.steps import SMOOTHNESS_WEIGHT, MaskedImages
-from g2s_cli.weights.catalog import LightRanges
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, smooth_l1_loss
 
+from g2s_cli.config import LightRanges
 from g2s_cli.estimators.feedforward import Canonical, FactorNets, see
 from g2s_cli.estimators.gan2shape.prior import light_from_code, view_from_code
 from g2s_cli.gan.losses import l1, masked_gradients

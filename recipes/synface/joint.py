@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
-from g2s_cli.weights.catalog import Category
 from torch import Tensor, nn
 
+from g2s_cli.config import Category
 from g2s_cli.errors import G2SError
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import camera_of

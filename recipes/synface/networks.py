@@ -8,9 +8,9 @@ from typing import Annotated
 
 import torch
 import typer
-from g2s_cli.weights.catalog import Category, load_category
 from torch import Tensor
 
+from g2s_cli.config import Category
 from g2s_cli.console import output
 from g2s_cli.errors import UsageError
 from g2s_cli.estimators.feedforward import FactorNets
@@ -21,7 +21,9 @@ from g2s_cli.loading import Machine, Weights, fitted, load_gan
 from g2s_cli.progress import Progress
 from g2s_cli.run_folder import open_run_folder
 from g2s_cli.training.joint_run import draws
-from g2s_cli.weights.importers import read_part, sha256_as_kept, write_weights
+from g2s_cli.weights.categories import load_category
+from g2s_cli.weights.importers import read_checkpoint
+from g2s_cli.weights.tensors import converted_sha256, write_weights
 from recipes.synface.joint import Learner, first_networks, schedule, train
 from recipes.synface.moving import FACTORS, GALLERY, Gallery, Moves, Source
 from recipes.synface.registering import mean_face
@@ -81,7 +83,7 @@ def make_networks(
 
 def networks_of(path: Path, category: Category, machine: Machine) -> FactorNets:
     """Networks that were trained before. Raises UsageError if they are not of this kind, WeightsError if unreadable."""
-    part, tensors = read_part(path)
+    part, tensors = read_checkpoint(path)
     if part != "networks" or "base" not in tensors:
         raise UsageError(f"{path} holds no networks with a mean shape.", "Go on from a file that this recipe wrote.")
     nets = trained_nets(tensors, category, NO_MEANS)
@@ -116,8 +118,8 @@ def networks_command(
     Prints what model.toml must say of them.
     """
     folder = work or out.with_name(f"{out.stem}-run")
-    _, tensors = read_part(gan)
-    trained_with = sha256_as_kept(gan, tensors)
+    _, tensors = read_checkpoint(gan)
+    trained_with = converted_sha256(gan, tensors)
     facts: dict[str, object] = {"gan": trained_with, "from": sha256_of(begin) if begin else "", "updates": updates}
     facts |= {"seed": seed, "runs": [run.name for run in schedule(updates, begun=begin is not None)]}
     with open_run_folder(folder, facts, VERB), output.progress() as progress:

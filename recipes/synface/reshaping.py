@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import torch
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
-from g2s_cli.weights.catalog import LightRanges
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
+from g2s_cli.config import LightRanges
 from g2s_cli.estimators.feedforward import Canonical, FactorNets
 from g2s_cli.estimators.gan2shape.prior import BORDER_COLUMNS, depth_from_raw, raw_from_depth
 from g2s_cli.gan.losses import depth_and_slope_distance

@@ -17,8 +17,8 @@ from g2s_cli.loading import Machine
 from g2s_cli.progress import Progress
 from g2s_cli.result.contact_sheet import contact_sheet
 from g2s_cli.training.distributed import Group
-from g2s_cli.weights.importers import check_gan, read_part, write_weights
-from g2s_cli.weights.tensors import part_of
+from g2s_cli.weights.importers import build_gan, read_checkpoint
+from g2s_cli.weights.tensors import submodule_state, write_weights
 from recipes.synface.pictures import Pictures
 from recipes.synface.quality import result
 from recipes.synface.states import Pair, State, as_checkpoint, fresh, from_checkpoint, generator_of, grown
@@ -38,8 +38,8 @@ def first_pair(checkpoint: Path | None, size: int, seed: int) -> Pair:
         if size not in WIDTHS or size < 8:
             raise UsageError(f"There is no network for pictures of {size} pixels.", "Render them 8, 16, ... 128 wide.")
         return fresh([width for level, width in WIDTHS.items() if level <= size], seed)
-    _, tensors = read_part(checkpoint)
-    begun, _ = check_gan(tensors)
+    _, tensors = read_checkpoint(checkpoint)
+    begun, _ = build_gan(tensors)
     if begun.size not in (size, size // 2):
         what = f"{checkpoint} makes pictures of {begun.size} pixels; those to learn from have {size}."
         raise UsageError(what, f"Render them {begun.size} or {2 * begun.size} wide.")
@@ -107,7 +107,11 @@ def export(pair: Pair, path: Path) -> None:
         return
     if path.suffix != ".pt":
         raise UsageError(f"{path} is neither *.safetensors nor *.pt.", "Name the file so.")
-    nested = {"g_ema": part_of(tensors, "g_ema"), "d": part_of(tensors, "d"), "latent_avg": tensors["latent_avg"]}
+    nested = {
+        "g_ema": submodule_state(tensors, "g_ema"),
+        "d": submodule_state(tensors, "d"),
+        "latent_avg": tensors["latent_avg"],
+    }
     with atomic_write(path) as temporary:
         torch.save(nested, temporary)
 

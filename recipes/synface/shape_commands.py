@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from g2s_cli.weights.catalog import load_category
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -23,9 +22,9 @@ from g2s_cli.loading import Machine, Weights, fitted, load_gan
 from g2s_cli.progress import Progress
 from g2s_cli.run_folder import open_run_folder
 from g2s_cli.training.joint_run import draws
-from g2s_cli.weights.importers import check_gan, read_part, sha256_as_kept, write_weights
-from g2s_cli.weights.pair import TRAINED_WITH
-from g2s_cli.weights.tensors import in_bytes, metadata_of
+from g2s_cli.weights.categories import load_category
+from g2s_cli.weights.importers import build_gan, read_checkpoint
+from g2s_cli.weights.tensors import TRAINED_WITH, converted_sha256, quantize, read_metadata, write_weights
 from recipes.synface.moving import Gallery, Moves, Source
 from recipes.synface.networks import SHAPES, networks_of, weights_as_toml
 from recipes.synface.pictures import Pictures
@@ -136,7 +135,7 @@ def sight_command(
             given = (pupil, model, known.mean.depth, people, camera, seed, folder / SIGHT, progress)
             teach(*given, updates=updates, dtype=known.nets.dtype)
         # A, which every photo's own fit changes anyhow, makes room for S in what a category may weigh.
-        albedo = in_bytes(known.nets.albedo.state_dict())
+        albedo = quantize(known.nets.albedo.state_dict())
         return pupil.tensors | {f"netA.{name}": tensor for name, tensor in albedo.items()}
 
     facts: dict[str, object] = {"seed": seed, "photos": photos, "updates": updates, "of": sha256_of(pictures)}
@@ -148,11 +147,11 @@ def _photos_of(pictures: Path, photos: int, gan: Path, networks: Path) -> Pictur
     read = Pictures.of(pictures)
     if len(read) < photos:
         raise UsageError(f"{pictures} holds {len(read)} pictures, not {photos}.", "Render more, or give --photos.")
-    lacking = sorted({f"shape.{name}" for name in PARTS} - read_part(networks)[1].keys())
+    lacking = sorted({f"shape.{name}" for name in PARTS} - read_checkpoint(networks)[1].keys())
     if lacking:
         what = f"{networks} does not know how faces differ: it lacks {', '.join(lacking)}."
         raise UsageError(what, "Run `shapes` on it first.")
-    shown = check_gan(read_part(gan)[1])[0].size
+    shown = build_gan(read_checkpoint(gan)[1])[0].size
     if read.size != shown:
         what = f"{pictures} holds pictures of {read.size} px, and the GAN makes {shown} px."
         raise UsageError(what, "Render them in that size.")
@@ -173,9 +172,9 @@ def _written(
     folder = work or out.with_name(f"{out.stem}-run")
     if out.resolve() == networks.resolve():
         raise UsageError(f"{out} is what is read, too.", "Name another file: --out.")
-    _, tensors = read_part(gan)
-    read_part(networks)  # which refuses what cannot be used
-    trained_with, stated = sha256_as_kept(gan, tensors), metadata_of(networks).get(TRAINED_WITH)
+    _, tensors = read_checkpoint(gan)
+    read_checkpoint(networks)  # which refuses what cannot be used
+    trained_with, stated = converted_sha256(gan, tensors), read_metadata(networks).get(TRAINED_WITH)
     if stated != trained_with:
         raise UsageError(f"{networks} was trained with another GAN than {gan}.", "Name that one.")
     kept = load_file(networks)  # as it is: in half precision, some in bytes

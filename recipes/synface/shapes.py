@@ -261,7 +261,9 @@ def looks_of(
     model, values = learnt.model(modes), []
     for part, coeffs in zip(parts, parted(learnt.coeffs, parts), strict=True):
         points, views = deform(model, part, camera, coeffs), views_of(part, coeffs)
-        logarithm = sample_at_pixels(part.logarithm, project_points(canonical_to_view(points, views, camera), camera), camera)
+        logarithm = sample_at_pixels(
+            part.logarithm, project_points(canonical_to_view(points, views, camera), camera), camera
+        )
         found = log_reflectance(logarithm, point_normals(points), coeffs.light, views, specular_strength(coeffs))
         values.append(_freed_of_colour(found - model.albedo, part) + model.albedo)
     return factored(torch.cat(values), torch.cat([part.weights for part in parts]), count, rng)

@@ -30,7 +30,7 @@ from g2s_cli.geometry.rasterizer import VIEW_FAR
 from g2s_cli.geometry.warp import hflip
 from g2s_cli.progress import Progress
 from g2s_cli.training.joint_run import drawn_from, draws
-from g2s_cli.weights.tensors import in_bytes
+from g2s_cli.weights.tensors import quantize
 from recipes.synface.fantasies import Fantasies, People, mixed, put_together, taken_apart, together
 from recipes.synface.keeping import keep, kept
 from recipes.synface.refining import Photographed
@@ -86,7 +86,7 @@ class Pupil:
     @property
     def tensors(self) -> dict[str, Tensor]:
         """As g2s reads them, in a byte a number."""
-        return {f"netS.{name}": tensor for name, tensor in in_bytes(self.net.state_dict()).items()}
+        return {f"netS.{name}": tensor for name, tensor in quantize(self.net.state_dict()).items()}
 
 
 def people_of(model: MorphableModel, photos: Sequence[Photographed], camera: Camera, progress: Progress) -> People:

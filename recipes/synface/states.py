@@ -20,7 +20,7 @@ from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.latents import random_latents
 from g2s_cli.gan.rosinality import count_modules
 from g2s_cli.gan.stylegan2 import MAPPING_RATE, Generator
-from g2s_cli.weights.tensors import part_of
+from g2s_cli.weights.tensors import submodule_state
 
 State = dict[str, Tensor]
 TAPS = (1.0, 3.0, 3.0, 1.0)
@@ -114,8 +114,10 @@ def discriminator_of(state: State, dtype: torch.dtype) -> Discriminator:
 
 def from_checkpoint(tensors: Mapping[str, Tensor]) -> Pair:
     """The networks of a file of g2s or of the rosinality layout with `g_ema`, `d`, `latent_avg`; noise is dropped."""
-    generator = {name: tensor.float() for name, tensor in part_of(tensors, "g_ema").items() if "noise" not in name}
-    discriminator = {name: tensor.float() for name, tensor in part_of(tensors, "d").items()}
+    generator = {
+        name: tensor.float() for name, tensor in submodule_state(tensors, "g_ema").items() if "noise" not in name
+    }
+    discriminator = {name: tensor.float() for name, tensor in submodule_state(tensors, "d").items()}
     return Pair(generator | {"latent_avg": tensors["latent_avg"].float().reshape(-1)}, discriminator)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import pytest
 from caches import OUTSIDE, RELEASED, members
 from installed import SCRIPT, Installed
@@ -63,7 +63,7 @@ def out(result: Result, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def archives() -> dict[str, dict[str, bytes]]:
-    return {name: made_up.release(members(name) | {"checkpoints/other.bin": bytes(9999)}) for name in RELEASED}
+    return {name: fake_checkpoints.release(members(name) | {"checkpoints/other.bin": bytes(9999)}) for name in RELEASED}
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def on_hub(g2s: Callable, hub: HubServer, home: Path) -> Callable:
 @pytest.fixture
 def owls(on_hub: Callable, tmp_path: Path) -> Path:
     """A category of one's own, imported."""
-    (tmp_path / "owls.pt").write_bytes(made_up.saved(made_up.gan(32)))
+    (tmp_path / "owls.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(32)))
     answer = on_hub("weights", "import", "owls.pt", "--category", "owls")
     assert answer.returncode == 0, answer.stderr
     return Path(answer.stdout.strip())

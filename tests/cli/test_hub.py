@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import pytest
 import torch
 from caches import ALL_OF_CAR, FACE, OUTSIDE, REPO, kept, noticed, one_sentence, published
@@ -213,7 +213,7 @@ def test_a_cache_can_be_moved(on_hub: Callable, owls: Path, home: Path, tmp_path
 @pytest.mark.parametrize("verb", [("import", "o.pt", "-c", "new"), ("pull", "owls", "--hub-repo", REPO)])
 def test_a_cache_that_cannot_be_written(on_hub: Callable, owls: Path, home: Path, tmp_path: Path, verb: tuple) -> None:
     published(on_hub, home)
-    (tmp_path / "o.pt").write_bytes(made_up.saved(made_up.statistics(6)))
+    (tmp_path / "o.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.statistics(6)))
     (tmp_path / "cache").write_text("a file where a folder should be")
     said = one_sentence(on_hub("weights", *verb, G2S_CACHE="cache"), 4)
     assert "Set G2S_CACHE to a folder of yours" in said

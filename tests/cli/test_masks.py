@@ -6,31 +6,32 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import numpy as np
 import pytest
-from g2s_cli.weights.catalog import load_category
 from PIL import Image, ImageDraw
 from servers import TOKEN, FileServer, HubServer
+
+from g2s_cli.weights.categories import load_category
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 SIDE, DISC = 32, (8, 6, 24, 26)
 REPO = "somebody/shapes"
 LOCAL = {"HTTP_PROXY": "", "HTTPS_PROXY": "", "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_XET": "1"}
 WITHOUT_PARSER = {
-    "gan": made_up.gan(SIDE),
-    "networks": made_up.networks(SIDE),
-    "views": made_up.statistics(6),
-    "lights": made_up.statistics(4),
+    "gan": fake_checkpoints.gan(SIDE),
+    "networks": fake_checkpoints.networks(SIDE),
+    "views": fake_checkpoints.statistics(6),
+    "lights": fake_checkpoints.statistics(4),
 }
 
 
 @pytest.fixture
 def here(g2s: Callable, tmp_path: Path) -> Callable:
     """g2s with a cache of its own, and files of celeba to import."""
-    for name, content in (WITHOUT_PARSER | {"bisenet": made_up.parsing()}).items():
-        (tmp_path / f"{name}.pth").write_bytes(made_up.saved(content))
-    (tmp_path / "pspnet_voc.pth").write_bytes(made_up.saved(made_up.parsing("pspnet-voc")))
+    for name, content in (WITHOUT_PARSER | {"bisenet": fake_checkpoints.parsing()}).items():
+        (tmp_path / f"{name}.pth").write_bytes(fake_checkpoints.saved(content))
+    (tmp_path / "pspnet_voc.pth").write_bytes(fake_checkpoints.saved(fake_checkpoints.parsing("pspnet-voc")))
     picture = Image.new("RGB", (SIDE, SIDE), "navy")
     ImageDraw.Draw(picture).ellipse(DISC, fill="tomato")
     picture.save(tmp_path / "photo.png")
@@ -90,9 +91,9 @@ def test_a_network_of_other_classes_is_not_imported(here: Callable, tmp_path: Pa
 
 def test_a_mirror_with_the_wrong_network_is_refused(here: Callable, tmp_path: Path) -> None:
     category = load_category("celeba")
-    contents = WITHOUT_PARSER | {"parsing": made_up.parsing("pspnet-voc")}
-    parts = {entry.member: made_up.saved(contents[part]) for part, entry in category.weights.items()}
-    with FileServer(made_up.release(parts)) as server:
+    contents = WITHOUT_PARSER | {"parsing": fake_checkpoints.parsing("pspnet-voc")}
+    parts = {entry.member: fake_checkpoints.saved(contents[part]) for part, entry in category.weights.items()}
+    with FileServer(fake_checkpoints.release(parts)) as server:
         answer = here("weights", "pull", "celeba", G2S_RELEASE_URL=server.url)
     assert answer.returncode == 4
     assert "is a PSPNet of 21 classes" in answer.stderr

@@ -6,14 +6,15 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import pytest
-from g2s_cli.weights.catalog import load_category
 from servers import TOKEN, HubServer
 
 from g2s_cli.files import sha256_of
-from g2s_cli.weights.importers import read_part, write_weights
-from g2s_cli.weights.sources import store_part
+from g2s_cli.weights.categories import load_category
+from g2s_cli.weights.importers import read_checkpoint
+from g2s_cli.weights.registry import store_part
+from g2s_cli.weights.tensors import write_weights
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 REPO = "somebody/shapes"
@@ -38,20 +39,20 @@ def files(tmp_path: Path) -> Files:
     result: Files = {}
     for name, seed in (("ours", 0), ("other", 7)):
         result[f"{name}.pt"] = tmp_path / f"{name}.pt"
-        result[f"{name}.pt"].write_bytes(made_up.saved(made_up.gan(128, seed=seed)))
+        result[f"{name}.pt"].write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(128, seed=seed)))
         result[name] = tmp_path / f"{name}.safetensors"
-        write_weights(read_part(result[f"{name}.pt"])[1], result[name])
+        write_weights(read_checkpoint(result[f"{name}.pt"])[1], result[name])
     result["silent"] = tmp_path / "silent.pth"
-    result["silent"].write_bytes(made_up.saved(made_up.networks(64)))
+    result["silent"].write_bytes(fake_checkpoints.saved(fake_checkpoints.networks(64)))
     result["networks"] = tmp_path / "networks.safetensors"
-    write_weights(read_part(result["silent"])[1], result["networks"], sha256_of(result["ours"]))
+    write_weights(read_checkpoint(result["silent"])[1], result["networks"], sha256_of(result["ours"]))
     return result
 
 
 def put(files: Files, *names: str) -> None:
     """Files in the cache without a question, as an older g2s left them."""
     for name in names:
-        part, tensors = read_part(files[name])
+        part, tensors = read_checkpoint(files[name])
         store_part(load_category("bfm"), part, tensors, files[name], "made up")
 
 
@@ -100,7 +101,7 @@ def test_networks_that_say_nothing_go_with_any_gan(run: Callable, files: Files, 
 def test_what_lies_there_mixed_is_refused_whoever_asks(run: Callable, files: Files, home: Path, tmp_path: Path) -> None:
     for name, count in (("views", 6), ("lights", 4)):
         files[name] = tmp_path / f"{name}.safetensors"
-        write_weights(made_up.statistics(count), files[name])
+        write_weights(fake_checkpoints.statistics(count), files[name])
     put(files, "views", "lights", "other", "networks")
     both = (home / "bfm" / "gan.safetensors", home / "bfm" / "networks.safetensors")
     refused(run("reconstruct", FACE, "-c", "bfm", "-o", "out"), *both)

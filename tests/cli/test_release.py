@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import pytest
 from caches import ALL_OF_CAR, FACE, OUTSIDE, RELEASED, kept, members, noticed, one_sentence
-from g2s_cli.weights.catalog import load_category
 from PIL import Image
 from servers import Fault, FileServer
+
+from g2s_cli.weights.categories import load_category
 
 
 @pytest.mark.parametrize("name", RELEASED)
@@ -92,7 +93,7 @@ def test_a_pull_that_fails_leaves_no_bad_cache(
     assert said.startswith("g2s: ")
     assert kept(home, "car") == []
     release.faults.clear()
-    release.files |= {} if kind != "cut" else made_up.release(members("car"))
+    release.files |= {} if kind != "cut" else fake_checkpoints.release(members("car"))
     assert from_release("weights", "pull", "car").returncode == 0
     assert kept(home, "car") == ALL_OF_CAR
 

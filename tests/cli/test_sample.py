@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import pytest
 from PIL import Image
 
@@ -37,7 +37,7 @@ def test_a_sheet_and_photos_that_reconstruct(g2s: Callable, tmp_path: Path) -> N
 
 
 def test_json_and_overwrite(g2s: Callable, tmp_path: Path) -> None:
-    (tmp_path / "my gan.pt").write_bytes(made_up.saved(made_up.gan(32)))
+    (tmp_path / "my gan.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(32)))
     ask = ("sample", "--gan", "my gan.pt", "-n", 3, "--seed", 9, "--truncation", 1, "--save")
     answer = g2s(*ask, "--json")
     assert answer.returncode == 0, answer.stderr
@@ -67,7 +67,7 @@ def test_json_and_overwrite(g2s: Callable, tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_shown(g2s: Callable, tmp_path: Path, arguments: tuple, code: int, says: str) -> None:
-    (tmp_path / "views.pt").write_bytes(made_up.saved(made_up.statistics(6)))
+    (tmp_path / "views.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.statistics(6)))
     answer = g2s("sample", *arguments, G2S_CACHE="cache", HF_HUB_OFFLINE="1")
     assert (answer.returncode, answer.stdout) == (code, "")
     assert says in answer.stderr

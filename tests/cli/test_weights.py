@@ -7,17 +7,17 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import pytest
 import torch
 from caches import FACE, OUTSIDE, one_sentence
 
-from g2s_cli.weights.store import models_root
+from g2s_cli.weights.cache import models_root
 
 
 def test_imported_statistics_are_used(g2s: Callable, home: Path, tmp_path: Path) -> None:
-    (tmp_path / "o.pt").write_bytes(made_up.saved(made_up.gan(32)))
-    (tmp_path / "v.pt").write_bytes(made_up.saved(made_up.statistics(6)))
+    (tmp_path / "o.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(32)))
+    (tmp_path / "v.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.statistics(6)))
     g2s("weights", "import", "o.pt", "v.pt", "-c", "owls", HF_HOME=str(home))
     answer = g2s("reconstruct", FACE, "-c", "owls", "--iterations", 0, "--json", HF_HOME=str(home))
     assert json.loads(answer.stdout)["weights"].keys() == {"gan", "views"}
@@ -25,13 +25,13 @@ def test_imported_statistics_are_used(g2s: Callable, home: Path, tmp_path: Path)
 
 def test_networks_of_another_gan_are_refused(g2s: Callable, home: Path, tmp_path: Path) -> None:
     contents = {
-        "g": made_up.gan(128),
-        "n": made_up.networks(64, latent=32),
-        "v": made_up.statistics(6),
-        "l": made_up.statistics(4),
+        "g": fake_checkpoints.gan(128),
+        "n": fake_checkpoints.networks(64, latent=32),
+        "v": fake_checkpoints.statistics(6),
+        "l": fake_checkpoints.statistics(4),
     }
     for name, content in contents.items():
-        (tmp_path / name).write_bytes(made_up.saved(content))
+        (tmp_path / name).write_bytes(fake_checkpoints.saved(content))
     assert g2s("weights", "import", *contents, "-c", "bfm", HF_HOME=str(home)).returncode == 0
     said = one_sentence(g2s("reconstruct", FACE, "-c", "bfm", "--iterations", 0, "-q", HF_HOME=str(home)), 4)
     assert "latents of 32 numbers; this one's have 16" in said
@@ -58,7 +58,7 @@ def test_one_damaged_category_does_not_hide_the_others(on_hub: Callable, owls: P
 
 
 def test_files_that_the_card_does_not_name_are_verified_too(from_release: Callable, home: Path, tmp_path: Path) -> None:
-    (tmp_path / "horse.pt").write_bytes(made_up.saved(made_up.gan(32)))
+    (tmp_path / "horse.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(32)))
     path = Path(from_release("weights", "import", "horse.pt", "-c", "horse").stdout.strip())
     assert from_release("weights", "verify", "horse").stdout == f"ok  {path}\n"
     path.write_bytes(path.read_bytes()[:-5])
@@ -69,8 +69,8 @@ def test_files_that_the_card_does_not_name_are_verified_too(from_release: Callab
 
 
 def test_a_gan_of_ones_own_needs_no_category(g2s: Callable, home: Path, tmp_path: Path) -> None:
-    (tmp_path / "my.pt").write_bytes(made_up.saved(made_up.gan(32)))
-    torch.save({"latent": torch.zeros(1, made_up.LATENT)}, tmp_path / "w.pt")
+    (tmp_path / "my.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(32)))
+    torch.save({"latent": torch.zeros(1, fake_checkpoints.LATENT)}, tmp_path / "w.pt")
     arguments = ("reconstruct", FACE, "--gan", "my.pt", "--latent", "w.pt", "--iterations", 2, "-o", "out", "--json")
     answer = g2s(*arguments, HF_HOME=str(home))
     assert answer.returncode == 0, answer.stderr
@@ -79,7 +79,7 @@ def test_a_gan_of_ones_own_needs_no_category(g2s: Callable, home: Path, tmp_path
     assert report["gan_file"] == str(tmp_path / "my.pt")
     assert list(report["weights"]) == ["gan"]
     assert g2s("relight", "out", "--light", "0.5,0", "--by", "gan", HF_HOME=str(home)).returncode == 0
-    (tmp_path / "my.pt").write_bytes(made_up.saved(made_up.gan(32, seed=7)))
+    (tmp_path / "my.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(32, seed=7)))
     said = g2s("relight", "out", "--light", "0.5,0", "--by", "gan", HF_HOME=str(home))
     assert f"was made with another GAN than {tmp_path / 'my.pt'}" in one_sentence(said, 4)
     (tmp_path / "my.pt").unlink()
@@ -99,8 +99,8 @@ def test_a_gan_of_ones_own_needs_no_category(g2s: Callable, home: Path, tmp_path
     ],
 )
 def test_files_that_cannot_be_used(g2s: Callable, home: Path, tmp_path: Path, arguments: tuple, says: str) -> None:
-    (tmp_path / "views.pth").write_bytes(made_up.saved(made_up.statistics(6)))
-    (tmp_path / "w.pt").write_bytes(made_up.saved(torch.zeros(7)))
+    (tmp_path / "views.pth").write_bytes(fake_checkpoints.saved(fake_checkpoints.statistics(6)))
+    (tmp_path / "w.pt").write_bytes(fake_checkpoints.saved(torch.zeros(7)))
     (tmp_path / "text.pt").write_text("hello")
     before = sorted(tmp_path.iterdir())
     answer = g2s(*arguments, HF_HOME=str(home))
@@ -121,7 +121,7 @@ def test_files_that_cannot_be_used(g2s: Callable, home: Path, tmp_path: Path, ar
     ],
 )
 def test_usage_that_cannot_be_meant(g2s: Callable, home: Path, tmp_path: Path, arguments: tuple, says: str) -> None:
-    (tmp_path / "a.pt").write_bytes(made_up.saved(made_up.statistics(6)))
+    (tmp_path / "a.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.statistics(6)))
     assert says in one_sentence(g2s("weights", *arguments, HF_HOME=str(home)), 2)
     assert not home.exists() or not any(path.is_file() for path in home.rglob("*"))
 

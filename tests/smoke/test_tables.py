@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from g2s_cli.config import Ellipsoid
 from g2s_cli.errors import UsageError
 from g2s_cli.evaluation.ground_truth import find_pairs
 from g2s_cli.geometry.render import render
@@ -25,7 +26,7 @@ from g2s_cli.loading import Machine, Plan
 from g2s_cli.progress import SilentProgress
 from g2s_cli.result.schema import Result
 from g2s_cli.result.write import encode_depth
-from g2s_cli.weights.catalog import Ellipsoid, load_category
+from g2s_cli.weights.categories import load_category
 
 ROOT = Path(__file__).parents[2]
 CPU = Machine(torch.device("cpu"), torch.float32)

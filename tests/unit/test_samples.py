@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import numpy as np
 import pytest
 import torch
@@ -18,7 +18,7 @@ from g2s_cli.geometry.image import to_uint8
 from g2s_cli.loading import Machine, Weights, load_gan
 from g2s_cli.progress import SilentProgress
 from g2s_cli.samples import FACTS, SampleOptions, SampleOutput, sample
-from g2s_cli.weights.catalog import load_category
+from g2s_cli.weights.categories import load_category
 
 SIZE = 16
 CPU = Machine(torch.device("cpu"), torch.bfloat16)
@@ -28,7 +28,7 @@ CPU = Machine(torch.device("cpu"), torch.bfloat16)
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
     """A made-up GAN without an average latent of its own."""
     path = tmp_path_factory.mktemp("gan") / "gan.pt"
-    path.write_bytes(made_up.saved(made_up.gan(SIZE)))
+    path.write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(SIZE)))
     return Weights({}, path)
 
 

@@ -39,7 +39,12 @@ def train_shape(
 
 
 def shape_loss(
-    nets: FactorNets, observation: Observation, samples: MaskedImages, perceptual: PerceptualDistance, *, symmetric: bool
+    nets: FactorNets,
+    observation: Observation,
+    samples: MaskedImages,
+    perceptual: PerceptualDistance,
+    *,
+    symmetric: bool,
 ) -> Float[Tensor, ""]:
     """What step 3 minimises for a photo and a batch of its projected samples.
 
@@ -48,9 +53,7 @@ def shape_loss(
     """
     image, camera = observation.image[None], nets.camera
     canonical = nets.canonical(image)
-    photo = PhotoGeometry.of(
-        canonical.depth, nets.view_of(image), nets.light_of(image), nets, symmetric=symmetric
-    )
+    photo = PhotoGeometry.of(canonical.depth, nets.view_of(image), nets.light_of(image), nets, symmetric=symmetric)
     loss = photo_loss(photo, canonical.albedo, observation, perceptual)
     views, lights = nets.view_of(samples.image), nets.light_of(samples.image)
     sample_loss = image_loss(render_batch(canonical, views, lights, camera), samples, perceptual)

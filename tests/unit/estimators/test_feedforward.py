@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from g2s_cli.weights.catalog import load_category
 from torch import Tensor
 
 from g2s_cli.estimators.feedforward import FactorNets, see
@@ -18,7 +17,8 @@ from g2s_cli.geometry.normals import depth_to_normals
 from g2s_cli.geometry.render import render
 from g2s_cli.geometry.shading import specular_shading
 from g2s_cli.geometry.warp import hflip, warp
-from g2s_cli.weights.store import models_root
+from g2s_cli.weights.cache import models_root
+from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.tensors import load_tensors
 
 IMAGE = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1

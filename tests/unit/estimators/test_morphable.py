@@ -247,7 +247,9 @@ def test_depth_is_what_the_moved_points_show(model: MorphableModel) -> None:
     torch.testing.assert_close(still.depth, render_depth_with_margin(MEAN.depth, seen.views, CAMERA))
     coeffs = replace(begun(model, seen), shape=torch.tensor([[1.0, 0.0]]), view=0.3 * torch.ones(1, 6))
     moved = render_fit(model, seen, CAMERA, coeffs)
-    deeper = render_depth_with_margin(MEAN.depth - BROW, views_of(seen, coeffs), CAMERA)  # along rays, which hardly matters
+    deeper = render_depth_with_margin(
+        MEAN.depth - BROW, views_of(seen, coeffs), CAMERA
+    )  # along rays, which hardly matters
     torch.testing.assert_close(moved.depth, deeper, atol=5e-4, rtol=0)
     turned = seen.views + 0.3 * seen.views.new_tensor(morphing.VIEW_DEVIATIONS)
     torch.testing.assert_close(views_of(seen, coeffs), turned)

@@ -18,7 +18,7 @@ from g2s_cli.errors import G2SError, ImageError, UsageError
 from g2s_cli.evaluation.benchmark import ImageMetrics, depth_metrics, evaluate
 from g2s_cli.evaluation.ground_truth import DepthPair, GroundTruth, find_pairs
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.weights.catalog import load_category
+from g2s_cli.weights.categories import load_category
 
 SETTINGS = {"preset": "fast", "seed": 0}
 NAMES = ["0_image.png", "1_image.png", "2_image.png"]

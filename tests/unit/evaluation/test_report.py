@@ -15,12 +15,13 @@ import pytest
 from PIL import Image
 
 from g2s_cli.commands.evaluate import evaluate as command
+from g2s_cli.config import Category
 from g2s_cli.errors import G2SError, StoppedError
 from g2s_cli.evaluation import benchmark, report
 from g2s_cli.evaluation.benchmark import ImageMetrics, evaluate
 from g2s_cli.evaluation.ground_truth import DepthPair
 from g2s_cli.evaluation.report import mean_baselines, summarize, write_report
-from g2s_cli.weights.catalog import Category, load_category
+from g2s_cli.weights.categories import load_category
 
 SETTINGS = {"preset": "fast", "seed": 0}
 ROW = ImageMetrics("0", 1.0, mad_deg=10.0, coverage=1.0, inversion_psnr_db=30.0, seconds=1.0, inputs_sha256="")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from g2s_cli.weights.catalog import load_category
 from torch import Tensor
 from torch.nn.functional import conv2d
 
 from g2s_cli.gan.batch_invariant import MIN_ROWS, SMALL_PX, batch_invariant_conv, batch_invariant_linear
 from g2s_cli.gan.latents import random_latents
 from g2s_cli.loading import Machine, Weights, load_gan
-from g2s_cli.weights.sources import Sources
+from g2s_cli.weights.categories import load_category
+from g2s_cli.weights.registry import Sources
 
 
 def all_equal(some: list[Tensor], others: list[Tensor]) -> bool:
@@ -48,7 +48,7 @@ def test_convolutions_and_their_gradients_do_not_depend_on_the_batch(size: int) 
 
 
 def test_images_features_and_gradients_of_the_embedded_gan_do_not_depend_on_the_batch() -> None:
-    weights = Weights.of(category := load_category("synface"), category.preset("fast"), Sources.of_environment())
+    weights = Weights.of(category := load_category("synface"), category.preset("fast"), Sources.from_environment())
     gan = load_gan(weights, Machine(torch.device("cpu"), torch.float32))
     latents = random_latents(gan.generator, 3, torch.Generator().manual_seed(1))
 

@@ -12,7 +12,7 @@ from PIL import Image
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.photo.crop import crop_photo
 from g2s_cli.photo.detect import detect_faces
-from g2s_cli.weights.catalog import load_category
+from g2s_cli.weights.categories import load_category
 
 DATA = Path(__file__).parents[2] / "data"
 LANDMARKS = ((123, 101), (167, 103), (145, 128), (121, 140), (165, 141))  # read off the portrait by eye

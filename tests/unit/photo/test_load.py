@@ -16,7 +16,7 @@ from g2s_cli.errors import ImageError
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import MAX_ALIGNED_PX, Photo, open_photo
-from g2s_cli.weights.catalog import load_category
+from g2s_cli.weights.categories import load_category
 
 PORTRAIT = Path(__file__).parents[2] / "data" / "portrait.jpg"
 TEMPLATE = load_category("celeba").align

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
-from g2s_cli.weights.catalog import load_category
 from shapes import bumps
 
 from g2s_cli.estimators.feedforward import Canonical, see
 from g2s_cli.estimators.gan2shape.prior import light_from_code, view_from_code
 from g2s_cli.geometry.camera import Camera
+from g2s_cli.weights.categories import load_category
 from recipes.synface.explaining import explanation, lesson
 
 CAMERA = Camera(32)

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 import typer
-from g2s_cli.weights.catalog import Category, load_category
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 from typer.testing import CliRunner
 
 from g2s_cli import reconstruct
+from g2s_cli.config import Category
 from g2s_cli.errors import UsageError
 from g2s_cli.estimators import morphable as morphing
 from g2s_cli.estimators import registration
@@ -32,9 +32,10 @@ from g2s_cli.loading import Machine, Weights, fitted, load_gan
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.progress import SilentProgress
 from g2s_cli.training.joint_run import draws
-from g2s_cli.weights.importers import read_part, write_weights
-from g2s_cli.weights.store import models_root
-from g2s_cli.weights.tensors import load_tensors, part_of
+from g2s_cli.weights.cache import models_root
+from g2s_cli.weights.categories import load_category
+from g2s_cli.weights.importers import read_checkpoint
+from g2s_cli.weights.tensors import load_tensors, submodule_state, write_weights
 from recipes.synface import joint, refining, registering, shapes, sighting
 from recipes.synface.joint import LEARNER, LOG, REGISTERED, SCHEDULE, Learner, first_networks, schedule
 from recipes.synface.moving import SPREAD, WIDEST, Gallery, Moves, Source
@@ -71,7 +72,7 @@ def gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("gan") / "gan.safetensors"
     checkpoint = path.with_suffix(".pt")
     checkpoint.write_bytes(made_up.saved(made_up.gan(16)))
-    write_weights(read_part(checkpoint)[1], path)
+    write_weights(read_checkpoint(checkpoint)[1], path)
     return path
 
 
@@ -380,9 +381,9 @@ def test_s_is_taught_by_photos(gan: Path, tmp_path: Path, monkeypatch: pytest.Mo
     command = [str(gan), str(networks), str(pictures), "--photos", str(AT_ONCE), "--device", "cpu", "--updates", "3"]
     said = CliRunner().invoke(app, [*command, "-o", str(out)])
     assert said.exit_code == 0, said.output
-    assert read_part(out)[0] == "networks"
+    assert read_checkpoint(out)[0] == "networks"
     before, after = load_tensors(networks), load_tensors(out)
-    assert DepthNet.from_state(part_of(after, "netS")).size == 16
+    assert DepthNet.from_state(submodule_state(after, "netS")).size == 16
     assert load_file(out)["netA.network.0.weight"].dtype == torch.int8
     for name, tensor in before.items():
         torch.testing.assert_close(after[name], tensor, atol=0.01 * tensor.abs().max().item(), rtol=0)

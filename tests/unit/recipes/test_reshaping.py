@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 import torch
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
-from g2s_cli.weights.catalog import load_category
 from shapes import bumps
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from g2s_cli.estimators.gan2shape.prior import light_from_code, view_from_code
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.warp import hflip
+from g2s_cli.weights.categories import load_category
 from recipes.synface import reshaping
 from recipes.synface.explaining import photographed
 from recipes.synface.reshaping import ShapeLesson, misshaping, own_pixels, reshaped, shape_lesson

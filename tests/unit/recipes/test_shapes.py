@@ -103,7 +103,9 @@ def test_a_pictures_colour_is_no_news(flows: list[Correspondences]) -> None:
 def test_looks_are_what_codes_leave_of_photos() -> None:
     """A blemish of the plane's middle, in each picture so strong; whatever looks were known before."""
     still = unproject_points(RELIEF[None], CAMERA).expand(60, -1, -1, -1)
-    plain = seen_with(project_points(canonical_to_view(still, torch.zeros(60, 6), CAMERA), CAMERA), torch.ones(60, SIZE, SIZE))
+    plain = seen_with(
+        project_points(canonical_to_view(still, torch.zeros(60, 6), CAMERA), CAMERA), torch.ones(60, SIZE, SIZE)
+    )
     blemish = torch.zeros(3, SIZE, SIZE)
     blemish[0, 6:10, 6:10] = 0.3
     strong = torch.randn(60, 1, 1, 1, generator=rng(7))

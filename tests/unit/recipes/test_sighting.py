@@ -14,8 +14,7 @@ from g2s_cli.estimators.morphable_model import MorphableModel
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.rasterizer import VIEW_FAR
 from g2s_cli.progress import SilentProgress
-from g2s_cli.weights.importers import write_weights
-from g2s_cli.weights.tensors import load_tensors, part_of
+from g2s_cli.weights.tensors import load_tensors, submodule_state, write_weights
 from recipes.synface import sighting
 from recipes.synface.fantasies import Fantasies, People
 from recipes.synface.sighting import Pupil, lessons, misjudging, taken_otherwise, teach
@@ -190,7 +189,7 @@ def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
 def test_it_is_kept_in_bytes_and_is_the_same_network(tmp_path: Path) -> None:
     pupil, lesson = Pupil.new(SIZE, CPU, 0), a_lesson()
     write_weights(pupil.tensors, tmp_path / "s.safetensors")
-    read = DepthNet.from_state(part_of(load_tensors(tmp_path / "s.safetensors"), "netS"))
+    read = DepthNet.from_state(submodule_state(load_tensors(tmp_path / "s.safetensors"), "netS"))
     with torch.no_grad():
         own, other = (net(lesson.image, lesson.mask) for net in (pupil.net, read))
     assert (own - other).abs().max() < 0.06 * own.std()

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_up.checkpoints import textbook
+from fake_checkpoints.checkpoints import textbook
 from torch.nn.functional import avg_pool2d
 
 from g2s_cli.errors import UsageError
-from g2s_cli.weights.importers import check_gan, read_part
+from g2s_cli.weights.importers import build_gan, read_checkpoint
 from recipes.synface.running import export
 from recipes.synface.states import (
     LATENT,
@@ -101,9 +101,9 @@ def test_what_is_saved_is_what_was_trained(pair: DepthPair, z: torch.Tensor, tmp
     images = []
     for name in ("gan.pt", "gan.safetensors"):
         export(pair, tmp_path / name)
-        part, tensors = read_part(tmp_path / name)
+        part, tensors = read_checkpoint(tmp_path / name)
         assert part == "gan"
-        generator, discriminator = check_gan({key: value.float() for key, value in tensors.items()})
+        generator, discriminator = build_gan({key: value.float() for key, value in tensors.items()})
         images.append(generator(generator.mapping(z)))
         assert discriminator(images[-1]).shape == (4, 1)
     torch.testing.assert_close(images[0], images[1], rtol=0, atol=0)

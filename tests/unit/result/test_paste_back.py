@@ -37,7 +37,9 @@ def tilted(result: Result) -> Result:
     picture = Image.fromarray(photo)
     file = io.BytesIO()
     picture.save(file, format="PNG")
-    return replace(result, placement=TILTED, original=file.getvalue(), aligned=np.array(crop_photo(picture, TILTED, 96)))
+    return replace(
+        result, placement=TILTED, original=file.getvalue(), aligned=np.array(crop_photo(picture, TILTED, 96))
+    )
 
 
 def pixels(result: Result) -> np.ndarray:

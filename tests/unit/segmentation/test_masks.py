@@ -7,9 +7,9 @@ from dataclasses import replace
 import made_up
 import pytest
 import torch
-from g2s_cli.weights.catalog import Category, load_category
 from torch import Tensor
 
+from g2s_cli.config import Category
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.segmentation.gan_features import Segmenter
@@ -21,6 +21,7 @@ from g2s_cli.segmentation.masks import (
     segment_with_network,
 )
 from g2s_cli.segmentation.parsing_net import ParsingNet, parsing_net
+from g2s_cli.weights.categories import load_category
 
 SIZE = 64
 TOLERANCE_PX = 3  # the networks work at an eighth of 512 px

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, Target
-from g2s_cli.weights.catalog import Stage, load_category
 from torch import Tensor
 
+from g2s_cli.config import Stage
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import Guides
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
@@ -26,6 +26,7 @@ from g2s_cli.training import joint as schedule
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.joint import Subject, modules_of, pretrain
 from g2s_cli.training.joint_run import Rhythm
+from g2s_cli.weights.categories import load_category
 
 SIZE = 16
 FRAME = CenterCrop(1.0, SIZE)

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
-from g2s_cli.weights.catalog import load_category
 from torch import Tensor, nn
 
 from g2s_cli.errors import G2SError
 from g2s_cli.progress import SilentProgress
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.joint_run import CHECKPOINT, Rhythm, Run, draws
+from g2s_cli.weights.categories import load_category
 
 PHOTOS = 5
 EFFORT = replace(load_category("synface").pretraining.effort, samples=10, rate=1e-2)

@@ -7,9 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from g2s_cli.weights.catalog import Stage
 from PIL import Image
 
+from g2s_cli.config import Stage
 from g2s_cli.errors import UsageError
 from g2s_cli.loading import Machine
 from g2s_cli.progress import SilentProgress

@@ -10,9 +10,9 @@ from functools import partial
 import pytest
 import torch
 from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, LatentDirections, OffsetPredictor, Target
-from g2s_cli.weights.catalog import Category, Preset, Stage, load_category
 from torch import Tensor
 
+from g2s_cli.config import Category, Preset, Stage
 from g2s_cli.estimators import morphable as morphing
 from g2s_cli.estimators import registration
 from g2s_cli.estimators.depth_net import DepthNet
@@ -31,6 +31,7 @@ from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.warp import hflip
 from g2s_cli.progress import SilentProgress
 from g2s_cli.segmentation.gan_features import Segmenter
+from g2s_cli.weights.categories import load_category
 
 SIZE = 16
 FRAME = CenterCrop(1.0, SIZE)

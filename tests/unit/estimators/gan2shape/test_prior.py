@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from g2s_cli.config import Ellipsoid
 from g2s_cli.estimators.gan2shape.prior import (
     depth_from_raw,
     ellipsoid,
@@ -16,7 +17,6 @@ from g2s_cli.estimators.gan2shape.prior import (
     view_from_code,
 )
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.weights.catalog import Ellipsoid
 
 CAMERA = Camera(12)
 RAW = torch.randn(2, 12, 12, generator=torch.Generator().manual_seed(0))

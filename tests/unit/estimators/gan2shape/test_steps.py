@@ -23,9 +23,9 @@ from g2s_cli.estimators.gan2shape.steps import (
     fit_view,
     pseudo_sampler,
 )
-from g2s_cli.weights.catalog import Ellipsoid
 from torch import Tensor, nn
 
+from g2s_cli.config import Ellipsoid
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import fit_prior
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder

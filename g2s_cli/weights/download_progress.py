@@ -1,4 +1,4 @@
-"""How a download tells whoever watches where it is."""
+"""The interface by which a download reports its progress."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Protocol, runtime_checkable
 
 
 @runtime_checkable
-class Fetching(Protocol):
-    """A listener to downloads: the console's bar, or nobody."""
+class DownloadProgress(Protocol):
+    """A listener to downloads."""
 
     def begin(self, what: str, total: int | None) -> None:
-        """A download of `total` bytes starts; None where nobody has said how many."""
+        """A download of `total` bytes starts; None if unknown."""
 
     def advance(self, count: int) -> None:
-        """So many more bytes have come."""
+        """`count` more bytes have arrived."""
 
 
-class SilentFetching:
-    """Listens to nothing."""
+class SilentDownload:
+    """A listener that ignores everything."""
 
     def begin(self, what: str, total: int | None) -> None:
         """Ignore."""

@@ -1,6 +1,6 @@
-"""Pickles as NVIDIA's programs write them, of classes that pickle as theirs do, and traps laid in such.
+"""Pickles as NVIDIA's programs write them, of classes that pickle as theirs do, and malicious ones.
 
-`placed_modules` says where pickle is to find the classes: in modules that only their programs have.
+`install_modules` puts the classes into the modules that they are pickled from, which only NVIDIA's programs have.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ TINY = ([3, 2], 4, 1)
 State = dict[str, Tensor]
 
 
-def made_up(name: str, *shape: int) -> Tensor:
-    """Numbers that any machine makes alike, of a size that keeps every layer awake; filters are lopsided."""
+def fake_tensor(name: str, *shape: int) -> Tensor:
+    """Reproducible numbers of a size at which every layer matters; filters are asymmetric."""
     n = torch.arange(math.prod(shape))
     seed = zlib.crc32(name.encode()) % 65521
     even = ((n * n * 7919 + n * seed + seed) % 65521).double() / 65521
@@ -66,7 +66,7 @@ def generator(widths: list[int], latent: int, depth: int) -> State:
         for layer, before in (convs | {"torgb": width}).items():
             shapes[f"{block}.{layer}.affine.weight"] = (before, latent)
             shapes[f"{block}.{layer}.affine.bias"] = (before,)
-    return {name: made_up(name, *shape) for name, shape in shapes.items()}
+    return {name: fake_tensor(name, *shape) for name, shape in shapes.items()}
 
 
 def discriminator(widths: list[int]) -> State:
@@ -97,11 +97,11 @@ def discriminator(widths: list[int]) -> State:
             f"{block}.skip.weight": (after, before, 1, 1),
             f"{block}.skip.resample_filter": (4, 4),
         }
-    return {name: made_up(name, *shape) for name, shape in shapes.items()}
+    return {name: fake_tensor(name, *shape) for name, shape in shapes.items()}
 
 
 def reconstruct(meta: dict[str, Any]) -> object:
-    """What the original does that matters here: it runs the source that came with the object."""
+    """As the original, it runs the source that came with the object."""
     exec(meta["module_src"], {})
     return object()
 
@@ -114,21 +114,21 @@ class TFNetwork:
     pass
 
 
-def placed(thing: Any, module: str, name: str) -> Any:
+def renamed(thing: Any, module: str, name: str) -> Any:
     thing.__module__, thing.__name__, thing.__qualname__ = module, name, name
     return thing
 
 
-PLACED = [
-    placed(reconstruct, "torch_utils.persistence", "_reconstruct_persistent_obj"),
-    placed(EasyDict, "dnnlib.util", "EasyDict"),
-    placed(TFNetwork, "dnnlib.tflib.network", "Network"),
+CLASSES = [
+    renamed(reconstruct, "torch_utils.persistence", "_reconstruct_persistent_obj"),
+    renamed(EasyDict, "dnnlib.util", "EasyDict"),
+    renamed(TFNetwork, "dnnlib.tflib.network", "Network"),
 ]
 
 
-def placed_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The modules that the originals are pickled from, so that pickle finds them."""
-    for thing in PLACED:
+def install_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the modules that the originals are pickled from."""
+    for thing in CLASSES:
         parents = list(itertools.accumulate(thing.__module__.split("."), lambda *names: ".".join(names)))
         for name in parents:
             if not isinstance(sys.modules.get(name), ModuleType):
@@ -137,7 +137,7 @@ def placed_modules(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Net:
-    """A module that pickles as NVIDIA's do, of tensors with dotted names."""
+    """A module that pickles as NVIDIA's, of tensors with dotted names."""
 
     def __init__(
         self, state: dict[str, Any], source: str = "", settings: dict[str, Any] | None = None, *, frozen: bool = False
@@ -194,7 +194,7 @@ def tiny(**changes: Any) -> dict[str, Any]:
 
 
 class Pickled:
-    """Pickled, it is a tensor's storage: whatever torch.load makes of these bytes."""
+    """Pickled, it is a storage: what torch.load makes of these bytes."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content

@@ -15,9 +15,9 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from g2s_cli.weights.catalog import PARSER_CLASSES, ParserName
 from torch import Tensor, nn
 
+from g2s_cli.config import PARSER_CLASSES, ParserName
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.segmentation.bisenet import BiSeNet
