@@ -22,7 +22,7 @@ class Diary(SilentProgress):
         self.begun: list[tuple[str, int]] = []
         self.losses: list[float] = []
 
-    def begin(self, step: str, total: int) -> None:
+    def begin(self, step: str, total: int, quantity: str = "loss") -> None:  # noqa: ARG002
         self.begun.append((step, total))
 
     def advance(self, done: int, loss: float) -> None:

@@ -58,7 +58,7 @@ class Killer(SilentProgress):
     def __init__(self, run: str, after: int) -> None:
         self.run, self.after, self.under_way = run, after, ""
 
-    def begin(self, step: str, total: int) -> None:  # noqa: ARG002
+    def begin(self, step: str, total: int, quantity: str = "loss") -> None:  # noqa: ARG002
         self.under_way = step
 
     def advance(self, done: int, loss: float) -> None:  # noqa: ARG002

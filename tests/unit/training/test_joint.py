@@ -38,7 +38,7 @@ class Changes(SilentProgress):
     def __init__(self, modules: dict[str, torch.nn.Module]) -> None:
         self.modules, self.changed = modules, {}
 
-    def begin(self, step: str, total: int) -> None:  # noqa: ARG002
+    def begin(self, step: str, total: int, quantity: str = "loss") -> None:  # noqa: ARG002
         self.before = self._sums()
         self.step = step
 

@@ -44,7 +44,7 @@ class Steps(SilentProgress):
     def __init__(self) -> None:
         self.begun: list[str] = []
 
-    def begin(self, step: str, total: int) -> None:
+    def begin(self, step: str, total: int, quantity: str = "loss") -> None:  # noqa: ARG002
         self.begun.append(f"{step} {total}")
 
 

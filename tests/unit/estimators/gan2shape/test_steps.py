@@ -53,7 +53,7 @@ class Losses(SilentProgress):
         self.steps: list[tuple[str, int]] = []
         self.values: list[float] = []
 
-    def begin(self, step: str, total: int) -> None:
+    def begin(self, step: str, total: int, quantity: str = "loss") -> None:  # noqa: ARG002
         self.steps.append((step, total))
 
     def advance(self, done: int, loss: float) -> None:
