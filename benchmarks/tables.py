@@ -100,7 +100,7 @@ class Run:
 
     def line(self, name: str, plan: Plan, progress: Progress) -> Line:
         """The row of a plan: every photo reconstructed and scored, or read from an earlier run."""
-        output.say(name)
+        output.info(name)
         settings = {"g2s_version": __version__} | plan.facts | {"ellipsoid": asdict(plan.config.ellipsoid)}
         settings |= {"offset_depth": plan.config.offset_depth}
         folder = self.out / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
@@ -182,7 +182,7 @@ def supervised(run: Run, progress: Progress, renders: Path | None, updates: int)
     """The row of the network that is taught true depth, if there are renders to teach it with."""
     if renders is None:
         return Line("supervised", {}, "not run: needs --renders")
-    output.say("supervised")
+    output.info("supervised")
     pairs = pairs_in(renders)
     width = width_of_depth_net(run.config, run.plan("fast").weights.files.get("networks"))
     net = taught(read_lessons(pairs, run.config), run.config, width, updates, run.machine, run.seed, progress)
@@ -205,7 +205,7 @@ def table_3(run: Run, progress: Progress, embedder: Embedder) -> Iterator[Line]:
     """Each preset's photos turned by yaw -20° to 20°, against the same way's picture of the photo as it is."""
     own: list[torch.Tensor] = []
     for preset in [name for name in ("fast", "paper") if name in run.config.presets and run.wants(name)]:
-        output.say(preset)
+        output.info(preset)
         plan, turned, own = run.plan(preset), [], []
         for result in run.result(plan, [pair.photo for pair in run.pairs], progress):
             if isinstance(result, Exception):
@@ -319,14 +319,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             lines = list(table_3(run, progress, embedder))
     result = document(lines, TITLES[options.table], facts)
     if options.json:
-        output.put_json(result)
+        output.print_json(result)
     else:
-        output.put_table(drawn(result, columns, ", ".join(f"{name} {value}" for name, value in facts.items())))
+        output.print_table(drawn(result, columns, ", ".join(f"{name} {value}" for name, value in facts.items())))
 
 
 if __name__ == "__main__":
     try:
         main()
     except G2SError as error:
-        output.fail(str(error))
+        output.error(str(error))
         sys.exit(error.exit_code)

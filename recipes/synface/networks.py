@@ -124,8 +124,8 @@ def networks_command(
         machine = Machine.named(device)
         result = make_networks(gan, begin, updates, folder, machine, progress, seed=seed, save_every=save_every)
     write_weights(result.tensors, out, trained_with)
-    output.say(f"R² of the directions: {', '.join(f'{name} {value}' for name, value in result.explained.items())}")
-    output.put(as_toml(result, out, trained_with))
+    output.info(f"R² of the directions: {', '.join(f'{name} {value}' for name, value in result.explained.items())}")
+    output.print(as_toml(result, out, trained_with))
 
 
 def as_toml(result: Made, path: Path, trained_with: str) -> str:

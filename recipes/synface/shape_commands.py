@@ -186,7 +186,7 @@ def _written(
         known = _known(gan, networks, kept, Machine.named(device))
         result = learnt(known, folder, progress)
     write_weights(kept | result, out, trained_with)
-    output.put(weights_as_toml(out, trained_with))
+    output.print(weights_as_toml(out, trained_with))
 
 
 def _known(gan: Path, networks: Path, kept: dict[str, Tensor], machine: Machine) -> Known:
