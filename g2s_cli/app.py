@@ -25,7 +25,7 @@ from g2s_cli.commands.rotate import rotate
 from g2s_cli.commands.sample import sample
 from g2s_cli.commands.view import view
 from g2s_cli.commands.weights import weights
-from g2s_cli.console import output, print_any_name
+from g2s_cli.console import allow_any_file_name, output
 from g2s_cli.errors import StoppedError, UsageError, understood
 
 EPILOG = """
@@ -138,12 +138,12 @@ def main() -> None:
     """Run the command line; never returns."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
-    print_any_name()
+    allow_any_file_name()
     with heeding() as came:
         try:
             app(prog_name="g2s")
         except Exception as error:
             failure = understood(error, traced=output.verbose)
             with suppress(OSError):  # after a hang-up there is no terminal to speak to
-                output.fail(str(failure))
+                output.error(str(failure))
             sys.exit(128 + came[0] if came else failure.exit_code)

@@ -10,7 +10,7 @@ import typer
 
 from g2s_cli import __version__
 from g2s_cli.commands.options import Device, HubRepo, Json, Preset, Quiet, Seed, Verbose
-from g2s_cli.console import figure, output
+from g2s_cli.console import format_number, output
 from g2s_cli.errors import StoppedError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def evaluate(
             for row in evaluate(pairs, config, out, run, settings):
                 rows.append(row)
                 errors = f"SIDE {row.side_e2:.3f}e-2  MAD {row.mad_deg:.2f}°"
-                output.say(
+                output.info(
                     f"{len(rows)}/{len(pairs)}  {row.image}  {NOTHING_COMMON if row.missed else errors}  "
                     f"coverage {row.coverage:.3f}  inversion {row.inversion_psnr_db:.1f} dB  {row.seconds:.0f} s"
                 )
@@ -92,18 +92,18 @@ def evaluate(
     except KeyboardInterrupt:
         raise StoppedError(f"Stopped after {len(rows)} of {len(pairs)} photos. The same command goes on.") from None
     if as_json:
-        output.put_json(summary)
+        output.print_json(summary)
         return
     columns = ("SIDE x 10⁻²", "MAD, degrees", "coverage", "inversion, dB", "seconds a photo", "missed")
     table = Table("", *columns, box=None)
     for one in trivial:
-        table.add_row(one.name, figure(one.side_e2), figure(one.mad_deg, 2))
+        table.add_row(one.name, format_number(one.side_e2), format_number(one.mad_deg, 2))
     figures = (_with_error(one) for one in summary["figures"].values())
     table.add_row(f"{config.name}, {preset}", *figures, f"{len(summary['missed'])} of {len(rows)}")
-    output.put_table(table)
-    output.put(out)
+    output.print_table(table)
+    output.print(out)
 
 
 def _with_error(found: dict[str, float | None]) -> str:
     mean, error = found["mean"], found["standard_error"]
-    return figure(mean) if mean is None else f"{figure(mean)} ± {figure(error)}"
+    return format_number(mean) if mean is None else f"{format_number(mean)} ± {format_number(error)}"

@@ -30,7 +30,7 @@ def jobs_of(arguments: Sequence[Path], out: Path, latent: Path | None, mask: Pat
     photos, notes = photos_named(arguments)
     jobs = jobs_for(photos, out)
     for note in notes:
-        output.say(f"Note: {note}")
+        output.info(f"Note: {note}")
     return jobs
 
 
@@ -71,13 +71,13 @@ def reconstruct_many(
         summary = {"folder": str(out)} | summary_of(told) | {"seconds": round(time.perf_counter() - begun, 2)}
         if out.is_dir():
             write_summary(summary, out)
-    output.show_table(_table(told))
+    output.info_table(_table(told))
     if as_json:
-        output.put_json(summary)
+        output.print_json(summary)
     else:
         for outcome in told:
             if outcome.state != "failed":
-                output.put(outcome.job.folder)
+                output.print(outcome.job.folder)
     errors = [outcome.error for outcome in told if outcome.error]
     if errors:
         raise SomeFailedError(f"{len(errors)} of {len(told)} photos failed.", errors)
@@ -89,18 +89,18 @@ def _tell(outcome: Outcome, number: str) -> None:
     if outcome.error:
         sentence = str(understood(outcome.error, traced=output.verbose))
         said = sentence if str(photo) in sentence else f"{photo}: {sentence}"
-        output.fail(f"{number}  {said}", outcome.error)
+        output.error(f"{number}  {said}", outcome.error)
     elif outcome.state == "kept":
-        output.say(f"{number}  {photo} was finished before.")
+        output.info(f"{number}  {photo} was finished before.")
     else:
         for note in report["photo_notes"]:
-            output.detail(f"{photo} was {note}.")
-        output.say(
+            output.debug(f"{photo} was {note}.")
+        output.info(
             f"{number}  {photo}  inversion {report['inversion_psnr_db']:.1f} dB, "
             f"rendering {report['reconstruction_psnr_db']:.1f} dB, {report['seconds']['total']:.0f} s"
         )
         for warning in report["warnings"]:
-            output.say(f"Note: {warning}")
+            output.info(f"Note: {warning}")
 
 
 def _table(outcomes: Sequence[Outcome]) -> Table:

@@ -47,7 +47,7 @@ def mesh(
 
     written = rewrite_meshes(read_result(folder), folder, detail)
     if as_json:
-        output.put_json({"folder": str(folder), "files": [str(path) for path in written]})
+        output.print_json({"folder": str(folder), "files": [str(path) for path in written]})
         return
     for path in written:
-        output.put(path)
+        output.print(path)

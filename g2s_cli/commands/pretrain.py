@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Seed, Symmetry, Verbose
-from g2s_cli.console import figure, output
+from g2s_cli.console import format_number, output
 from g2s_cli.errors import StoppedError, UsageError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def pretrain(
     needed = config.needs(schedule_of(config).effort)
     collection = Collection.of(photos, limit)
     for note in collection.notes:
-        output.say(f"Note: {note}")
+        output.info(f"Note: {note}")
     machine = Machine.named(group.device(device))
     with output.fetching() as fetching:
         obtain(config, needed, sources, fetching, config.welcomes)
@@ -92,19 +92,19 @@ def pretrain(
         seed=seed,
     )
     try:
-        with group.joined(machine.device), output.training(photos_a_step) as progress:
+        with group.joined(machine.device), output.progress(photos_a_step=photos_a_step) as progress:
             report = run(order, machine, group, progress, save_every)
     except KeyboardInterrupt:
         raise StoppedError("Stopped. The same command goes on from what was last saved.") from None
     if not group.leads:
         return
     if as_json:
-        output.put_json(report)
+        output.print_json(report)
         return
-    output.show_table(_table(report))
-    output.say(f"The category {order.name} is ready: g2s reconstruct PHOTO --category {order.name}")
-    output.put(report["entry"])
-    output.put(out)
+    output.info_table(_table(report))
+    output.info(f"The category {order.name} is ready: g2s reconstruct PHOTO --category {order.name}")
+    output.print(report["entry"])
+    output.print(out)
 
 
 def _table(report: dict[str, Any]) -> Table:
@@ -120,8 +120,8 @@ def _table(report: dict[str, Any]) -> Table:
     ]
     table = Table(*columns, box=None)
     for one in report["baselines"]:
-        table.add_row(one["name"], "", "", figure(one["side_e2"]), figure(one["mad_deg"], 2))
+        table.add_row(one["name"], "", "", format_number(one["side_e2"]), format_number(one["mad_deg"], 2))
     names = ["reconstruction_psnr_db", "inversion_psnr_db", *(["side_e2", "mad_deg", "coverage"] if truths else [])]
     missed = [f"{len(report['missed'])} of {len(report['photos'])}"] if truths else []
-    table.add_row("the networks alone", *(figure(report["figures"][name]) for name in names), *missed)
+    table.add_row("the networks alone", *(format_number(report["figures"][name]) for name in names), *missed)
     return table

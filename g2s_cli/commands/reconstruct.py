@@ -169,16 +169,16 @@ def reconstruct(
 
     paths = {name: str(out / name) for name in (*KEY_FILES, *(("mesh.stl", "mesh.ply") if solid else ()))}
     for note in result.report["photo_notes"]:
-        output.detail(f"The photo was {note}.")
+        output.debug(f"The photo was {note}.")
     report = result.report
-    output.say(
+    output.info(
         f"Done in {report['seconds']['total']:.0f} s. PSNR to the photo: the GAN's version of it "
         f"{report['inversion_psnr_db']:.1f} dB, the shape's rendering {report['reconstruction_psnr_db']:.1f} dB."
     )
     if as_json:
-        output.put_json(report | {"folder": str(out), "files": paths})
+        output.print_json(report | {"folder": str(out), "files": paths})
         return
-    output.put(out)
+    output.print(out)
     if not quiet:
         for path in paths.values():
-            output.put(path)
+            output.print(path)

@@ -86,10 +86,10 @@ def relight(
         shown = [{"light": list(at), "file": file} for at, file in zip(path, written.frames, strict=True)]
         for center_crop, at, file in zip(shown, path_in_place, written.in_place, strict=True) if in_place else ():
             center_crop |= {"light_in_place": list(at), "file_in_place": file}
-        output.put_json({"folder": str(folder / "relight"), "by": by, "frames": shown, "files": written.files})
+        output.print_json({"folder": str(folder / "relight"), "by": by, "frames": shown, "files": written.files})
         return
     for file in written.files:
-        output.put(file)
+        output.print(file)
 
 
 def _path(lights: Sequence[Light], frames: int) -> list[Light]:

@@ -80,10 +80,10 @@ def rotate(
         ]
         for center_crop, file in zip(shown, written.in_place, strict=True) if in_place else ():
             center_crop["file_in_place"] = file
-        output.put_json({"folder": str(folder / "rotate"), "by": by, "frames": shown, "files": written.files})
+        output.print_json({"folder": str(folder / "rotate"), "by": by, "frames": shown, "files": written.files})
         return
     for file in written.files:
-        output.put(file)
+        output.print(file)
 
 
 def _between(ends: tuple[float, float], share: float) -> float:

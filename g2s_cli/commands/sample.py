@@ -68,13 +68,13 @@ def sample(
     pictures = [target.folder / name for name in facts["pictures"]] if target.folder else []
     latents = target.folder / samples.LATENTS if target.folder else None
     if pictures:
-        output.say(f"Try one: {_trial(pictures[0], config, category, gan)}")
+        output.info(f"Try one: {_trial(pictures[0], config, category, gan)}")
     if as_json:
         paths = {"sheet": str(out), "latents": str(latents) if latents else None, "files": [str(p) for p in pictures]}
-        output.put_json(facts | paths)
+        output.print_json(facts | paths)
         return
     for path in (out, *pictures, *([latents] if latents else [])):
-        output.put(path)
+        output.print(path)
 
 
 def _trial(picture: Path, config: Category, category: str | None, gan: Path | None) -> str:

@@ -33,8 +33,8 @@ def view(
 
     place = write_page(read_result(folder), folder, Detail(mesh_size, texture_size))
     if show and not webbrowser.open(place.resolve().as_uri()):
-        output.say(f"Note: no browser could be started here. Open {place} yourself.")
+        output.info(f"Note: no browser could be started here. Open {place} yourself.")
     if as_json:
-        output.put_json({"folder": str(folder), "file": str(place)})
+        output.print_json({"folder": str(folder), "file": str(place)})
         return
-    output.put(place)
+    output.print(place)

@@ -31,9 +31,9 @@ def list_(as_json: Json = False) -> None:
     rows = [_state(category) for category in categories]
     damaged += [row["mismatch"] for row in rows if row["mismatch"]]
     for sentence in damaged:
-        output.fail(sentence)
+        output.error(sentence)
     if as_json:
-        output.put_json({"categories": rows})
+        output.print_json({"categories": rows})
         return
     table = Table(
         "category",
@@ -48,7 +48,7 @@ def list_(as_json: Json = False) -> None:
     for row in rows:
         lists = (", ".join(row[what]) for what in ("presets", "here", "missing", "yours"))
         table.add_row(row["name"], row["title"], *lists, row["licence"])
-    output.put_table(table)
+    output.print_table(table)
 
 
 @weights.command(no_args_is_help=True)
@@ -92,22 +92,22 @@ def verify(
 
     kinds, damaged = ([load_category(category)], []) if category else _all_categories()
     for sentence in damaged:
-        output.fail(sentence)
+        output.error(sentence)
     for config in kinds:
         for part in PARTS:  # not only those that the card names: others can be imported
             try:
                 path = at_hand(config, part)
             except WeightsError as error:
                 damaged.append(str(error))
-                output.fail(str(error))
+                output.error(str(error))
                 continue
             if path:
-                output.put(f"ok  {path}")
+                output.print(f"ok  {path}")
         try:
             check_pair_at_hand(config)
         except WeightsError as error:
             damaged.append(str(error))
-            output.fail(str(error))
+            output.error(str(error))
     if damaged:
         count = "one thing is" if len(damaged) == 1 else f"{len(damaged)} things are"
         raise WeightsError(f"Of these files {count} wrong.", "See above.")
@@ -186,7 +186,7 @@ def publish(
     check_pair_at_hand(config)
     with hub.prepared(config, here) as folder:
         address = hub.publish(Path(folder), category, name)
-    output.put(address)
+    output.print(address)
 
 
 @weights.command(no_args_is_help=True)
@@ -249,7 +249,7 @@ def _state(category: Category) -> dict[str, Any]:
 
 def _say(files: dict[Part, Path], as_json: bool) -> None:
     if as_json:
-        output.put_json({"files": {part: str(file) for part, file in files.items()}})
+        output.print_json({"files": {part: str(file) for part, file in files.items()}})
         return
     for file in files.values():
-        output.put(file)
+        output.print(file)

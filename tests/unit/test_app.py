@@ -144,7 +144,7 @@ def test_after_a_hang_up_nobody_reads_what_is_said(monkeypatch: pytest.MonkeyPat
     def closed(*_: object) -> NoReturn:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(app.output, "fail", closed)
+    monkeypatch.setattr(app.output, "error", closed)
     assert during(monkeypatch, lambda: os.kill(os.getpid(), number)) == 128 + number
 
 
