@@ -56,44 +56,39 @@ class _Stderr:
     """The current sys.stderr. If it is full or closed, text is dropped and the run goes on."""
 
     def write(self, text: str) -> int:
-        try:
-            return sys.stderr.write(text)
-        except (OSError, ValueError, AttributeError):
-            _redirect_to_devnull(sys.stderr)
-            return len(text)
+        with _dropping():
+            sys.stderr.write(text)
+        return len(text)
 
     def flush(self) -> None:
-        try:
+        with _dropping():
             sys.stderr.flush()
-        except (OSError, ValueError, AttributeError):
-            _redirect_to_devnull(sys.stderr)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(sys.stderr, name)
 
 
-class _Stdout:
-    """The current sys.stdout, unbuffered. A failed write raises G2SError; a closed pipe (`| head`) as usual."""
+@contextmanager
+def _dropping() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, AttributeError):
+        _redirect_to_devnull(sys.stderr)
 
-    def write(self, text: str) -> int:
-        try:
-            if sys.stdout is None:
-                raise OSError("it is closed")
-            sys.stdout.write(text)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            _redirect_to_devnull(sys.stdout)
-            what = f"stdout cannot be written: {error.strerror or error}."
-            raise G2SError(what, "The files that the command has written are complete.") from error
-        return len(text)
 
-    def flush(self) -> None:
-        """Do nothing: `write` flushes."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(sys.stdout, name)
+def _write_stdout(text: str) -> None:
+    """Write and flush. A failure raises G2SError; a closed pipe (`| head`) BrokenPipeError, as usual."""
+    try:
+        if sys.stdout is None:
+            raise OSError("it is closed")
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _redirect_to_devnull(sys.stdout)
+        what = f"stdout cannot be written: {error.strerror or error}."
+        raise G2SError(what, "The files that the command has written are complete.") from error
 
 
 def _redirect_to_devnull(stream: Any) -> None:
@@ -109,7 +104,7 @@ class Output:
         self.console = Console(file=_Stderr(), highlight=False, markup=False, soft_wrap=True)  # type: ignore[arg-type]
         self.quiet = self.verbose = self.as_json = False
 
-    def set(self, *, quiet: bool, verbose: bool, as_json: bool = False) -> None:
+    def set(self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False) -> None:
         """Set the command's -q, -v and --json."""
         self.quiet, self.verbose, self.as_json = quiet, verbose, as_json
         if quiet:
@@ -139,15 +134,18 @@ class Output:
 
     def print(self, line: object) -> None:
         """Print a line on stdout."""
-        _Stdout().write(f"{line}\n")
+        _write_stdout(f"{line}\n")
 
     def print_json(self, document: dict[str, Any]) -> None:
         """Print a JSON document on stdout."""
-        _Stdout().write(json.dumps(document, indent=2) + "\n")
+        _write_stdout(json.dumps(document, indent=2) + "\n")
 
     def print_table(self, table: Table) -> None:
         """Print a table on stdout."""
-        _table_console(_Stdout()).print(table)
+        console = _table_console(sys.stdout)
+        with console.capture() as capture:
+            console.print(table)
+        _write_stdout(capture.get())
 
     def print_result(self, lines: Sequence[object], document: dict[str, Any]) -> None:
         """Print a command's result on stdout: `document` with --json, else `lines`."""

@@ -47,3 +47,8 @@ class ReconstructOptions:
     crop: CropOptions | None = None
     sources: Sources | None = None
     detail: Detail | None = None
+
+    @property
+    def category_name(self) -> str:
+        """The category, or its default."""
+        return self.category or ("own" if self.gan else "synface")

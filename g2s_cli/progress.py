@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class Progress(Protocol):
-    """A listener to a run: the console's display, a log, or none. A subclass inherits methods that do nothing."""
+    """A listener to a run: the console's display, a log, or none."""
 
     def begin(self, name: str, total: int, quantity: str = "loss") -> None:
         """Start a step.
@@ -26,8 +26,17 @@ class Progress(Protocol):
         """Report a sentence that the user should read."""
 
 
-class SilentProgress(Progress):
+class SilentProgress:
     """A listener that does nothing."""
+
+    def begin(self, name: str, total: int, quantity: str = "loss") -> None:
+        """Ignore."""
+
+    def advance(self, done: int, value: float) -> None:
+        """Ignore."""
+
+    def note(self, text: str) -> None:
+        """Ignore."""
 
 
 class Stopwatch:
