@@ -60,12 +60,12 @@ def test_the_mesh_is_a_face_that_looks_along_z(out: Path) -> None:
 
 @pytest.mark.parametrize("by", ["mesh", "gan"])
 def test_both_ways_of_showing_it(out: Path, by: str) -> None:
-    g2s("relight", out, "--light", "-1,0", "--light", "1,0", "--by", by)
+    g2s("relight", out, "--light", "-1,0", "--light", "1,0", "--renderer", by)
     with Image.open(out / "relight" / "000.png") as left, Image.open(out / "relight" / "001.png") as right:
         change = np.asarray(right).astype(float).mean(axis=-1) - np.asarray(left).astype(float).mean(axis=-1)
     third = change.shape[1] // 3
     assert change[:, -third:].mean() > change[:, :third].mean() + 5
-    g2s("rotate", out, "--yaw", "-20:20", "--frames", "3", "--by", by)
+    g2s("rotate", out, "--yaw", "-20:20", "--frames", "3", "--renderer", by)
     assert len(list((out / "rotate").glob("*.png"))) == 3
 
 
