@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from g2s_cli.batch import Job, Outcome
     from g2s_cli.loading import Machine
     from g2s_cli.options import ReconstructOptions
-    from g2s_cli.result.folder import Result
 
 
 def reconstruct_batch(
@@ -46,10 +46,7 @@ def reconstruct_batch(
     outcomes: dict[Job, Outcome] = {}
     try:
         with output.progress(brief=True) as progress:
-
-            def run(photos: Sequence[Path]) -> Iterator[Result | Exception]:
-                return reconstruct_each(photos, plan, machine, progress)
-
+            run = partial(reconstruct_each, plan=plan, machine=machine, progress=progress)
             facts, detail, gan, command = (
                 facts_of(plan),
                 chosen.detail or Detail(),

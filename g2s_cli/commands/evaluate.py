@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from g2s_cli.evaluation.benchmark import Baseline, Row
-    from g2s_cli.result.folder import Result
 
 SETTINGS = ("category", "preset", "effort", "iterations_at_most", "seed", "weights")  # that a folder of scores states
 
@@ -64,10 +64,7 @@ def evaluate(
     rows: list[Row] = []
     try:
         with output.progress(brief=True) as progress:
-
-            def run(photos: Sequence[Path]) -> Iterator[Result | Exception]:
-                return reconstruct_each(photos, plan, machine, progress)
-
+            run = partial(reconstruct_each, plan=plan, machine=machine, progress=progress)
             for row in evaluate(pairs, config, out, run, settings):
                 rows.append(row)
                 output.info(f"{len(rows)}/{len(pairs)}  {_line(row)}")

@@ -57,9 +57,7 @@ NoAlign = Annotated[bool, input_option("--no-align", help="Detect no face: take 
 Face = Annotated[
     int | None, input_option("--face", min=1, help="Which face of several, by size.", show_default="1, the largest")
 ]
-Crop = Annotated[
-    str | None, input_option("--crop", metavar="X,Y,W,H", help="Where the object is, in pixels of the upright photo.")
-]
+Crop = Annotated[str | None, input_option("--crop", metavar="X,Y,W,H", help="A box in pixels of the upright photo.")]
 Mask = Annotated[
     Path | None,
     input_option("--mask", metavar="FILE", help="Of the photo's size, white on the object; else black or transparent."),
@@ -92,15 +90,11 @@ Out = Annotated[Path, output_option("--out", "-o", metavar="FOLDER", help="The f
 Overwrite = Annotated[bool, output_option("--overwrite", help="Replace an earlier result.")]
 MeshSize = Annotated[
     int | None,
-    output_option(
-        "--mesh-size", min=16, max=1024, help="Vertices of the depth grid a side.", show_default="320 at most"
-    ),
+    output_option("--mesh-size", min=16, max=1024, help="Vertices of the grid a side.", show_default="320 at most"),
 ]
 TextureSize = Annotated[
     int | None,
-    output_option(
-        "--texture-size", min=16, max=4096, help="Pixels of the texture a side.", show_default="the photo's resolution"
-    ),
+    output_option("--texture-size", min=16, max=4096, help="Pixels a side.", show_default="the photo's resolution"),
 ]
 MaxFaces = Annotated[int | None, output_option("--max-faces", min=100, help="Simplify; needs fast-simplification.")]
 Solid = Annotated[
@@ -113,9 +107,7 @@ ThicknessMm = Annotated[
     float | None,
     output_option("--thickness-mm", min=0.1, max=10_000, help="Least thickness; at most the height.", show_default="3"),
 ]
-Frames = Annotated[
-    int | None, output_option("--frames", min=2, max=MAX_FRAMES, help="Number of pictures from start to end.")
-]
+Frames = Annotated[int | None, output_option("--frames", min=2, max=MAX_FRAMES, help="Pictures from start to end.")]
 PasteBack = Annotated[
     bool, output_option("--paste-back", help="Also paste it back into the whole photo: in_place_000.png and so on.")
 ]
