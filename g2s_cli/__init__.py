@@ -38,7 +38,7 @@ _PLACES = {
     "read_result": "result.folder",
     "Detail": "mesh.export",
     "CropOptions": "photo.align",
-    "Sources": "zoo.sources",
+    "Sources": "weights.sources",
 }
 
 
