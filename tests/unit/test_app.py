@@ -1,4 +1,4 @@
-"""Errors and signals become exit codes in one place; the commands' options and help texts; the package's names."""
+"""Errors and signals become exit codes in one place; the commands' options and help texts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import pytest
 import torch
 import typer
 
-import g2s_cli
 from g2s_cli import app
 from g2s_cli.atomic_folder import built_beside
 from g2s_cli.commands import options
@@ -219,8 +218,3 @@ def test_waiting_threads_sleep_soon_unless_the_environment_says_otherwise(
     monkeypatch.setattr(os, "environ", dict(environment))
     exit_code(lambda: None)
     assert os.environ.get("GOMP_SPINCOUNT") == spins
-
-
-@pytest.mark.parametrize("name", g2s_cli.__all__)
-def test_every_public_name_can_be_imported(name: str) -> None:
-    assert getattr(g2s_cli, name)
