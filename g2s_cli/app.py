@@ -50,7 +50,7 @@ EPILOG = """
 """
 
 # How often an OpenMP thread polls for work before it sleeps. libgomp's own ten times as many cost minutes if other
-# processes take the cores (docs/LOG.md, "Time").
+# processes take the cores (docs/experiments/timing.md).
 SPIN_COUNT = "30000"
 
 CLEAN_UP_S = 5.0  # for so long after a signal, further ones do not interrupt the clean-up

@@ -13,14 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli.errors import UsageError, WeightsError
-from g2s_cli.estimators.depth_net import SightNet
+from g2s_cli.estimators.depth_net import DepthNet
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import Guides, Means, camera_of, fresh_nets, trained_nets
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
 from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, LatentDirections, OffsetPredictor
-from g2s_cli.estimators.morphable_model import ShapeModel, shape_model
-from g2s_cli.estimators.registration import MeanObject
+from g2s_cli.estimators.morphable_model import MorphableModel, read_morphable_model
+from g2s_cli.estimators.registration import ShapeTemplate
 from g2s_cli.files import sha256_of
 from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.losses import DiscriminatorDistance, perceptual_distance
@@ -81,7 +81,7 @@ class Gan:
 
     @cached_property
     def inversion_distance(self) -> DiscriminatorDistance:
-        """What latents are found by: all blocks of the discriminator, down to 4 px (docs/LOG.md, "A GAN of 128 px")."""
+        """What latents are found by: all blocks of the discriminator, down to 4 px (docs/experiments/gan-128px.md)."""
         return DiscriminatorDistance(self.discriminator, blocks=len(self.discriminator.blocks))
 
 
@@ -332,19 +332,19 @@ def encoder_predictor(
     return EncoderPredictor(mapping, encoder, category.offset_depth, category.offset_relative, machine.dtype, weight)
 
 
-def _mean_object(tensors: dict[str, Tensor], gan: Gan, category: Category, machine: Machine) -> MeanObject:
+def _mean_object(tensors: dict[str, Tensor], gan: Gan, category: Category, machine: Machine) -> ShapeTemplate:
     """What the category's networks know of the GAN's mean object. Raises WeightsError if they know nothing."""
     if "mean_depth" not in tensors:
         what = f"The networks of {category.name} do not know the mean object that this preset registers photos with."
         raise WeightsError(what, f"Fetch newer ones (g2s weights pull {category.name}), or use --preset paper.")
     directions = _directions(tensors, gan).to(machine.device)
-    return MeanObject(tensors["mean_depth"].to(machine.device), gan.generator.latent_avg, directions, gan.segmenter)
+    return ShapeTemplate(tensors["mean_depth"].to(machine.device), gan.generator.latent_avg, directions, gan.segmenter)
 
 
-def _shapes(tensors: dict[str, Tensor], category: Category, machine: Machine) -> ShapeModel:
+def _shapes(tensors: dict[str, Tensor], category: Category, machine: Machine) -> MorphableModel:
     """How the category's objects differ from its mean object. Raises WeightsError if its networks do not know that."""
     try:
-        return shape_model(tensors, camera_of(category), machine.device)
+        return read_morphable_model(tensors, camera_of(category), machine.device)
     except (KeyError, RuntimeError) as error:
         what = f"The networks of {category.name} do not know how objects differ from the mean one."
         raise WeightsError(
@@ -352,10 +352,10 @@ def _shapes(tensors: dict[str, Tensor], category: Category, machine: Machine) ->
         ) from error
 
 
-def _sight(tensors: dict[str, Tensor], category: Category, machine: Machine) -> SightNet:
+def _sight(tensors: dict[str, Tensor], category: Category, machine: Machine) -> DepthNet:
     """The category's S. Raises WeightsError if its networks have none, or one for pictures of another size."""
     state = part_of(tensors, "netS")
-    net = SightNet.from_state(state) if state else None
+    net = DepthNet.from_state(state) if state else None
     if net is None or net.size != category.working_size:
         what = f"The networks of {category.name} have no S, which reads depth off photos of {category.working_size} px."
         raise WeightsError(what, f"Fetch newer ones (g2s weights pull {category.name}), or use --preset paper.")

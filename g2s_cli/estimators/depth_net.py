@@ -14,14 +14,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, silu
 
-from g2s_cli.estimators.networks import filled, misfit
+from g2s_cli.estimators.networks import load_state, state_mismatch
 
 CHANNELS_A_GROUP = 8
 LEVELS = 3  # halvings of a picture whose squares of four pixels have become one
 UNIT = 0.02  # scene units: what the network says is in these
 
 
-class SightNet(nn.Module):
+class DepthNet(nn.Module):
     """Pictures and masks to depth, up to its mean.
 
     Forward: images (b 3 s s) in [-1, 1], 0 outside their masks (b 1 s s), to depths (b s s) less one, in scene units.
@@ -44,16 +44,16 @@ class SightNet(nn.Module):
         self.said = nn.Conv2d(width, 4, 3, padding=1)
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> SightNet:
+    def from_state(cls, state: Mapping[str, Tensor]) -> DepthNet:
         """The network a state dict belongs to, with its weights. Raises WeightsError."""
         first, whole = state.get("fine.first.weight"), state.get("whole.1.weight")
         if first is None or whole is None or first.dim() != 4 or whole.dim() != 2:
-            raise misfit(cls, "no fine.first.weight and whole.1.weight of a U-Net")
+            raise state_mismatch(cls, "no fine.first.weight and whole.1.weight of a U-Net")
         width, (thought, seen) = len(first), whole.shape
         side = round((seen / (4 * width)) ** 0.5) if width else 0
         if not side or width % CHANNELS_A_GROUP or 4 * width * side**2 != seen:
-            raise misfit(cls, f"{seen} numbers from a width of {width}")
-        return filled(cls, lambda: cls(side * 2 ** (LEVELS + 1), width, thought), state)
+            raise state_mismatch(cls, f"{seen} numbers from a width of {width}")
+        return load_state(cls, lambda: cls(side * 2 ** (LEVELS + 1), width, thought), state)
 
     def forward(self, image: Float[Tensor, "b 3 s s"], mask: Float[Tensor, "b 1 s s"]) -> Float[Tensor, "b s s"]:
         """Depths less one; of all of a picture, also where there is no object."""

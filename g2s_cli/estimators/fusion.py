@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from g2s_cli.estimators.depth_net import SightNet
+from g2s_cli.estimators.depth_net import DepthNet
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.prior import raw_from_depth
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
@@ -52,7 +52,7 @@ class Agreed:
 
 
 @torch.no_grad()
-def depth_by_sight(net: SightNet, photo: MaskedImages) -> Float[Tensor, "b h w"]:
+def depth_by_sight(net: DepthNet, photo: MaskedImages) -> Float[Tensor, "b h w"]:
     """What S says of photos, which are 0 outside their masks, and of their mirror images, in the mean. Scene units.
 
     S has learnt from masks of 0 and 1; what it makes of soft ones has not been measured.

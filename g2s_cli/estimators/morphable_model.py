@@ -29,7 +29,7 @@ LEAST_SHARE = 0.05  # of a mode's amplitude in the strongest's: the others are l
 
 
 @dataclass(frozen=True)
-class ShapeModel:
+class MorphableModel:
     """How objects differ from the mean object.
 
     mean, factors: moves of the mean relief's points in scene units, the former of all objects, the latter's amounts
@@ -39,9 +39,9 @@ class ShapeModel:
     """
 
     mean: Float[Tensor, "h w 3"]
-    factors: Float[Tensor, "h w 3 k"]
+    shape_basis: Float[Tensor, "h w 3 k"]
     albedo: Float[Tensor, "3 h w"]
-    looks: Float[Tensor, "3 h w l"]
+    albedo_basis: Float[Tensor, "3 h w l"]
     variance: Float[Tensor, "3 h w"]
     lights: Float[Tensor, "2 4"]
     bias: Float[Tensor, "4 k"]
@@ -73,7 +73,7 @@ def smooth_modes(camera: Camera, reach: float = REACH, least: float = LEAST_SHAR
     return torch.cat(modes, dim=-1)
 
 
-def shape_model(tensors: Mapping[str, Tensor], camera: Camera, device: torch.device) -> ShapeModel:
+def read_morphable_model(tensors: Mapping[str, Tensor], camera: Camera, device: torch.device) -> MorphableModel:
     """The model that a category's networks come with. Raises KeyError without it, RuntimeError for one of another size.
 
     shape.mean and shape.factors are in `smooth_modes`; shape.detail is what the mean has beside them; shape.looks are
@@ -86,41 +86,41 @@ def shape_model(tensors: Mapping[str, Tensor], camera: Camera, device: torch.dev
     part = {name: tensors[f"shape.{name}"].to(device).float() for name in PARTS}
     if any(part[name].shape != (3, *modes.shape[:2]) for name in ("albedo", "variance")):
         raise RuntimeError(f"a model of shape that is not for {camera.size} px")
-    seen = reflecting(part["albedo"])
-    looks = modes.new_zeros(*part["albedo"].shape, len(part["look_steps"]))
-    looks[:, seen] = part["looks"] * part["look_steps"]
-    factors = torch.cat((modes @ part["factors"], fine), dim=-1)
-    if part["bias"].shape != (4, factors.shape[-1]):
+    seen = has_albedo(part["albedo"])
+    albedo_basis = modes.new_zeros(*part["albedo"].shape, len(part["look_steps"]))
+    albedo_basis[:, seen] = part["looks"] * part["look_steps"]
+    shape_basis = torch.cat((modes @ part["factors"], fine), dim=-1)
+    if part["bias"].shape != (4, shape_basis.shape[-1]):
         raise RuntimeError("a model of shape with another one's bias")
-    return ShapeModel(
+    return MorphableModel(
         mean=modes @ part["mean"] + part["detail"],
-        factors=factors,
+        shape_basis=shape_basis,
         albedo=part["albedo"],
-        looks=looks,
+        albedo_basis=albedo_basis,
         variance=torch.where(seen, part["variance"], ANYTHING),
         lights=part["lights"],
         bias=part["bias"],
     )
 
 
-def circumstances(views: Float[Tensor, "b 6"], lights: Float[Tensor, "b 4"]) -> Float[Tensor, "b 4"]:
+def nuisance(views: Float[Tensor, "b 6"], lights: Float[Tensor, "b 4"]) -> Float[Tensor, "b 4"]:
     """What symmetric shapes seem to depend on, though they do not: 1, y², x² and x y, alike in a mirror image.
 
     y: the yaw, in radians. x: the slant of the light to the side, as the camera sees it. Both as far as such things are
     seen in pictures that a bias is learnt from: beyond they count as there. Pitch and the light's height, which are
-    alike in a mirror, too, tell nothing more (docs/LOG.md).
+    alike in a mirror, too, tell nothing more (docs/experiments/nuisance-debiasing.md).
     """
     yaw = views[:, 1].clamp(-FARTHEST_YAW, FARTHEST_YAW)
     slant = slants_seen(lights, views)[:, 0].clamp(-STEEPEST_LIGHT, STEEPEST_LIGHT)
     return torch.stack((torch.ones_like(yaw), yaw.square(), slant.square(), yaw * slant), dim=1)
 
 
-def reflecting(albedo: Float[Tensor, "3 h w"]) -> Bool[Tensor, "h w"]:
+def has_albedo(albedo: Float[Tensor, "3 h w"]) -> Bool[Tensor, "h w"]:
     """Which points have been seen of an object."""
     return (albedo != 0).any(dim=0)
 
 
-def in_steps(looks: Float[Tensor, "3 p l"]) -> tuple[Int8[Tensor, "3 p l"], Float[Tensor, l]]:
+def quantize_albedo_basis(albedo_basis: Float[Tensor, "3 p l"]) -> tuple[Int8[Tensor, "3 p l"], Float[Tensor, l]]:
     """Factors of looks in a byte a number, and how large each factor's steps are."""
-    steps = looks.abs().amax(dim=(0, 1)).clamp(min=torch.finfo(looks.dtype).tiny) / STEPS
-    return (looks / steps).round().to(torch.int8), steps
+    steps = albedo_basis.abs().amax(dim=(0, 1)).clamp(min=torch.finfo(albedo_basis.dtype).tiny) / STEPS
+    return (albedo_basis / steps).round().to(torch.int8), steps

@@ -1,8 +1,9 @@
 """Not in the paper: a photo registered with the GAN's mean object, whose shape the networks know best.
 
-Objects of a category differ more in where their parts lie in a picture than in how deep these are (docs/LOG.md). The
-GAN shows its mean object in any photo's view, light and colours: the first layers have its latents, the others the
-photo's. A smooth flow leads from that counterpart to the photo, and along it goes the mean object's depth.
+Objects of a category differ more in where their parts lie in a picture than in how deep these are
+(docs/experiments/registration.md). The GAN shows its mean object in any photo's view, light and colours: the first
+layers have its latents, the others the photo's. A smooth flow leads from that counterpart to the photo, and along it
+goes the mean object's depth.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ Show = Callable[[Float[Tensor, "b n d"]], MaskedImages]
 
 
 @dataclass(frozen=True)
-class MeanObject:
+class ShapeTemplate:
     """The GAN's mean object.
 
     depth: what D says of it from all sides, in the mean, in scene units. latent: its w. directions: Δw for a change of
@@ -83,7 +84,7 @@ class Registered:
 
 
 @dataclass(frozen=True)
-class Posed:
+class PosedTemplate:
     """The mean object in pictures, the views they show it from, and its depth in scene units as they show it."""
 
     shown: MaskedImages
@@ -100,7 +101,7 @@ class Posed:
 def registered(
     objects: MaskedImages,
     latents: Float[Tensor, "b d"],
-    mean: MeanObject,
+    mean: ShapeTemplate,
     nets: FactorNets,
     layers: int,
     show: Show,
@@ -109,7 +110,7 @@ def registered(
 
     objects: images are 0 outside the masks. layers: how many latents `show` takes.
     """
-    posed = as_shown(counterparts(objects, latents, mean, nets, layers, show), mean, nets)
+    posed = pose_by_view(render_template(objects, latents, mean, nets, layers, show), mean, nets)
     grid = flow(objects, posed.shown)
     with torch.no_grad():
         moved = sample(posed.relief.unsqueeze(1), grid, outside="border")[:, 0]
@@ -118,15 +119,15 @@ def registered(
             masks=objects.mask,
             views=nets.view_of(objects.image),
             relief=moved * (DEEPER / magnified(grid, objects.mask))[:, None, None],
-            apart=misfit(objects, posed.shown, grid),
+            apart=residual(objects, posed.shown, grid),
         )
 
 
 @torch.no_grad()
-def counterparts(
+def render_template(
     objects: MaskedImages,
     latents: Float[Tensor, "b d"],
-    mean: MeanObject,
+    mean: ShapeTemplate,
     nets: FactorNets,
     layers: int,
     show: Show,
@@ -156,14 +157,14 @@ def counterparts(
 
 
 @torch.no_grad()
-def as_shown(others: MaskedImages, mean: MeanObject, nets: FactorNets) -> Posed:
+def pose_by_view(others: MaskedImages, mean: ShapeTemplate, nets: FactorNets) -> PosedTemplate:
     """The mean object as the GAN shows it, and its relief from where V says that is."""
     views = nets.view_of(others.image)
-    return Posed(others, views, visible_depth(mean.depth.expand(len(views), -1, -1), views, nets.camera))
+    return PosedTemplate(others, views, visible_depth(mean.depth.expand(len(views), -1, -1), views, nets.camera))
 
 
 @torch.no_grad()
-def turned_on(others: MaskedImages, objects: MaskedImages, mean: MeanObject, nets: FactorNets) -> Posed:
+def pose_template(others: MaskedImages, objects: MaskedImages, mean: ShapeTemplate, nets: FactorNets) -> PosedTemplate:
     """The mean object's picture laid on its relief, and that seen from where V says of it what it says of the objects.
 
     One correction: of such pictures V says too little, as of all.
@@ -172,11 +173,11 @@ def turned_on(others: MaskedImages, objects: MaskedImages, mean: MeanObject, net
     maps = torch.cat((others.image, others.mask), dim=1)
     laid = sample(maps, forward_grid(relief, nets.view_of(others.image), camera), outside="border")
 
-    def seen_from(views: Float[Tensor, "b 6"]) -> Posed:
+    def seen_from(views: Float[Tensor, "b 6"]) -> PosedTemplate:
         depth = depth_with_rim(relief, views, camera)
         found = sample(laid, inverse_grid(depth, views, camera), outside="border")
         mask = ((found[:, 3:] > 0.5) & (depth < VIEW_FAR).unsqueeze(1)).to(found.dtype)
-        return Posed(MaskedImages(found[:, :3] * mask, mask), views, depth)
+        return PosedTemplate(MaskedImages(found[:, :3] * mask, mask), views, depth)
 
     said = nets.view_of(objects.image)
     return seen_from(2 * said - nets.view_of(seen_from(said).shown.image))
@@ -206,7 +207,7 @@ def flow(objects: MaskedImages, others: MaskedImages) -> Float[Tensor, "b h w 2"
     return still + _enlarged(parts, size).detach().permute(0, 2, 3, 1)
 
 
-def misfit(objects: MaskedImages, others: MaskedImages, grid: Float[Tensor, "b h w 2"]) -> Float[Tensor, "b h w"]:
+def residual(objects: MaskedImages, others: MaskedImages, grid: Float[Tensor, "b h w 2"]) -> Float[Tensor, "b h w"]:
     """How far the other pictures, moved along a flow, are from the objects: means of what is compared, over 5 px."""
     apart = (sample(features(others), grid) - features(objects)).abs().mean(dim=1, keepdim=True)
     return blurred(apart, 2)[:, 0]
@@ -256,7 +257,7 @@ def well_inside(masks: Float[Tensor, "b 1 h w"], seen: Float[Tensor, "b h w"]) -
 
 
 def match(
-    nets: FactorNets, generator: Generator, target: Target, mean: MeanObject, progress: Progress, *, masked: bool
+    nets: FactorNets, generator: Generator, target: Target, mean: ShapeTemplate, progress: Progress, *, masked: bool
 ) -> Registered:
     """The photo registered. masked: whether it is 0 outside its object."""
     progress.begin("match", 1)
@@ -266,7 +267,7 @@ def match(
     return found
 
 
-def showing(generator: Generator, target: Target, mean: MeanObject, *, masked: bool) -> Show:
+def showing(generator: Generator, target: Target, mean: ShapeTemplate, *, masked: bool) -> Show:
     """What a GAN shows beside a photo. masked: whether the photo is 0 outside its object."""
     # The mean object's parser, whatever found the photo's: a mask of the user's knows this photo alone.
     segmenter = mean.segmenter if masked else None

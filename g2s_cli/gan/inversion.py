@@ -31,7 +31,7 @@ RIDGE = 0.06  # in units of what the features of random pictures vary by
 
 @dataclass(frozen=True)
 class InversionSettings:
-    """How hard to try. Figures behind the defaults are in docs/LOG.md.
+    """How hard to try. Figures behind the defaults are in docs/experiments/inversion-start.md.
 
     candidates: random latents whose pictures the start is learnt from. rate: Adam's. pull: weight of the squared
     distance from the mean latent in units of the latents' spread. features: weight of the discriminator's features

@@ -26,7 +26,8 @@ from g2s_cli.gan.rosinality import State, equalised, levels, take, take_blur
 
 SLOPE = 0.2
 GAIN = math.sqrt(2.0)  # of the activation; leaky_relu(x) √2 = leaky_relu(√2 x), so it moves into weights
-FEATURE_SIDE = 64  # pixels: layers finer than that know edges and grain, and less of what is what (docs/LOG.md)
+# Pixels: layers finer than that know edges and grain, and less of what is what (docs/experiments/masks.md).
+FEATURE_SIDE = 64
 MAPPING_RATE = 0.01  # learning-rate multiplier of the mapping network, the same in every released model
 MOST_PIXELS = 1 << 20  # of pictures made at once: 64 of 128 px, 4 of 512
 EPSILON = 1e-8

@@ -16,7 +16,8 @@ from g2s_cli.geometry.resample import averaged
 # 0.3 %; their networks learnt with it, so their light means the same here only if we keep it.
 LENGTH_FLOOR = 1e-7
 # Solid things turn away from the camera where they end: by so much, in scene units, where half of what is around is
-# surroundings, felt over windows of so many shares of the picture's side. Found on the training images (docs/LOG.md).
+# surroundings, felt over windows of so many shares of the picture's side. Found on the training images
+# (docs/experiments/outlines.md).
 TURNED_AWAY, FELT = 0.005, 3 / 64
 
 

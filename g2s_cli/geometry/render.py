@@ -19,7 +19,7 @@ from g2s_cli.geometry.warp import forward_grid, inverse_grid, sample
 # A picture shows the relief going on beyond the canonical frame by this share of its size (one in ...).
 RIM_SHARE = 8
 # How steeply `photo_depth` may recede seen from the front, and how much less a degree of yaw: behind the far cheek of a
-# turned head the relief goes on far away. Found on the training images (docs/LOG.md).
+# turned head the relief goes on far away. Found on the training images (docs/experiments/outlines.md).
 STEEPEST_SEEN_DEG, LESS_A_DEGREE = 88.0, 0.2
 
 

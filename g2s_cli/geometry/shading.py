@@ -17,7 +17,8 @@ from g2s_cli.geometry.camera import rotation
 
 # The steepest slant a light is reported or set at: beyond it (x, y) = direction / depth has no finite value.
 LEAST_DEPTH = 1e-2
-SHININESS = 18.0  # how narrow highlights are. Skin's is about 10 to 30; which of these matters little (docs/LOG.md)
+# How narrow highlights are. Skin's is about 10 to 30; which of these matters little (docs/experiments/specular.md).
+SHININESS = 18.0
 
 
 def direction(light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 3"]:

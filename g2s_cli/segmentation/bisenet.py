@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
-from g2s_cli.estimators.networks import filled, misfit
+from g2s_cli.estimators.networks import load_state, state_mismatch
 
 STEM, LAST = "cp.resnet.conv1.weight", "conv_out.conv_out.weight"
 FOR_TRAINING = ("conv_out16.", "conv_out32.")
@@ -38,9 +38,9 @@ class BiSeNet(nn.Module):
     def from_state(cls, state: Mapping[str, Tensor]) -> BiSeNet:
         """The network a state dict belongs to, with its weights, ready to parse. Raises WeightsError."""
         if not all(name in state and state[name].dim() == 4 and len(state[name]) for name in (STEM, LAST)):
-            raise misfit(cls, f"{STEM} or {LAST} is missing")
+            raise state_mismatch(cls, f"{STEM} or {LAST} is missing")
         kept = {name: tensor for name, tensor in state.items() if not name.startswith(FOR_TRAINING)}
-        return filled(cls, lambda: cls(len(state[LAST]), len(state[STEM])), kept).eval().requires_grad_(False)
+        return load_state(cls, lambda: cls(len(state[LAST]), len(state[STEM])), kept).eval().requires_grad_(False)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         """Logits for images."""

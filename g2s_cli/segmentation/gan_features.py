@@ -3,7 +3,7 @@
 The features that a late ToRGB reads, that of 64 pixels, fall into a few directions; the one that dominates the rim of
 pictures is the background. It needs no labels and no parsing network: the centroids are found in random images of the
 category, and the mask of a photo is the mask of its inversion. (Collins et al. 2020 found parts of faces this way; for
-the figures here see docs/LOG.md.)
+the figures here see docs/experiments/masks.md.)
 """
 
 from __future__ import annotations

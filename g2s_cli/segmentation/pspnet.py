@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
-from g2s_cli.estimators.networks import filled, misfit
+from g2s_cli.estimators.networks import load_state, state_mismatch
 
 BINS = (1, 2, 3, 6)  # the pyramid's cells a side; no tensor tells
 WIDEN = 4  # how much wider a block's output is than its inner layers
@@ -51,11 +51,11 @@ class PSPNet(nn.Module):
     def from_state(cls, state: Mapping[str, Tensor]) -> PSPNet:
         """The network a state dict belongs to, with its weights, ready to parse. Raises WeightsError."""
         if not all(name in state and state[name].dim() == 4 and len(state[name]) for name in (STEM, LAST)):
-            raise misfit(cls, f"{STEM} or {LAST} is missing")
+            raise state_mismatch(cls, f"{STEM} or {LAST} is missing")
         kept = {name: tensor for name, tensor in state.items() if not name.startswith(FOR_TRAINING)}
         split = [name.split(".") for name in kept]
         blocks = tuple(len({name[1] for name in split if name[0] == f"layer{stage}"}) for stage in (1, 2, 3, 4))
-        net = filled(cls, lambda: cls(len(state[LAST]), blocks, len(state[STEM])), kept)
+        net = load_state(cls, lambda: cls(len(state[LAST]), blocks, len(state[STEM])), kept)
         return net.eval().requires_grad_(False)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:

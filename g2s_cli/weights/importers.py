@@ -20,7 +20,7 @@ from safetensors.torch import save, save_file
 from torch import Tensor
 
 from g2s_cli.errors import G2SError, WeightsError, attempt
-from g2s_cli.estimators.depth_net import SightNet
+from g2s_cli.estimators.depth_net import DepthNet
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.files import sha256_of
@@ -296,7 +296,7 @@ def _check_networks(tensors: Mapping[str, Tensor]) -> None:
         if encoder := part_of(tensors, "netEnc"):
             sizes.add(OffsetEncoder.from_state(encoder).size)
         if sight := part_of(tensors, "netS"):
-            sizes.add(SightNet.from_state(sight).size)
+            sizes.add(DepthNet.from_state(sight).size)
     except ValueError as error:  # a layer's number that is none
         raise WeightsError("Its layers are not those of factor networks.", "Fetch the file again.") from error
     if len(sizes) > 1:

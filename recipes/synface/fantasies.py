@@ -17,22 +17,22 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from g2s_cli.estimators.morphable import (
-    HIDDEN,
+    ALBEDO_SPREAD,
     INSIDE,
-    LOOKS_SPREAD,
-    Codes,
-    Observed,
-    at_pixels,
+    OCCLUDED_BEYOND,
+    Coefficients,
+    Correspondences,
     begun,
-    gloss_of,
+    deform,
     highlights,
     log_shading,
-    moved_points,
-    slanted,
+    point_normals,
+    sample_at_pixels,
+    sharpen_template,
+    specular_strength,
     views_of,
-    with_steps,
 )
-from g2s_cli.estimators.morphable_model import ShapeModel, reflecting
+from g2s_cli.estimators.morphable_model import MorphableModel, has_albedo
 from g2s_cli.geometry.camera import Camera, project, to_view
 from g2s_cli.geometry.rasterizer import VIEW_FAR, depth_of_points, grid_triangles
 from g2s_cli.geometry.render import RIM_SHARE
@@ -82,39 +82,47 @@ def together(parts: Sequence[People]) -> People:
 
 @torch.no_grad()
 def taken_apart(
-    model: ShapeModel, seen: Observed, codes: Codes, masks: Float[Tensor, "b 1 h w"], camera: Camera
+    model: MorphableModel,
+    seen: Correspondences,
+    coeffs: Coefficients,
+    masks: Float[Tensor, "b 1 h w"],
+    camera: Camera,
 ) -> People:
     """Photos in parts, by codes that explain them. masks: of the photos.
 
     What a photo does not show of a point, the other half's has; what neither shows is as the looks have it.
     """
-    points, views = moved_points(model, seen, camera, codes), views_of(seen, codes)
+    points, views = deform(model, seen, camera, coeffs), views_of(seen, coeffs)
     there = to_view(points, views, camera)
     pixels = project(there, camera)
     front = depth_of_points(
-        to_view(moved_points(model, seen, camera, codes, camera.size // RIM_SHARE), views, camera), camera
+        to_view(deform(model, seen, camera, coeffs, camera.size // RIM_SHARE), views, camera), camera
     )
-    plain = (there[..., 2] - at_pixels(front.unsqueeze(1), pixels, camera)[:, 0]).abs() < HIDDEN
-    mask = at_pixels(masks, pixels, camera)[:, 0]
+    plain = (there[..., 2] - sample_at_pixels(front.unsqueeze(1), pixels, camera)[:, 0]).abs() < OCCLUDED_BEYOND
+    mask = sample_at_pixels(masks, pixels, camera)[:, 0]
     other = torch.where(plain.flip(-1), mirrored(mask), torch.minimum(mask, mirrored(mask)))
 
     found = log_reflectance(
-        at_pixels(seen.logarithm, pixels, camera), slanted(points), codes.light, views, gloss_of(codes)
+        sample_at_pixels(seen.logarithm, pixels, camera),
+        point_normals(points),
+        coeffs.light,
+        views,
+        specular_strength(coeffs),
     )
-    look = model.albedo + LOOKS_SPREAD * torch.einsum("chwl,bl->bchw", model.looks, codes.look)
+    albedo = model.albedo + ALBEDO_SPREAD * torch.einsum("chwl,bl->bchw", model.albedo_basis, coeffs.albedo)
     sure = (plain & (mask > INSIDE)).unsqueeze(1)
     count = sure.sum(dim=(2, 3), keepdim=True).clamp(min=1)
-    colour = ((found - look) * sure).sum(dim=(2, 3), keepdim=True) / count
-    left = (found - look - colour).clamp(-UNLIKE_MODEL, UNLIKE_MODEL)
-    known = look + colour + _from_either_half(left, sure, torch.zeros_like(left))
+    colour = ((found - albedo) * sure).sum(dim=(2, 3), keepdim=True) / count
+    left = (found - albedo - colour).clamp(-UNLIKE_MODEL, UNLIKE_MODEL)
+    known = albedo + colour + _from_either_half(left, sure, torch.zeros_like(left))
     usual = (colour + _usual(model)).expand_as(found)
     return People(
-        shape=codes.shape,
-        reflectance=torch.where(reflecting(model.albedo), known, _from_either_half(found, sure, usual)),
+        shape=coeffs.shape,
+        reflectance=torch.where(has_albedo(model.albedo), known, _from_either_half(found, sure, usual)),
         masks=torch.where(plain, mask, other),
         views=views,
-        lights=codes.light,
-        specular=gloss_of(codes),
+        lights=coeffs.light,
+        specular=specular_strength(coeffs),
     )
 
 
@@ -122,15 +130,15 @@ def mixed(people: People, count: int, rng: torch.Generator) -> People:
     """People of whom each has a photo's shape and outline, some with a part of another one's shape and all of another
     one's looks, in the view and the light of any photo.
     """
-    who, view, look, second = (torch.randint(len(people.shape), (count,), generator=rng) for _ in range(4))
+    who, view, albedo, second = (torch.randint(len(people.shape), (count,), generator=rng) for _ in range(4))
     turn = torch.pi / 2 * MOST_OF_ANOTHER * torch.rand(count, 1, generator=rng)  # which keeps codes as likely
     turn = turn * (torch.rand(count, 1, generator=rng) < OF_TWO)
-    look = torch.where(torch.rand(count, generator=rng) < ANOTHERS_LOOKS, look, who)
-    who, view, look, second, turn = (one.to(people.shape.device) for one in (who, view, look, second, turn))
+    albedo = torch.where(torch.rand(count, generator=rng) < ANOTHERS_LOOKS, albedo, who)
+    who, view, albedo, second, turn = (one.to(people.shape.device) for one in (who, view, albedo, second, turn))
     return replace(
         people.pick(who),
         shape=turn.cos() * people.shape[who] + turn.sin() * people.shape[second],
-        reflectance=people.reflectance[look],
+        reflectance=people.reflectance[albedo],
         views=people.views[view],
         lights=people.lights[view],
         specular=people.specular[view],
@@ -138,17 +146,17 @@ def mixed(people: People, count: int, rng: torch.Generator) -> People:
 
 
 @torch.no_grad()
-def put_together(model: ShapeModel, relief: Float[Tensor, "h w"], people: People, camera: Camera) -> Fantasies:
+def put_together(model: MorphableModel, relief: Float[Tensor, "h w"], people: People, camera: Camera) -> Fantasies:
     """Pictures of people, and the depth that these show. relief: the mean face's canonical depth.
 
     Points are shaded as the model has them, and lie where it has them but for the chin, which ends in a step.
     """
-    seen, codes = _as_explained(model, relief, people, camera)
-    normal = slanted(moved_points(model, seen, camera, codes))
+    seen, coeffs = _as_explained(model, relief, people, camera)
+    normal = point_normals(deform(model, seen, camera, coeffs))
     shown = (people.reflectance + log_shading(normal, people.lights)).exp()
     shown = shown + highlights(normal, people.lights, people.views, people.specular)
     margin = camera.size // RIM_SHARE
-    wide = moved_points(with_steps(model, relief, camera, STEPS_BELOW), seen, camera, codes, margin)
+    wide = deform(sharpen_template(model, relief, camera, STEPS_BELOW), seen, camera, coeffs, margin)
     values = pad(torch.cat((shown, people.masks.unsqueeze(1)), dim=1), (margin,) * 4, mode="replicate")
     there = to_view(wide, people.views, camera)
     corners = torch.cat((project(there, camera), there[..., 2:]), dim=-1).flatten(1, 2).cpu().numpy()
@@ -163,13 +171,13 @@ def put_together(model: ShapeModel, relief: Float[Tensor, "h w"], people: People
 
 
 def _as_explained(
-    model: ShapeModel, relief: Float[Tensor, "h w"], people: People, camera: Camera
-) -> tuple[Observed, Codes]:
+    model: MorphableModel, relief: Float[Tensor, "h w"], people: People, camera: Camera
+) -> tuple[Correspondences, Coefficients]:
     """People as pictures that nobody has seen yet, and the codes that explain them, as far as shapes and views go."""
     blank = people.shape.new_zeros(len(people.shape), camera.size, camera.size)
     picture = blank.unsqueeze(1).expand(-1, 3, -1, -1)
     places = blank.unsqueeze(-1).expand(-1, -1, -1, 2)
-    seen = Observed(picture, relief, people.views, people.lights, places, blank)
+    seen = Correspondences(picture, relief, people.views, people.lights, places, blank)
     return seen, replace(begun(model, seen), shape=people.shape)
 
 
@@ -193,6 +201,6 @@ def _from_either_half(
     return torch.where(sure, maps, torch.where(sure.flip(-1), mirrored(maps), else_))
 
 
-def _usual(model: ShapeModel) -> Float[Tensor, "3 1 1"]:
+def _usual(model: MorphableModel) -> Float[Tensor, "3 1 1"]:
     """The mean reflectance of all points that have one."""
-    return model.albedo[:, reflecting(model.albedo)].mean(dim=1)[:, None, None]
+    return model.albedo[:, has_albedo(model.albedo)].mean(dim=1)[:, None, None]

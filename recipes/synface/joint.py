@@ -48,7 +48,7 @@ WARM_UP = 200  # updates
 BETAS = (0.9, 0.99)
 MAP_WIDTH, BOTTLENECK, VIEW_WIDTH, LIGHT_WIDTH = 32, 128, 32, 16
 QUIET = 0.1  # D's last layer begins with so much of its weights: the mean shape goes first
-FIRST_NEAR = 0.95  # the ellipsoid that the mean shape begins as, the best on faces of this kind (docs/LOG.md)
+FIRST_NEAR = 0.95  # the ellipsoid that the mean shape begins as, the best here (docs/experiments/ellipsoid.md)
 REGRESS_EVERY = 500  # updates
 LOG_EVERY = 50
 LEARNER, REGISTERED, LOG = "learner.pt", "registered.pt", "log.jsonl"
@@ -76,7 +76,8 @@ class Run:
 
 
 # Alone, a face that hardly turns with deep relief and one that turns far with a flat one explain a picture alike. Our
-# own renderings say what a view is, and several views of one face leave no room for the trade (docs/LOG.md).
+# own renderings say what a view is, and several views of one face leave no room for the trade
+# (docs/experiments/joint-training.md).
 SCHEDULE = (
     Run("alone", 3100, taught=False, views=1, coarse=0.0),
     Run("taught", 2600, taught=True, views=1, coarse=0.0),
@@ -210,7 +211,7 @@ class Learner:
         """The mean shape with which D's answers to the gallery have for their mean what it says of the mean face.
 
         Seen from many views: a face that the GAN turns without changing the person. Answers to faces in general are
-        blurred where people differ, at the step from chin to neck above all (docs/LOG.md).
+        blurred where people differ, at the step from chin to neck above all (docs/experiments/shape-augmentation.md).
         """
         nets, camera = self.nets, self.untied.camera
 

@@ -1,8 +1,8 @@
 """The GAN's own random faces, and the four directions in W that turn them and move their light.
 
 The networks say of each face where it looks and whence it is lit. What latents have to do with those numbers is close
-to linear (docs/LOG.md), so the mean change of w with each of them is a direction: along it the face turns, or its
-light moves, and the person stays.
+to linear (docs/experiments/latent-editing.md), so the mean change of w with each of them is a direction: along it the
+face turns, or its light moves, and the person stays.
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ class Moves:
     def some_views(self, latents: Float[Tensor, "b d"], count: int, rng: torch.Generator) -> Float[Tensor, "b v d"]:
         """Latents of the same faces, each from `count` random views.
 
-        Their light stays as it is: every move changes the person a little, and this one teaches less (docs/LOG.md).
+        Their light stays as it is: every move changes the person a little, and this one teaches less
+        (docs/experiments/latent-editing.md).
         """
         view = (torch.randn(len(latents), count, 2, generator=rng) * SPREAD).clamp(-WIDEST, WIDEST)
         light = self.read(latents)[:, None, 2:].expand(-1, count, -1)

@@ -1,7 +1,7 @@
 """A network that reads latents off pictures, so that a GAN learns to show real ones too, and not to fool alone.
 
 The discriminator says that a picture is not real; a copy of a real picture says where it differs. At 128 px
-the first alone went in circles within what a CPU can do (docs/LOG.md).
+the first alone went in circles within what a CPU can do (docs/experiments/gan-128px.md).
 """
 
 from __future__ import annotations

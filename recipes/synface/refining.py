@@ -24,19 +24,19 @@ from torch import Tensor
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.morphable import (
+    ALBEDO_SPREAD,
     COUNTED,
-    LOOKS_SPREAD,
-    Codes,
-    Observed,
-    beside_mean,
-    explain,
-    unbiased,
-    unlikely,
+    Coefficients,
+    Correspondences,
+    correspond_to_template,
+    debias,
+    fit_coefficients,
+    neg_log_posterior,
     views_of,
 )
 from g2s_cli.estimators.morphable import begun as first_codes
-from g2s_cli.estimators.morphable_model import ShapeModel, circumstances, shape_model, smooth_modes
-from g2s_cli.estimators.registration import MeanObject
+from g2s_cli.estimators.morphable_model import MorphableModel, nuisance, read_morphable_model, smooth_modes
+from g2s_cli.estimators.registration import ShapeTemplate
 from g2s_cli.gan.inversion import InversionSettings, invert
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.progress import Progress, SilentProgress
@@ -69,7 +69,7 @@ LOOKS = 32  # factors of photos' looks: about as many as the embedded category's
 class Photographed(NamedTuple):
     """Photos as they are explained, and where in them the object is."""
 
-    seen: Observed
+    seen: Correspondences
     masks: Float[Tensor, "b 1 h w"]
 
 
@@ -82,18 +82,18 @@ class Round(NamedTuple):
     """
 
     reach: float = 0.0
-    factors: bool = False
-    looks: bool = False
+    shape_basis: bool = False
+    albedo_basis: bool = False
     freed: bool = False
     bias: bool = False
 
 
 ROUNDS = [
-    *[Round(reach=4 / 64, factors=True)] * 10,
+    *[Round(reach=4 / 64, shape_basis=True)] * 10,
     *[Round(reach=2.5 / 64)] * 4,
     *[Round(reach=1.5 / 64)] * 6,
-    *[Round(factors=True)] * 2,
-    *[Round(looks=True)] * 2,
+    *[Round(shape_basis=True)] * 2,
+    *[Round(albedo_basis=True)] * 2,
     *[Round(freed=True)] * 2,
     Round(reach=1.5 / 64, freed=True),
     Round(bias=True),
@@ -101,7 +101,7 @@ ROUNDS = [
 
 
 def observed(
-    pictures: Pictures, count: int, nets: FactorNets, mean: MeanObject, source: Source, seed: int, progress: Progress
+    pictures: Pictures, count: int, nets: FactorNets, mean: ShapeTemplate, source: Source, seed: int, progress: Progress
 ) -> Iterator[Photographed]:
     """The first photos of a set, found in W, each with the mean face beside it."""
     gan, center_crop = source.gan, source.center_crop
@@ -113,7 +113,9 @@ def observed(
         latents = torch.stack([one.latent for one in found])
         masks = [mask_by_features(latent, gan.generator, gan.segmenter, center_crop).whole for latent in latents]
         faces = MaskedImages(center_crop(asked), torch.stack(masks).unsqueeze(1)).bare
-        seen = beside_mean(faces, latents, mean, nets, gan.generator.layers, lambda some: source.show(some).bare)
+        seen = correspond_to_template(
+            faces, latents, mean, nets, gan.generator.layers, lambda some: source.show(some).bare
+        )
         done += len(photos)
         progress.advance(done, seen.weights.mean().item())
         yield Photographed(seen, faces.mask)
@@ -130,7 +132,7 @@ def finished(learnt: Learnt) -> bool:
 
 
 def refine(
-    learnt: Learnt, parts: Sequence[Observed], camera: Camera, seed: int, place: Path, progress: Progress
+    learnt: Learnt, parts: Sequence[Correspondences], camera: Camera, seed: int, place: Path, progress: Progress
 ) -> Learnt:
     """The model that photos are likeliest under, from one of other faces on or from one that is on its way.
 
@@ -139,7 +141,7 @@ def refine(
     modes = smooth_modes(camera).to(learnt.albedo.device)
     if not learnt.done:
         model = learnt.model(modes)
-        learnt = replace(learnt, codes=joined([first_codes(model, part) for part in parts]))
+        learnt = replace(learnt, coeffs=joined([first_codes(model, part) for part in parts]))
     progress.begin("refine", len(ROUNDS))
     while not finished(learnt):
         learnt, left = one_round(learnt, ROUNDS[learnt.done], parts, modes, camera, seed)
@@ -151,7 +153,7 @@ def refine(
 def one_round(
     learnt: Learnt,
     how: Round,
-    parts: Sequence[Observed],
+    parts: Sequence[Correspondences],
     modes: Float[Tensor, "h w 3 m"],
     camera: Camera,
     seed: int,
@@ -162,64 +164,66 @@ def one_round(
     """
     if how.bias:
         return measured(learnt, parts, camera)
-    model, before = learnt.model(modes), parted(learnt.codes, parts)
+    model, before = learnt.model(modes), parted(learnt.coeffs, parts)
     pairs = zip(parts, before, strict=True)
-    found = [explain(model, part, camera, codes, *pace(learnt.done)) for part, codes in pairs]
-    codes, done = joined(found), learnt.done + 1
+    found = [fit_coefficients(model, part, camera, coeffs, *pace(learnt.done)) for part, coeffs in pairs]
+    coeffs, done = joined(found), learnt.done + 1
     if how.freed:
-        codes, _ = freed(model, codes, parts)
-        found = parted(codes, parts)
-    if how.factors:
+        coeffs, _ = freed(model, coeffs, parts)
+        found = parted(coeffs, parts)
+    if how.shape_basis:
         pairs = zip(parts, found, strict=True)
         uncertain = torch.stack([covariances(model, part, camera, some).sum(dim=0) for part, some in pairs]).sum(dim=0)
-        learnt = likeliest(learnt, codes, uncertain)
+        learnt = likeliest(learnt, coeffs, uncertain)
     else:
-        learnt = replace(learnt, codes=codes)
+        learnt = replace(learnt, coeffs=coeffs)
     if how.reach:
         fine = smooth_modes(camera, how.reach, LEAST_BEND).to(modes.device)
-        found, rng = parted(learnt.codes, parts), draws(seed, "bend", done)
+        found, rng = parted(learnt.coeffs, parts), draws(seed, "bend", done)
         learnt = replace(learnt, detail=learnt.detail + bent(learnt.model(modes), fine, parts, found, camera, rng))
     learnt = replace(learnt, done=done)
     albedo, variance, left = reflectance(learnt, parts, modes, camera)
-    if how.looks:
-        albedo, looks, variance = looks_of(learnt, parts, modes, camera, LOOKS, draws(seed, "looks", done))
-        none = learnt.codes.look.new_zeros(len(learnt.codes.look), LOOKS)
-        learnt = replace(learnt, looks=looks / LOOKS_SPREAD, codes=replace(learnt.codes, look=none))
+    if how.albedo_basis:
+        albedo, albedo_basis, variance = looks_of(learnt, parts, modes, camera, LOOKS, draws(seed, "looks", done))
+        none = learnt.coeffs.albedo.new_zeros(len(learnt.coeffs.albedo), LOOKS)
+        learnt = replace(learnt, albedo_basis=albedo_basis / ALBEDO_SPREAD, coeffs=replace(learnt.coeffs, albedo=none))
     return replace(learnt, albedo=albedo, variance=variance), left
 
 
-def measured(learnt: Learnt, parts: Sequence[Observed], camera: Camera) -> tuple[Learnt, float]:
+def measured(learnt: Learnt, parts: Sequence[Correspondences], camera: Camera) -> tuple[Learnt, float]:
     """With the bias of the model as g2s reads it and fits it; and the share of codes' squares that it is."""
-    model = shape_model(learnt.tensors, camera, learnt.albedo.device)
-    codes = joined([explain(model, part, camera, first_codes(model, part), *pace(0)) for part in parts])
-    free, bias = freed(model, codes, parts)
-    share = 1 - free.shape.square().sum() / codes.shape.square().sum().clamp(min=1e-9)
+    model = read_morphable_model(learnt.tensors, camera, learnt.albedo.device)
+    coeffs = joined([fit_coefficients(model, part, camera, first_codes(model, part), *pace(0)) for part in parts])
+    free, bias = freed(model, coeffs, parts)
+    share = 1 - free.shape.square().sum() / coeffs.shape.square().sum().clamp(min=1e-9)
     return replace(learnt, done=learnt.done + 1, bias=bias), share.item()
 
 
-def freed(model: ShapeModel, codes: Codes, parts: Sequence[Observed]) -> tuple[Codes, Float[Tensor, "4 k"]]:
+def freed(
+    model: MorphableModel, coeffs: Coefficients, parts: Sequence[Correspondences]
+) -> tuple[Coefficients, Float[Tensor, "4 k"]]:
     """Codes without their mean and what they have in common with views and lights; and that."""
-    bias = bias_of(codes, parts)
-    pairs = zip(parts, parted(codes, parts), strict=True)
-    return joined([unbiased(replace(model, bias=bias), part, some) for part, some in pairs]), bias
+    bias = bias_of(coeffs, parts)
+    pairs = zip(parts, parted(coeffs, parts), strict=True)
+    return joined([debias(replace(model, bias=bias), part, some) for part, some in pairs]), bias
 
 
-def bias_of(codes: Codes, parts: Sequence[Observed]) -> Float[Tensor, "4 k"]:
+def bias_of(coeffs: Coefficients, parts: Sequence[Correspondences]) -> Float[Tensor, "4 k"]:
     """What codes of shape are by `circumstances` alone: their mean, and their regression on these, shrunk a little."""
-    views = torch.cat([views_of(part, some) for part, some in zip(parts, parted(codes, parts), strict=True)])
-    told = circumstances(views, codes.light)[:, 1:]
+    views = torch.cat([views_of(part, some) for part, some in zip(parts, parted(coeffs, parts), strict=True)])
+    told = nuisance(views, coeffs.light)[:, 1:]
     middle, spread = told.mean(dim=0), told.std(dim=0, correction=0).clamp(min=1e-6)
-    apart, usual = (told - middle) / spread, codes.shape.mean(dim=0)
+    apart, usual = (told - middle) / spread, coeffs.shape.mean(dim=0)
     curvature = apart.T @ apart + BIAS_RIDGE * torch.eye(told.shape[1], device=told.device)
-    slopes = torch.linalg.solve(curvature, apart.T @ (codes.shape - usual)) / spread[:, None]
+    slopes = torch.linalg.solve(curvature, apart.T @ (coeffs.shape - usual)) / spread[:, None]
     return torch.cat(((usual - middle @ slopes)[None], slopes))
 
 
 def bent(
-    model: ShapeModel,
+    model: MorphableModel,
     fine: Float[Tensor, "h w 3 m"],
-    parts: Sequence[Observed],
-    codes: Sequence[Codes],
+    parts: Sequence[Correspondences],
+    coeffs: Sequence[Coefficients],
     camera: Camera,
     rng: torch.Generator,
 ) -> Float[Tensor, "h w 3"]:
@@ -232,7 +236,8 @@ def bent(
         part = parts[index]
         moved = replace(model, mean=model.mean + fine @ amounts)
         cost = (
-            unlikely(moved, part, camera, codes[index]).mean() * count / (ALIKE * COUNTED) + amounts.square().sum() / 2
+            neg_log_posterior(moved, part, camera, coeffs[index]).mean() * count / (ALIKE * COUNTED)
+            + amounts.square().sum() / 2
         )
         adam.zero_grad()
         cost.backward()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
-from g2s_cli.estimators.registration import MeanObject, Registered, registered
+from g2s_cli.estimators.registration import Registered, ShapeTemplate, registered
 from g2s_cli.geometry.resample import softened
 from g2s_cli.geometry.warp import mirrored
 from g2s_cli.progress import Progress
@@ -65,10 +65,10 @@ def joined(parts: Sequence[Registered]) -> Registered:
 
 
 @torch.no_grad()
-def mean_face(nets: FactorNets, moves: Moves, source: Source) -> MeanObject:
+def mean_face(nets: FactorNets, moves: Moves, source: Source) -> ShapeTemplate:
     """The mean face, with the mean of what D says of it seen from all sides, sharpened."""
     depth = nets.depth_of(source.show(moves.mean_face()).bare.image).mean(dim=0)
-    return MeanObject(sharpened(depth), source.gan.generator.latent_avg, moves.directions, source.gan.segmenter)
+    return ShapeTemplate(sharpened(depth), source.gan.generator.latent_avg, moves.directions, source.gan.segmenter)
 
 
 def sharpened(depth: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:

@@ -1,8 +1,9 @@
 """Lessons in shape: faces as the networks have them, reshaped at random, and rendered with the pictures' own pixels.
 
-What explains pictures best on the whole is a mean head: the networks hardly tell people apart (docs/LOG.md). So D also
-learns to read off a picture what was done to the shape that it shows: wider, longer, larger, deeper, with a sharper
-step from chin to neck. Nothing here is known of true shapes; whatever is rendered is the networks' own.
+What explains pictures best on the whole is a mean head: the networks hardly tell people apart
+(docs/experiments/accuracy-bound.md). So D also learns to read off a picture what was done to the shape that it shows:
+wider, longer, larger, deeper, with a sharper step from chin to neck. Nothing here is known of true shapes; whatever is
+rendered is the networks' own.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ CELLS = 4  # smooth fields are enlarged from so many random numbers a side
 SHARPEST = (-0.5, 1.5)  # how much of what a blur takes away is added again, least and most
 BLUR_SHARE = 20  # the blur reaches this share of the frame to each side, twice
 OWN_PIXELS = 0.7  # how often a face has the pixels of its picture; otherwise the albedo that A says
-HIDDEN = 0.006  # scene units behind what is seen
+OCCLUDED_BEYOND = 0.006  # scene units behind what is seen
 CLEARLY = 0.3  # of what the other half shows of a point: a half that shows less borrows the other's pixels
 LITTLE = 0.03  # weight of what A says among pixels
 DARKEST = 0.15  # shading that pixels are divided by, at the least
@@ -137,7 +138,7 @@ def own_pixels(
     nearest = sample(visible_depth(canonical.depth, view, camera).unsqueeze(1), grid)[:, 0]
     behind = to_view(back_project(canonical.depth, camera), view, camera)[..., 2] - nearest
     width = pad(grid[..., 0].diff(dim=-1) * camera.centre, (0, 1)).clamp(0, 1)  # pixels of the picture a point has
-    shown = ((behind < HIDDEN) & (found[:, 3] > 0.99)).float() * width.square()
+    shown = ((behind < OCCLUDED_BEYOND) & (found[:, 3] > 0.99)).float() * width.square()
     shown = shown.unsqueeze(1)
     shown = avg_pool2d(shown, 3, 1, 1) * (shown > 0)
     better = shown > CLEARLY * mirrored(shown)

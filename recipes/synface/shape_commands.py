@@ -14,8 +14,8 @@ from torch import Tensor
 from g2s_cli.console import output
 from g2s_cli.errors import UsageError
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.morphable_model import PARTS, shape_model
-from g2s_cli.estimators.registration import MeanObject
+from g2s_cli.estimators.morphable_model import PARTS, read_morphable_model
+from g2s_cli.estimators.registration import ShapeTemplate
 from g2s_cli.files import sha256_of
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
@@ -56,7 +56,7 @@ class Known:
     tensors: dict[str, Tensor]
     nets: FactorNets
     source: Source
-    mean: MeanObject
+    mean: ShapeTemplate
 
 
 def shapes_command(
@@ -130,7 +130,7 @@ def sight_command(
         camera, device = known.nets.camera, known.mean.depth.device
         pupil = Pupil.begun(folder / SIGHT, camera.size, device, seed)
         if pupil.done < updates:
-            model = shape_model(known.tensors, camera, device)
+            model = read_morphable_model(known.tensors, camera, device)
             seen = list(observed(read, photos, known.nets, known.mean, known.source, seed, progress))
             people = people_of(model, seen, camera, progress)
             given = (pupil, model, known.mean.depth, people, camera, seed, folder / SIGHT, progress)
@@ -195,4 +195,4 @@ def _known(gan: Path, networks: Path, kept: dict[str, Tensor], machine: Machine)
     nets = networks_of(networks, category, machine)
     source = Source(loaded, CenterCrop(category.frame_share, category.working_size))
     depth, directions = (kept[name].float().to(machine.device) for name in ("mean_depth", "directions"))
-    return Known(kept, nets, source, MeanObject(depth, loaded.generator.latent_avg, directions, loaded.segmenter))
+    return Known(kept, nets, source, ShapeTemplate(depth, loaded.generator.latent_avg, directions, loaded.segmenter))

@@ -22,23 +22,30 @@ from g2s_cli.estimators.morphable import (
     FLOW_DEVIATION,
     FLOW_WEIGHT,
     LIFT,
-    USUAL_GLOSS,
-    Codes,
-    Observed,
-    at_pixels,
+    USUAL_SPECULAR,
+    Coefficients,
+    Correspondences,
     begun,
-    beside_mean,
-    explain,
-    gloss_of,
+    correspond_to_template,
+    deform,
+    fit_coefficients,
     highlights,
-    left_over,
     log_shading,
-    moved_points,
-    slanted,
+    point_normals,
+    residuals,
+    sample_at_pixels,
+    specular_strength,
     views_of,
 )
-from g2s_cli.estimators.morphable_model import FINE_REACH, ShapeModel, in_steps, reflecting, shape_model, smooth_modes
-from g2s_cli.estimators.registration import MeanObject
+from g2s_cli.estimators.morphable_model import (
+    FINE_REACH,
+    MorphableModel,
+    has_albedo,
+    quantize_albedo_basis,
+    read_morphable_model,
+    smooth_modes,
+)
+from g2s_cli.estimators.registration import ShapeTemplate
 from g2s_cli.geometry.camera import Camera, back_project, project, to_view
 from g2s_cli.progress import Progress
 from g2s_cli.training.joint_run import draws
@@ -71,33 +78,39 @@ class Learnt:
     done: int
     mean: Float[Tensor, m]
     detail: Float[Tensor, "h w 3"]
-    factors: Float[Tensor, "m k"]
+    shape_basis: Float[Tensor, "m k"]
     albedo: Float[Tensor, "3 h w"]
-    looks: Float[Tensor, "3 h w l"]
+    albedo_basis: Float[Tensor, "3 h w l"]
     variance: Float[Tensor, "3 h w"]
     lights: Float[Tensor, "2 4"]
     bias: Float[Tensor, "4 j"]
-    codes: Codes
+    coeffs: Coefficients
 
-    def model(self, modes: Float[Tensor, "h w 3 m"]) -> ShapeModel:
+    def model(self, modes: Float[Tensor, "h w 3 m"]) -> MorphableModel:
         """As it is fitted."""
-        shape = modes @ self.mean + self.detail, modes @ self.factors
-        bias = self.bias[:, : self.factors.shape[1]]
-        return ShapeModel(*shape, self.albedo, self.looks, self.variance, self.lights, bias)
+        shape = modes @ self.mean + self.detail, modes @ self.shape_basis
+        bias = self.bias[:, : self.shape_basis.shape[1]]
+        return MorphableModel(*shape, self.albedo, self.albedo_basis, self.variance, self.lights, bias)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """As `g2s_cli.estimators.morphable_model.shape_model` reads it."""
-        looks, steps = in_steps(self.looks[:, reflecting(self.albedo.half())])
+        albedo_basis, steps = quantize_albedo_basis(self.albedo_basis[:, has_albedo(self.albedo.half())])
         maps = {"detail": self.detail, "albedo": self.albedo, "variance": self.variance, "bias": self.bias}
-        small = {"mean": self.mean, "factors": self.factors, "lights": self.lights, "looks": looks, "look_steps": steps}
+        small = {
+            "mean": self.mean,
+            "factors": self.shape_basis,
+            "lights": self.lights,
+            "looks": albedo_basis,
+            "look_steps": steps,
+        }
         halves = {name: tensor.half() for name, tensor in maps.items()}
         return {f"shape.{name}": tensor.contiguous().cpu() for name, tensor in (halves | small).items()}
 
 
 def learn(
     nets: FactorNets,
-    mean: MeanObject,
+    mean: ShapeTemplate,
     moves: Moves,
     source: Source,
     seed: int,
@@ -114,10 +127,10 @@ def learn(
     if done and done.done == ROUNDS:
         return done
     progress.begin("see", FACES)
-    parts: list[Observed] = []
+    parts: list[Correspondences] = []
     layers = source.gan.generator.layers
     for faces, latents in some_faces(source, moves, seed, "shapes", FACES):
-        parts.append(beside_mean(faces, latents, mean, nets, layers, lambda asked: source.show(asked).bare))
+        parts.append(correspond_to_template(faces, latents, mean, nets, layers, lambda asked: source.show(asked).bare))
         progress.advance(sum(len(part.views) for part in parts), parts[-1].weights.mean().item())
     learnt = done or _first(parts, modes, camera, seed)
     progress.begin("shapes", ROUNDS)
@@ -129,34 +142,36 @@ def learn(
 
 
 @torch.no_grad()
-def _first(parts: Sequence[Observed], modes: Float[Tensor, "h w 3 m"], camera: Camera, seed: int) -> Learnt:
+def _first(parts: Sequence[Correspondences], modes: Float[Tensor, "h w 3 m"], camera: Camera, seed: int) -> Learnt:
     """Smooth modes as they are, and looks of the faces where flows have them, on the mean face's relief."""
     values, weights = [], torch.cat([part.weights for part in parts])
     for part in parts:
-        normal = slanted(back_project(part.relief[None], camera)).expand(len(part.views), -1, -1, -1)
-        usual = part.lights.new_full((len(part.views),), USUAL_GLOSS)
-        logarithm = at_pixels(part.logarithm, part.found, camera)
+        normal = point_normals(back_project(part.relief[None], camera)).expand(len(part.views), -1, -1, -1)
+        usual = part.lights.new_full((len(part.views),), USUAL_SPECULAR)
+        logarithm = sample_at_pixels(part.logarithm, part.found, camera)
         values.append(log_reflectance(logarithm, normal, part.lights, part.views, usual))
-    albedo, looks, variance = factored(torch.cat(values), weights, LOOKS, draws(seed, "looks"))
+    albedo, albedo_basis, variance = factored(torch.cat(values), weights, LOOKS, draws(seed, "looks"))
     lights = torch.cat([part.lights for part in parts])
     count = modes.shape[-1]
-    mean, factors = modes.new_zeros(count), torch.eye(count, device=modes.device)
+    mean, shape_basis = modes.new_zeros(count), torch.eye(count, device=modes.device)
     spread = torch.stack((lights.mean(dim=0), lights.std(dim=0)))
     bias = modes.new_zeros(4, count + smooth_modes(camera, FINE_REACH).shape[-1])
-    model = ShapeModel(modes @ mean, modes @ factors, albedo, looks, variance, spread, bias[:, :count])
-    codes = joined([begun(model, part) for part in parts])
-    return Learnt(0, mean, torch.zeros_like(model.mean), factors, albedo, looks, variance, spread, bias, codes)
+    model = MorphableModel(modes @ mean, modes @ shape_basis, albedo, albedo_basis, variance, spread, bias[:, :count])
+    coeffs = joined([begun(model, part) for part in parts])
+    return Learnt(
+        0, mean, torch.zeros_like(model.mean), shape_basis, albedo, albedo_basis, variance, spread, bias, coeffs
+    )
 
 
 def one_round(
-    learnt: Learnt, parts: Sequence[Observed], modes: Float[Tensor, "h w 3 m"], camera: Camera
+    learnt: Learnt, parts: Sequence[Correspondences], modes: Float[Tensor, "h w 3 m"], camera: Camera
 ) -> tuple[Learnt, float]:
     """Codes by the model, and the model by the codes; and the variance that is left of looks."""
     model = learnt.model(modes)
-    found: list[Codes] = []
-    uncertain = torch.zeros_like(learnt.factors[0, :, None] * learnt.factors[0])
-    for part, begin in zip(parts, parted(learnt.codes, parts), strict=True):
-        found.append(explain(model, part, camera, begin, *pace(learnt.done)))
+    found: list[Coefficients] = []
+    uncertain = torch.zeros_like(learnt.shape_basis[0, :, None] * learnt.shape_basis[0])
+    for part, begin in zip(parts, parted(learnt.coeffs, parts), strict=True):
+        found.append(fit_coefficients(model, part, camera, begin, *pace(learnt.done)))
         uncertain += covariances(model, part, camera, found[-1]).sum(dim=0)
     learnt = likeliest(replace(learnt, done=learnt.done + 1), joined(found), uncertain)
     albedo, _, left = reflectance(learnt, parts, modes, camera)
@@ -168,49 +183,51 @@ def pace(done: int) -> tuple[int, float]:
     return (UPDATES, DECAY) if done else (morphing.UPDATES, morphing.DECAY)
 
 
-def likeliest(learnt: Learnt, codes: Codes, uncertain: Float[Tensor, "k k"]) -> Learnt:
+def likeliest(learnt: Learnt, coeffs: Coefficients, uncertain: Float[Tensor, "k k"]) -> Learnt:
     """The model under which codes are likeliest that may be wrong by `uncertain`, the sum of their covariances."""
-    middle = codes.shape.mean(dim=0)
-    apart = codes.shape - middle
+    middle = coeffs.shape.mean(dim=0)
+    apart = coeffs.shape - middle
     spread, axes = torch.linalg.eigh((apart.T @ apart + uncertain) / len(apart))
     spread = spread.clamp(min=LEAST_VARIANCE).sqrt()
     return replace(
         learnt,
-        mean=learnt.mean + HASTE * (learnt.factors @ middle),
-        factors=learnt.factors @ (axes * spread),
-        codes=replace(codes, shape=(apart @ axes) / spread),
+        mean=learnt.mean + HASTE * (learnt.shape_basis @ middle),
+        shape_basis=learnt.shape_basis @ (axes * spread),
+        coeffs=replace(coeffs, shape=(apart @ axes) / spread),
     )
 
 
 @torch.no_grad()
-def covariances(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes) -> Float[Tensor, "b k k"]:
+def covariances(
+    model: MorphableModel, seen: Correspondences, camera: Camera, coeffs: Coefficients
+) -> Float[Tensor, "b k k"]:
     """How far codes of shape may be wrong: the inverse of the explanation's curvature there, views unknown, too."""
     coarse = slice(EVERY // 2, None, EVERY)
-    count = codes.shape.shape[1] + codes.view.shape[1]
+    count = coeffs.shape.shape[1] + coeffs.view.shape[1]
 
     def all_of(change: Float[Tensor, k] | float = 0.0) -> tuple[Tensor, Tensor]:
-        numbers = torch.cat((codes.shape, codes.view), dim=1) + change
-        shape, view = numbers.split((codes.shape.shape[1], codes.view.shape[1]), dim=1)
-        left, pixels = left_over(model, seen, camera, replace(codes, shape=shape, view=view))
+        numbers = torch.cat((coeffs.shape, coeffs.view), dim=1) + change
+        shape, view = numbers.split((coeffs.shape.shape[1], coeffs.view.shape[1]), dim=1)
+        left, pixels = residuals(model, seen, camera, replace(coeffs, shape=shape, view=view))
         return _freed_of_colour(left, seen)[:, :, coarse, coarse], pixels[:, coarse, coarse]
 
     still, there = all_of()
     variance, weights = model.variance[:, coarse, coarse], seen.weights[:, coarse, coarse]
-    look = (weights.unsqueeze(1) / variance / (1 + still.square() / variance).sqrt()).sqrt()
+    albedo = (weights.unsqueeze(1) / variance / (1 + still.square() / variance).sqrt()).sqrt()
     lie = (weights * FLOW_WEIGHT).sqrt().unsqueeze(-1) / (FLOW_DEVIATION * camera.size)
     slopes = []
     for nudge in NUDGE * torch.eye(count, device=still.device):
         left, pixels = all_of(nudge)
-        pair = ((left - still) * look).flatten(1), ((pixels - there) * lie).flatten(1)
+        pair = ((left - still) * albedo).flatten(1), ((pixels - there) * lie).flatten(1)
         slopes.append(torch.cat(pair, dim=1) / NUDGE)
     slope = torch.stack(slopes, dim=-1)
     curvature = COUNTED * EVERY**2 * slope.mT @ slope + torch.eye(count, device=slope.device)
-    return torch.linalg.inv(curvature)[:, : codes.shape.shape[1], : codes.shape.shape[1]]
+    return torch.linalg.inv(curvature)[:, : coeffs.shape.shape[1], : coeffs.shape.shape[1]]
 
 
 @torch.no_grad()
 def reflectance(
-    learnt: Learnt, parts: Sequence[Observed], modes: Float[Tensor, "h w 3 m"], camera: Camera
+    learnt: Learnt, parts: Sequence[Correspondences], modes: Float[Tensor, "h w 3 m"], camera: Camera
 ) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "3 h w"], float]:
     """The mean reflectance under the codes, the variance of what that leaves, and the mean of what was left before.
 
@@ -219,8 +236,11 @@ def reflectance(
     """
     model, total = learnt.model(modes), torch.zeros_like(learnt.albedo)
     squares, counted = torch.zeros_like(total), torch.zeros_like(total[0])
-    for part, codes in zip(parts, parted(learnt.codes, parts), strict=True):
-        left, weights = _freed_of_colour(left_over(model, part, camera, codes)[0], part), part.weights.unsqueeze(1)
+    for part, coeffs in zip(parts, parted(learnt.coeffs, parts), strict=True):
+        left, weights = (
+            _freed_of_colour(residuals(model, part, camera, coeffs)[0], part),
+            part.weights.unsqueeze(1),
+        )
         total, squares = total + (left * weights).sum(dim=0), squares + (left.square() * weights).sum(dim=0)
         counted = counted + part.weights.sum(dim=0)
     albedo = learnt.albedo + total / counted.clamp(min=1)
@@ -231,7 +251,7 @@ def reflectance(
 @torch.no_grad()
 def looks_of(
     learnt: Learnt,
-    parts: Sequence[Observed],
+    parts: Sequence[Correspondences],
     modes: Float[Tensor, "h w 3 m"],
     camera: Camera,
     count: int,
@@ -239,10 +259,10 @@ def looks_of(
 ) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "3 h w k"], Float[Tensor, "3 h w"]]:
     """The mean reflectance of faces, its factors and the variance they leave of it, where codes have the points."""
     model, values = learnt.model(modes), []
-    for part, codes in zip(parts, parted(learnt.codes, parts), strict=True):
-        points, views = moved_points(model, part, camera, codes), views_of(part, codes)
-        logarithm = at_pixels(part.logarithm, project(to_view(points, views, camera), camera), camera)
-        found = log_reflectance(logarithm, slanted(points), codes.light, views, gloss_of(codes))
+    for part, coeffs in zip(parts, parted(learnt.coeffs, parts), strict=True):
+        points, views = deform(model, part, camera, coeffs), views_of(part, coeffs)
+        logarithm = sample_at_pixels(part.logarithm, project(to_view(points, views, camera), camera), camera)
+        found = log_reflectance(logarithm, point_normals(points), coeffs.light, views, specular_strength(coeffs))
         values.append(_freed_of_colour(found - model.albedo, part) + model.albedo)
     return factored(torch.cat(values), torch.cat([part.weights for part in parts]), count, rng)
 
@@ -266,7 +286,7 @@ def log_reflectance(
     return matt.log() - log_shading(normal, lights)
 
 
-def _freed_of_colour(left: Float[Tensor, "b 3 h w"], seen: Observed) -> Float[Tensor, "b 3 h w"]:
+def _freed_of_colour(left: Float[Tensor, "b 3 h w"], seen: Correspondences) -> Float[Tensor, "b 3 h w"]:
     """What is left if a picture's colours are free."""
     weights = seen.weights.unsqueeze(1)
     return left - (left * weights).sum(dim=(2, 3), keepdim=True) / weights.sum(dim=(2, 3), keepdim=True).clamp(min=1)
@@ -286,58 +306,68 @@ def factored(
 
     mean = (values * weights.unsqueeze(1)).sum(dim=0) / counted
     variance = doubted(((values - mean).square() * weights.unsqueeze(1)).sum(dim=0), seen)
-    factors = 0.05 * torch.randn(mean.numel(), count, generator=rng).to(values.device)
+    shape_basis = 0.05 * torch.randn(mean.numel(), count, generator=rng).to(values.device)
     every = weights.unsqueeze(1).expand_as(values).flatten(1)
     for _ in range(LOOK_ROUNDS):
         apart = (values - mean).flatten(1)
         amounts, products = [], []
         for some, there in zip(apart.split(AT_ONCE), every.split(AT_ONCE), strict=True):
             weigh = there / variance.flatten() / ALIKE
-            curvature = (weigh.unsqueeze(-1) * factors).mT @ factors + torch.eye(count, device=factors.device)
+            curvature = (weigh.unsqueeze(-1) * shape_basis).mT @ shape_basis + torch.eye(
+                count, device=shape_basis.device
+            )
             covariance = torch.linalg.inv(curvature)
-            amount = torch.einsum("nkl,nl->nk", covariance, (weigh * some) @ factors)
+            amount = torch.einsum("nkl,nl->nk", covariance, (weigh * some) @ shape_basis)
             amounts.append(amount)
             products.append(covariance + amount[:, :, None] * amount[:, None])
         amount, product = torch.cat(amounts), torch.cat(products)
-        ridge = LOOK_RIDGE * torch.eye(count, device=factors.device)
+        ridge = LOOK_RIDGE * torch.eye(count, device=shape_basis.device)
         curvature = (every.T @ product.flatten(1)).view(-1, count, count) + ridge
-        factors = torch.linalg.solve(curvature, ((every * apart).T @ amount).unsqueeze(-1))[..., 0]
-        left = (apart - amount @ factors.T) * every
-        variance = doubted((left * (apart - amount @ factors.T)).sum(dim=0).view(shape), seen)
+        shape_basis = torch.linalg.solve(curvature, ((every * apart).T @ amount).unsqueeze(-1))[..., 0]
+        left = (apart - amount @ shape_basis.T) * every
+        variance = doubted((left * (apart - amount @ shape_basis.T)).sum(dim=0).view(shape), seen)
         mean = mean + left.sum(dim=0).view(shape) / counted
-    return mean, factors.view(*shape, count), variance
+    return mean, shape_basis.view(*shape, count), variance
 
 
-def joined(parts: Sequence[Codes]) -> Codes:
+def joined(parts: Sequence[Coefficients]) -> Coefficients:
     """All of them in a row."""
-    return Codes(**{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Codes)})
+    return Coefficients(
+        **{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Coefficients)}
+    )
 
 
-def parted(codes: Codes, parts: Sequence[Observed]) -> list[Codes]:
+def parted(coeffs: Coefficients, parts: Sequence[Correspondences]) -> list[Coefficients]:
     """Each part's of what `joined` put in a row."""
     counts = [len(part.views) for part in parts]
-    each = [tensor.split(counts) for tensor in vars(codes).values()]
-    return [Codes(*some) for some in zip(*each, strict=True)]
+    each = [tensor.split(counts) for tensor in vars(coeffs).values()]
+    return [Coefficients(*some) for some in zip(*each, strict=True)]
 
 
 def of_tensors(tensors: Mapping[str, Tensor], camera: Camera, device: torch.device) -> Learnt:
     """What `Learnt.tensors` kept, without codes: those of no faces. Raises KeyError if that is no such model."""
-    model = shape_model(tensors, camera, device)
+    model = read_morphable_model(tensors, camera, device)
     kept = {name: tensors[f"shape.{name}"].to(device).float() for name in ("mean", "detail", "factors", "bias")}
-    sizes = {"shape": kept["factors"].shape[-1], "view": 6, "light": 4, "colour": 3, "look": model.looks.shape[-1]}
-    none = Codes(
+    sizes = {
+        "shape": kept["factors"].shape[-1],
+        "view": 6,
+        "light": 4,
+        "colour": 3,
+        "albedo": model.albedo_basis.shape[-1],
+    }
+    none = Coefficients(
         specular=model.lights.new_zeros(0, 1), **{n: model.lights.new_zeros(0, size) for n, size in sizes.items()}
     )
     maps = {name: getattr(model, name) for name in ("albedo", "looks", "variance", "lights")}
-    return Learnt(done=0, codes=none, **kept, **maps)
+    return Learnt(done=0, coeffs=none, **kept, **maps)
 
 
 def write(learnt: Learnt, place: Path) -> None:
     """Whole or not at all."""
-    keep(vars(learnt) | {"codes": vars(learnt.codes)}, place)
+    keep(vars(learnt) | {"codes": vars(learnt.coeffs)}, place)
 
 
 def read(place: Path, device: torch.device) -> Learnt:
     """What `write` wrote. Raises G2SError for a damaged file."""
     with kept(place, device) as state:
-        return Learnt(**(state | {"codes": Codes(**state["codes"])}))
+        return Learnt(**(state | {"codes": Coefficients(**state["codes"])}))

@@ -20,11 +20,11 @@ from torch.nn.functional import affine_grid, grid_sample
 from torch.nn.utils import clip_grad_norm_
 
 from g2s_cli.errors import G2SError
-from g2s_cli.estimators.depth_net import SightNet
+from g2s_cli.estimators.depth_net import DepthNet
 from g2s_cli.estimators.morphable import DECAY as EXPLAIN_DECAY
 from g2s_cli.estimators.morphable import UPDATES as EXPLAIN_UPDATES
-from g2s_cli.estimators.morphable import begun, explain, unbiased
-from g2s_cli.estimators.morphable_model import ShapeModel
+from g2s_cli.estimators.morphable import begun, debias, fit_coefficients
+from g2s_cli.estimators.morphable_model import MorphableModel
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.rasterizer import VIEW_FAR
 from g2s_cli.geometry.warp import mirrored
@@ -53,7 +53,7 @@ Sight = Callable[[Tensor, Tensor], Tensor]
 class Pupil:
     """S while it learns. Changes as it goes."""
 
-    net: SightNet
+    net: DepthNet
     adam: torch.optim.AdamW
     done: int = 0
 
@@ -61,7 +61,7 @@ class Pupil:
     def new(cls, size: int, device: torch.device, seed: int) -> Pupil:
         """One that has learnt nothing."""
         with drawn_from(seed):
-            net = SightNet(size, WIDTH, THOUGHT).to(device)
+            net = DepthNet(size, WIDTH, THOUGHT).to(device)
         return cls(net, torch.optim.AdamW(net.parameters(), lr=RATE, betas=BETAS, weight_decay=DECAY))
 
     @classmethod
@@ -89,21 +89,21 @@ class Pupil:
         return {f"netS.{name}": tensor for name, tensor in in_bytes(self.net.state_dict()).items()}
 
 
-def people_of(model: ShapeModel, photos: Sequence[Photographed], camera: Camera, progress: Progress) -> People:
+def people_of(model: MorphableModel, photos: Sequence[Photographed], camera: Camera, progress: Progress) -> People:
     """Photos explained, and taken apart."""
     progress.begin("explain", len(photos))
     parts = []
     for number, photo in enumerate(photos, start=1):
         seen = photo.seen
-        codes = explain(model, seen, camera, begun(model, seen), EXPLAIN_UPDATES, EXPLAIN_DECAY)
-        parts.append(taken_apart(model, seen, unbiased(model, seen, codes), photo.masks, camera))
+        coeffs = fit_coefficients(model, seen, camera, begun(model, seen), EXPLAIN_UPDATES, EXPLAIN_DECAY)
+        parts.append(taken_apart(model, seen, debias(model, seen, coeffs), photo.masks, camera))
         progress.advance(number, seen.weights.mean().item())
     return together(parts)
 
 
 def teach(
     pupil: Pupil,
-    model: ShapeModel,
+    model: MorphableModel,
     relief: Float[Tensor, "h w"],
     people: People,
     camera: Camera,
@@ -140,7 +140,7 @@ def teach(
 
 
 def lessons(
-    model: ShapeModel,
+    model: MorphableModel,
     relief: Float[Tensor, "h w"],
     people: People,
     camera: Camera,

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from g2s_cli.estimators.depth_net import SightNet
+from g2s_cli.estimators.depth_net import DepthNet
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.fusion import Witness, agreeing, depth_by_sight
 from g2s_cli.estimators.gan2shape.prior import ellipsoid
@@ -27,11 +27,11 @@ from g2s_cli.estimators.gan2shape.steps import (
     fit_view,
     pseudo_sampler,
 )
-from g2s_cli.estimators.morphable import second_opinion
-from g2s_cli.estimators.morphable_model import ShapeModel
+from g2s_cli.estimators.morphable import fit_morphable
+from g2s_cli.estimators.morphable_model import MorphableModel
 from g2s_cli.estimators.networks import CodeNet, MapNet, default_width
 from g2s_cli.estimators.optimize import Fit, going_back, minimise
-from g2s_cli.estimators.registration import MeanObject, fit_registered, match
+from g2s_cli.estimators.registration import ShapeTemplate, fit_registered, match
 from g2s_cli.gan.losses import DiscriminatorDistance, Perceptual
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.camera import Camera
@@ -55,9 +55,9 @@ class Guides:
     views: ViewPrior
     lights: LightPrior
     segmenter: Segmenter | None
-    mean: MeanObject | None = None
-    shapes: ShapeModel | None = None
-    sight: SightNet | None = None
+    mean: ShapeTemplate | None = None
+    shapes: MorphableModel | None = None
+    sight: DepthNet | None = None
 
 
 def camera_of(category: Category) -> Camera:
@@ -153,7 +153,7 @@ def fit(
         if number == 0 and preset.register and guides.mean:
             given = (nets, generator, target, guides.mean)
             if preset.agree and guides.shapes:
-                second = second_opinion(*given, guides.shapes, progress, masked=preset.masked, steps=preset.steps)
+                second = fit_morphable(*given, guides.shapes, progress, masked=preset.masked, steps=preset.steps)
                 nets = replace(nets, specular=second.specular.item())
             first = match(*given, progress, masked=preset.masked)
             fit_registered(nets, first, Fit(preset.register, preset.rate, preset.decay), progress)

@@ -9,7 +9,7 @@ import torch
 from shapes import bumps, nets_around, two_eyes
 from torch import Tensor
 
-from g2s_cli.estimators.depth_net import SightNet
+from g2s_cli.estimators.depth_net import DepthNet
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.fusion import Witness, agreeing, depth_by_sight
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
@@ -112,7 +112,7 @@ def test_what_one_relief_does_not_hold_is_kept_beside_it(nets: FactorNets, photo
 
 def test_s_is_asked_about_the_mirror_image_too(photo: MaskedImages) -> None:
     torch.manual_seed(1)
-    net = SightNet(SIZE, 8, 16)
+    net = DepthNet(SIZE, 8, 16)
     turned = MaskedImages(photo.image.roll(3, 3), photo.mask.roll(3, 3))
     one, other = (
         depth_by_sight(net, some) for some in (turned, MaskedImages(turned.image.flip(3), turned.mask.flip(3)))

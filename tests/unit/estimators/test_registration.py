@@ -15,19 +15,19 @@ from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.estimators.optimize import Fit
 from g2s_cli.estimators.registration import (
-    MeanObject,
-    Posed,
+    PosedTemplate,
     Registered,
-    counterparts,
+    ShapeTemplate,
     features,
     fit_registered,
     flow,
     magnified,
-    misfit,
     misplaced,
     misplacing,
+    pose_template,
     registered,
-    turned_on,
+    render_template,
+    residual,
     well_inside,
 )
 from g2s_cli.geometry.camera import Camera
@@ -85,9 +85,9 @@ def test_light_hardly_changes_what_is_compared(shown: MaskedImages) -> None:
 def test_a_misfit_is_told_to_its_surroundings(shown: MaskedImages) -> None:
     """One pixel that differs is felt two pixels around."""
     still, holed = grid().expand(2, -1, -1, -1), shown.mask.clone()
-    assert misfit(shown, shown, still).abs().max() < 1e-5
+    assert residual(shown, shown, still).abs().max() < 1e-5
     holed[:, :, 16, 16] = 0.0
-    apart = misfit(shown, MaskedImages(shown.image, holed), still)
+    apart = residual(shown, MaskedImages(shown.image, holed), still)
     assert (apart[:, 14:19, 14:19] > 0.01).all()
     far = apart.clone()
     far[:, 5:28, 5:28] = 0  # windows of 15 px feel it, too, and then those of 5
@@ -109,7 +109,7 @@ def test_a_posed_relief_goes_on_beyond_the_outline(shown: MaskedImages) -> None:
     depth = torch.full((2, SIZE, SIZE), 0.98)
     depth[:, :, 20:] = VIEW_FAR
     depth[1, :12] = 0.95
-    relief = Posed(shown, torch.zeros(2, 6), depth).relief
+    relief = PosedTemplate(shown, torch.zeros(2, 6), depth).relief
     torch.testing.assert_close(relief[0], torch.full((SIZE, SIZE), -0.02))
     torch.testing.assert_close(relief[1, :, :20], depth[1, :, :20] - 1)
     assert (relief[1, :, 20:] < -0.0199).all()
@@ -125,9 +125,9 @@ def nets() -> FactorNets:
 
 
 @pytest.fixture
-def mean() -> MeanObject:
+def mean() -> ShapeTemplate:
     """Four numbers that are the first four of six latents."""
-    return MeanObject(
+    return ShapeTemplate(
         torch.full((SIZE, SIZE), 0.98), torch.full((6,), 0.1), torch.eye(4, 6), Segmenter(torch.eye(2), 0)
     )
 
@@ -145,10 +145,10 @@ class Shown:
         return MaskedImages(latents[:, 0, :3, None, None].tanh() * 0.5 * mask, mask)
 
 
-def test_counterparts_have_the_mean_shape_and_their_own_colours(nets: FactorNets, mean: MeanObject) -> None:
+def test_counterparts_have_the_mean_shape_and_their_own_colours(nets: FactorNets, mean: ShapeTemplate) -> None:
     show, latents = Shown(), torch.randn(3, 6, generator=rng())
     objects = Shown()(latents[:, None])
-    counterparts(objects, latents, mean, nets, LAYERS, show)
+    render_template(objects, latents, mean, nets, LAYERS, show)
     assert len(show.asked) == registration.ROUNDS + 1
     assert torch.equal(show.asked[0][:, 0], mean.latent.expand(3, -1))
     for asked in show.asked:
@@ -159,7 +159,7 @@ def test_counterparts_have_the_mean_shape_and_their_own_colours(nets: FactorNets
 
 
 def test_a_counterpart_is_turned_until_it_looks_like_the_object(
-    nets: FactorNets, mean: MeanObject, monkeypatch: pytest.MonkeyPatch
+    nets: FactorNets, mean: ShapeTemplate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Networks that read a picture's colours as its numbers."""
 
@@ -171,17 +171,17 @@ def test_a_counterpart_is_turned_until_it_looks_like_the_object(
     monkeypatch.setattr(FactorNets, "light_of", lambda self, image: read(self, image)[:, :4])
     latents = 0.3 * torch.randn(3, 6, generator=rng())
     show, objects = Shown(), Shown()(latents[:, None])
-    other = counterparts(objects, latents, mean, nets, LAYERS, show)
+    other = render_template(objects, latents, mean, nets, LAYERS, show)
     before = (read(nets, show(mean.latent.expand(3, LAYERS, -1)).image) - read(nets, objects.image)).abs().max()
     assert (read(nets, other.image) - read(nets, objects.image)).abs().max() < 0.02 * before
 
-    half = read(nets, counterparts(objects, latents, mean, nets, LAYERS, show, turn=0.5).image)[:, :4]
+    half = read(nets, render_template(objects, latents, mean, nets, LAYERS, show, turn=0.5).image)[:, :4]
     wanted = read(nets, objects.image)[:, :4] * torch.tensor([0.5, 0.5, 1, 1])  # the light is all the object's
     assert (half[:, :2] - wanted[:, :2]).abs().max() < 0.02 * before
 
 
 def test_the_relief_turns_on_where_the_gan_stopped(
-    nets: FactorNets, mean: MeanObject, monkeypatch: pytest.MonkeyPatch
+    nets: FactorNets, mean: ShapeTemplate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """V says nine tenths of all turns: what it lacks is made up for, and the relief stands as the photo does."""
 
@@ -209,7 +209,7 @@ def test_the_relief_turns_on_where_the_gan_stopped(
         return 0.9 * 0.9 * true  # of the relief seen from where V says that the photo is
 
     monkeypatch.setattr(FactorNets, "view_of", read)
-    posed = turned_on(other, photo, replace(mean, depth=hill.depth[0]), nets)
+    posed = pose_template(other, photo, replace(mean, depth=hill.depth[0]), nets)
     assert len(rendered) == 1
     there = visible_depth(hill.depth, 0.99 * true, CAMERA, margin=CAMERA.size // 8)
     torch.testing.assert_close(posed.depth, there)
@@ -221,7 +221,7 @@ def test_the_relief_turns_on_where_the_gan_stopped(
 
 
 def test_the_mean_depth_goes_where_the_photo_has_it(
-    nets: FactorNets, mean: MeanObject, monkeypatch: pytest.MonkeyPatch
+    nets: FactorNets, mean: ShapeTemplate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two views of a GAN's object, of which one is moved and smaller: so is its relief."""
     x, y = grid().unbind(-1)

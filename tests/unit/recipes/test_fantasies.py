@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from g2s_cli.estimators.morphable import Codes, Observed
-from g2s_cli.estimators.morphable_model import ShapeModel
+from g2s_cli.estimators.morphable import Coefficients, Correspondences
+from g2s_cli.estimators.morphable_model import MorphableModel
 from g2s_cli.estimators.registration import logarithm
 from g2s_cli.geometry.camera import Camera
 from recipes.synface.fantasies import Fantasies, People, mixed, put_together, taken_apart, together
@@ -24,14 +24,14 @@ NOSE = 0.01 * torch.exp(-(COLUMN.square() + ROW.square()) / 0.05)
 LEFT_DARK = torch.where(COLUMN < 0, -1.2, -0.6).expand(3, -1, -1)
 
 
-def model() -> ShapeModel:
+def model() -> MorphableModel:
     """A round thing whose nose may be longer; one code is one standard deviation of that."""
-    factors = torch.zeros(SIZE, SIZE, 3, 1)
-    factors[..., 2, 0] = -NOSE
+    shape_basis = torch.zeros(SIZE, SIZE, 3, 1)
+    shape_basis[..., 2, 0] = -NOSE
     blank = torch.zeros(3, SIZE, SIZE)
     lights = torch.tensor([[0.4, 0.6, 0, 0], [0.1, 0.1, 0.3, 0.3]])
     still = torch.zeros(SIZE, SIZE, 3)
-    return ShapeModel(still, factors, blank - 0.7, blank[..., None], blank + 1e-3, lights, torch.zeros(4, 1))
+    return MorphableModel(still, shape_basis, blank - 0.7, blank[..., None], blank + 1e-3, lights, torch.zeros(4, 1))
 
 
 def people(count: int = 3) -> People:
@@ -43,13 +43,15 @@ def people(count: int = 3) -> People:
     return People(shape, grey, DISC.expand(count, -1, -1), views, lights, torch.full((count,), 1e-6))
 
 
-def explained(some: People, result: Fantasies) -> tuple[Observed, Codes]:
+def explained(some: People, result: Fantasies) -> tuple[Correspondences, Coefficients]:
     """Pictures, and the codes they were made with."""
     count = len(some.shape)
     matt = torch.full((count, 1), -10.0)
-    codes = Codes(some.shape, torch.zeros(count, 6), some.lights, torch.zeros(count, 3), torch.zeros(count, 1), matt)
+    coeffs = Coefficients(
+        some.shape, torch.zeros(count, 6), some.lights, torch.zeros(count, 3), torch.zeros(count, 1), matt
+    )
     nowhere = torch.zeros(count, SIZE, SIZE, 2)
-    return Observed(logarithm(result.image), RELIEF, some.views, some.lights, nowhere, nowhere[..., 0]), codes
+    return Correspondences(logarithm(result.image), RELIEF, some.views, some.lights, nowhere, nowhere[..., 0]), coeffs
 
 
 def test_what_is_put_together_shows_its_depth_its_light_and_its_outline() -> None:
@@ -77,8 +79,8 @@ def test_taken_apart_it_is_what_it_was_put_together_of() -> None:
     """Where the picture shows it; of what it does not, the other half's; its colour is all of its reflectance's."""
     three = replace(people(), reflectance=torch.full((3, 3, SIZE, SIZE), -0.4))
     result = put_together(model(), RELIEF, three, CAMERA)
-    seen, codes = explained(three, result)
-    found = taken_apart(model(), seen, codes, result.mask, CAMERA)
+    seen, coeffs = explained(three, result)
+    found = taken_apart(model(), seen, coeffs, result.mask, CAMERA)
     inside = (COLUMN.square() + ROW.square() < 0.3).expand(3, 3, -1, -1)
     apart = (found.reflectance - three.reflectance)[inside].abs()
     assert apart.mean() < 0.02
@@ -95,9 +97,9 @@ def test_what_one_half_hides_the_other_one_shows() -> None:
     """Of a head turned by 40° the far half's colour is not seen everywhere; both are of one colour then."""
     one = replace(people(1), reflectance=LEFT_DARK[None], views=torch.tensor([[0, 0.7, 0, 0, 0, 0]]).float())
     result = put_together(model(), RELIEF, one, CAMERA)
-    seen, codes = explained(one, result)
+    seen, coeffs = explained(one, result)
     narrow = result.mask * (COLUMN > -0.25)  # which lacks what is beyond
-    found = taken_apart(model(), seen, codes, narrow, CAMERA)
+    found = taken_apart(model(), seen, coeffs, narrow, CAMERA)
     row = found.reflectance[0, 0, SIZE // 2]
     assert row[5] == pytest.approx(row[SIZE - 6].item(), abs=0.05)
 
@@ -114,8 +116,8 @@ def test_people_are_mixed_with_their_codes_as_likely_as_before() -> None:
     many = replace(many, shape=torch.randn(count, 1, generator=rng), specular=number, **maps)
     found = mixed(many, 2000, torch.Generator().manual_seed(1))
     assert found.shape.std() == pytest.approx(many.shape.std().item(), rel=0.06)
-    who, look, seen = found.masks[:, 0, 0].long(), found.reflectance[:, 0, 0, 0].long(), found.specular.long()
-    assert 0.55 < (who == look).float().mean() < 0.68
+    who, albedo, seen = found.masks[:, 0, 0].long(), found.reflectance[:, 0, 0, 0].long(), found.specular.long()
+    assert 0.55 < (who == albedo).float().mean() < 0.68
     assert (who == seen).float().mean() < 0.02
     torch.testing.assert_close(found.views, many.views[seen])
     torch.testing.assert_close(found.lights, many.lights[seen])
@@ -136,7 +138,9 @@ def test_a_chin_ends_in_a_step() -> None:
     camera, rows = Camera(size), torch.arange(64.0)[:, None].expand(64, 64)
     ramp = 0.95 + 0.05 * torch.sigmoid((rows - 47.5) / 0.8)
     blank, still = torch.zeros(3, size, size), torch.zeros(size, size, 3)
-    flat = ShapeModel(still, still[..., None], blank, blank[..., None], blank + 1, torch.zeros(2, 4), torch.zeros(4, 1))
+    flat = MorphableModel(
+        still, still[..., None], blank, blank[..., None], blank + 1, torch.zeros(2, 4), torch.zeros(4, 1)
+    )
     one = People(torch.zeros(1, 1), blank[None] - 1, torch.ones(1, size, size), torch.zeros(1, 6),
                  torch.tensor([[0.5, 0.0, 0.0, 0.0]]), torch.zeros(1))  # fmt: skip
     result: Fantasies = put_together(flat, ramp, one, camera)

@@ -21,7 +21,7 @@ from g2s_cli import reconstruct
 from g2s_cli.errors import UsageError
 from g2s_cli.estimators import morphable as morphing
 from g2s_cli.estimators import registration
-from g2s_cli.estimators.depth_net import SightNet
+from g2s_cli.estimators.depth_net import DepthNet
 from g2s_cli.estimators.gan2shape.prior import raw_from_depth
 from g2s_cli.files import sha256_of
 from g2s_cli.gan.inversion import InversionSettings
@@ -313,7 +313,7 @@ def test_shapes_are_learnt_again_and_the_rest_is_kept(gan: Path, tmp_path: Path)
 def test_shapes_are_learnt_on_from_photos(gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bends = [Round(reach=10 / 64, factors=True), Round(reach=5 / 64)]
     monkeypatch.setattr(
-        refining, "ROUNDS", [*bends, Round(looks=True), Round(reach=5 / 64, freed=True), Round(bias=True)]
+        refining, "ROUNDS", [*bends, Round(albedo_basis=True), Round(reach=5 / 64, freed=True), Round(bias=True)]
     )
     monkeypatch.setattr(refining, "BENDS", 2)
     monkeypatch.setattr(refining, "LOOKS", 3)
@@ -382,7 +382,7 @@ def test_s_is_taught_by_photos(gan: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert said.exit_code == 0, said.output
     assert read_part(out)[0] == "networks"
     before, after = load_tensors(networks), load_tensors(out)
-    assert SightNet.from_state(part_of(after, "netS")).size == 16
+    assert DepthNet.from_state(part_of(after, "netS")).size == 16
     assert load_file(out)["netA.network.0.weight"].dtype == torch.int8
     for name, tensor in before.items():
         torch.testing.assert_close(after[name], tensor, atol=0.01 * tensor.abs().max().item(), rtol=0)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from g2s_cli.errors import G2SError
-from g2s_cli.estimators.depth_net import SightNet
-from g2s_cli.estimators.morphable_model import ShapeModel
+from g2s_cli.estimators.depth_net import DepthNet
+from g2s_cli.estimators.morphable_model import MorphableModel
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.rasterizer import VIEW_FAR
 from g2s_cli.progress import SilentProgress
@@ -51,12 +51,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sighting, "AT_ONCE", 4)
 
 
-def model() -> ShapeModel:
+def model() -> MorphableModel:
     """A round thing that is deeper or flatter."""
-    factors = torch.zeros(SIZE, SIZE, 3, 1)
-    factors[..., 2, 0] = 0.3 * (RELIEF - 1)
+    shape_basis = torch.zeros(SIZE, SIZE, 3, 1)
+    shape_basis[..., 2, 0] = 0.3 * (RELIEF - 1)
     blank, still = torch.zeros(3, SIZE, SIZE), torch.zeros(SIZE, SIZE, 3)
-    return ShapeModel(still, factors, blank, blank[..., None], blank + 1, torch.zeros(2, 4), torch.zeros(4, 1))
+    return MorphableModel(still, shape_basis, blank, blank[..., None], blank + 1, torch.zeros(2, 4), torch.zeros(4, 1))
 
 
 def people(count: int = 12) -> People:
@@ -190,7 +190,7 @@ def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
 def test_it_is_kept_in_bytes_and_is_the_same_network(tmp_path: Path) -> None:
     pupil, lesson = Pupil.new(SIZE, CPU, 0), a_lesson()
     write_weights(pupil.tensors, tmp_path / "s.safetensors")
-    read = SightNet.from_state(part_of(load_tensors(tmp_path / "s.safetensors"), "netS"))
+    read = DepthNet.from_state(part_of(load_tensors(tmp_path / "s.safetensors"), "netS"))
     with torch.no_grad():
         own, other = (net(lesson.image, lesson.mask) for net in (pupil.net, read))
     assert (own - other).abs().max() < 0.06 * own.std()

@@ -13,16 +13,16 @@ from torch import Tensor
 
 from g2s_cli.estimators import morphable as morphing
 from g2s_cli.estimators import registration
-from g2s_cli.estimators.depth_net import SightNet
+from g2s_cli.estimators.depth_net import DepthNet
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape import cycles
 from g2s_cli.estimators.gan2shape.cycles import Guides, fit
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
 from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, LatentDirections, OffsetPredictor, Target
-from g2s_cli.estimators.morphable import Explained
-from g2s_cli.estimators.morphable_model import ShapeModel
-from g2s_cli.estimators.registration import MeanObject
+from g2s_cli.estimators.morphable import MorphableFit
+from g2s_cli.estimators.morphable_model import MorphableModel
+from g2s_cli.estimators.registration import ShapeTemplate
 from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.center_crop import CenterCrop
@@ -126,16 +126,18 @@ def test_the_object_is_placed_once_before_the_first_cycle(
 
 
 @pytest.fixture
-def mean(target: Target, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> MeanObject:
+def mean(target: Target, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> ShapeTemplate:
     """A flat one, with which photos are registered in little time."""
     monkeypatch.setattr(registration, "UPDATES", 2)
-    return MeanObject(torch.full((SIZE, SIZE), 0.98), target.latent, torch.zeros(4, 512), segmenter)
+    return ShapeTemplate(torch.full((SIZE, SIZE), 0.98), target.latent, torch.zeros(4, 512), segmenter)
 
 
-def nothing_known() -> ShapeModel:
+def nothing_known() -> MorphableModel:
     """Of how objects differ."""
     plain, still = torch.zeros(3, SIZE, SIZE), torch.zeros(SIZE, SIZE, 3, 2)
-    return ShapeModel(still[..., 0], still, plain, plain[..., None], plain + 0.01, torch.ones(2, 4), torch.zeros(4, 2))
+    return MorphableModel(
+        still[..., 0], still, plain, plain[..., None], plain + 0.01, torch.ones(2, 4), torch.zeros(4, 2)
+    )
 
 
 @pytest.fixture
@@ -145,7 +147,7 @@ def unmoved(nets: FactorNets, generator: Generator, target: Target, category: Ca
 
 
 def test_a_photo_is_registered_once_before_it_is_placed(
-    unmoved: Ran, nets: FactorNets, target: Target, category: Category, guides: Guides, mean: MeanObject
+    unmoved: Ran, nets: FactorNets, target: Target, category: Category, guides: Guides, mean: ShapeTemplate
 ) -> None:
     schedule = preset(category, ONCE, ONCE, register=2, place=3, samples=0)
     before = nets.depth_of(target.image[None]).detach()
@@ -160,7 +162,7 @@ def test_a_photo_is_registered_once_before_it_is_placed(
 
 
 def test_a_second_opinion_is_heard_before_the_first_cycle_and_followed_after_it(
-    unmoved: Ran, category: Category, guides: Guides, mean: MeanObject, monkeypatch: pytest.MonkeyPatch
+    unmoved: Ran, category: Category, guides: Guides, mean: ShapeTemplate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(morphing, "UPDATES", 2)
     hilly = replace(mean, depth=1 - 0.05 * torch.linspace(-1, 1, SIZE).square().expand(SIZE, SIZE))
@@ -177,10 +179,10 @@ def test_a_second_opinion_is_heard_before_the_first_cycle_and_followed_after_it(
 
 
 def test_highlights_are_taken_off_where_shape_is_found_and_painted_on_in_the_end(
-    unmoved: Ran, category: Category, guides: Guides, mean: MeanObject, monkeypatch: pytest.MonkeyPatch
+    unmoved: Ran, category: Category, guides: Guides, mean: ShapeTemplate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     specular: dict[str, float] = {}
-    said = Explained(torch.ones(1, SIZE, SIZE), torch.tensor([0.07]))
+    said = MorphableFit(torch.ones(1, SIZE, SIZE), torch.tensor([0.07]))
     monkeypatch.setattr(cycles, "second_opinion", lambda *_, **__: said)
     for step in ("fit_view", "fit_shape", "fit_albedo"):
         monkeypatch.setattr(cycles, step, lambda nets, *_, step=step, **__: specular.update({step: nets.specular}))
@@ -192,7 +194,7 @@ def test_highlights_are_taken_off_where_shape_is_found_and_painted_on_in_the_end
 def test_what_s_says_is_followed_after_the_first_cycle(unmoved: Ran, category: Category, guides: Guides) -> None:
     """Before the last albedo is fitted; where nobody has an S the relief stays as it is."""
     torch.manual_seed(0)
-    sight = SightNet(SIZE, 8, 8)
+    sight = DepthNet(SIZE, 8, 8)
     sight.said.weight.data.mul_(10)
     schedule = preset(category, Stage(0, 0, 1), Stage(1, 0, 0), samples=0, rate=0.0, sight=0.8)
     begun, led = unmoved(schedule, replace(guides, sight=sight))
@@ -209,10 +211,10 @@ def test_what_s_says_is_followed_after_the_first_cycle(unmoved: Ran, category: C
 
 
 def test_the_second_opinion_is_read_with_the_presets_steps(
-    unmoved: Ran, category: Category, guides: Guides, mean: MeanObject, monkeypatch: pytest.MonkeyPatch
+    unmoved: Ran, category: Category, guides: Guides, mean: ShapeTemplate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
-    real = morphing.with_steps
+    real = morphing.sharpen_template
     monkeypatch.setattr(morphing, "UPDATES", 1)
     monkeypatch.setattr(morphing, "with_steps", lambda *given: asked.append(given[-1]) or real(*given))
     schedule = preset(category, Stage(0, 0, 0), register=2, agree=0.5)
@@ -223,7 +225,7 @@ def test_the_second_opinion_is_read_with_the_presets_steps(
 
 @pytest.mark.parametrize("masked", [True, False])
 def test_the_mean_object_is_shown_as_the_photo_is_whoever_masked_that(
-    unmoved: Ran, category: Category, guides: Guides, mean: MeanObject, masked: bool, monkeypatch: pytest.MonkeyPatch
+    unmoved: Ran, category: Category, guides: Guides, mean: ShapeTemplate, masked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A user's mask says nothing of other pictures, and leaves no parser among the guides."""
     asked, found = [], Segmenter.mask
