@@ -25,7 +25,8 @@ from g2s_cli.training.distributed import Group
 from g2s_cli.weights.tensors import submodule_state
 from recipes.synface.pictures import Pictures
 from recipes.synface.running import first_pair
-from recipes.synface.states import LATENT, DepthPair, as_checkpoint
+from g2s_cli.evaluation.ground_truth import DepthPair
+from recipes.synface.states import LATENT, as_checkpoint
 from recipes.synface.training import Learner, Settings
 
 CPU = torch.device("cpu")

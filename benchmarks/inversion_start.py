@@ -18,7 +18,7 @@ from machine import describe
 from torch import Tensor
 
 from g2s_cli.batch import find_photos
-from g2s_cli.gan.inversion import CLOUD, InversionSettings, invert
+from g2s_cli.gan.inversion import STATISTICS_SAMPLES, InversionSettings, invert
 from g2s_cli.gan.latents import random_latents
 from g2s_cli.geometry.metrics import psnr
 from g2s_cli.loading import Gan, Machine, Weights, load_gan
@@ -33,7 +33,7 @@ from g2s_cli.weights.registry import Sources
 def nearest(photo: Tensor, gan: Gan, count: int) -> Tensor:
     """The random latent whose picture's features are nearest the photo's."""
     distance, crop_options = gan.inversion_distance, gan.inversion_distance.features(photo)
-    latents = random_latents(gan.generator, max(CLOUD, count), torch.Generator().manual_seed(0))[:count]
+    latents = random_latents(gan.generator, max(STATISTICS_SAMPLES, count), torch.Generator().manual_seed(0))[:count]
     gaps = []
     for some in latents.split(64):
         maps = zip(distance.features(gan.generator(some)), crop_options, strict=True)

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from g2s_cli.config import Category
-from g2s_cli.estimators.gan2shape.cycles import camera_of
+from g2s_cli.estimators.feedforward import camera_of
 from g2s_cli.estimators.networks import MapNet, default_width
 from g2s_cli.evaluation.benchmark import depth_metrics
 from g2s_cli.evaluation.ground_truth import DepthPair, read_ground_truth

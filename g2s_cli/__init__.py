@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from g2s_cli.mesh.export import MeshOptions
     from g2s_cli.photo.align import CropOptions
-    from g2s_cli.pipeline import reconstruct
-    from g2s_cli.result.pictures import relight, rotate
+    from g2s_cli.pipeline import reconstruct, relight, rotate
     from g2s_cli.result.read import read_result
     from g2s_cli.result.schema import Result
     from g2s_cli.weights.registry import Sources
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "CropOptions",
-    "MeshOptions",
+    "Detail",
     "Result",
     "Sources",
     "__version__",
@@ -34,11 +33,11 @@ __all__ = [
 
 _PLACES = {
     "reconstruct": "pipeline",
-    "relight": "result.pictures",
-    "rotate": "result.pictures",
-    "Result": "result.schema",
-    "read_result": "result.read",
-    "MeshOptions": "mesh.export",
+    "relight": "pipeline",
+    "rotate": "pipeline",
+    "Result": "result.folder",
+    "read_result": "result.folder",
+    "Detail": "mesh.export",
     "CropOptions": "photo.align",
     "Sources": "weights.registry",
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from g2s_cli.errors import UsageError
-from g2s_cli.geometry.placement import Template
+from g2s_cli.geometry.placement import FaceTemplate
 from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR
 
 Symmetry = Literal["on", "off", "first-stage"]
@@ -295,7 +295,7 @@ class Category:
     hub_repo: str
     mask: MaskRule | None
     presets: dict[str, Preset]
-    align: Template | None
+    align: FaceTemplate | None
     pretraining: Pretraining | None
 
     def preset(self, name: str) -> Preset:
@@ -374,14 +374,14 @@ def _mask_rule(entry: dict[str, Any]) -> MaskRule:
     return rule
 
 
-def _template(entry: dict[str, Any]) -> Template:
+def _template(entry: dict[str, Any]) -> FaceTemplate:
     """Five points, all of two numbers or all of three."""
     points = tuple(tuple(float(number) for number in point) for point in entry["points"])
     if entry["detector"] != "mtcnn":
         raise ValueError(f"align.detector {entry['detector']!r}")
     if len(points) != 5 or {len(point) for point in points} not in ({2}, {3}):
         raise ValueError("align.points are not five points of two or of three numbers")
-    return Template(points)
+    return FaceTemplate(points)
 
 
 def _schedule(entry: dict[str, Any]) -> Schedule:

@@ -16,10 +16,11 @@ from g2s_cli.config import OFFSET_WEIGHT, Category, Part, Preset, Symmetry
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.estimators.depth_net import DepthNet
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.cycles import Guides, Means, camera_of, fresh_nets, trained_nets
+from g2s_cli.estimators.feedforward import camera_of, fresh_nets, trained_nets
+from g2s_cli.estimators.gan2shape.cycles import Guides, Means
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
-from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, LatentDirections, OffsetPredictor
+from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor, LatentDirections, OffsetPredictor
 from g2s_cli.estimators.morphable_model import MorphableModel, read_morphable_model
 from g2s_cli.estimators.registration import ShapeTemplate
 from g2s_cli.files import sha256_of

@@ -19,7 +19,8 @@ from g2s_cli import __version__
 from g2s_cli.config import Symmetry
 from g2s_cli.errors import UsageError, try_call
 from g2s_cli.estimators.gan2shape.cycles import fit
-from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, OffsetPredictor, Target
+from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor, OffsetPredictor
+from g2s_cli.estimators.gan2shape.steps import Target
 from g2s_cli.files import sha256_of
 from g2s_cli.gan.inversion import Inversion, InversionSettings, invert
 from g2s_cli.geometry.metrics import psnr

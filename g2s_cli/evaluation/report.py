@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from g2s_cli.config import Category
-from g2s_cli.estimators.gan2shape.cycles import camera_of
+from g2s_cli.estimators.feedforward import camera_of
 from g2s_cli.evaluation.benchmark import ImageMetrics, depth_metrics, panel_path
 from g2s_cli.evaluation.ground_truth import DepthPair, read_ground_truth
 from g2s_cli.files import RESUME_REMEDY, atomic_write

@@ -10,7 +10,7 @@ from typing import Literal
 from PIL import Image
 
 from g2s_cli.errors import ImageError, UsageError
-from g2s_cli.geometry.placement import Placement, Template
+from g2s_cli.geometry.placement import Placement, FaceTemplate
 from g2s_cli.photo.decode import size_text
 from g2s_cli.photo.detect import Face, detect_faces
 
@@ -77,7 +77,7 @@ class Alignment:
     uncertain: bool = False
 
 
-def align(path: Path, image: Image.Image, template: Template | None, options: CropOptions) -> Alignment:
+def align(path: Path, image: Image.Image, template: FaceTemplate | None, options: CropOptions) -> Alignment:
     """Choose the crop of an upright photo.
 
     Args:

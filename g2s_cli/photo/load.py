@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from g2s_cli.errors import ImageError
-from g2s_cli.geometry.placement import Placement, Template
+from g2s_cli.geometry.placement import Placement, FaceTemplate
 from g2s_cli.photo.align import Alignment, CropOptions, align
 from g2s_cli.photo.crop import crop_photo, resize_square, share_outside
 from g2s_cli.photo.decode import read_image, size_text
@@ -53,7 +53,7 @@ class Photo:
 
 
 def open_photo(
-    path: Path, size: int, template: Template | None = None, crop_options: CropOptions | None = None
+    path: Path, size: int, template: FaceTemplate | None = None, crop_options: CropOptions | None = None
 ) -> Photo:
     """Open an image file.
 

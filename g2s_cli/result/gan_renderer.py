@@ -11,7 +11,7 @@ from torch import Tensor
 
 from g2s_cli.config import Part
 from g2s_cli.errors import WeightsError
-from g2s_cli.estimators.gan2shape.steps import PseudoSamples
+from g2s_cli.estimators.gan2shape.offsets import PseudoSamples
 from g2s_cli.files import sha256_of
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.factors import Factors

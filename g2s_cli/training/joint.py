@@ -18,20 +18,15 @@ from torch import Tensor, nn
 
 from g2s_cli.config import Category, Preset, halves_alike
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.cycles import Guides, prior_loss
+from g2s_cli.estimators.gan2shape.cycles import Guides
+from g2s_cli.estimators.gan2shape.prior import prior_loss
 from g2s_cli.estimators.gan2shape.prior import ellipsoid
-from g2s_cli.estimators.gan2shape.steps import (
-    EncoderPredictor,
-    MaskedImages,
-    Target,
-    albedo_loss,
-    as_it_is,
-    collect,
-    held_fixed,
-    offset_loss,
-    pseudo_sampler,
-    shape_loss,
-)
+from g2s_cli.estimators.albedo import albedo_loss
+from g2s_cli.estimators.base import MaskedImages
+from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor
+from g2s_cli.estimators.gan2shape.step2 import offset_loss, pseudo_sampler
+from g2s_cli.estimators.gan2shape.step3 import shape_loss
+from g2s_cli.estimators.gan2shape.steps import Observation, photo_sample, project_samples, held_fixed
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.progress import Progress
 from g2s_cli.training.distributed import Group
@@ -43,7 +38,7 @@ class Subject:
     """A photo of the set. object_mask: where it is, core: what the weak prior stands on; the target's
     mask is where losses count."""
 
-    target: Target
+    observation: Observation
     object_mask: Float[Tensor, "h w"]
     inner_mask: Float[Tensor, "h w"]
 
@@ -66,28 +61,28 @@ def pretrain(
     shapes = [ellipsoid(subject.inner_mask, category.ellipsoid) for subject in subjects]
 
     def prior(photo: int, _rng: torch.Generator) -> Iterator[Tensor]:
-        yield prior_loss(nets, subjects[photo].target, shapes[photo])
+        yield prior_loss(nets, subjects[photo].observation, shapes[photo])
 
     def albedo(photo: int, _rng: torch.Generator, *, flips: bool) -> Iterator[Tensor]:
-        target = subjects[photo].target
-        yield albedo_loss(nets, target, held_fixed(nets, target, symmetric=flips), guides.perceptual)
+        observation = subjects[photo].observation
+        yield albedo_loss(nets, observation, held_fixed(nets, observation, symmetric=flips), guides.perceptual)
 
     def project(photo: int, rng: torch.Generator) -> Iterator[Tensor]:
-        target = subjects[photo].target
-        own = as_it_is(nets, target, generator)
-        asked = pseudo_sampler(nets, target, guides.views, guides.lights, effort.batch, rng)()
-        return offset_loss(offset_predictor, generator, asked, own, target, guides.distance)
+        observation = subjects[photo].observation
+        own = photo_sample(nets, observation, generator)
+        asked = pseudo_sampler(nets, observation, guides.views, guides.lights, effort.batch, rng)()
+        return offset_loss(offset_predictor, generator, asked, own, observation, guides.distance)
 
     def gather(photo: int, rng: torch.Generator, count: int) -> MaskedImages:
-        target = subjects[photo].target
-        own = as_it_is(nets, target, generator)
-        pseudo = pseudo_sampler(nets, target, guides.views, guides.lights, effort.batch, rng)
-        return collect(offset_predictor, generator, pseudo, own, target, count, guides.segmenter)
+        observation = subjects[photo].observation
+        own = photo_sample(nets, observation, generator)
+        pseudo = pseudo_sampler(nets, observation, guides.views, guides.lights, effort.batch, rng)
+        return project_samples(offset_predictor, generator, pseudo, own, observation, count, guides.segmenter)
 
     def shape(photo: int, rng: torch.Generator, *, cycle: str, flips: bool) -> Iterator[Tensor]:
-        target = subjects[photo].target
-        some = run.samples(cycle, photo, effort.batch, rng, target.image.device)
-        yield shape_loss(nets, target, some, guides.perceptual, symmetric=flips)
+        observation = subjects[photo].observation
+        some = run.samples(cycle, photo, effort.batch, rng, observation.image.device)
+        yield shape_loss(nets, observation, some, guides.perceptual, symmetric=flips)
 
     run.phase("prior", nets.parameters("depth"), effort.prior, prior)
     for number, stage in enumerate(effort.stages):
@@ -96,7 +91,7 @@ def pretrain(
         first = partial(albedo, flips=flips and number > 0)  # as the authors have it
         run.phase(f"{cycle}, albedo", nets.parameters("albedo"), stage.albedo, first)
         run.phase(f"{cycle}, project", offset_predictor.encoder.parameters(), stage.project, project)
-        run.collect(cycle, gather)
+        run.project_samples(cycle, gather)
         everything = nets.parameters("depth", "albedo", "view", "light")
         run.phase(f"{cycle}, shape", everything, stage.shape, partial(shape, cycle=cycle, flips=flips))
         run.drop_samples(cycle)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from g2s_cli.config import Preset
 from g2s_cli.errors import G2SError
-from g2s_cli.estimators.gan2shape.steps import MaskedImages
-from g2s_cli.estimators.optimize import Fit, fresh_adam
+from g2s_cli.estimators.base import MaskedImages
+from g2s_cli.estimators.optimize import Fit, new_adam
 from g2s_cli.files import RESUME_REMEDY, atomic_write
 from g2s_cli.progress import Progress
 from g2s_cli.training.distributed import Group
@@ -100,7 +100,7 @@ class Run:
         if trained.phase >= self.ahead:
             return
         weights = list(parameters)
-        optimizer = fresh_adam(weights, Fit(iterations, self.effort.rate, self.effort.decay))
+        optimizer = new_adam(weights, Fit(iterations, self.effort.rate, self.effort.decay))
         if trained.optimizer is not None:
             optimizer.load_state_dict(trained.optimizer)
             trained.optimizer = None

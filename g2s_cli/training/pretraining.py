@@ -28,9 +28,11 @@ from g2s_cli.batch import find_photos
 from g2s_cli.config import Category, Part, Pretraining, Symmetry
 from g2s_cli.errors import UsageError
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.cycles import factors_of, fresh_nets
+from g2s_cli.estimators.feedforward import fresh_nets
+from g2s_cli.estimators.gan2shape.cycles import factors_of
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
-from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, Target
+from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor
+from g2s_cli.estimators.gan2shape.steps import Target
 from g2s_cli.evaluation.benchmark import evaluate_factors, nan_to_none
 from g2s_cli.evaluation.ground_truth import DepthPair, find_pairs, read_ground_truth
 from g2s_cli.evaluation.report import mean_baselines, nan_mean
@@ -47,7 +49,7 @@ from g2s_cli.training.distributed import Group
 from g2s_cli.training.joint import Subject, modules_of, pretrain
 from g2s_cli.training.joint_run import Rhythm, Trained, drawn_from
 from g2s_cli.weights.categories import load_category
-from g2s_cli.weights.create_category import add_category, check_name_is_free
+from g2s_cli.weights.new_category import add_category, check_name_is_free
 from g2s_cli.weights.registry import Sources
 from g2s_cli.weights.tensors import load_tensors, write_weights
 

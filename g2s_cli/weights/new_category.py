@@ -9,7 +9,7 @@ from shutil import copyfile
 
 from g2s_cli.config import SUFFIX, Category, Part
 from g2s_cli.errors import UsageError
-from g2s_cli.files import replacing
+from g2s_cli.files import atomic_replace
 from g2s_cli.weights.cache import cache_errors, cache_root, find_cached, store_file
 from g2s_cli.weights.categories import category_folders, check_name
 from g2s_cli.weights.model_toml import README, read_model_toml, set_file, write_model_toml
@@ -59,7 +59,7 @@ def add_category(category: Category, name: str, files: Mapping[Part, Path], sour
         for part, path in files.items():
             cached = store_file(name, part, folder / f"{part}{SUFFIX}", source, partial(copyfile, path))
             set_file(data, part, cached.path.name, cached.sha256)
-        with replacing(folder / README) as temporary:
+        with atomic_replace(folder / README) as temporary:
             temporary.write_text(readme, encoding="utf-8")
         write_model_toml(folder, data)
     return folder

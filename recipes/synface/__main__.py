@@ -18,8 +18,8 @@ from g2s_cli.files import sha256_of
 from g2s_cli.loading import Machine
 from g2s_cli.run_folder import open_run_folder
 from g2s_cli.training.distributed import Group
-from g2s_cli.weights.cache import models_root
 from g2s_cli.weights.importers import build_gan, read_checkpoint
+from g2s_cli.weights.cache import models_root
 from recipes.synface import quality
 from recipes.synface.face_model import read_face_model
 from recipes.synface.facekit import write_face_model
@@ -67,7 +67,7 @@ def model(
 ) -> None:
     """Make ict_face_model.npz of the public face model."""
     write_face_model(facekit, out)
-    output.put(out)
+    output.print(out)
 
 
 @app.command()
@@ -81,7 +81,7 @@ def render(
 ) -> None:
     """Render training pictures. Killed, the same command goes on."""
     _render(face_model, out, count, size, first_seed, processes)
-    output.put(out)
+    output.print(out)
 
 
 @app.command()
@@ -94,7 +94,7 @@ def benchmark(
 ) -> None:
     """Render pictures with true depth, as `g2s evaluate` reads them."""
     write_benchmark(read_face_model(face_model), first_seed, count, size, out)
-    output.put(out)
+    output.print(out)
 
 
 @app.command("train")
@@ -127,7 +127,7 @@ def train_command(
     )
     _train(pictures, out, begin, steps, settings, save_every, device)
     if Group.of_environment().leads:
-        output.put(out)
+        output.print(out)
 
 
 app.command("networks")(networks_command)
@@ -183,7 +183,7 @@ def judge(
     real = quality.moments(Pictures.of(pictures).batches(count), kinds)
     own = quality.moments(quality.result(generator, count, seed), kinds)
     distances = {name: quality.frechet_distance(real[name], own[name]) for name in kinds}
-    output.put_json({"gan": str(gan), "sha256": sha256_of(gan), "pictures": count, "frechet": distances})
+    output.print_json({"gan": str(gan), "sha256": sha256_of(gan), "pictures": count, "frechet": distances})
 
 
 def _render(face_model: Path, out: Path, count: int, size: int, first_seed: int, processes: int) -> None:
@@ -212,7 +212,7 @@ def _train(
 
 def _export(runs: Sequence[Path], out: Path) -> None:
     export(window_mean([Learner.read(run / LEARNER, torch.device("cpu")).kept for run in runs]), out)
-    output.put_json({"file": str(out), "sha256": sha256_of(out)})
+    output.print_json({"file": str(out), "sha256": sha256_of(out)})
 
 
 def main() -> None:
@@ -221,7 +221,7 @@ def main() -> None:
         app(prog_name=f"python -m {VERB}")
     except Exception as error:
         failure = as_g2s_error(error)
-        output.fail(str(failure), error)
+        output.error(str(failure), error)
         sys.exit(failure.exit_code)
 
 

@@ -16,28 +16,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from g2s_cli.estimators.morphable import (
-    ALBEDO_SPREAD,
-    INSIDE,
-    OCCLUDED_BEYOND,
-    Coefficients,
-    Correspondences,
-    begun,
-    deform,
-    highlights,
-    log_shading,
-    point_normals,
-    sample_at_pixels,
-    sharpen_template,
-    specular_strength,
-    views_of,
-)
+from g2s_cli.estimators.morphable import ALBEDO_SPREAD, Coefficients, Correspondences, INSIDE, OCCLUDED, initial_coefficients, deform, highlights, log_shading, point_normals, sample_at_pixels, specular_strength, views_of
+from g2s_cli.estimators.morphable_model import sharpen_template
 from g2s_cli.estimators.morphable_model import MorphableModel, has_albedo
 from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points
 from g2s_cli.geometry.rasterizer import VIEW_FAR, grid_faces, render_grid_depth
 from g2s_cli.geometry.render import MARGIN_SHARE
 from g2s_cli.geometry.warp import hflip
-from recipes.synface.raster import NO_FACE, interpolate, rasterize
+from recipes.synface.raster import NO_FACE, interpolate_attributes, rasterize
 from recipes.synface.shapes import log_reflectance
 
 UNLIKE_MODEL = 0.6  # of a logarithm: what is left of a photo's reflectance beside its looks is no more
@@ -98,12 +84,12 @@ def taken_apart(
     front = render_grid_depth(
         canonical_to_view(deform(model, seen, camera, coeffs, camera.size // MARGIN_SHARE), views, camera), camera
     )
-    plain = (there[..., 2] - sample_at_pixels(front.unsqueeze(1), pixels, camera)[:, 0]).abs() < OCCLUDED_BEYOND
+    plain = (there[..., 2] - sample_at_pixels(front.unsqueeze(1), pixels, camera)[:, 0]).abs() < OCCLUDED
     mask = sample_at_pixels(masks, pixels, camera)[:, 0]
     other = torch.where(plain.flip(-1), hflip(mask), torch.minimum(mask, hflip(mask)))
 
     found = log_reflectance(
-        sample_at_pixels(seen.logarithm, pixels, camera),
+        sample_at_pixels(seen.log_brightness, pixels, camera),
         point_normals(points),
         coeffs.light,
         views,
@@ -153,11 +139,11 @@ def put_together(model: MorphableModel, relief: Float[Tensor, "h w"], people: Pe
     """
     seen, coeffs = _as_explained(model, relief, people, camera)
     normal = point_normals(deform(model, seen, camera, coeffs))
-    shown = (people.reflectance + log_shading(normal, people.lights)).exp()
-    shown = shown + highlights(normal, people.lights, people.views, people.specular)
+    generate = (people.reflectance + log_shading(normal, people.lights)).exp()
+    generate = generate + highlights(normal, people.lights, people.views, people.specular)
     margin = camera.size // MARGIN_SHARE
     wide = deform(sharpen_template(model, relief, camera, STEPS_BELOW), seen, camera, coeffs, margin)
-    values = pad(torch.cat((shown, people.masks.unsqueeze(1)), dim=1), (margin,) * 4, mode="replicate")
+    values = pad(torch.cat((generate, people.masks.unsqueeze(1)), dim=1), (margin,) * 4, mode="replicate")
     there = canonical_to_view(wide, people.views, camera)
     corners = torch.cat((project_points(there, camera), there[..., 2:]), dim=-1).flatten(1, 2).cpu().numpy()
     triangles = grid_faces(wide.shape[1], wide.shape[2], torch.device("cpu")).int().numpy()
@@ -178,7 +164,7 @@ def _as_explained(
     picture = blank.unsqueeze(1).expand(-1, 3, -1, -1)
     places = blank.unsqueeze(-1).expand(-1, -1, -1, 2)
     seen = Correspondences(picture, relief, people.views, people.lights, places, blank)
-    return seen, replace(begun(model, seen), shape=people.shape)
+    return seen, replace(initial_coefficients(model, seen), shape=people.shape)
 
 
 def _drawn(
@@ -186,10 +172,10 @@ def _drawn(
 ) -> Float[np.ndarray, "5 s s"]:
     """Colours, mask and depth of what is nearest; where nothing is, 0 and 1.2."""
     own = np.ascontiguousarray(triangles[(values[triangles, 3] > LITTLE).any(axis=1)])
-    depth, shown = rasterize(corners, own, size)
-    hit = shown != NO_FACE
+    depth, generate = rasterize(corners, own, size)
+    hit = generate != NO_FACE
     drawn = np.zeros((5, size, size), np.float32)
-    drawn[:4, hit] = interpolate(corners, own, shown, values)
+    drawn[:4, hit] = interpolate_attributes(corners, own, generate, values)
     drawn[4] = np.where(hit, depth, VIEW_FAR)
     return drawn
 

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from g2s_cli.estimators.gan2shape.steps import MaskedImages
+from g2s_cli.estimators.base import MaskedImages
 from torch import Tensor, nn
 
 from g2s_cli.config import Category
 from g2s_cli.errors import G2SError
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.cycles import camera_of
-from g2s_cli.estimators.gan2shape.prior import ellipsoid, raw_from_depth
+from g2s_cli.estimators.feedforward import camera_of
+from g2s_cli.estimators.factor_codes import raw_from_depth
+from g2s_cli.estimators.gan2shape.prior import ellipsoid
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.estimators.registration import Registered, misplacing
 from g2s_cli.geometry.warp import symmetrize
@@ -87,14 +88,14 @@ SCHEDULE = (
 )
 
 
-def schedule(updates: int | None, *, begun: bool) -> tuple[Run, ...]:
+def schedule(updates: int | None, *, initial_coefficients: bool) -> tuple[Run, ...]:
     """The runs to do: all, or the last alone for networks that have begun.
 
     updates: of the last run; the others keep their share.
     """
     share = 1.0 if updates is None else updates / SCHEDULE[-1].updates
     runs = tuple(replace(run, updates=max(1, round(run.updates * share))) for run in SCHEDULE)
-    return runs[-1:] if begun else runs
+    return runs[-1:] if initial_coefficients else runs
 
 
 def first_networks(category: Category, gallery: Gallery, dtype: torch.dtype, seed: int) -> FactorNets:
@@ -219,7 +220,7 @@ class Learner:
             raw = [raw_from_depth(nets.depth_of(some), camera) for some in images.split(100)]
             return symmetrize(torch.cat(raw).mean(dim=0))
 
-        mean_faces = source.show(Moves.of(nets, gallery).mean_face()).bare
+        mean_faces = source.show(Moves.of(nets, gallery).mean_face()).masked
         apart = answer(mean_faces.image) - answer(gallery.images)
         return symmetrize(self.base.data) + apart - apart.mean()
 
@@ -228,7 +229,7 @@ class Learner:
         if run.views > 1 and self.moves is not None:
             latents = self.moves.some_views(latents, run.views, rng).flatten(0, 1)
         faces = source.show(latents)
-        return faces.bare if run.taught else faces
+        return faces.masked if run.taught else faces
 
     def _rate(self, run: Run) -> float:
         """Which share of its rate the optimiser has: rising at first, then half a cosine."""
@@ -328,7 +329,7 @@ class _Log:
     path: Path
     sums: dict[str, float] = field(default_factory=dict)
     count: int = 0
-    begun: float = field(default_factory=time.monotonic)
+    initial_coefficients: float = field(default_factory=time.monotonic)
 
     def add(self, terms: Mapping[str, Tensor]) -> float:
         """Count an update; its loss."""
@@ -341,11 +342,11 @@ class _Log:
         """A line, and begin anew."""
         means = {name: round(total / self.count, 5) for name, total in self.sums.items()}
         line: dict[str, Any] = {"run": run.name, "update": learner.update, "terms": means}
-        line["updates_a_second"] = round(self.count / (time.monotonic() - self.begun), 2)
+        line["updates_a_second"] = round(self.count / (time.monotonic() - self.initial_coefficients), 2)
         if run.views > 1 and learner.moves is not None:
             line["explained"] = dict(
                 zip(FACTORS, [round(r2, 3) for r2 in learner.moves.explained.tolist()], strict=True)
             )
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        self.sums, self.count, self.begun = {}, 0, time.monotonic()
+        self.sums, self.count, self.initial_coefficients = {}, 0, time.monotonic()

@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from g2s_cli.estimators.gan2shape.steps import MaskedImages, shown
+from g2s_cli.estimators.base import MaskedImages
+from g2s_cli.estimators.gan2shape.steps import generate
 from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.prior import MAX_TURN_RAD
+from g2s_cli.result.pictures import MAX_TURN_RAD
 from g2s_cli.gan.latents import random_latents
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.loading import Gan
@@ -36,7 +37,7 @@ class Source:
 
     def show(self, latents: Float[Tensor, "b *n d"]) -> MaskedImages:
         """The faces of some latents (of one, or of one a layer), with their background, and where they are."""
-        return shown(self.gan.generator, latents, self.center_crop, self.gan.segmenter)
+        return generate(self.gan.generator, latents, self.center_crop, self.gan.segmenter)
 
     def random(self, count: int, rng: torch.Generator) -> Float[Tensor, "b d"]:
         """Latents of random faces."""
@@ -55,7 +56,7 @@ class Gallery:
     def of(cls, source: Source, rng: torch.Generator, count: int = GALLERY) -> Gallery:
         """Random faces."""
         latents = source.random(count, rng)
-        faces = source.show(latents).bare
+        faces = source.show(latents).masked
         return cls(latents, faces.image, faces.mask)
 
     @torch.no_grad()

@@ -14,7 +14,8 @@ from g2s_cli.config import Category
 from g2s_cli.console import output
 from g2s_cli.errors import UsageError
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.cycles import Means, trained_nets
+from g2s_cli.estimators.feedforward import trained_nets
+from g2s_cli.estimators.gan2shape.cycles import NetworkMeans
 from g2s_cli.files import sha256_of
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
@@ -31,7 +32,7 @@ from recipes.synface.shapes import learn
 
 VERB = "recipes.synface networks"
 SHAPES = "shapes.pt"
-NO_MEANS = Means(torch.zeros(6), torch.zeros(4))  # our networks say views and lights as they are
+NO_MEANS = NetworkMeans(torch.zeros(6), torch.zeros(4))  # our networks say views and lights as they are
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def make_networks(
     gallery = Gallery.of(source, draws(seed, "gallery"), faces)
     nets = networks_of(begin, category, machine) if begin else first_networks(category, gallery, machine.dtype, seed)
     learner = Learner(nets)
-    runs = schedule(updates, begun=begin is not None)
+    runs = schedule(updates, initial_coefficients=begin is not None)
     train(learner, runs, source, gallery, category, seed, folder, progress, save_every=save_every)
     moves, views = Moves.of(learner.nets, gallery), gallery.views(learner.nets).cpu()
     mean = mean_face(learner.nets, moves, source)
@@ -121,13 +122,13 @@ def networks_command(
     _, tensors = read_checkpoint(gan)
     trained_with = converted_sha256(gan, tensors)
     facts: dict[str, object] = {"gan": trained_with, "from": sha256_of(begin) if begin else "", "updates": updates}
-    facts |= {"seed": seed, "runs": [run.name for run in schedule(updates, begun=begin is not None)]}
+    facts |= {"seed": seed, "runs": [run.name for run in schedule(updates, initial_coefficients=begin is not None)]}
     with open_run_folder(folder, facts, VERB), output.progress() as progress:
         machine = Machine.named(device)
         result = make_networks(gan, begin, updates, folder, machine, progress, seed=seed, save_every=save_every)
     write_weights(result.tensors, out, trained_with)
-    output.say(f"R² of the directions: {', '.join(f'{name} {value}' for name, value in result.explained.items())}")
-    output.put(as_toml(result, out, trained_with))
+    output.info(f"R² of the directions: {', '.join(f'{name} {value}' for name, value in result.explained.items())}")
+    output.print(as_toml(result, out, trained_with))
 
 
 def as_toml(result: Made, path: Path, trained_with: str) -> str:

@@ -18,23 +18,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from g2s_cli.estimators.gan2shape.steps import MaskedImages
+from g2s_cli.estimators.base import MaskedImages
 from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.morphable import (
     ALBEDO_SPREAD,
-    COUNTED,
+    PIXEL_WEIGHT,
     Coefficients,
     Correspondences,
-    correspond_to_template,
+    find_correspondences,
     debias,
     fit_coefficients,
     neg_log_posterior,
     views_of,
 )
-from g2s_cli.estimators.morphable import begun as first_codes
+from g2s_cli.estimators.morphable import initial_coefficients as first_codes
 from g2s_cli.estimators.morphable_model import MorphableModel, nuisance, read_morphable_model, smooth_modes
 from g2s_cli.estimators.registration import ShapeTemplate
 from g2s_cli.gan.inversion import InversionSettings, invert
@@ -112,16 +112,16 @@ def observed(
         found = invert(asked, gan.generator, gan.inversion_distance, INVERSION, rng, SilentProgress())
         latents = torch.stack([one.latent for one in found])
         masks = [segment_with_features(latent, gan.generator, gan.segmenter, center_crop).mask for latent in latents]
-        faces = MaskedImages(center_crop(asked), torch.stack(masks).unsqueeze(1)).bare
-        seen = correspond_to_template(
-            faces, latents, mean, nets, gan.generator.layers, lambda some: source.show(some).bare
+        faces = MaskedImages(center_crop(asked), torch.stack(masks).unsqueeze(1)).masked
+        seen = find_correspondences(
+            faces, latents, mean, nets, gan.generator.layers, lambda some: source.show(some).masked
         )
         done += len(photos)
         progress.advance(done, seen.weights.mean().item())
         yield Photographed(seen, faces.mask)
 
 
-def begun(place: Path, learnt: Learnt) -> Learnt:
+def initial_coefficients(place: Path, learnt: Learnt) -> Learnt:
     """What a run has come to by the file that it keeps, else what it begins with. Raises G2SError for a damaged one."""
     return read(place, learnt.albedo.device) if place.exists() else learnt
 
@@ -236,7 +236,7 @@ def bent(
         part = parts[index]
         moved = replace(model, mean=model.mean + fine @ amounts)
         cost = (
-            neg_log_posterior(moved, part, camera, coeffs[index]).mean() * count / (ALIKE * COUNTED)
+            neg_log_posterior(moved, part, camera, coeffs[index]).mean() * count / (ALIKE * PIXEL_WEIGHT)
             + amounts.square().sum() / 2
         )
         adam.zero_grad()

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import torch
-from g2s_cli.estimators.gan2shape.steps import MaskedImages
+from g2s_cli.estimators.base import MaskedImages
 from jaxtyping import Float
 from torch import Tensor
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from g2s_cli.estimators.gan2shape.steps import MaskedImages
+from g2s_cli.estimators.base import MaskedImages
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from g2s_cli.config import LightRanges
 from g2s_cli.estimators.feedforward import Canonical, FactorNets
-from g2s_cli.estimators.gan2shape.prior import BORDER_COLUMNS, depth_from_raw, raw_from_depth
+from g2s_cli.estimators.factor_codes import BORDER_COLUMNS, depth_from_raw, raw_from_depth
 from g2s_cli.gan.losses import depth_and_slope_distance
 from g2s_cli.geometry.camera import Camera, canonical_to_view, unproject_points
 from g2s_cli.geometry.normals import depth_to_normals
@@ -34,7 +34,7 @@ CELLS = 4  # smooth fields are enlarged from so many random numbers a side
 SHARPEST = (-0.5, 1.5)  # how much of what a blur takes away is added again, least and most
 BLUR_SHARE = 20  # the blur reaches this share of the frame to each side, twice
 OWN_PIXELS = 0.7  # how often a face has the pixels of its picture; otherwise the albedo that A says
-OCCLUDED_BEYOND = 0.006  # scene units behind what is seen
+OCCLUDED = 0.006  # scene units behind what is seen
 CLEARLY = 0.3  # of what the other half shows of a point: a half that shows less borrows the other's pixels
 LITTLE = 0.03  # weight of what A says among pixels
 DARKEST = 0.15  # shading that pixels are divided by, at the least
@@ -138,7 +138,7 @@ def own_pixels(
     nearest = grid_sample(render_depth(canonical.depth, view, camera).unsqueeze(1), grid)[:, 0]
     behind = canonical_to_view(unproject_points(canonical.depth, camera), view, camera)[..., 2] - nearest
     width = pad(grid[..., 0].diff(dim=-1) * camera.centre, (0, 1)).clamp(0, 1)  # pixels of the picture a point has
-    shown = ((behind < OCCLUDED_BEYOND) & (found[:, 3] > 0.99)).float() * width.square()
+    shown = ((behind < OCCLUDED) & (found[:, 3] > 0.99)).float() * width.square()
     shown = shown.unsqueeze(1)
     shown = avg_pool2d(shown, 3, 1, 1) * (shown > 0)
     better = shown > CLEARLY * hflip(shown)

@@ -28,9 +28,9 @@ from g2s_cli.weights.tensors import TRAINED_WITH, converted_sha256, quantize, re
 from recipes.synface.moving import Gallery, Moves, Source
 from recipes.synface.networks import SHAPES, networks_of, weights_as_toml
 from recipes.synface.pictures import Pictures
-from recipes.synface.refining import AT_ONCE, PHOTOS, begun, finished, observed, refine
+from recipes.synface.refining import AT_ONCE, PHOTOS, initial_coefficients, finished, observed, refine
 from recipes.synface.shapes import learn, of_tensors
-from recipes.synface.sighting import UPDATES, Pupil, people_of, teach
+from recipes.synface.sighting import ITERATIONS, Pupil, people_of, teach
 
 VERB = "recipes.synface"
 REFINED, SIGHT = "refined.pt", "sight.pt"
@@ -97,7 +97,7 @@ def refine_command(
 
     def learnt(known: Known, folder: Path, progress: Progress) -> dict[str, Tensor]:
         camera = known.nets.camera
-        begin = begun(folder / REFINED, of_tensors(known.tensors, camera, known.mean.depth.device))
+        begin = initial_coefficients(folder / REFINED, of_tensors(known.tensors, camera, known.mean.depth.device))
         if finished(begin):
             return begin.tensors
         parts = [part.seen for part in observed(read, photos, known.nets, known.mean, known.source, seed, progress)]
@@ -114,7 +114,7 @@ def sight_command(
     pictures: PicturesFile,
     out: Out = Path("networks-sight.safetensors"),
     photos: Photos = PHOTOS,
-    updates: Annotated[int, typer.Option("--updates", min=1, help="Of the network.")] = UPDATES,
+    updates: Annotated[int, typer.Option("--updates", min=1, help="Of the network.")] = ITERATIONS,
     work: Work = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -127,7 +127,7 @@ def sight_command(
 
     def learnt(known: Known, folder: Path, progress: Progress) -> dict[str, Tensor]:
         camera, device = known.nets.camera, known.mean.depth.device
-        pupil = Pupil.begun(folder / SIGHT, camera.size, device, seed)
+        pupil = Pupil.initial_coefficients(folder / SIGHT, camera.size, device, seed)
         if pupil.done < updates:
             model = read_morphable_model(known.tensors, camera, device)
             seen = list(observed(read, photos, known.nets, known.mean, known.source, seed, progress))
@@ -151,9 +151,9 @@ def _photos_of(pictures: Path, photos: int, gan: Path, networks: Path) -> Pictur
     if lacking:
         what = f"{networks} does not know how faces differ: it lacks {', '.join(lacking)}."
         raise UsageError(what, "Run `shapes` on it first.")
-    shown = build_gan(read_checkpoint(gan)[1])[0].size
-    if read.size != shown:
-        what = f"{pictures} holds pictures of {read.size} px, and the GAN makes {shown} px."
+    generate = build_gan(read_checkpoint(gan)[1])[0].size
+    if read.size != generate:
+        what = f"{pictures} holds pictures of {read.size} px, and the GAN makes {generate} px."
         raise UsageError(what, "Render them in that size.")
     return read
 
@@ -185,7 +185,7 @@ def _written(
         known = _known(gan, networks, kept, Machine.named(device))
         result = learnt(known, folder, progress)
     write_weights(kept | result, out, trained_with)
-    output.put(weights_as_toml(out, trained_with))
+    output.print(weights_as_toml(out, trained_with))
 
 
 def _known(gan: Path, networks: Path, kept: dict[str, Tensor], machine: Machine) -> Known:

@@ -18,15 +18,15 @@ from torch import Tensor
 from g2s_cli.estimators import morphable as morphing
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.morphable import (
-    COUNTED,
+    PIXEL_WEIGHT,
     FLOW_DEVIATION,
     FLOW_WEIGHT,
     LIFT,
     USUAL_SPECULAR,
     Coefficients,
     Correspondences,
-    begun,
-    correspond_to_template,
+    initial_coefficients,
+    find_correspondences,
     deform,
     fit_coefficients,
     highlights,
@@ -55,7 +55,7 @@ from recipes.synface.registering import AT_ONCE, some_faces
 
 FACES = 800
 ROUNDS = 12
-UPDATES, DECAY = 60, 0.943  # of a face's codes, which go on; in the first round `morphing`'s own
+ITERATIONS, DECAY = 60, 0.943  # of a face's codes, which go on; in the first round `morphing`'s own
 LOOKS, LOOK_ROUNDS = 12, 12  # factors of looks, and how often they are estimated
 LOOK_RIDGE = 20.0  # of their regression: so many faces' worth of nothing
 ALIKE = 10  # pixels that are wrong together
@@ -130,7 +130,7 @@ def learn(
     parts: list[Correspondences] = []
     layers = source.gan.generator.layers
     for faces, latents in some_faces(source, moves, seed, "shapes", FACES):
-        parts.append(correspond_to_template(faces, latents, mean, nets, layers, lambda asked: source.show(asked).bare))
+        parts.append(find_correspondences(faces, latents, mean, nets, layers, lambda asked: source.show(asked).masked))
         progress.advance(sum(len(part.views) for part in parts), parts[-1].weights.mean().item())
     learnt = done or _first(parts, modes, camera, seed)
     progress.begin("shapes", ROUNDS)
@@ -148,8 +148,8 @@ def _first(parts: Sequence[Correspondences], modes: Float[Tensor, "h w 3 m"], ca
     for part in parts:
         normal = point_normals(unproject_points(part.relief[None], camera)).expand(len(part.views), -1, -1, -1)
         usual = part.lights.new_full((len(part.views),), USUAL_SPECULAR)
-        logarithm = sample_at_pixels(part.logarithm, part.found, camera)
-        values.append(log_reflectance(logarithm, normal, part.lights, part.views, usual))
+        log_brightness = sample_at_pixels(part.log_brightness, part.found, camera)
+        values.append(log_reflectance(log_brightness, normal, part.lights, part.views, usual))
     albedo, albedo_basis, variance = factored(torch.cat(values), weights, LOOKS, draws(seed, "looks"))
     lights = torch.cat([part.lights for part in parts])
     count = modes.shape[-1]
@@ -157,7 +157,7 @@ def _first(parts: Sequence[Correspondences], modes: Float[Tensor, "h w 3 m"], ca
     spread = torch.stack((lights.mean(dim=0), lights.std(dim=0)))
     bias = modes.new_zeros(4, count + smooth_modes(camera, FINE_REACH).shape[-1])
     model = MorphableModel(modes @ mean, modes @ shape_basis, albedo, albedo_basis, variance, spread, bias[:, :count])
-    coeffs = joined([begun(model, part) for part in parts])
+    coeffs = joined([initial_coefficients(model, part) for part in parts])
     return Learnt(
         0, mean, torch.zeros_like(model.mean), shape_basis, albedo, albedo_basis, variance, spread, bias, coeffs
     )
@@ -180,7 +180,7 @@ def one_round(
 
 def pace(done: int) -> tuple[int, float]:
     """Updates of codes in a round after so many, and the rate's decay: all the way at first, then on from there."""
-    return (UPDATES, DECAY) if done else (morphing.UPDATES, morphing.DECAY)
+    return (ITERATIONS, DECAY) if done else (morphing.ITERATIONS, morphing.DECAY)
 
 
 def likeliest(learnt: Learnt, coeffs: Coefficients, uncertain: Float[Tensor, "k k"]) -> Learnt:
@@ -221,7 +221,7 @@ def covariances(
         pair = ((left - still) * albedo).flatten(1), ((pixels - there) * lie).flatten(1)
         masked_gradients.append(torch.cat(pair, dim=1) / NUDGE)
     slope = torch.stack(masked_gradients, dim=-1)
-    curvature = COUNTED * EVERY**2 * slope.mT @ slope + torch.eye(count, device=slope.device)
+    curvature = PIXEL_WEIGHT * EVERY**2 * slope.mT @ slope + torch.eye(count, device=slope.device)
     return torch.linalg.inv(curvature)[:, : coeffs.shape.shape[1], : coeffs.shape.shape[1]]
 
 
@@ -261,10 +261,10 @@ def looks_of(
     model, values = learnt.model(modes), []
     for part, coeffs in zip(parts, parted(learnt.coeffs, parts), strict=True):
         points, views = deform(model, part, camera, coeffs), views_of(part, coeffs)
-        logarithm = sample_at_pixels(
-            part.logarithm, project_points(canonical_to_view(points, views, camera), camera), camera
+        log_brightness = sample_at_pixels(
+            part.log_brightness, project_points(canonical_to_view(points, views, camera), camera), camera
         )
-        found = log_reflectance(logarithm, point_normals(points), coeffs.light, views, specular_strength(coeffs))
+        found = log_reflectance(log_brightness, point_normals(points), coeffs.light, views, specular_strength(coeffs))
         values.append(_freed_of_colour(found - model.albedo, part) + model.albedo)
     return factored(torch.cat(values), torch.cat([part.weights for part in parts]), count, rng)
 
@@ -276,15 +276,15 @@ def doubted(squares: Float[Tensor, "c h w"], counted: Float[Tensor, "h w"]) -> F
 
 
 def log_reflectance(
-    logarithm: Float[Tensor, "b 3 h w"],
+    log_brightness: Float[Tensor, "b 3 h w"],
     normal: Float[Tensor, "#b h w 3"],
     lights: Float[Tensor, "b 4"],
     views: Float[Tensor, "b 6"],
     specular: Float[Tensor, b],
 ) -> Float[Tensor, "b 3 h w"]:
     """Of points that pictures show, without light and highlights; in the darkest pixels as if they were less dark."""
-    shown = (logarithm.exp() - LIFT).clamp(min=LIFT)
-    matt = (shown - highlights(normal, lights, views, specular)).clamp(min=MATT_SHARE * shown)
+    generate = (log_brightness.exp() - LIFT).clamp(min=LIFT)
+    matt = (generate - highlights(normal, lights, views, specular)).clamp(min=MATT_SHARE * generate)
     return matt.log() - log_shading(normal, lights)
 
 

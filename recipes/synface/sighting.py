@@ -22,8 +22,8 @@ from torch.nn.utils import clip_grad_norm_
 from g2s_cli.errors import G2SError
 from g2s_cli.estimators.depth_net import DepthNet
 from g2s_cli.estimators.morphable import DECAY as EXPLAIN_DECAY
-from g2s_cli.estimators.morphable import UPDATES as EXPLAIN_UPDATES
-from g2s_cli.estimators.morphable import begun, debias, fit_coefficients
+from g2s_cli.estimators.morphable import ITERATIONS as EXPLAIN_UPDATES
+from g2s_cli.estimators.morphable import initial_coefficients, debias, fit_coefficients
 from g2s_cli.estimators.morphable_model import MorphableModel
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.rasterizer import VIEW_FAR
@@ -36,7 +36,7 @@ from recipes.synface.keeping import keep, kept
 from recipes.synface.refining import Photographed
 
 WIDTH, THOUGHT = 32, 256
-UPDATES, BATCH, AT_ONCE = 6000, 32, 16  # of S; so many batches of fantasies are made at once
+ITERATIONS, BATCH, AT_ONCE = 6000, 32, 16  # of S; so many batches of fantasies are made at once
 RATE, DECAY, BETAS, WARM_UP = 1e-3, 0.02, (0.9, 0.98), 50
 LONGEST = 1.0  # of a gradient
 WRONG, SLOPES = 0.004, 9.0  # scene units: where a wrong depth turns from a square to a line; slopes count so much more
@@ -65,7 +65,7 @@ class Pupil:
         return cls(net, torch.optim.AdamW(net.parameters(), lr=RATE, betas=BETAS, weight_decay=DECAY))
 
     @classmethod
-    def begun(cls, place: Path, size: int, device: torch.device, seed: int) -> Pupil:
+    def initial_coefficients(cls, place: Path, size: int, device: torch.device, seed: int) -> Pupil:
         """What a run has come to by the file that it keeps, else a new one. Raises G2SError for a damaged one."""
         pupil = cls.new(size, device, seed)
         if place.exists():
@@ -95,7 +95,7 @@ def people_of(model: MorphableModel, photos: Sequence[Photographed], camera: Cam
     parts = []
     for number, photo in enumerate(photos, start=1):
         seen = photo.seen
-        coeffs = fit_coefficients(model, seen, camera, begun(model, seen), EXPLAIN_UPDATES, EXPLAIN_DECAY)
+        coeffs = fit_coefficients(model, seen, camera, initial_coefficients(model, seen), EXPLAIN_UPDATES, EXPLAIN_DECAY)
         parts.append(taken_apart(model, seen, debias(model, seen, coeffs), photo.masks, camera))
         progress.advance(number, seen.weights.mean().item())
     return together(parts)
@@ -111,7 +111,7 @@ def teach(
     place: Path,
     progress: Progress,
     *,
-    updates: int = UPDATES,
+    updates: int = ITERATIONS,
     dtype: torch.dtype = torch.float32,
     save_every: float = 300.0,
 ) -> None:
@@ -171,8 +171,8 @@ def taken_otherwise(lesson: Fantasies, rng: torch.Generator) -> Fantasies:
     cos, sin, shift = turn.cos() / size, turn.sin() / size, moved[:, None] * SHIFT * noise(2)
     rows = (torch.stack((cos, -sin, shift[:, 0]), dim=1), torch.stack((sin, cos, shift[:, 1]), dim=1))
     grid = affine_grid(torch.stack(rows, dim=1), list(lesson.image.shape), align_corners=False).to(device)
-    shown = (lesson.depth < VIEW_FAR).to(lesson.mask.dtype).unsqueeze(1)  # what is nowhere has no part in any depth
-    known = (lesson.image * lesson.mask, lesson.mask, (lesson.depth - 1).unsqueeze(1) * shown, shown)
+    generate = (lesson.depth < VIEW_FAR).to(lesson.mask.dtype).unsqueeze(1)  # what is nowhere has no part in any depth
+    known = (lesson.image * lesson.mask, lesson.mask, (lesson.depth - 1).unsqueeze(1) * generate, generate)
     maps = grid_sample(torch.cat(known, dim=1), grid, align_corners=False)
     mask, there = ((maps[:, index : index + 1] > 0.5).to(maps.dtype) for index in (3, 5))
     relief = maps[:, 4] / maps[:, 5].clamp(min=0.5) * size.to(device)[:, None, None]  # what is larger is deeper, too

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from g2s_cli.estimators.feedforward import FactorNets, see
-from g2s_cli.estimators.gan2shape.cycles import Means, camera_of, fresh_nets, trained_nets
+from g2s_cli.estimators.feedforward import FactorNets, render_batch
+from g2s_cli.estimators.feedforward import camera_of, fresh_nets, trained_nets
+from g2s_cli.estimators.gan2shape.cycles import NetworkMeans
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.normals import depth_to_normals
@@ -72,7 +73,7 @@ def test_parameters_are_of_the_networks_named(nets: FactorNets) -> None:
 @torch.no_grad()
 def test_one_object_seen_from_many_views_is_what_render_shows(nets: FactorNets) -> None:
     canonical = nets.canonical(IMAGE[:1])
-    seen = see(canonical, VIEWS, LIGHTS, nets.camera)
+    seen = render_batch(canonical, VIEWS, LIGHTS, nets.camera)
     for image, valid, view, light in zip(seen.image, seen.valid, VIEWS, LIGHTS, strict=True):
         wanted = render(Factors(canonical.depth[0], canonical.albedo[0], view, light), nets.camera)
         # Pictures go on beyond the frame; training does not.
@@ -86,8 +87,8 @@ def test_one_object_seen_from_many_views_is_what_render_shows(nets: FactorNets) 
 @torch.no_grad()
 def test_a_glossy_object_is_the_matt_one_with_highlights_upon_it(nets: FactorNets) -> None:
     canonical = nets.canonical(IMAGE[:1])
-    matt, glossy = (see(canonical, VIEWS, LIGHTS, nets.camera, specular).image for specular in (0.0, 0.1))
-    assert torch.equal(matt, see(canonical, VIEWS, LIGHTS, nets.camera).image)
+    matt, glossy = (render_batch(canonical, VIEWS, LIGHTS, nets.camera, specular).image for specular in (0.0, 0.1))
+    assert torch.equal(matt, render_batch(canonical, VIEWS, LIGHTS, nets.camera).image)
     bright = specular_shading(
         depth_to_normals(canonical.depth, nets.camera).expand(len(VIEWS), -1, -1, -1), LIGHTS, VIEWS
     )
@@ -101,15 +102,15 @@ def test_a_mirrored_object_is_its_mirror_image(nets: FactorNets) -> None:
     canonical = nets.canonical(IMAGE[:1])
     # Mirroring x turns the other way about y and z, and moves and lights from the other side.
     view, light = VIEWS[:1] * torch.tensor([1, -1, -1, -1, 1, 1]), LIGHTS[:1] * torch.tensor([1, 1, -1, 1])
-    one = see(canonical, VIEWS[:1], LIGHTS[:1], nets.camera)
-    other = see(canonical.hflip(), view, light, nets.camera)
+    one = render_batch(canonical, VIEWS[:1], LIGHTS[:1], nets.camera)
+    other = render_batch(canonical.hflip(), view, light, nets.camera)
     # Cells are split along one diagonal, which mirroring does not keep.
     assert (one.image - hflip(other.image)).abs().mean() < 0.02
 
 
 def test_gradients_reach_every_network(nets: FactorNets) -> None:
     canonical = nets.canonical(IMAGE)
-    see(canonical, nets.view_of(IMAGE), nets.light_of(IMAGE), nets.camera).image.square().mean().backward()
+    render_batch(canonical, nets.view_of(IMAGE), nets.light_of(IMAGE), nets.camera).image.square().mean().backward()
     for name in ("depth", "albedo", "view", "light"):
         masked_gradients = torch.cat([parameter.grad.flatten() for parameter in nets.parameters(name)])
         assert torch.isfinite(masked_gradients).all()
@@ -119,7 +120,7 @@ def test_gradients_reach_every_network(nets: FactorNets) -> None:
 @torch.no_grad()
 def test_the_embedded_networks_see_a_face(generator: torch.nn.Module, latents: Tensor) -> None:
     category = load_category("synface")
-    nobody = Means(torch.full((6,), torch.nan), torch.full((4,), torch.nan))  # ours say everything themselves
+    nobody = NetworkMeans(torch.full((6,), torch.nan), torch.full((4,), torch.nan))  # ours say everything themselves
     trained = trained_nets(load_tensors(models_root() / "synface" / "networks.safetensors"), category, nobody)
     assert trained.camera == camera_of(category)
     faces = CenterCrop(category.frame_share, category.working_size)(generator(latents).clamp(-1, 1))
@@ -137,7 +138,7 @@ def test_the_embedded_networks_see_a_face(generator: torch.nn.Module, latents: T
 @torch.no_grad()
 def test_networks_without_a_mean_shape_are_relative_to_the_means(config: str) -> None:
     category = replace(load_category("celeba"), working_size=16)
-    means = Means(torch.tensor([0.1, -0.2, 0.05, 0.1, 0.0, 0.3]), torch.tensor([0.2, -0.1, 0.3, 0.1]))
+    means = NetworkMeans(torch.tensor([0.1, -0.2, 0.05, 0.1, 0.0, 0.3]), torch.tensor([0.2, -0.1, 0.3, 0.1]))
     torch.manual_seed(0)
     nets = fresh_nets(category, means)
     if config != "fresh":
@@ -145,7 +146,7 @@ def test_networks_without_a_mean_shape_are_relative_to_the_means(config: str) ->
         tensors = {f"{part}.{name}": value for part, net in parts.items() for name, value in net.state_dict().items()}
         if config == "of g2s pretrain":  # they state their own, and the category's are the statistics of what they say
             tensors |= {"mean_view": means.view, "mean_light": means.light}
-            means, stated = Means(torch.ones(6), torch.ones(4)), means
+            means, stated = NetworkMeans(torch.ones(6), torch.ones(4)), means
         nets = trained_nets(tensors, category, means)
         means = stated if config == "of g2s pretrain" else means
     assert nets.base is None

@@ -9,7 +9,7 @@ import torch
 
 from g2s_cli.estimators.morphable_model import (
     AMPLITUDES,
-    ANYTHING,
+    UNKNOWN,
     FINE,
     FINE_REACH,
     PARTS,
@@ -69,7 +69,7 @@ def test_a_model_is_kept_as_amounts_of_modes() -> None:
     kept["shape.bias"] = torch.rand(4, 5 + own)
     model = read_morphable_model(kept, CAMERA, CPU)
     assert torch.equal(model.bias, kept["shape.bias"])
-    assert (model.variance[:, 5, 7] == ANYTHING).all()
+    assert (model.variance[:, 5, 7] == UNKNOWN).all()
     assert (model.variance[:, 5, 6] <= 1).all()
     torch.testing.assert_close(model.mean, modes[..., 3] + maps["detail"], atol=1e-5, rtol=0)
     torch.testing.assert_close(model.shape_basis[..., :5], 2 * modes[..., :5])

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from g2s_cli.errors import ImageError, UsageError
-from g2s_cli.geometry.placement import Placement, Template
+from g2s_cli.geometry.placement import Placement, FaceTemplate
 from g2s_cli.photo import align as align_module
 from g2s_cli.photo.align import MAX_PREPARED_PX, Alignment, CropOptions, align
 from g2s_cli.photo.detect import Face
 
-TEMPLATE = Template(((0.35, 0.42), (0.65, 0.42), (0.5, 0.6), (0.38, 0.75), (0.62, 0.75)))
+TEMPLATE = FaceTemplate(((0.35, 0.42), (0.65, 0.42), (0.5, 0.6), (0.38, 0.75), (0.62, 0.75)))
 TILTED = Placement(300.0, 210.0, 160.0, math.radians(12))
 Detections = Callable[..., None]
 
@@ -34,7 +34,7 @@ def detections(monkeypatch: pytest.MonkeyPatch) -> Detections:
 
 
 def aligned(
-    width: int, height: int, options: CropOptions | None = None, template: Template | None = TEMPLATE
+    width: int, height: int, options: CropOptions | None = None, template: FaceTemplate | None = TEMPLATE
 ) -> Alignment:
     return align(Path("photo.jpg"), Image.new("RGB", (width, height)), template, options or CropOptions())
 

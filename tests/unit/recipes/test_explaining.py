@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from g2s_cli.estimators.gan2shape.steps import MaskedImages
+from g2s_cli.estimators.base import MaskedImages
 from shapes import bumps
 
-from g2s_cli.estimators.feedforward import Canonical, see
-from g2s_cli.estimators.gan2shape.prior import light_from_code, view_from_code
+from g2s_cli.estimators.feedforward import Canonical, render_batch
+from g2s_cli.estimators.factor_codes import light_from_code, view_from_code
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.weights.categories import load_category
 from recipes.synface.explaining import explanation, lesson
@@ -25,7 +25,7 @@ def canonical() -> Canonical:
 def test_the_truth_explains_a_picture_and_nothing_near_it_does_so_well(canonical: Canonical) -> None:
     view = torch.tensor([[0.1, 0.3, 0, 0, 0, 0], [0, -0.2, 0.1, 0.01, 0, 0]])
     light = torch.tensor([[0.4, 0.5, 0.3, -0.2], [0.5, 0.3, 0, 0.4]])
-    seen = see(canonical, view, light, CAMERA)
+    seen = render_batch(canonical, view, light, CAMERA)
     faces = MaskedImages(seen.image, seen.valid.float().unsqueeze(1))
 
     def loss(view: torch.Tensor, light: torch.Tensor) -> dict[str, float]:
@@ -43,9 +43,9 @@ def test_a_lesson_shows_the_object_as_it_says(canonical: Canonical) -> None:
     frontal = torch.zeros(2, 6)
     mask = (canonical.depth < 1.0).float().unsqueeze(1)
     asked = lesson(canonical, frontal, mask, CAMERA, lights, torch.Generator().manual_seed(1))
-    again = see(canonical, view_from_code(asked.view), light_from_code(asked.light), CAMERA).image.clamp(-1, 1)
-    shown = (asked.image != 0).any(dim=1, keepdim=True)
-    assert 0.1 < shown.float().mean() < 0.9
-    torch.testing.assert_close(asked.image, again * shown)
+    again = render_batch(canonical, view_from_code(asked.view), light_from_code(asked.light), CAMERA).image.clamp(-1, 1)
+    generate = (asked.image != 0).any(dim=1, keepdim=True)
+    assert 0.1 < generate.float().mean() < 0.9
+    torch.testing.assert_close(asked.image, again * generate)
     assert (asked.view[0] - asked.view[1]).abs().max() > 0.05
     assert asked.light[:, 2].abs().max() <= lights.x[1]

@@ -10,7 +10,7 @@ import torch
 
 from g2s_cli.estimators.morphable import Coefficients, Correspondences
 from g2s_cli.estimators.morphable_model import MorphableModel
-from g2s_cli.estimators.registration import logarithm
+from g2s_cli.estimators.registration import log_brightness
 from g2s_cli.geometry.camera import Camera
 from recipes.synface.fantasies import Fantasies, People, mixed, put_together, taken_apart, together
 
@@ -51,7 +51,7 @@ def explained(some: People, result: Fantasies) -> tuple[Correspondences, Coeffic
         some.shape, torch.zeros(count, 6), some.lights, torch.zeros(count, 3), torch.zeros(count, 1), matt
     )
     nowhere = torch.zeros(count, SIZE, SIZE, 2)
-    return Correspondences(logarithm(result.image), RELIEF, some.views, some.lights, nowhere, nowhere[..., 0]), coeffs
+    return Correspondences(log_brightness(result.image), RELIEF, some.views, some.lights, nowhere, nowhere[..., 0]), coeffs
 
 
 def test_what_is_put_together_shows_its_depth_its_light_and_its_outline() -> None:

@@ -23,7 +23,7 @@ from g2s_cli.errors import UsageError
 from g2s_cli.estimators import morphable as morphing
 from g2s_cli.estimators import registration
 from g2s_cli.estimators.depth_net import DepthNet
-from g2s_cli.estimators.gan2shape.prior import raw_from_depth
+from g2s_cli.estimators.factor_codes import raw_from_depth
 from g2s_cli.files import sha256_of
 from g2s_cli.gan.inversion import InversionSettings
 from g2s_cli.geometry.center_crop import CenterCrop
@@ -59,7 +59,7 @@ class Killer(SilentProgress):
     def __init__(self, run: str, after: int) -> None:
         self.run, self.after, self.under_way = run, after, ""
 
-    def begin(self, step: str, total: int) -> None:  # noqa: ARG002
+    def begin(self, step: str, total: int, quantity: str = "loss") -> None:  # noqa: ARG002
         self.under_way = step
 
     def advance(self, done: int, loss: float) -> None:  # noqa: ARG002
@@ -134,10 +134,10 @@ def test_faces_of_a_larger_gan_are_averaged_down(tmp_path: Path) -> None:
     loaded = load_gan(Weights({}, path), CPU)
     source = Source(loaded, CenterCrop(1.0, 16))
     latents = source.random(3, torch.Generator().manual_seed(0))
-    shown = source.show(latents)
+    generate = source.show(latents)
     image, features = loaded.generator.forward_features(latents)
-    torch.testing.assert_close(shown.image, avg_pool2d(image.clamp(-1, 1), 2))
-    torch.testing.assert_close(shown.mask, avg_pool2d(loaded.segmenter.mask(features)[:, None].float(), 2))
+    torch.testing.assert_close(generate.image, avg_pool2d(image.clamp(-1, 1), 2))
+    torch.testing.assert_close(generate.mask, avg_pool2d(loaded.segmenter.mask(features)[:, None].float(), 2))
     assert result(path, tmp_path / "run").tensors["base"].shape == (
         32,
         32,
@@ -184,9 +184,9 @@ def test_a_run_ends_recentred_if_it_says_so(gan: Path) -> None:
 
 
 def test_what_begins_from_networks_skips_the_runs_before_them(gan: Path, tmp_path: Path) -> None:
-    assert schedule(None, begun=False) == SCHEDULE
-    assert [run.updates for run in schedule(240, begun=False)] == [620, 520, 1200, 400, 240]
-    assert [(run.name, run.updates) for run in schedule(240, begun=True)] == [("registered", 240)]
+    assert schedule(None, initial_coefficients=False) == SCHEDULE
+    assert [run.updates for run in schedule(240, initial_coefficients=False)] == [620, 520, 1200, 400, 240]
+    assert [(run.name, run.updates) for run in schedule(240, initial_coefficients=True)] == [("registered", 240)]
     first = result(gan, tmp_path / "first")
     file = tmp_path / "networks.safetensors"
     write_weights(first.tensors, file)
@@ -206,8 +206,8 @@ def test_recentred_the_mean_answer_is_that_to_the_mean_face(gan: Path) -> None:
     learner = Learner(first_networks(config, gallery, torch.float32, seed=1))
     with torch.no_grad():
         list(learner.untied.depth.parameters())[-1].mul_(10)
-    shown = source.show(Moves.of(learner.nets, gallery).mean_face())
-    faces = shown.image * shown.mask
+    generate = source.show(Moves.of(learner.nets, gallery).mean_face())
+    faces = generate.image * generate.mask
 
     def answer(base: Tensor, images: Tensor) -> Tensor:
         depth = replace(learner.untied, base=symmetrize(base)).depth_of(images)
@@ -223,7 +223,7 @@ def test_recentred_the_mean_answer_is_that_to_the_mean_face(gan: Path) -> None:
 def test_lessons_have_a_teacher_and_registered_faces(gan: Path, tmp_path: Path) -> None:
     config, source, gallery = set_out(gan, seed=0)
     learner = Learner(first_networks(config, gallery, torch.float32, seed=1))
-    (run,) = schedule(3, begun=True)
+    (run,) = schedule(3, initial_coefficients=True)
     with pytest.raises(ValueError, match="without a teacher or registered faces"):
         learner.advance(run, source, gallery, config, seed=1)
     before = symmetrize(learner.base.detach()).clone()

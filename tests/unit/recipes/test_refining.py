@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from g2s_cli.estimators import morphable as morphing
-from g2s_cli.estimators.morphable import LIFT, Coefficients, Correspondences, begun, log_shading, point_normals
+from g2s_cli.estimators.morphable import LIFT, Coefficients, Correspondences, initial_coefficients, log_shading, point_normals
 from g2s_cli.estimators.morphable_model import FINE_REACH, MorphableModel, nuisance, read_morphable_model, smooth_modes
 from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
 from recipes.synface import shapes
@@ -46,7 +46,7 @@ def pictures() -> tuple[MorphableModel, list[Correspondences], list[Coefficients
         torch.stack((lights.mean(dim=0), torch.ones(4))),
         torch.zeros(4, 1),
     )
-    coeffs = replace(begun(model, seen), specular=torch.full((COUNT, 1), -10.0))
+    coeffs = replace(initial_coefficients(model, seen), specular=torch.full((COUNT, 1), -10.0))
     return model, [seen], [coeffs], ridge[..., 2]
 
 
@@ -79,7 +79,7 @@ def test_the_rounds_end_with_the_bias_of_the_model_as_it_is_read(monkeypatch: py
     count = modes.shape[-1]
     own = smooth_modes(CAMERA, FINE_REACH).shape[-1]
     maps = model.mean, torch.eye(count), model.albedo, model.albedo_basis, model.variance, model.lights
-    coeffs = begun(replace(model, shape_basis=modes, bias=torch.zeros(4, count)), parts[0])
+    coeffs = initial_coefficients(replace(model, shape_basis=modes, bias=torch.zeros(4, count)), parts[0])
     start = Learnt(1, torch.zeros(count), *maps, torch.zeros(4, count + own), coeffs)
     learnt, _ = one_round(start, Round(freed=True), parts, modes, CAMERA, 0)
     assert learnt.bias.abs().max() == 0

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from g2s_cli.estimators.gan2shape.steps import MaskedImages
+from g2s_cli.estimators.base import MaskedImages
 from torch import Tensor
 
 from g2s_cli.errors import G2SError

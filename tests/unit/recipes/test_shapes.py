@@ -12,7 +12,7 @@ from torch import Tensor
 
 from g2s_cli.errors import G2SError
 from g2s_cli.estimators import morphable as morphing
-from g2s_cli.estimators.morphable import Coefficients, Correspondences, begun
+from g2s_cli.estimators.morphable import Coefficients, Correspondences, initial_coefficients
 from g2s_cli.estimators.morphable_model import FINE_REACH, read_morphable_model, smooth_modes
 from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
 from recipes.synface import shapes
@@ -65,7 +65,7 @@ def learnt_from(parts: list[Correspondences]) -> Learnt:
     bias = torch.zeros(4, COUNT + smooth_modes(CAMERA, FINE_REACH).shape[-1])
     maps = blank - 0.7, blank[..., None], blank + 1.0
     start = Learnt(0, torch.zeros(COUNT), still, torch.eye(COUNT), *maps, lights, bias, none)
-    return replace(start, coeffs=joined([begun(start.model(MODES), part) for part in parts]))
+    return replace(start, coeffs=joined([initial_coefficients(start.model(MODES), part) for part in parts]))
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_looks_are_what_codes_leave_of_photos() -> None:
     blemish = torch.zeros(3, SIZE, SIZE)
     blemish[0, 6:10, 6:10] = 0.3
     strong = torch.randn(60, 1, 1, 1, generator=rng(7))
-    seen = replace(plain, logarithm=plain.logarithm + strong * blemish)
+    seen = replace(plain, log_brightness=plain.log_brightness + strong * blemish)
     start = learnt_from([seen])
     matt = replace(start.coeffs, specular=torch.full((60, 1), -10.0), albedo=torch.ones(60, 1))
     albedo, albedo_basis, variance = looks_of(

@@ -168,14 +168,14 @@ def test_s_learns_depth_and_a_kill_costs_nothing(tmp_path: Path) -> None:
     killed = Pupil.new(SIZE, CPU, 0)
     with pytest.raises(Killed):
         teach(killed, *given, tmp_path / "cut.pt", Killer(35), updates=60, save_every=0.0)
-    again = Pupil.begun(tmp_path / "cut.pt", SIZE, CPU, 5)
+    again = Pupil.initial_coefficients(tmp_path / "cut.pt", SIZE, CPU, 5)
     assert again.done == 34
     teach(again, *given, tmp_path / "cut.pt", SilentProgress(), updates=60)
     for name, tensor in first.net.state_dict().items():
         torch.testing.assert_close(again.net.state_dict()[name], tensor, atol=1e-6, rtol=1e-5)
     (tmp_path / "cut.pt").write_bytes(b"cut")
     with pytest.raises(G2SError, match=r"cut\.pt is damaged"):
-        Pupil.begun(tmp_path / "cut.pt", SIZE, CPU, 0)
+        Pupil.initial_coefficients(tmp_path / "cut.pt", SIZE, CPU, 0)
     assert not list(lessons(*given[:-1], 0, 61, 61))
 
 

@@ -10,19 +10,8 @@ from torch.nn.functional import avg_pool2d
 from g2s_cli.errors import UsageError
 from g2s_cli.weights.importers import build_gan, read_checkpoint
 from recipes.synface.running import export
-from recipes.synface.states import (
-    LATENT,
-    DepthPair,
-    as_checkpoint,
-    discriminator_of,
-    fresh,
-    from_checkpoint,
-    generator_of,
-    grown,
-    trainable,
-    weights,
-    window_mean,
-)
+from g2s_cli.evaluation.ground_truth import DepthPair
+from recipes.synface.states import LATENT, as_checkpoint, discriminator_of, fresh, from_checkpoint, generator_of, grown, trainable, weights, window_mean
 
 WIDTHS = (8, 6, 4)
 

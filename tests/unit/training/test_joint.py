@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, Target
+from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor
+from g2s_cli.estimators.gan2shape.steps import Observation
 from torch import Tensor
 
 from g2s_cli.config import Stage
@@ -39,7 +40,7 @@ class Changes(SilentProgress):
     def __init__(self, modules: dict[str, torch.nn.Module]) -> None:
         self.modules, self.changed = modules, {}
 
-    def begin(self, step: str, total: int) -> None:  # noqa: ARG002
+    def begin(self, step: str, total: int, quantity: str = "loss") -> None:  # noqa: ARG002
         self.before = self._sums()
         self.step = step
 
@@ -58,7 +59,7 @@ class Changes(SilentProgress):
 def subjects(generator: Generator, latents: Tensor) -> list[Subject]:
     images = FRAME(generator(latents).clamp(-1, 1))
     ones = torch.ones(SIZE, SIZE)
-    return [Subject(Target(image, ones, w, FRAME), ones, ones) for image, w in zip(images, latents, strict=True)]
+    return [Subject(Observation(image, ones, w, FRAME), ones, ones) for image, w in zip(images, latents, strict=True)]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from g2s_cli.estimators.gan2shape.steps import MaskedImages
+from g2s_cli.estimators.base import MaskedImages
 from torch import Tensor, nn
 
 from g2s_cli.errors import G2SError
