@@ -1,4 +1,4 @@
-"""g2s pretrain: many photos → a category with networks trained jointly on all of them."""
+"""g2s pretrain: many photos → a category with networks trained on all of them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from g2s_cli.commands import options
-from g2s_cli.console import format_number, output
+from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Seed, Symmetry, Verbose
+from g2s_cli.console import figure, output
 from g2s_cli.errors import StoppedError, UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from g2s_cli.training.distributed import Group
 
 
 def pretrain(
@@ -22,104 +20,101 @@ def pretrain(
         Path,
         typer.Argument(metavar="PHOTOS", help="A folder of photos; or with image/ and depth/, as of g2s evaluate."),
     ],
-    category: options.Category = "synface",
-    limit: options.Limit = None,
-    iterations: options.TrainingIterations = None,
-    cycles: Annotated[
-        int | None, options.method_option("--cycles", min=1, help="The first so many cycles alone.")
-    ] = None,
-    symmetry: options.Symmetry = None,
-    photos_a_step: Annotated[
-        int | None,
-        options.method_option(
-            "--photos-a-step", min=1, help="Batch size over all processes.", show_default="one a process"
-        ),
-    ] = None,
-    seed: options.Seed = 0,
-    out: options.Out = Path("pretrained"),
+    category: Annotated[str, typer.Option("--category", "-c", help="What the photos show.")] = "synface",
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the run keeps its work and its report.")
+    ] = Path("pretrained"),
     name: Annotated[
         str | None,
-        options.output_option("--as", metavar="NAME", help="The new category.", show_default="FOLDER's name"),
+        typer.Option("--as", metavar="NAME", help="What to call the new category.", show_default="FOLDER's name"),
     ] = None,
+    iterations: Annotated[
+        int | None, typer.Option("--iterations", min=1, help="At most so many iterations a step: for a quick try.")
+    ] = None,
+    cycles: Annotated[int | None, typer.Option("--cycles", min=1, help="The first so many cycles alone.")] = None,
+    symmetry: Annotated[
+        Symmetry | None,
+        typer.Option("--symmetry", help="Whether left and right are alike.", show_default="the category's"),
+    ] = None,
+    photos_a_step: Annotated[
+        int | None,
+        typer.Option("--photos-a-step", min=1, help="Over all processes.", show_default="one a process"),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="The first so many photos alone.")] = None,
     save_every: Annotated[
-        float,
-        options.output_option(
-            "--save-every", min=0, metavar="SECONDS", help="How often to save a checkpoint; 0 is at every step."
-        ),
+        float, typer.Option("--save-every", min=0, metavar="SECONDS", help="How often to save; 0 is at every step.")
     ] = 300.0,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    device: options.Device = "auto",
-    hub_repo: options.HubRepo = "",
+    hub_repo: HubRepo = "",
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Train networks on many photos jointly, as the paper does on 200; the result is a category of your own.
 
-    Stopped or killed, the same command goes on and ends with the same networks. Several processes share the photos of a
-    step: torchrun --nproc-per-node 2 -m g2s_cli pretrain PHOTOS ...
+    Stopped or killed, the same command goes on and ends as if it never had been. Several processes share the photos of
+    a step: torchrun --nproc-per-node 2 -m g2s_cli pretrain PHOTOS ...
 
     Example: g2s pretrain faces/ --category synface -o faces-run/ --as faces
     """
     from g2s_cli.loading import Machine
     from g2s_cli.training.distributed import Group
-    from g2s_cli.training.pretraining import Collection, Order, run, schedule_of
-    from g2s_cli.weights.registry import Sources, find_category
+    from g2s_cli.training.pretrain_config import PhotoCollection, PretrainConfig, PretrainOptions, schedule_of
+    from g2s_cli.training.pretraining import run
+    from g2s_cli.weights.registry import Sources, find_category, fetch_weights
 
-    group = Group.of_environment()
-    output.set(quiet=quiet or not group.leads, verbose=verbose, as_json=as_json)
-    batch = _batch_size(photos_a_step, group)
+    group = Group.from_environment()
+    output.set(quiet=quiet or not group.is_main, verbose=verbose)
+    photos_a_step = photos_a_step or group.size
+    if photos_a_step < group.size:
+        raise UsageError(
+            f"{group.size} processes cannot share {photos_a_step} photos a step.", "Give each one: --photos-a-step."
+        )
     sources = Sources.from_environment(hub_repo)
     config = find_category(category, sources)
     needed = config.needs(schedule_of(config).effort)
-    collection = Collection.of(photos, limit)
+    collection = PhotoCollection.of(photos, limit)
     for note in collection.notes:
-        output.info(f"Note: {note}")
+        output.say(f"Note: {note}")
     machine = Machine.named(group.device(device))
-    options.fetch(config, needed, sources, config.welcomes)
-    order = Order.of(
-        collection,
-        out,
-        name=name or out.resolve().name,
-        category=config.name,
-        iterations=iterations,
-        cycles=cycles,
-        symmetry=symmetry,
-        photos_a_step=batch,
-        sources=sources,
-        seed=seed,
+    with output.fetching() as fetching:
+        fetch_weights(config, needed, sources, fetching, config.welcomes)
+    options = PretrainOptions(
+        name or out.resolve().name, config.name, iterations, cycles, symmetry, photos_a_step, seed
     )
+    run_config = PretrainConfig.of(collection, out, options, sources)
     try:
-        with group.joined(machine.device), output.progress(photos_a_step=batch) as progress:
-            report = run(order, machine, group, progress, save_every)
+        with group.connected(machine.device), output.training(photos_a_step) as progress:
+            report = run(run_config, machine, group, progress, save_every)
     except KeyboardInterrupt:
         raise StoppedError("Stopped. The same command goes on from what was last saved.") from None
-    if not group.leads:
+    if not group.is_main:
         return
-    if not as_json:
-        output.info_table(_table(report))
-        output.info(f"The category {order.name} is ready: g2s reconstruct PHOTO --category {order.name}")
-    output.print_result([report["entry"], out], report)
-
-
-def _batch_size(photos_a_step: int | None, group: Group) -> int:
-    if photos_a_step and photos_a_step < group.size:
-        what = f"{group.size} processes cannot share {photos_a_step} photos a step."
-        raise UsageError(what, "Give each one: --photos-a-step.")
-    return photos_a_step or group.size
+    if as_json:
+        output.put_json(report)
+        return
+    output.show_table(_table(report))
+    output.say(f"The category {run_config.name} is ready: g2s reconstruct PHOTO --category {run_config.name}")
+    output.put(report["entry"])
+    output.put(out)
 
 
 def _table(report: dict[str, Any]) -> Table:
-    """The scores of the networks alone, below those of the baselines."""
+    """How good the networks alone are, beside answers that do not look at the photo."""
     from rich.table import Table
 
-    columns, names, missed = ["", "rendering, dB", "inversion, dB"], ["reconstruction_psnr_db", "inversion_psnr_db"], []
-    if report["baselines"]:  # the photos have depths
-        columns += ["SIDE x 10⁻²", "MAD, degrees", "coverage", "missed"]
-        names += ["side_e2", "mad_deg", "coverage"]
-        missed = [f"{len(report['missed'])} of {len(report['photos'])}"]
+    truths = bool(report["baselines"])
+    columns = [
+        "",
+        "rendering, dB",
+        "inversion, dB",
+        *(["SIDE x 10⁻²", "MAD, degrees", "coverage", "missed"] if truths else []),
+    ]
     table = Table(*columns, box=None)
-    for baseline in report["baselines"]:
-        scores = format_number(baseline["side_e2"]), format_number(baseline["mad_deg"], 2)
-        table.add_row(baseline["name"], "", "", *scores)
-    table.add_row("the networks alone", *(format_number(report["figures"][name]) for name in names), *missed)
+    for one in report["baselines"]:
+        table.add_row(one["name"], "", "", figure(one["side_e2"]), figure(one["mad_deg"], 2))
+    names = ["reconstruction_psnr_db", "inversion_psnr_db", *(["side_e2", "mad_deg", "coverage"] if truths else [])]
+    missed = [f"{len(report['missed'])} of {len(report['photos'])}"] if truths else []
+    table.add_row("the networks alone", *(figure(report["figures"][name]) for name in names), *missed)
     return table

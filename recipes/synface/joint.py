@@ -15,22 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from g2s_cli.estimators.base import MaskedImages
 from torch import Tensor, nn
 
-from g2s_cli.config import Category
 from g2s_cli.errors import G2SError
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.feedforward import camera_of
 from g2s_cli.estimators.factor_codes import raw_from_depth
 from g2s_cli.estimators.gan2shape.prior import ellipsoid
+from g2s_cli.estimators.base import MaskedImages
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.estimators.registration import Registered, misplacing
 from g2s_cli.geometry.warp import symmetrize
 from g2s_cli.progress import Progress
-from g2s_cli.training.joint_run import drawn_from, draws
+from g2s_cli.seeding import seeded_generator, seeded_weights
+from g2s_cli.training.checkpoint import load_checkpoint, save_checkpoint
+from g2s_cli.config import Category
 from recipes.synface.explaining import Terms, canonical_of, explanation, lesson, misreading
-from recipes.synface.keeping import keep, kept
 from recipes.synface.moving import FACTORS, GALLERY, Gallery, Moves, Source
 from recipes.synface.registering import (
     FACES,
@@ -49,7 +49,7 @@ WARM_UP = 200  # updates
 BETAS = (0.9, 0.99)
 MAP_WIDTH, BOTTLENECK, VIEW_WIDTH, LIGHT_WIDTH = 32, 128, 32, 16
 QUIET = 0.1  # D's last layer begins with so much of its weights: the mean shape goes first
-FIRST_NEAR = 0.95  # the ellipsoid that the mean shape begins as, the best here (docs/experiments/ellipsoid.md)
+FIRST_NEAR = 0.95  # the ellipsoid that the mean shape begins as, the best on faces of this kind (docs/LOG.md)
 REGRESS_EVERY = 500  # updates
 LOG_EVERY = 50
 LEARNER, REGISTERED, LOG = "learner.pt", "registered.pt", "log.jsonl"
@@ -77,8 +77,7 @@ class Run:
 
 
 # Alone, a face that hardly turns with deep relief and one that turns far with a flat one explain a picture alike. Our
-# own renderings say what a view is, and several views of one face leave no room for the trade
-# (docs/experiments/joint-training.md).
+# own renderings say what a view is, and several views of one face leave no room for the trade (docs/LOG.md).
 SCHEDULE = (
     Run("alone", 3100, taught=False, views=1, coarse=0.0),
     Run("taught", 2600, taught=True, views=1, coarse=0.0),
@@ -101,7 +100,7 @@ def schedule(updates: int | None, *, initial_coefficients: bool) -> tuple[Run, .
 def first_networks(category: Category, gallery: Gallery, dtype: torch.dtype, seed: int) -> FactorNets:
     """Untrained networks, and for the mean shape half an ellipsoid on the faces' mean mask."""
     size, camera = category.working_size, camera_of(category)
-    with drawn_from(seed):
+    with seeded_weights(seed):
         depth = MapNet(size, 1, MAP_WIDTH, BOTTLENECK, bounded=False)
         albedo = MapNet(size, 3, MAP_WIDTH, BOTTLENECK, bounded=True)
         view, light = CodeNet(size, 6, VIEW_WIDTH), CodeNet(size, 4, LIGHT_WIDTH)
@@ -144,7 +143,7 @@ class Learner:
 
     def read(self, path: Path) -> None:
         """Go back to where a run was written. Raises G2SError for a damaged file."""
-        with kept(path, self.base.device, "Delete it and begin again.") as state:
+        with load_checkpoint(path, self.base.device, "Delete it and begin again.") as state:
             for name, net in _modules(self.untied):
                 net.load_state_dict(state[name])
             self.base.data.copy_(state["base"])
@@ -159,7 +158,7 @@ class Learner:
         state |= {"base": self.base.data, "adam": self.adam.state_dict(), "run": self.run, "update": self.update}
         state["moves"] = vars(self.moves) if self.moves else None
         state["teacher"] = _states(self.teacher) | {"base": self.teacher.base} if self.teacher else None
-        keep(state, path)
+        save_checkpoint(state, path)
 
     def advance(self, run: Run, source: Source, gallery: Gallery, category: Category, seed: int) -> Terms:
         """One update; the terms of its loss."""
@@ -169,7 +168,7 @@ class Learner:
             self.teacher = self._as_it_was(_states(self.untied) | {"base": self.nets.base})
         if (run.reshaped and self.teacher is None) or (run.registered and self.registered is None):
             raise ValueError("lessons in shape without a teacher or registered faces")
-        rng = draws(seed, run.name, self.update)
+        rng = seeded_generator(seed, run.name, self.update)
         faces = self._faces(run, source, rng)
         terms = losses(self.nets, faces, run, category, rng, self.teacher if run.reshaped else None)
         if run.registered and self.registered is not None:
@@ -212,7 +211,7 @@ class Learner:
         """The mean shape with which D's answers to the gallery have for their mean what it says of the mean face.
 
         Seen from many views: a face that the GAN turns without changing the person. Answers to faces in general are
-        blurred where people differ, at the step from chin to neck above all (docs/experiments/shape-augmentation.md).
+        blurred where people differ, at the step from chin to neck above all (docs/LOG.md).
         """
         nets, camera = self.nets, self.untied.camera
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from g2s_cli.estimators.base import MaskedImages
-from g2s_cli.estimators.gan2shape.steps import generate
+from g2s_cli.estimators.generate import generate
 from jaxtyping import Float
 from torch import Tensor
 

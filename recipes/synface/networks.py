@@ -10,18 +10,17 @@ import torch
 import typer
 from torch import Tensor
 
-from g2s_cli.config import Category
 from g2s_cli.console import output
 from g2s_cli.errors import UsageError
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.feedforward import trained_nets
-from g2s_cli.estimators.gan2shape.cycles import NetworkMeans
+from g2s_cli.estimators.feedforward import NetworkMeans, trained_nets
 from g2s_cli.files import sha256_of
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
 from g2s_cli.progress import Progress
 from g2s_cli.run_folder import open_run_folder
-from g2s_cli.training.joint_run import draws
+from g2s_cli.seeding import seeded_generator
+from g2s_cli.config import Category
 from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.importers import read_checkpoint
 from g2s_cli.weights.tensors import converted_sha256, write_weights
@@ -65,7 +64,7 @@ def make_networks(
     loaded = load_gan(Weights({}, gan), machine)
     category = fitted(load_category("synface"), loaded.generator)
     source = Source(loaded, CenterCrop(category.frame_share, category.working_size))
-    gallery = Gallery.of(source, draws(seed, "gallery"), faces)
+    gallery = Gallery.of(source, seeded_generator(seed, "gallery"), faces)
     nets = networks_of(begin, category, machine) if begin else first_networks(category, gallery, machine.dtype, seed)
     learner = Learner(nets)
     runs = schedule(updates, initial_coefficients=begin is not None)
@@ -127,8 +126,8 @@ def networks_command(
         machine = Machine.named(device)
         result = make_networks(gan, begin, updates, folder, machine, progress, seed=seed, save_every=save_every)
     write_weights(result.tensors, out, trained_with)
-    output.info(f"R² of the directions: {', '.join(f'{name} {value}' for name, value in result.explained.items())}")
-    output.print(as_toml(result, out, trained_with))
+    output.say(f"R² of the directions: {', '.join(f'{name} {value}' for name, value in result.explained.items())}")
+    output.put(as_toml(result, out, trained_with))
 
 
 def as_toml(result: Made, path: Path, trained_with: str) -> str:

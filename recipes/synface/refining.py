@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from g2s_cli.estimators.base import MaskedImages
 from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli.estimators.feedforward import FactorNets
+from g2s_cli.estimators.base import MaskedImages
 from g2s_cli.estimators.morphable import (
     ALBEDO_SPREAD,
     PIXEL_WEIGHT,
@@ -40,10 +40,10 @@ from g2s_cli.estimators.registration import ShapeTemplate
 from g2s_cli.gan.inversion import InversionSettings, invert
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.progress import Progress, SilentProgress
+from g2s_cli.seeding import seeded_generator
 from g2s_cli.segmentation.masks import segment_with_features
-from g2s_cli.training.joint_run import draws
+from g2s_cli.training.dataset import ImageDataset
 from recipes.synface.moving import Source
-from recipes.synface.pictures import Pictures
 from recipes.synface.shapes import (
     ALIKE,
     Learnt,
@@ -101,17 +101,23 @@ ROUNDS = [
 
 
 def observed(
-    pictures: Pictures, count: int, nets: FactorNets, mean: ShapeTemplate, source: Source, seed: int, progress: Progress
+    pictures: ImageDataset,
+    count: int,
+    nets: FactorNets,
+    mean: ShapeTemplate,
+    source: Source,
+    seed: int,
+    progress: Progress,
 ) -> Iterator[Photographed]:
     """The first photos of a set, found in W, each with the mean face beside it."""
     gan, center_crop = source.gan, source.center_crop
     progress.begin("see", count)
     done = 0
     for photos in pictures.batches(count, AT_ONCE):
-        rng, asked = draws(seed, "invert"), photos.to(mean.depth.device)
+        rng, asked = seeded_generator(seed, "invert"), photos.to(mean.depth.device)
         found = invert(asked, gan.generator, gan.inversion_distance, INVERSION, rng, SilentProgress())
         latents = torch.stack([one.latent for one in found])
-        masks = [segment_with_features(latent, gan.generator, gan.segmenter, center_crop).mask for latent in latents]
+        masks = [segment_with_features(latent, gan.generator, gan.segmenter, center_crop).whole for latent in latents]
         faces = MaskedImages(center_crop(asked), torch.stack(masks).unsqueeze(1)).masked
         seen = find_correspondences(
             faces, latents, mean, nets, gan.generator.layers, lambda some: source.show(some).masked
@@ -179,12 +185,14 @@ def one_round(
         learnt = replace(learnt, coeffs=coeffs)
     if how.reach:
         fine = smooth_modes(camera, how.reach, LEAST_BEND).to(modes.device)
-        found, rng = parted(learnt.coeffs, parts), draws(seed, "bend", done)
+        found, rng = parted(learnt.coeffs, parts), seeded_generator(seed, "bend", done)
         learnt = replace(learnt, detail=learnt.detail + bent(learnt.model(modes), fine, parts, found, camera, rng))
     learnt = replace(learnt, done=done)
     albedo, variance, left = reflectance(learnt, parts, modes, camera)
     if how.albedo_basis:
-        albedo, albedo_basis, variance = looks_of(learnt, parts, modes, camera, LOOKS, draws(seed, "looks", done))
+        albedo, albedo_basis, variance = looks_of(
+            learnt, parts, modes, camera, LOOKS, seeded_generator(seed, "looks", done)
+        )
         none = learnt.coeffs.albedo.new_zeros(len(learnt.coeffs.albedo), LOOKS)
         learnt = replace(learnt, albedo_basis=albedo_basis / ALBEDO_SPREAD, coeffs=replace(learnt.coeffs, albedo=none))
     return replace(learnt, albedo=albedo, variance=variance), left

@@ -16,8 +16,8 @@ from g2s_cli.estimators.registration import Registered, ShapeTemplate, registere
 from g2s_cli.geometry.resample import tent_blur
 from g2s_cli.geometry.warp import hflip
 from g2s_cli.progress import Progress
-from g2s_cli.training.joint_run import draws
-from recipes.synface.keeping import keep, kept
+from g2s_cli.seeding import seeded_generator
+from g2s_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from recipes.synface.moving import Moves, Source
 
 FACES, AT_ONCE = 9600, 50
@@ -52,7 +52,7 @@ def some_faces(
     use: for which they are drawn. done: how many of `count` there are already.
     """
     for first in range(done, count, AT_ONCE):
-        rng = draws(seed, use, first)
+        rng = seeded_generator(seed, use, first)
         latents = source.random(min(AT_ONCE, count - first), rng)
         if first // AT_ONCE % 2:
             latents = turned(latents, moves, rng)
@@ -100,12 +100,12 @@ def some_of(faces: Registered, rng: torch.Generator, count: int = BATCH) -> Regi
 
 def write_registered(faces: Registered, path: Path) -> None:
     """Whole or not at all."""
-    keep(vars(faces), path)
+    save_checkpoint(vars(faces), path)
 
 
 def read_registered(path: Path, device: torch.device) -> Registered:
     """What `write_registered` wrote. Raises G2SError for a damaged file."""
-    with kept(path, device) as state:
+    with load_checkpoint(path, device) as state:
         return Registered(**state)
 
 

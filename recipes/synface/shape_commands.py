@@ -21,13 +21,15 @@ from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
 from g2s_cli.progress import Progress
 from g2s_cli.run_folder import open_run_folder
-from g2s_cli.training.joint_run import draws
+from g2s_cli.seeding import seeded_generator
+from g2s_cli.training.dataset import ImageDataset
 from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.importers import build_gan, read_checkpoint
-from g2s_cli.weights.tensors import TRAINED_WITH, converted_sha256, quantize, read_metadata, write_weights
+from g2s_cli.weights.tensors import converted_sha256, write_weights
+from g2s_cli.weights.tensors import TRAINED_WITH
+from g2s_cli.weights.tensors import quantize, read_metadata
 from recipes.synface.moving import Gallery, Moves, Source
 from recipes.synface.networks import SHAPES, networks_of, weights_as_toml
-from recipes.synface.pictures import Pictures
 from recipes.synface.refining import AT_ONCE, PHOTOS, initial_coefficients, finished, observed, refine
 from recipes.synface.shapes import learn, of_tensors
 from recipes.synface.sighting import ITERATIONS, Pupil, people_of, teach
@@ -73,7 +75,7 @@ def shapes_command(
     """
 
     def learnt(known: Known, folder: Path, progress: Progress) -> dict[str, Tensor]:
-        moves = Moves.of(known.nets, Gallery.of(known.source, draws(seed, "gallery")))
+        moves = Moves.of(known.nets, Gallery.of(known.source, seeded_generator(seed, "gallery")))
         return learn(known.nets, known.mean, moves, known.source, seed, folder / SHAPES, progress).tensors
 
     _written("shapes", learnt, gan, networks, out, work, {"seed": seed}, device)
@@ -142,9 +144,9 @@ def sight_command(
     _written("sight", learnt, gan, networks, out, work, facts, device)
 
 
-def _photos_of(pictures: Path, photos: int, gan: Path, networks: Path) -> Pictures:
+def _photos_of(pictures: Path, photos: int, gan: Path, networks: Path) -> ImageDataset:
     """Photos for networks that know how faces differ, of the size that their GAN makes. Raises G2SError."""
-    read = Pictures.of(pictures)
+    read = ImageDataset.of(pictures)
     if len(read) < photos:
         raise UsageError(f"{pictures} holds {len(read)} pictures, not {photos}.", "Render more, or give --photos.")
     lacking = sorted({f"shape.{name}" for name in PARTS} - read_checkpoint(networks)[1].keys())
@@ -185,7 +187,7 @@ def _written(
         known = _known(gan, networks, kept, Machine.named(device))
         result = learnt(known, folder, progress)
     write_weights(kept | result, out, trained_with)
-    output.print(weights_as_toml(out, trained_with))
+    output.put(weights_as_toml(out, trained_with))
 
 
 def _known(gan: Path, networks: Path, kept: dict[str, Tensor], machine: Machine) -> Known:

@@ -46,10 +46,10 @@ from g2s_cli.estimators.morphable_model import (
     smooth_modes,
 )
 from g2s_cli.estimators.registration import ShapeTemplate
-from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
+from g2s_cli.geometry.camera import Camera, unproject_points, project_points, canonical_to_view
 from g2s_cli.progress import Progress
-from g2s_cli.training.joint_run import draws
-from recipes.synface.keeping import keep, kept
+from g2s_cli.seeding import seeded_generator
+from g2s_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from recipes.synface.moving import Moves, Source
 from recipes.synface.registering import AT_ONCE, some_faces
 
@@ -150,7 +150,7 @@ def _first(parts: Sequence[Correspondences], modes: Float[Tensor, "h w 3 m"], ca
         usual = part.lights.new_full((len(part.views),), USUAL_SPECULAR)
         log_brightness = sample_at_pixels(part.log_brightness, part.found, camera)
         values.append(log_reflectance(log_brightness, normal, part.lights, part.views, usual))
-    albedo, albedo_basis, variance = factored(torch.cat(values), weights, LOOKS, draws(seed, "looks"))
+    albedo, albedo_basis, variance = factored(torch.cat(values), weights, LOOKS, seeded_generator(seed, "looks"))
     lights = torch.cat([part.lights for part in parts])
     count = modes.shape[-1]
     mean, shape_basis = modes.new_zeros(count), torch.eye(count, device=modes.device)
@@ -261,9 +261,7 @@ def looks_of(
     model, values = learnt.model(modes), []
     for part, coeffs in zip(parts, parted(learnt.coeffs, parts), strict=True):
         points, views = deform(model, part, camera, coeffs), views_of(part, coeffs)
-        log_brightness = sample_at_pixels(
-            part.log_brightness, project_points(canonical_to_view(points, views, camera), camera), camera
-        )
+        log_brightness = sample_at_pixels(part.log_brightness, project_points(canonical_to_view(points, views, camera), camera), camera)
         found = log_reflectance(log_brightness, point_normals(points), coeffs.light, views, specular_strength(coeffs))
         values.append(_freed_of_colour(found - model.albedo, part) + model.albedo)
     return factored(torch.cat(values), torch.cat([part.weights for part in parts]), count, rng)
@@ -366,10 +364,10 @@ def of_tensors(tensors: Mapping[str, Tensor], camera: Camera, device: torch.devi
 
 def write(learnt: Learnt, place: Path) -> None:
     """Whole or not at all."""
-    keep(vars(learnt) | {"codes": vars(learnt.coeffs)}, place)
+    save_checkpoint(vars(learnt) | {"codes": vars(learnt.coeffs)}, place)
 
 
 def read(place: Path, device: torch.device) -> Learnt:
     """What `write` wrote. Raises G2SError for a damaged file."""
-    with kept(place, device) as state:
+    with load_checkpoint(place, device) as state:
         return Learnt(**(state | {"codes": Coefficients(**state["codes"])}))

@@ -29,10 +29,10 @@ from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.rasterizer import VIEW_FAR
 from g2s_cli.geometry.warp import hflip
 from g2s_cli.progress import Progress
-from g2s_cli.training.joint_run import drawn_from, draws
+from g2s_cli.seeding import seeded_generator, seeded_weights
+from g2s_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from g2s_cli.weights.tensors import quantize
 from recipes.synface.fantasies import Fantasies, People, mixed, put_together, taken_apart, together
-from recipes.synface.keeping import keep, kept
 from recipes.synface.refining import Photographed
 
 WIDTH, THOUGHT = 32, 256
@@ -60,7 +60,7 @@ class Pupil:
     @classmethod
     def new(cls, size: int, device: torch.device, seed: int) -> Pupil:
         """One that has learnt nothing."""
-        with drawn_from(seed):
+        with seeded_weights(seed):
             net = DepthNet(size, WIDTH, THOUGHT).to(device)
         return cls(net, torch.optim.AdamW(net.parameters(), lr=RATE, betas=BETAS, weight_decay=DECAY))
 
@@ -74,11 +74,11 @@ class Pupil:
 
     def write(self, place: Path) -> None:
         """Whole or not at all."""
-        keep({"net": self.net.state_dict(), "adam": self.adam.state_dict(), "done": self.done}, place)
+        save_checkpoint({"net": self.net.state_dict(), "adam": self.adam.state_dict(), "done": self.done}, place)
 
     def read(self, place: Path) -> None:
         """Become what `write` wrote. Raises G2SError for a damaged file."""
-        with kept(place, next(self.net.parameters()).device) as state:
+        with load_checkpoint(place, next(self.net.parameters()).device) as state:
             self.net.load_state_dict(state["net"])
             self.adam.load_state_dict(state["adam"])
             self.done = state["done"]
@@ -150,12 +150,12 @@ def lessons(
 ) -> Iterator[Fantasies]:
     """Batches of fantasies, from a number on. Which they are depends on the seed and their number alone."""
     for start in range(first - first % AT_ONCE, updates, AT_ONCE) if first < updates else ():
-        rng = draws(seed, "fantasies", start)
+        rng = seeded_generator(seed, "fantasies", start)
         result = put_together(model, relief, mixed(people, BATCH * AT_ONCE, rng), camera)
         parts = (maps.split(BATCH) for maps in (result.image, result.mask, result.depth))
         for number, part in enumerate(zip(*parts, strict=True), start=start):
             if first <= number < updates:
-                yield taken_otherwise(Fantasies(*part), draws(seed, "taken", number))
+                yield taken_otherwise(Fantasies(*part), seeded_generator(seed, "taken", number))
 
 
 @torch.no_grad()

@@ -55,15 +55,15 @@ def test_two_processes_train_one_network(result: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [str(result / "two")]  # one of them speaks
     last = json.loads((result / "two" / "log.jsonl").read_text().splitlines()[-1])
-    assert (last["step"], last["seen"]) == (2, 16)
-    settings = torch.load(result / "two" / "learner.pt", weights_only=True)["settings"]
+    assert (last["step"], last["images"]) == (2, 16)
+    settings = torch.load(result / "two" / "checkpoint.pt", weights_only=True)["settings"]
     stated = {
         "batch": 8,
-        "rate": 1e-3,
-        "generator_rate": 5e-4,
+        "lr": 1e-3,
+        "generator_lr": 5e-4,
         "r1": 0.5,
         "path": 2.0,
-        "copies": 10.0,
+        "rec_weight": 10.0,
         "half_life": 400,
     }
     assert settings.items() >= stated.items()
@@ -104,4 +104,4 @@ def test_a_checkpoint_of_another_size_is_refused(result: Path, tmp_path: Path) -
     assert rendered.returncode == 0, rendered.stderr
     done = recipe("train", tmp_path / "small.npy", "-o", tmp_path / "run", "--from", result / "gan.pt")
     assert done.returncode == 2
-    assert "makes pictures of 32 pixels; those to learn from have 8" in done.stderr
+    assert "generates images of 32 pixels; the training images have 8" in done.stderr

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from g2s_cli.estimators.feedforward import FactorNets, render_batch
 from g2s_cli.estimators.feedforward import camera_of, fresh_nets, trained_nets
-from g2s_cli.estimators.gan2shape.cycles import NetworkMeans
+from g2s_cli.estimators.feedforward import NetworkMeans
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.normals import depth_to_normals

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 from g2s_cli.estimators.base import MaskedImages
-from g2s_cli.estimators.gan2shape.steps import Observation
+from g2s_cli.estimators.base import Observation
 from shapes import bumps, nets_around, two_eyes
 from torch import Tensor
 from torch.nn.functional import max_pool2d

@@ -18,7 +18,6 @@ from torch.nn.functional import avg_pool2d
 from typer.testing import CliRunner
 
 from g2s_cli import reconstruct
-from g2s_cli.config import Category
 from g2s_cli.errors import UsageError
 from g2s_cli.estimators import morphable as morphing
 from g2s_cli.estimators import registration
@@ -31,11 +30,13 @@ from g2s_cli.geometry.warp import symmetrize
 from g2s_cli.loading import Machine, Weights, fitted, load_gan
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.progress import SilentProgress
-from g2s_cli.training.joint_run import draws
-from g2s_cli.weights.cache import models_root
+from g2s_cli.seeding import seeded_generator
+from g2s_cli.config import Category
 from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.importers import read_checkpoint
-from g2s_cli.weights.tensors import load_tensors, submodule_state, write_weights
+from g2s_cli.weights.tensors import write_weights
+from g2s_cli.weights.cache import models_root
+from g2s_cli.weights.tensors import load_tensors, submodule_state
 from recipes.synface import joint, refining, registering, shapes, sighting
 from recipes.synface.joint import LEARNER, LOG, REGISTERED, SCHEDULE, Learner, first_networks, schedule
 from recipes.synface.moving import SPREAD, WIDEST, Gallery, Moves, Source
@@ -59,7 +60,7 @@ class Killer(SilentProgress):
     def __init__(self, run: str, after: int) -> None:
         self.run, self.after, self.under_way = run, after, ""
 
-    def begin(self, step: str, total: int, quantity: str = "loss") -> None:  # noqa: ARG002
+    def begin(self, step: str, total: int) -> None:  # noqa: ARG002
         self.under_way = step
 
     def advance(self, done: int, loss: float) -> None:  # noqa: ARG002
@@ -99,7 +100,7 @@ def set_out(gan: Path, seed: int) -> tuple[Category, Source, Gallery]:
     loaded = load_gan(Weights({}, gan), CPU)
     config = fitted(load_category("synface"), loaded.generator)
     source = Source(loaded, CenterCrop(config.frame_share, config.working_size))
-    return config, source, Gallery.of(source, draws(seed, "gallery"), 48)
+    return config, source, Gallery.of(source, seeded_generator(seed, "gallery"), 48)
 
 
 def test_killed_in_every_run_it_ends_as_if_never_killed(gan: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 import torch
 from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor, LatentDirections, OffsetPredictor
-from g2s_cli.estimators.gan2shape.steps import Observation
+from g2s_cli.estimators.base import Observation
 from torch import Tensor
 
 from g2s_cli.config import Category, Preset, Stage

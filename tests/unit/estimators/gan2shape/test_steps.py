@@ -11,7 +11,9 @@ from g2s_cli.estimators.albedo import albedo_loss, fit_albedo
 from g2s_cli.estimators.base import MaskedImages
 from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor, LatentDirections, PseudoSamples
 from g2s_cli.estimators.gan2shape.step2 import pseudo_sampler
-from g2s_cli.estimators.gan2shape.steps import Held, Observation, photo_sample, project_samples, fit_offset, fit_shape, fit_view
+from g2s_cli.estimators.base import Observation
+from g2s_cli.estimators.gan2shape.step2 import photo_sample, project_samples
+from g2s_cli.estimators.gan2shape.steps import Held, fit_offset, fit_shape, fit_view
 from torch import Tensor, nn
 
 from g2s_cli.config import Ellipsoid

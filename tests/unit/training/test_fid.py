@@ -5,37 +5,37 @@ import pytest
 import torch
 
 from g2s_cli.errors import G2SError
-from recipes.synface import quality
-from recipes.synface.quality import Moments, frechet_distance
+from g2s_cli.training import fid
+from g2s_cli.training.fid import Gaussian, colour_features, feature_statistics, frechet_distance
 
 
 def test_distance_of_normal_distributions_along_the_same_axes() -> None:
     turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
-    one = Moments(np.zeros(3), turn @ np.diag([1.0, 4.0, 9.0]) @ turn.T)
-    other = Moments(np.array([1.0, 2.0, 2.0]), turn @ np.diag([4.0, 4.0, 1.0]) @ turn.T)
+    one = Gaussian(np.zeros(3), turn @ np.diag([1.0, 4.0, 9.0]) @ turn.T)
+    other = Gaussian(np.array([1.0, 2.0, 2.0]), turn @ np.diag([4.0, 4.0, 1.0]) @ turn.T)
     assert frechet_distance(one, other) == pytest.approx(9 + (1 - 2) ** 2 + 0 + (3 - 1) ** 2)
     assert frechet_distance(one, one) == pytest.approx(0, abs=1e-9)
 
 
 def test_distance_of_distributions_along_different_axes_is_symmetric() -> None:
     random = np.random.default_rng(1)
-    one, other = (Moments.of(random.normal(size=(50, 4)) @ random.normal(size=(4, 4))) for _ in range(2))
+    one, other = (Gaussian.fit(random.normal(size=(50, 4)) @ random.normal(size=(4, 4))) for _ in range(2))
     assert frechet_distance(one, other) == pytest.approx(frechet_distance(other, one))
     assert frechet_distance(one, other) > 0
 
 
-def test_more_unlike_pictures_are_further_apart() -> None:
+def test_the_distance_grows_with_the_difference_of_images() -> None:
     random = torch.Generator().manual_seed(0)
     grey = torch.rand(900, 3, 32, 32, generator=random) * 0.2
-    kinds = {"colours": quality.colours}
     base, near, far = (
-        quality.moments((pictures,), kinds)["colours"] for pictures in (grey, grey.flip(0) + 0.01, grey * 3)
+        feature_statistics((images,), {"colours": colour_features})["colours"]
+        for images in (grey, grey.flip(0) + 0.01, grey * 3)
     )
     assert frechet_distance(base, near) < frechet_distance(base, far) / 10
 
 
-def test_without_dlib_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quality, "find_spec", lambda _: None)
+def test_without_dlib_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fid, "find_spec", lambda _: None)
     with pytest.raises(G2SError, match="dlib or its weights") as caught:
-        quality.faces()
+        fid.face_extractor()
     assert "pip install dlib-bin face_recognition_models" in str(caught.value)
