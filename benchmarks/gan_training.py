@@ -21,7 +21,7 @@ import textbook_stylegan2 as textbook
 import torch
 from torch.nn.functional import softplus
 
-from g2s_cli.loading import Machine
+from g2s_cli.machine import Machine
 from g2s_cli.training.dataset import ImageDataset
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.gan import GanConfig, GanTraining

@@ -21,7 +21,8 @@ from g2s_cli.batch import find_photos
 from g2s_cli.gan.inversion import STATISTICS_SAMPLES, InversionSettings, invert
 from g2s_cli.gan.latents import random_latents
 from g2s_cli.geometry.metrics import psnr
-from g2s_cli.loading import Gan, Machine, Weights, load_gan
+from g2s_cli.loading import Gan, Weights, load_gan
+from g2s_cli.machine import Machine
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import open_photo
 from g2s_cli.progress import SilentProgress

@@ -23,7 +23,8 @@ from machine import describe
 from g2s_cli.batch import find_photos
 from g2s_cli.geometry.metrics import psnr, side_error
 from g2s_cli.geometry.render import render
-from g2s_cli.loading import Machine, Weights, load_gan
+from g2s_cli.loading import Weights, load_gan
+from g2s_cli.machine import Machine
 from g2s_cli.result.read import read_result
 from g2s_cli.result.schema import Result
 from g2s_cli.result.surface import render_on_white

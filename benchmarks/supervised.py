@@ -24,7 +24,7 @@ from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.metrics import erode
 from g2s_cli.geometry.normals import depth_to_normals
-from g2s_cli.loading import Machine
+from g2s_cli.machine import Machine
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import open_photo
 from g2s_cli.progress import Progress

@@ -34,7 +34,8 @@ from g2s_cli.errors import G2SError
 from g2s_cli.evaluation.benchmark import evaluate
 from g2s_cli.evaluation.ground_truth import DepthPair, find_pairs
 from g2s_cli.evaluation.report import baseline_metrics
-from g2s_cli.loading import Machine, Plan, load_gan
+from g2s_cli.loading import Plan, load_gan
+from g2s_cli.machine import Machine
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.pipeline import reconstruct_each
 from g2s_cli.progress import Progress

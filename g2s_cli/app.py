@@ -149,7 +149,7 @@ def main() -> None:
         try:
             app(prog_name="g2s")
         except Exception as error:
-            failure = as_g2s_error(error, traced=output.verbose)
+            failure = as_g2s_error(error, traceback_shown=output.verbose)
             with suppress(OSError):  # after a hang-up there is no terminal to write to
                 output.error(str(failure))
             sys.exit(128 + received[0] if received else failure.exit_code)

@@ -109,7 +109,7 @@ class Stage:
     """Iterations of the three steps of one cycle."""
 
     albedo: int
-    project_points: int
+    project: int
     shape: int
 
 
@@ -216,6 +216,14 @@ class Preset:
         """Whether it begins from the category's jointly trained networks."""
         return self.schedule is None or self.schedule.start == "networks"
 
+    def with_cycles(self, count: int | None) -> Preset:
+        """The same with at most so many cycles of its schedule; None changes nothing."""
+        first, *others = self.estimators
+        if first.schedule is None:
+            return self
+        schedule = replace(first.schedule, stages=first.schedule.stages[:count])
+        return replace(self, estimators=(replace(first, schedule=schedule), *others))
+
     def with_symmetry(self, symmetry: Symmetry | None) -> Preset:
         """The same with another assumption on the object's two halves; None changes nothing."""
         if symmetry is None:
@@ -231,28 +239,15 @@ class Pretraining:
     """Joint training of a category's networks on many photos (paper A.2, "Joint pre-training").
 
     Attributes:
-        schedule: as for one photo, but `batch` is of each photo of a step, and a cycle collects `samples` for each
-            photo that a step has.
-        masked, candidates, inversion_iterations: as of a `Preset`.
+        preset: with a schedule as for one photo, but `batch` is of each photo of a step, and a cycle collects `samples`
+            for each photo that a step has.
         width: of the first layers of D, A, V and L.
         encoder_width: of E's.
     """
 
-    schedule: Schedule
-    masked: bool
-    candidates: int
-    inversion_iterations: int
+    preset: Preset
     width: int
     encoder_width: int
-
-    def at_most(self, iterations: int) -> Pretraining:
-        """The same with at most so many iterations a step."""
-        return replace(
-            self,
-            schedule=self.schedule.at_most(iterations),
-            candidates=min(self.candidates, max(1, iterations) * 16),
-            inversion_iterations=min(self.inversion_iterations, iterations),
-        )
 
 
 @dataclass(frozen=True)
@@ -396,13 +391,12 @@ def _schedule(entry: dict[str, Any]) -> Schedule:
 
 
 def _pretraining(entry: dict[str, Any]) -> Pretraining:
-    """`candidates` and `invert` are those of the photos' inversion."""
-    inversion = entry["masked"], entry["candidates"], entry["invert"]
-    return Pretraining(_schedule({"start": "ellipsoid"} | entry), *inversion, entry["width"], entry["encoder_width"])
+    return Pretraining(_preset({"start": "ellipsoid"} | entry), entry["width"], entry["encoder_width"])
 
 
 def _preset(entry: dict[str, Any]) -> Preset:
     """A preset; one with `stages` has the paper's schedule alone."""
+    entry = _converted(entry)
     tables = entry.get("estimators", [{"name": "gan2shape"}])
     estimators = tuple(_estimator(table, entry) for table in tables)
     others = [one.name for one in estimators[1:]]
@@ -419,6 +413,17 @@ def _preset(entry: dict[str, Any]) -> Preset:
         inversion_iterations=entry["invert"],
         albedo_iterations=entry.get("albedo_iterations", 0),
     )
+
+
+def _converted(entry: dict[str, Any]) -> dict[str, Any]:
+    """A preset of version 0.1.0 that fused depths, as one of today's."""
+    if not (entry.get("agree") or entry.get("sight")):
+        return entry
+    morphable = {"name": "morphable", "weight": entry.get("agree", 0.0), "iterations": 240}
+    depth_net = {"name": "depth_net", "weight": entry.get("sight", 0.0)}
+    fused = [table for table in (morphable, depth_net) if table["weight"]]
+    albedo = [stage[0] for stage in entry["stages"][1:]]
+    return entry | {"estimators": [{"name": "feedforward"}, *fused], "albedo_iterations": sum(albedo)}
 
 
 def _estimator(table: dict[str, Any], preset: dict[str, Any]) -> EstimatorConfig:

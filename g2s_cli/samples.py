@@ -25,7 +25,8 @@ from g2s_cli.files import atomic_write
 from g2s_cli.gan.latents import truncated_latents
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.image import to_uint8
-from g2s_cli.loading import Machine, Weights, load_gan
+from g2s_cli.loading import Weights, load_gan
+from g2s_cli.machine import Machine
 from g2s_cli.progress import Progress
 from g2s_cli.result.contact_sheet import contact_sheet
 
@@ -94,7 +95,7 @@ class SampleOutput:
         return cls(sheet, folder)
 
 
-def grid_sample(
+def sample(
     category: Category,
     weights: Weights,
     options: SampleOptions,
@@ -124,13 +125,13 @@ def grid_sample(
         "pictures": options.names,
     }
     columns = math.ceil(math.sqrt(options.count))
-    side_error = min(generator.size, MAX_SHEET_PX // columns)
+    side = min(generator.size, MAX_SHEET_PX // columns)
     tiles = []
     with replace_folder(output.folder, OWNED_PATHS) if output.folder else nullcontext() as temporary:
         for name, image in zip(options.names, _images(generator, latents, progress), strict=True):
             if temporary:
                 image.save(temporary / name)
-            tiles.append(image.resize((side_error, side_error), Image.Resampling.LANCZOS))
+            tiles.append(image.resize((side, side), Image.Resampling.LANCZOS))
         if temporary:
             (temporary / LATENTS).write_bytes(save({"w": latents.cpu()}))
             (temporary / FACTS).write_text(json.dumps(facts, indent=2) + "\n")

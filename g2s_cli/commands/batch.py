@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from g2s_cli.batch import Job, Outcome
-    from g2s_cli.loading import Machine
+    from g2s_cli.machine import Machine
     from g2s_cli.options import ReconstructOptions
 
 
@@ -30,9 +30,9 @@ def reconstruct_batch(
         SomeFailedError: some photos failed.
         StoppedError: Ctrl-C; the finished results are kept.
     """
-    from g2s_cli.batch import make_jobs, find_photos, run_jobs, summarize, write_summary
+    from g2s_cli.batch import find_photos, make_jobs, run_jobs, summarize, write_summary
     from g2s_cli.mesh.export import MeshOptions
-    from g2s_cli.pipeline import facts_of, reconstruct_each
+    from g2s_cli.pipeline import Pipeline, facts_of
 
     if chosen.latent:
         raise UsageError("--latent is the w of one photo, and several are named.", "Name one, or leave --latent out.")
@@ -46,7 +46,7 @@ def reconstruct_batch(
     outcomes: dict[Job, Outcome] = {}
     try:
         with output.progress(brief=True) as progress:
-            run = partial(reconstruct_each, plan=plan, machine=machine, progress=progress)
+            run = partial(Pipeline.of(plan, machine).each, progress=progress)
             facts, detail, gan, command = (
                 facts_of(plan),
                 chosen.detail or MeshOptions(),
@@ -71,7 +71,7 @@ def _print_outcome(outcome: Outcome, number: str) -> None:
     """Print a photo's line on stderr."""
     photo, report = outcome.job.photo, outcome.report
     if outcome.error:
-        sentence = str(as_g2s_error(outcome.error, traced=output.verbose))
+        sentence = str(as_g2s_error(outcome.error, traceback_shown=output.verbose))
         named = sentence if str(photo) in sentence else f"{photo}: {sentence}"
         output.error(f"{number}  {named}", outcome.error)
     elif outcome.state == "kept":

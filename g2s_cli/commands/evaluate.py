@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from g2s_cli.evaluation.benchmark import ImageMetrics
     from g2s_cli.evaluation.report import Baseline
 
-SETTINGS = ("category", "preset", "effort", "iterations_at_most", "seed", "weights")  # that a folder of scores states
+SETTINGS = ("category", "preset", "settings", "iterations_at_most", "seed", "weights")  # that a folder of scores states
 
 
 def evaluate(
@@ -50,11 +50,11 @@ def evaluate(
     output.set(quiet=quiet, verbose=verbose, as_json=as_json)
 
     from g2s_cli.evaluation.benchmark import evaluate
-    from g2s_cli.evaluation.report import mean_baselines, write_report
     from g2s_cli.evaluation.ground_truth import find_pairs
-    from g2s_cli.loading import Machine
+    from g2s_cli.evaluation.report import mean_baselines, write_report
+    from g2s_cli.machine import Machine
     from g2s_cli.photo.align import CropOptions
-    from g2s_cli.pipeline import reconstruct_each
+    from g2s_cli.pipeline import Pipeline
     from g2s_cli.weights.registry import Sources
 
     machine, sources = Machine.named(device), Sources.from_environment(hub_repo)
@@ -66,7 +66,7 @@ def evaluate(
     rows: list[ImageMetrics] = []
     try:
         with output.progress(brief=True) as progress:
-            run = partial(reconstruct_each, plan=plan, machine=machine, progress=progress)
+            run = partial(Pipeline.of(plan, machine).each, progress=progress)
             for row in evaluate(pairs, config, out, run, settings):
                 rows.append(row)
                 output.info(f"{len(rows)}/{len(pairs)}  {_line(row)}")

@@ -46,9 +46,9 @@ def write_frames(
     """
     from g2s_cli.atomic_folder import replace_folder
     from g2s_cli.geometry.image import to_uint8
-    from g2s_cli.result.folder import FRAMES
+    from g2s_cli.result.schema import FRAME_FILES
 
-    with replace_folder(folder, FRAMES) as building:
+    with replace_folder(folder, FRAME_FILES) as building:
         names = _write_series(map(to_uint8, images), count, building, "", folder.name, progress)
         pasted = _write_series(photos, count, building, "in_place_", "in_place", progress) if photos is not None else []
     return [str(folder / name) for name in names], [str(folder / name) for name in pasted]

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,9 +20,10 @@ from g2s_cli.console import output
 from g2s_cli.errors import G2SError, UsageError
 
 if TYPE_CHECKING:
+    from g2s_cli.config import Category as CategoryConfig
+    from g2s_cli.config import Part
     from g2s_cli.loading import Plan
     from g2s_cli.mesh.export import MeshOptions
-    from g2s_cli.weights import catalog
     from g2s_cli.weights.registry import Sources
 
 RENAMED_FLAGS = {"by": "renderer", "in-place": "paste-back"}  # old names still work, and --help leaves them out
@@ -216,8 +216,8 @@ def as_file(photo: Path) -> Iterator[Path]:
 
 
 def fetch(
-    config: catalog.Category, parts: Sequence[catalog.Part], sources: Sources, optional: Sequence[catalog.Part] = ()
-) -> dict[catalog.Part, Path]:
+    config: CategoryConfig, parts: Sequence[Part], sources: Sources, optional: Sequence[Part] = ()
+) -> dict[Part, Path]:
     """The files of a category's parts, fetched with a progress bar if they are missing. Raises WeightsError.
 
     optional: parts that are used if they are here, and fetched only along with others.
@@ -228,7 +228,7 @@ def fetch(
         return fetch_weights(config, parts, sources, fetching, optional)
 
 
-def category_of(chosen: choices.ReconstructOptions) -> catalog.Category:
+def category_of(chosen: choices.ReconstructOptions) -> CategoryConfig:
     """The category of a reconstruction, pulled from the Hub if it is new. Raises UsageError for it and its preset."""
     from g2s_cli.weights.registry import Sources, find_category
 
@@ -240,9 +240,11 @@ def category_of(chosen: choices.ReconstructOptions) -> catalog.Category:
 def plan_of(chosen: choices.ReconstructOptions) -> Plan:
     """Fetch the weights that a reconstruction needs, and plan it."""
     from g2s_cli.loading import Plan
+    from g2s_cli.weights.categories import optional_parts, required_parts
     from g2s_cli.weights.registry import Sources
 
     config, sources = category_of(chosen), chosen.sources or Sources.from_environment()
-    fetch(config, config.needs(config.preset(chosen.preset), own_gan=bool(chosen.gan)), sources, config.welcomes)
-    values = {field.name: getattr(chosen, field.name) for field in fields(chosen) if field.name != "detail"}
-    return Plan.of(crop_options=values.pop("crop"), **values)
+    networks = config.preset(chosen.preset).needs_networks
+    parts = required_parts(config, networks=networks, own_gan=bool(chosen.gan))
+    fetch(config, parts, sources, optional_parts(config))
+    return Plan.of(chosen)

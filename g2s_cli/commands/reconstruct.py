@@ -15,7 +15,7 @@ from g2s_cli.options import ReconstructOptions
 from g2s_cli.photo.decode import check_file
 
 if TYPE_CHECKING:
-    from g2s_cli.loading import Machine
+    from g2s_cli.machine import Machine
     from g2s_cli.result.schema import Result
 
 KEY_FILES = ("mesh.glb", "mesh.obj", "reconstruction.png", "report.json")  # printed; the folder holds more
@@ -68,7 +68,7 @@ def reconstruct(
     if not batch and str(photos[0]) != "-":
         check_file(photos[0])  # before PyTorch is imported, which takes seconds
 
-    from g2s_cli.loading import Machine
+    from g2s_cli.machine import Machine
     from g2s_cli.photo.align import CropOptions
     from g2s_cli.weights.registry import Sources
 
@@ -98,20 +98,20 @@ def _reconstruct_one(
     from g2s_cli.atomic_folder import check_target, parent_folders
     from g2s_cli.mesh.export import MeshOptions
     from g2s_cli.photo.load import open_photo
-    from g2s_cli.pipeline import reconstruct_as
+    from g2s_cli.pipeline import Pipeline
     from g2s_cli.result.schema import STATE
     from g2s_cli.result.write import write_result
-    from g2s_cli.weights.importers import LatentFile
+    from g2s_cli.weights.latent_file import LatentFile
 
     [photo], config, detail = photos, options.category_of(chosen), chosen.detail or MeshOptions()
     mask, latent = chosen.crop and chosen.crop.mask, chosen.latent and LatentFile.parse(chosen.latent).path
     inputs = [path for path in (photo, mask, chosen.gan, latent) if path]
-    check_target(out, STATE, overwrite=overwrite, needed=parent_folders(inputs))
+    check_target(out, STATE, overwrite=overwrite, inputs=parent_folders(inputs))
     with options.as_file(photo) as file:
         open_photo(file, config.image_size, config.align, chosen.crop)
         plan = options.plan_of(chosen)
         with output.progress() as progress:
-            result = reconstruct_as(plan, file, machine, progress)
+            result = Pipeline.of(plan, machine)(file, progress)
     result = replace(result, report={"command": options.command_line(), "meshes": asdict(detail)} | result.report)
     write_result(result, out, overwrite=overwrite, detail=detail)
     _print_result(result, out, solid=detail.body is not None)

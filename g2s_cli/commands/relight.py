@@ -53,25 +53,25 @@ def relight(
     if frames and count == 1:
         raise UsageError("--frames moves between lights, and there is one.", "Add another --light X,Y.")
 
-    from g2s_cli import pipeline
     from g2s_cli.geometry.shading import position_from_light
     from g2s_cli.result import paste_back as whole_photo
+    from g2s_cli.result import pictures
     from g2s_cli.result.read import read_result
 
     result, lights_in_photo = read_result(folder), lights.copy()
     for other in map(read_result, light_from or ()):
         lights.append(position_from_light(other.factors.light, other.factors.view))
-        lights_in_photo.append(other.placement.as_in_photo(*lights[-1]))
+        lights_in_photo.append(other.placement.direction_to_photo(*lights[-1]))
     if frames:
         lights, lights_in_photo = _path(lights, frames), _path(lights_in_photo, frames)
     facts = [{"light": list(position)} for position in lights]
-    images = pipeline.relight_each(result, lights, by=renderer, size=size, device=device)
+    images = pictures.relight_each(result, lights, renderer=renderer, size=size, device=device)
     photos = None
     if paste_back:
         facts = [
             fact | {"light_in_place": list(position)} for fact, position in zip(facts, lights_in_photo, strict=True)
         ]
-        photos = whole_photo.relight(result, lights_in_photo, by=renderer, device=device)
+        photos = whole_photo.relight(result, lights_in_photo, renderer=renderer, device=device)
     write_and_print(images, photos, facts, folder / "relight", renderer)
 
 

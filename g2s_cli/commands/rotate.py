@@ -48,15 +48,15 @@ def rotate(
         raise UsageError("--frames turns from A to B, and there is one angle.", "Give a range, such as --yaw -20:20.")
     count = 1 if one_angle else frames or DEFAULT_FRAMES
 
-    from g2s_cli import pipeline
     from g2s_cli.result import paste_back as whole_photo
+    from g2s_cli.result import pictures
     from g2s_cli.result.read import read_result
 
     result = read_result(folder)
     shares = [index / max(count - 1, 1) for index in range(count)]
     turns = [(_between(yaws, share), _between(pitches, share)) for share in shares]
-    images = pipeline.rotate_each(result, turns, by=renderer, size=size, device=device)
-    photos = whole_photo.rotate(result, turns, by=renderer, device=device) if paste_back else None
+    images = pictures.rotate_each(result, turns, renderer=renderer, size=size, device=device)
+    photos = whole_photo.rotate(result, turns, renderer=renderer, device=device) if paste_back else None
     facts = [{"yaw_deg": math.degrees(yaw), "pitch_deg": math.degrees(pitch)} for yaw, pitch in turns]
     write_and_print(images, photos, facts, folder / "rotate", renderer)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from g2s_cli.config import Category
 
 
-def grid_sample(
+def sample(
     category: options.CategoryIfAny = None,
     gan: options.GanFile = None,
     count: Annotated[int, options.method_option("--count", "-n", help="How many pictures.")] = 16,
@@ -48,11 +48,12 @@ def grid_sample(
     output.set(quiet=quiet, verbose=verbose, as_json=as_json)
 
     from g2s_cli import samples
-    from g2s_cli.loading import Machine, Weights
+    from g2s_cli.loading import Weights
+    from g2s_cli.machine import Machine
     from g2s_cli.weights.registry import Sources, find_category
 
-    draw = samples.Draw(count, truncation, seed).check()
-    target = samples.Target.of(out, save=save, overwrite=overwrite, gan=gan)
+    draw = samples.SampleOptions(count, truncation, seed).check()
+    target = samples.SampleOutput.of(out, save=save, overwrite=overwrite, gan=gan)
     sources = Sources.from_environment(hub_repo)
     config = find_category(category or ("own" if gan else "synface"), sources)
     machine = Machine.named(device)

@@ -25,8 +25,8 @@ def view(
     output.set(quiet=quiet, verbose=verbose, as_json=as_json)
 
     from g2s_cli.mesh.export import MeshOptions
-    from g2s_cli.result.read import read_result
     from g2s_cli.result.page import write_page
+    from g2s_cli.result.read import read_result
 
     page = write_page(read_result(folder), folder, MeshOptions(mesh_size, texture_size))
     if show and not webbrowser.open(page.resolve().as_uri()):

@@ -58,7 +58,7 @@ def pull(
     Example: g2s weights pull celeba
     """
     output.set(quiet=quiet, verbose=verbose, as_json=as_json)
-    from g2s_cli.weights.registry import Sources, find_category, check_sources
+    from g2s_cli.weights.registry import Sources, check_sources, find_category
 
     sources = Sources.from_environment(hub_repo)
     config = find_category(category, sources)
@@ -82,7 +82,7 @@ def verify(
     output.set(quiet=quiet, verbose=verbose)
     from g2s_cli.config import PARTS
     from g2s_cli.weights.categories import load_category
-    from g2s_cli.weights.registry import local_file, check_local_networks
+    from g2s_cli.weights.registry import check_local_networks, local_file
 
     problems: list[str] = []
     for config in [load_category(category)] if category else _all_categories(problems):
@@ -115,10 +115,10 @@ def import_(
     Example: g2s weights import my-stylegan2.pt --category owls
     """
     output.set(quiet=quiet, verbose=verbose, as_json=as_json)
+    from g2s_cli.weights.cache import cache_errors, models_root
     from g2s_cli.weights.categories import category_folders, check_name, load_category
     from g2s_cli.weights.importers import build_parsing_net, read_checkpoint
     from g2s_cli.weights.registry import check_import, create_category, store_part
-    from g2s_cli.weights.cache import models_root, cache_errors
 
     check_name(category)
     known = category_folders()
@@ -158,10 +158,10 @@ def publish(
     Example: g2s weights publish owls --repo me/g2s-owls
     """
     output.set(quiet=quiet, verbose=verbose)
-    from g2s_cli.weights import hub
     from g2s_cli.config import PARTS
+    from g2s_cli.weights import hub
     from g2s_cli.weights.categories import load_category
-    from g2s_cli.weights.registry import local_file, check_local_networks
+    from g2s_cli.weights.registry import check_local_networks, local_file
 
     config = load_category(category)
     name = hub.HubRepo.parse(repo).name
@@ -171,7 +171,7 @@ def publish(
     if not here:
         raise WeightsError(f"There are no files of {category} on this machine.", f"g2s weights pull {category}")
     check_local_networks(config)
-    with hub.prepared(config, here) as folder:
+    with hub.staged(config, here) as folder:
         address = hub.publish(Path(folder), category, name)
     output.print(address)
 
@@ -185,7 +185,7 @@ def path(category: Name, as_json: options.Json = False) -> None:
     output.set(as_json=as_json)
     from g2s_cli.config import PARTS
     from g2s_cli.weights.categories import load_category
-    from g2s_cli.weights.registry import local_file, is_downloadable
+    from g2s_cli.weights.registry import is_downloadable, local_file
 
     config = load_category(category)
     files = {part: found for part in PARTS if (found := local_file(config, part))}

@@ -33,7 +33,6 @@ from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
 from g2s_cli.geometry.normals import points_to_normals, replicate_border
 from g2s_cli.geometry.rasterizer import VIEW_FAR, render_depth, render_grid_depth
-from g2s_cli.geometry.render import MARGIN_SHARE
 from g2s_cli.geometry.shading import diffuse_shading, lambert_shading, specular_shading
 from g2s_cli.geometry.warp import grid_sample, identity_grid, normalize_pixels
 from g2s_cli.progress import Progress
@@ -286,7 +285,7 @@ def render_fit(
     model: MorphableModel, points: Correspondences, camera: Camera, coeffs: Coefficients
 ) -> Float[Tensor, "b h w"]:
     """Depth of the displaced points' surface in the photos' views, 1.2 scene units where there is none."""
-    displaced = deform(model, points, camera, coeffs, camera.size // MARGIN_SHARE)
+    displaced = deform(model, points, camera, coeffs, camera.margin_px)
     return render_grid_depth(canonical_to_view(displaced, views_of(points, coeffs), camera), camera)
 
 
@@ -319,7 +318,7 @@ def sample_at_pixels(
     maps: Float[Tensor, "b c h w"], pixels: Float[Tensor, "b v u 2"], camera: Camera
 ) -> Float[Tensor, "b c v u"]:
     """Maps at pixel coordinates; beyond the border its values."""
-    return grid_sample(maps, normalize_pixels(pixels, camera), outside="border")
+    return grid_sample(maps, normalize_pixels(pixels, camera), padding_mode="border")
 
 
 def _follow_flow(

@@ -113,11 +113,11 @@ def pose_template(
     """
     camera, depth = nets.camera, template.depth.expand(len(rendered.image), -1, -1)
     maps = torch.cat((rendered.image, rendered.mask), dim=1)
-    texture = grid_sample(maps, forward_grid(depth, nets.view_of(rendered.image), camera), outside="border")
+    texture = grid_sample(maps, forward_grid(depth, nets.view_of(rendered.image), camera), padding_mode="border")
 
     def seen_from(views: Float[Tensor, "b 6"]) -> PosedTemplate:
         visible = render_depth_with_margin(depth, views, camera)
-        warped = grid_sample(texture, inverse_grid(visible, views, camera), outside="border")
+        warped = grid_sample(texture, inverse_grid(visible, views, camera), padding_mode="border")
         mask = ((warped[:, 3:] > 0.5) & (visible < VIEW_FAR).unsqueeze(1)).to(warped.dtype)
         return PosedTemplate(MaskedImages(warped[:, :3] * mask, mask), views, visible)
 

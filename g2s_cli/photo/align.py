@@ -10,7 +10,7 @@ from typing import Literal
 from PIL import Image
 
 from g2s_cli.errors import ImageError, UsageError
-from g2s_cli.geometry.placement import Placement, FaceTemplate
+from g2s_cli.geometry.placement import FaceTemplate, Placement
 from g2s_cli.photo.decode import size_text
 from g2s_cli.photo.detect import Face, detect_faces
 
@@ -96,7 +96,7 @@ def align(path: Path, image: Image.Image, template: FaceTemplate | None, options
         return Alignment(_centre_square(image), "middle")
     faces = tuple(detect_faces(image))
     if image.width == image.height <= MAX_PREPARED_PX and options.face is None:
-        deviates = bool(faces) and not _is_close(template.placement(faces[0].landmarks), _centre_square(image))
+        deviates = bool(faces) and not _is_close(template.align(faces[0].landmarks), _centre_square(image))
         if not deviates or faces[0].confidence < MIN_CONFIDENCE:
             return Alignment(_centre_square(image), "as it is", faces, uncertain=deviates)
     if not faces:
@@ -108,7 +108,7 @@ def align(path: Path, image: Image.Image, template: FaceTemplate | None, options
     if face > len(faces):
         count = "one face" if len(faces) == 1 else f"{len(faces)} faces"
         raise UsageError(f"{path} shows {count}; there is no --face {face}.", "1 is the largest.")
-    return Alignment(template.placement(faces[face - 1].landmarks), "aligned", faces, face)
+    return Alignment(template.align(faces[face - 1].landmarks), "aligned", faces, face)
 
 
 def _is_box(crop: tuple[float, ...]) -> bool:
@@ -117,29 +117,29 @@ def _is_box(crop: tuple[float, ...]) -> bool:
 
 def _centre_square(image: Image.Image) -> Placement:
     """The largest centred square; an odd margin is larger on the right or below."""
-    side_error = min(image.size)
-    return Placement.box((image.width - side_error) // 2, (image.height - side_error) // 2, side_error)
+    side = min(image.size)
+    return Placement.from_box((image.width - side) // 2, (image.height - side) // 2, side)
 
 
 def _enclosing_square(path: Path, image: Image.Image, crop: Box) -> Placement:
     """The smallest square around a box, with the same centre."""
     left, top, width, height = crop
-    side_error, option = max(width, height), f"--crop {left:g},{top:g},{width:g},{height:g}"
+    side, option = max(width, height), f"--crop {left:g},{top:g},{width:g},{height:g}"
     if not (0 <= left + width / 2 <= image.width and 0 <= top + height / 2 <= image.height):
         raise UsageError(
             f"{option} lies outside {path}, {size_text(image)} pixels upright.",
             "Give left, top, width and height in pixels.",
         )
-    if side_error > MAX_CROP * max(image.size):
+    if side > MAX_CROP * max(image.size):
         raise UsageError(
             f"{option} is far larger than {path}, {size_text(image)} pixels.",
             f"Give a width and a height of {MAX_CROP * max(image.size)} at most.",
         )
-    return Placement.box(left + (width - side_error) / 2, top + (height - side_error) / 2, side_error)
+    return Placement.from_box(left + (width - side) / 2, top + (height - side) / 2, side)
 
 
 def _is_close(face: Placement, crop: Placement) -> bool:
     """Whether the template's fit to a face is about the given crop."""
-    offset = max(abs(face.x - crop.x), abs(face.y - crop.y)) / crop.side_error
-    scale = abs(math.log(face.side_error / crop.side_error))
+    offset = max(abs(face.x - crop.x), abs(face.y - crop.y)) / crop.side
+    scale = abs(math.log(face.side / crop.side))
     return offset < MAX_OFFSET and scale < math.log(MAX_SCALE) and abs(math.degrees(face.turn_rad)) < MAX_ROLL_DEG

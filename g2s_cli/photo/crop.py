@@ -36,13 +36,13 @@ def crop_photo(image: Image.Image, placement: Placement, size: int, padding: Pad
         rows, columns = (inside[1] - top, bottom - inside[3]), (inside[0] - left, right - inside[2])
         widths = (rows, columns, (0, 0))[: 3 if part.mode == "RGB" else 2]
         part = Image.fromarray(np.pad(np.asarray(part), widths, "reflect" if padding == "reflect" else "constant"))
-    shifted = Placement(placement.x - left, placement.y - top, placement.side_error, placement.turn_rad)
+    shifted = Placement(placement.x - left, placement.y - top, placement.side, placement.turn_rad)
     return _resize_box(part, shifted, size) if placement.turn_rad == 0 else _rotate_crop(part, shifted, size)
 
 
 def resize_square(image: Image.Image, size: int) -> Image.Image:
     """A square image at another size."""
-    return _resize_box(image, Placement.box(0, 0, image.width), size)
+    return _resize_box(image, Placement.from_box(0, 0, image.width), size)
 
 
 def share_outside(placement: Placement, width: int, height: int) -> float:
@@ -54,20 +54,20 @@ def share_outside(placement: Placement, width: int, height: int) -> float:
 
 
 def _resize_box(image: Image.Image, placement: Placement, size: int) -> Image.Image:
-    left, top = (at + 0.5 - placement.side_error / 2 for at in (placement.x, placement.y))
+    left, top = (at + 0.5 - placement.side / 2 for at in (placement.x, placement.y))
     # A box filter is the exact area average for whole factors; Pillow's bicubic filter widens its support when it
     # shrinks, so other factors do not alias either.
-    is_whole = placement.side_error % size == left % 1 == top % 1 == 0
+    is_whole = placement.side % size == left % 1 == top % 1 == 0
     method = Image.Resampling.BOX if is_whole else Image.Resampling.BICUBIC
-    return image.resize((size, size), method, box=(left, top, left + placement.side_error, top + placement.side_error))
+    return image.resize((size, size), method, box=(left, top, left + placement.side, top + placement.side))
 
 
 def _rotate_crop(image: Image.Image, placement: Placement, size: int) -> Image.Image:
     """Area averaging by a whole factor, then bicubic interpolation at up to twice the size."""
-    step = max(1, math.floor(placement.side_error / size))
+    step = max(1, math.floor(placement.side / size))
     if step > 1:
-        image, placement = image.reduce(step), placement.scaled(1 / step)
-    oversampling = 2 if placement.side_error > 1.1 * size else 1
+        image, placement = image.reduce(step), placement.scale(1 / step)
+    oversampling = 2 if placement.side > 1.1 * size else 1
     matrix = placement.matrix(size * oversampling)
     # Pillow counts from a pixel's corner, on both sides.
     shift = matrix[:, 2] + 0.5 - matrix[:, :2].sum(axis=1) / 2

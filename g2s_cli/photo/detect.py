@@ -58,7 +58,7 @@ def detect_faces(image: Image.Image) -> list[Face]:
     factor = min(1.0, MAX_SEARCH_PX / max(image.size))
     searched = image
     if factor < 1:
-        width, height = (max(1, round(side_error * factor)) for side_error in image.size)
+        width, height = (max(1, round(side * factor)) for side in image.size)
         searched = image.resize((width, height), Image.Resampling.BOX, reducing_gap=2.0)
     boxes = _propose(searched, proposal)
     boxes = _refine(searched, boxes, refine) if len(boxes) else boxes
@@ -121,7 +121,7 @@ def _refine_landmarks(
     The window rotates, moves and scales with the face, so the result is equivariant up to interpolation.
     """
     for _ in range(LANDMARK_ROUNDS):
-        window = Placement.fitted(UPRIGHT_LANDMARKS, landmarks)
+        window = Placement.fit(UPRIGHT_LANDMARKS, landmarks)
         pixels = _to_tensor(crop_photo(image, window, WINDOW_PX[2]))
         _, places, _ = net(torch.cat((pixels, pixels.flip(-1))))
         direct, hflip = _landmarks(places.numpy()).astype(np.float64)

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from g2s_cli.errors import ImageError
-from g2s_cli.geometry.placement import Placement, FaceTemplate
+from g2s_cli.geometry.placement import FaceTemplate, Placement
 from g2s_cli.photo.align import Alignment, CropOptions, align
 from g2s_cli.photo.crop import crop_photo, resize_square, share_outside
 from g2s_cli.photo.decode import read_image, size_text
@@ -74,10 +74,10 @@ def open_photo(
             "Use a larger picture of the same object.",
         )
     alignment = align(path, upright, template, options)
-    placement, side_error = alignment.placement, round(alignment.placement.side_error)
-    if side_error < MIN_SIDE_PX:
+    placement, side = alignment.placement, round(alignment.placement.side)
+    if side < MIN_SIDE_PX:
         raise ImageError(
-            f"The object in {path} is {side_error} pixels a side; g2s needs {MIN_SIDE_PX} at least.",
+            f"The object in {path} is {side} pixels a side; g2s needs {MIN_SIDE_PX} at least.",
             "Use a larger picture of the same object.",
         )
     outside = share_outside(placement, *upright.size)
@@ -100,7 +100,7 @@ def open_photo(
 
 
 def _aligned_size(placement: Placement, size: int) -> int:
-    return min(max(round(placement.side_error), size), MAX_ALIGNED_PX)
+    return min(max(round(placement.side), size), MAX_ALIGNED_PX)
 
 
 def _crop_mask(path: Path, photo: Path, upright: Image.Image, placement: Placement, size: int) -> Float[Tensor, "s s"]:
@@ -119,24 +119,20 @@ def _crop_mask(path: Path, photo: Path, upright: Image.Image, placement: Placeme
 
 
 def _notes(upright: Image.Image, alignment: Alignment, size: int, outside: float) -> list[str]:
-    side_error, whole, notes = round(alignment.placement.side_error), size_text(upright), []
+    side, whole, notes = round(alignment.placement.side), size_text(upright), []
     if alignment.method == "aligned":
         roll_deg = np.degrees(alignment.placement.turn_rad)
-        notes.append(
-            f"aligned by the five points of a face: {side_error}x{side_error} of {whole}, turned {roll_deg:.0f}°"
-        )
+        notes.append(f"aligned by the five points of a face: {side}x{side} of {whole}, turned {roll_deg:.0f}°")
     elif alignment.method == "as it is":
         notes.append("taken as an aligned crop")
     elif alignment.method == "crop":
-        notes.append(f"cropped to {side_error}x{side_error} of {whole}, as asked")
+        notes.append(f"cropped to {side}x{side} of {whole}, as asked")
     elif upright.width != upright.height:
-        notes.append(f"cropped to the centre square, {side_error}x{side_error} of {whole}")
+        notes.append(f"cropped to the centre square, {side}x{side} of {whole}")
     if outside > 0:
         notes.append(f"mirrored at its edges to fill {100 * outside:.1f} % of the crop")
-    if side_error != size:
-        notes.append(
-            f"{'resized' if side_error > size else 'enlarged'} from {side_error}x{side_error} to {size}x{size}"
-        )
+    if side != size:
+        notes.append(f"{'resized' if side > size else 'enlarged'} from {side}x{side} to {size}x{size}")
     return notes
 
 
@@ -164,7 +160,7 @@ def _report(upright: Image.Image, alignment: Alignment, size: int, outside: floa
         "photo_px": list(upright.size),
         "aligned_px": size,
         "centre_px": [round(placement.x, 3), round(placement.y, 3)],
-        "side_px": round(placement.side_error, 3),
+        "side_px": round(placement.side, 3),
         "turn_deg": round(float(np.degrees(placement.turn_rad)), 3),
         "aligned_to_photo": placement.matrix(size).tolist(),
         "convention": "aligned_to_photo carries (column, row, 1) of aligned.png to (column, row) of the upright photo; "

@@ -16,9 +16,10 @@ from g2s_cli.files import sha256_of
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.render import mask_to_view, render
-from g2s_cli.loading import Machine, Weights, fitted, load_gan, offset_predictor_of
+from g2s_cli.loading import Weights, load_gan, offset_predictor_of, with_gan_size
+from g2s_cli.machine import Machine
 from g2s_cli.result.schema import Result
-from g2s_cli.result.surface import mask_to_canonical
+from g2s_cli.result.surface import canonical_mask
 from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.registry import Sources, fetch_weights
 
@@ -46,11 +47,11 @@ def render_with_gan(result: Result, variants: Sequence[Factors], machine: Machin
     weights = Weights(fetch_weights(category, needed, Sources.from_environment()), Path(gan_file) if gan_file else None)
     gan = load_gan(weights, machine)
     _check_gan(result, weights)
-    category = fitted(category, gan.generator)
+    category = with_gan_size(category, gan.generator)
     center_crop = CenterCrop(category.frame_share, category.working_size)
     predictor = offset_predictor_of(result, category, gan, weights, machine)
     latent, photo_mask = result.latent.to(machine.device), result.mask.to(machine.device)
-    object_mask = mask_to_canonical(result)
+    object_mask = canonical_mask(result)
     with torch.no_grad():
         inverted = center_crop(gan.generator(latent[None]).clamp(-1, 1)) * photo_mask
     reference = _pseudo_samples([result.factors], inverted, photo_mask[None], machine)

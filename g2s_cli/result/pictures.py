@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli.errors import UsageError
-from g2s_cli.loading import Machine
+from g2s_cli.machine import Machine
 from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.mesh.render import rasterize_mesh, render_mesh
 from g2s_cli.mesh.texture import relight_texture
@@ -73,7 +73,7 @@ def relight_each(
         camera = result.camera.resize(size or result.picture_size)
         view = rasterize_mesh(mesh, texture.lit.shape[-1], result.factors.view, camera)
         lit = (relight_texture(texture, factors, result.camera) for factors in variants)
-        return (view.sample_texture(texels).composite_on_white for texels in lit)
+        return (view.sample_texture(texels).on_white for texels in lit)
     return render_with_gan(result, variants, Machine.named(device))
 
 
@@ -86,7 +86,7 @@ def rotate_each(
     if _is_mesh(renderer, size, device):
         mesh, texture = textured_mesh(result, MeshOptions(), extend=True)
         camera = result.camera.resize(size or result.picture_size)
-        return (render_mesh(mesh, texture.lit, factors.view, camera).composite_on_white for factors in variants)
+        return (render_mesh(mesh, texture.lit, factors.view, camera).on_white for factors in variants)
     return render_with_gan(result, variants, Machine.named(device))
 
 

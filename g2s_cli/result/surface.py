@@ -38,15 +38,15 @@ def textured_mesh(result: Result, detail: MeshOptions, *, extend: bool = False) 
     photo = from_uint8(result.center_crop)
     photo_size = max(photo.shape[-1], result.camera.size)
     wide_size = round(photo_size * result.camera.with_margin().size / result.camera.size)
-    outline = ObjectMask(refine_mask(result.mask, photo), result.is_symmetric)
+    outline = ObjectMask(refine_mask(result.mask, photo), result.is_symmetric, extend)
     # Twice the photo's resolution: the outline is smooth between the photo's pixels.
     mesh_size = detail.mesh_size or min(2 * wide_size, MAX_MESH_SIZE)
-    mesh = extract_mesh(refine_depth(result.factors, outline, result.camera, mesh_size, extend=extend))
+    mesh = extract_mesh(refine_depth(result.factors, outline, result.camera, mesh_size))
     texture_size = detail.texture_size or min(wide_size, MAX_TEXTURE_SIZE)
     return mesh, project_texture(photo, result.factors, outline, result.camera, mesh, texture_size)
 
 
-def mask_to_canonical(result: Result) -> Float[Tensor, "h w"]:
+def canonical_mask(result: Result) -> Float[Tensor, "h w"]:
     """The object mask in the canonical view.
 
     The mask of a symmetric object is the union with its mirror image. Without it the far cheek of a turned head would
@@ -61,7 +61,7 @@ def soft_mask(result: Result, factors: Factors) -> Float[Tensor, "h w"]:
 
     The edge is softened in the canonical view: a hard one would turn ragged where the depth map is steep.
     """
-    mask = mask_to_canonical(result)[None, None]
+    mask = canonical_mask(result)[None, None]
     soft = avg_pool2d(mask, SOFT_EDGE_PX, 1, SOFT_EDGE_PX // 2, count_include_pad=False)[0, 0]
     return ((mask_to_view(soft, factors, result.camera) - 0.25) * 2).clamp(0, 1)
 

@@ -63,7 +63,7 @@ def write_result(result: Result, folder: Path, *, overwrite: bool = False, detai
         write_meshes(temporary, mesh, texture, detail)
         camera = result.camera.resize(result.picture_size)
         view = rasterize_mesh(mesh, len(texture.lit[0]), result.factors.view, camera)
-        save_image(temporary / "reconstruction.png", view.sample_texture(texture.lit).composite_on_white)
+        save_image(temporary / "reconstruction.png", view.sample_texture(texture.lit).on_white)
         _write_large_maps(temporary, result, view, texture)
 
 
@@ -125,7 +125,7 @@ def _write_large_maps(folder: Path, result: Result, view: Fragments, texture: Te
     canonical = view.sample_texture(normal_map(result.factors, result.camera, len(texture.lit[0]))).image
     normal = torch.einsum("ij,jhw->ihw", rotation_matrix(result.factors.view[None])[0], canonical)
     _write_normal(folder / "normal_large.png", normal / normal.norm(dim=0).clamp(min=1e-6), visible)
-    save_image(folder / "albedo_large.png", view.sample_texture(texture.albedo.clamp(-1, 1)).composite_on_white)
+    save_image(folder / "albedo_large.png", view.sample_texture(texture.albedo.clamp(-1, 1)).on_white)
 
 
 def _write_normal(path: Path, normal: Float[Tensor, "3 h w"], visible: Bool[Tensor, "h w"]) -> None:

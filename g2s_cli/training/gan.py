@@ -18,8 +18,8 @@ from torch import Tensor
 
 from g2s_cli.errors import UsageError
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.loading import Machine
 from g2s_cli.geometry.image import to_uint8
+from g2s_cli.machine import Machine
 from g2s_cli.progress import Progress
 from g2s_cli.result.contact_sheet import contact_sheet
 from g2s_cli.seeding import seeded_generator, seeded_weights

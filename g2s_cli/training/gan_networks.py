@@ -17,14 +17,13 @@ import torch
 from torch import Tensor
 
 from g2s_cli.errors import UsageError
-from g2s_cli.files import atomic_replace
+from g2s_cli.files import atomic_write
 from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.latents import random_latents
 from g2s_cli.gan.rosinality import count_modules
 from g2s_cli.gan.stylegan2 import MAPPING_RATE, Generator
 from g2s_cli.weights.importers import build_gan, read_checkpoint
-from g2s_cli.weights.tensors import write_weights
-from g2s_cli.weights.tensors import submodule_state
+from g2s_cli.weights.tensors import submodule_state, write_weights
 
 State = dict[str, Tensor]
 TAPS = (1.0, 3.0, 3.0, 1.0)
@@ -144,7 +143,9 @@ def discriminator_of(state: State, dtype: torch.dtype = torch.float32) -> Discri
 
 def from_checkpoint(tensors: Mapping[str, Tensor]) -> GanState:
     """The networks of a file of g2s, or of `g_ema`, `d`, `latent_avg` in the rosinality layout, without noise."""
-    generator = {name: tensor.float() for name, tensor in submodule_state(tensors, "g_ema").items() if "noise" not in name}
+    generator = {
+        name: tensor.float() for name, tensor in submodule_state(tensors, "g_ema").items() if "noise" not in name
+    }
     discriminator = {name: tensor.float() for name, tensor in submodule_state(tensors, "d").items()}
     return GanState(generator | {"latent_avg": tensors["latent_avg"].float().reshape(-1)}, discriminator)
 
@@ -183,8 +184,12 @@ def export_gan(gan: GanState, path: Path) -> None:
         return
     if path.suffix != ".pt":
         raise UsageError(f"{path} is neither *.safetensors nor *.pt.", "Name the file so.")
-    nested = {"g_ema": submodule_state(tensors, "g_ema"), "d": submodule_state(tensors, "d"), "latent_avg": tensors["latent_avg"]}
-    with atomic_replace(path) as temporary:
+    nested = {
+        "g_ema": submodule_state(tensors, "g_ema"),
+        "d": submodule_state(tensors, "d"),
+        "latent_avg": tensors["latent_avg"],
+    }
+    with atomic_write(path) as temporary:
         torch.save(nested, temporary)
 
 

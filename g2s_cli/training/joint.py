@@ -18,23 +18,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from g2s_cli.config import Schedule
 from g2s_cli.errors import G2SError
-from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.cycles import Guides
-from g2s_cli.estimators.gan2shape.prior import prior_loss
 from g2s_cli.estimators.albedo import albedo_loss
 from g2s_cli.estimators.base import MaskedImages, Observation
+from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor, PseudoSamples
-from g2s_cli.estimators.gan2shape.step2 import offset_loss, photo_sample, project_samples, pseudo_sampler
+from g2s_cli.estimators.gan2shape.prior import prior_loss
+from g2s_cli.estimators.gan2shape.step2 import GanPrior, offset_loss, photo_sample, project_samples, pseudo_sampler
 from g2s_cli.estimators.gan2shape.step3 import shape_loss
-from g2s_cli.estimators.gan2shape.steps import held_fixed
 from g2s_cli.estimators.optimize import Fit, new_adam
+from g2s_cli.estimators.reconstruction import PhotoGeometry
 from g2s_cli.files import RESUME_REMEDY, atomic_write
-from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.seeding import seeded_generator
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.trainer import Trainer, descend
-from g2s_cli.config import Preset, halves_alike
 
 # The loss of a photo, given its index and a generator, in terms that add up.
 PhotoLoss = Callable[[int, torch.Generator], Iterator[Tensor]]
@@ -116,9 +114,8 @@ class JointTraining:
 
     nets: FactorNets
     offset_predictor: EncoderPredictor
-    generator: Generator
-    guides: Guides
-    preset: Preset
+    gan: GanPrior
+    schedule: Schedule
     subjects: Sequence[Subject]
     batches: Batches
     samples: SampleStore
@@ -136,11 +133,11 @@ class JointTraining:
         }
 
     def run(self, trainer: Trainer) -> None:
-        """Train D on the prior, then all networks in the cycles of the preset."""
-        nets, preset = self.nets, self.preset
+        """Train D on the prior, then all networks in the cycles of the schedule."""
+        nets, schedule = self.nets, self.schedule
 
         def phase(name: str, parameters: Iterable[nn.Parameter], updates: int, loss: PhotoLoss) -> None:
-            optimizer = new_adam(parameters, Fit(updates, preset.rate, preset.decay))
+            optimizer = new_adam(parameters, Fit(updates, schedule.rate, schedule.decay))
 
             def step(update: int) -> dict[str, float]:
                 terms = self.batches.mean(loss, name, update, trainer.group)
@@ -148,12 +145,12 @@ class JointTraining:
 
             trainer.phase(name, updates, step, optimizer=optimizer, images=self.batches.size)
 
-        phase("prior", nets.parameters("depth"), preset.prior, self.prior_loss)
-        for cycle, stage in enumerate(preset.stages, start=1):
-            symmetric, name = halves_alike(preset.symmetry, cycle - 1), f"cycle {cycle}"
+        phase("prior", nets.parameters("depth"), schedule.prior, self.prior_loss)
+        for cycle, stage in enumerate(schedule.stages, start=1):
+            symmetric, name = schedule.symmetric(cycle - 1), f"cycle {cycle}"
             first = partial(self.albedo_loss, symmetric=symmetric and cycle > 1)  # as in the authors' code
             phase(f"{name}, albedo", nets.parameters("albedo"), stage.albedo, first)
-            phase(f"{name}, project", self.offset_predictor.encoder.parameters(), stage.project_points, self.offset_loss)
+            phase(f"{name}, project", self.offset_predictor.encoder.parameters(), stage.project, self.offset_loss)
             trainer.once(f"{name}, collect", partial(self.project_samples, cycle, trainer))
             every = nets.parameters("depth", "albedo", "view", "light")
             phase(f"{name}, shape", every, stage.shape, partial(self.shape_loss, cycle=cycle, symmetric=symmetric))
@@ -168,28 +165,29 @@ class JointTraining:
     def albedo_loss(self, photo: int, _rng: torch.Generator, *, symmetric: bool) -> Iterator[Tensor]:
         """Step 1."""
         observation = self.subjects[photo].observation
-        yield albedo_loss(self.nets, observation, held_fixed(self.nets, observation, symmetric=symmetric), self.guides.perceptual)
+        geometry = PhotoGeometry.predicted(self.nets, observation, symmetric=symmetric)
+        yield albedo_loss(self.nets, geometry, observation, self.gan.perceptual)
 
     def offset_loss(self, photo: int, rng: torch.Generator) -> Iterator[Tensor]:
         """Step 2."""
         observation = self.subjects[photo].observation
-        own = photo_sample(self.nets, observation, self.generator)
+        own = photo_sample(self.nets, observation, self.gan.generator)
         pseudo = self._pseudo_sampler(observation, rng)()
-        return offset_loss(self.offset_predictor, self.generator, pseudo, own, observation, self.guides.distance)
+        return offset_loss(self.offset_predictor, pseudo, own, observation, self.gan)
 
     def shape_loss(self, photo: int, rng: torch.Generator, *, cycle: int, symmetric: bool) -> Iterator[Tensor]:
         """Step 3."""
         observation = self.subjects[photo].observation
-        samples = self.samples.draw(cycle, photo, self.preset.batch, rng, observation.image.device)
-        yield shape_loss(self.nets, observation, samples, self.guides.perceptual, symmetric=symmetric)
+        samples = self.samples.draw(cycle, photo, self.schedule.batch, rng, observation.image.device)
+        yield shape_loss(self.nets, observation, samples, self.gan.perceptual, symmetric=symmetric)
 
     def project_samples(self, cycle: int, trainer: Trainer) -> None:
         """Project the samples of a cycle, this process's share of the photos; those on disk are kept.
 
-        The preset states their number for each photo of a batch. Larger batches therefore have no fewer.
+        The schedule states their number for each photo of a batch. Larger batches therefore have no fewer.
         """
         name, batches = f"cycle {cycle}, collect", self.batches
-        count = math.ceil(self.preset.samples * batches.size / batches.photos)
+        count = math.ceil(self.schedule.samples * batches.size / batches.photos)
         mine = trainer.group.share(batches.photos)
         trainer.progress.begin(name, len(mine))
         for done, photo in enumerate(mine, start=1):
@@ -201,10 +199,9 @@ class JointTraining:
 
     def _project(self, photo: int, rng: torch.Generator, count: int) -> MaskedImages:
         observation = self.subjects[photo].observation
-        own = photo_sample(self.nets, observation, self.generator)
+        own = photo_sample(self.nets, observation, self.gan.generator)
         pseudo = self._pseudo_sampler(observation, rng)
-        return project_samples(self.offset_predictor, self.generator, pseudo, own, observation, count, self.guides.segmenter)
+        return project_samples(self.offset_predictor, pseudo, own, observation, self.gan.generator, count)
 
     def _pseudo_sampler(self, observation: Observation, rng: torch.Generator) -> Callable[[], PseudoSamples]:
-        guides = self.guides
-        return pseudo_sampler(self.nets, observation, guides.views, guides.lights, self.preset.batch, rng)
+        return pseudo_sampler(self.nets, observation, self.gan, self.schedule.batch, rng)

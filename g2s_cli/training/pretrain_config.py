@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from g2s_cli.batch import find_photos
+from g2s_cli.config import Category, Pretraining, Symmetry
 from g2s_cli.errors import UsageError
 from g2s_cli.evaluation.ground_truth import DepthPair, find_pairs
 from g2s_cli.files import sha256_of_input
 from g2s_cli.loading import Plan, Weights
+from g2s_cli.options import ReconstructOptions
 from g2s_cli.photo.align import CropOptions
-from g2s_cli.config import Category, Pretraining, Symmetry
 from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.new_category import check_name_is_free
 from g2s_cli.weights.registry import Sources
@@ -79,22 +80,22 @@ class PretrainConfig:
         """Apply the options to the category's schedule, and fetch the weights that are not here. Raises G2SError."""
         category = load_category(options.category)
         joint = schedule_of(category)
-        preset = joint.effort if options.iterations is None else joint.effort.at_most(options.iterations)
-        symmetry = options.symmetry or preset.symmetry
-        preset = replace(preset, stages=preset.stages[: options.cycles], symmetry=symmetry)
+        preset = joint.preset if options.iterations is None else joint.preset.at_most(options.iterations)
+        preset = preset.with_symmetry(options.symmetry).with_cycles(options.cycles)
         if options.photos_per_step > len(collection.photos):
             what = f"There are {len(collection.photos)} photos, fewer than the {options.photos_per_step} of a step."
             raise UsageError(what, "Name a folder with more, or take fewer: --photos-a-step.")
         plan = Plan(
+            ReconstructOptions(
+                category.name,
+                iterations=options.iterations,
+                seed=options.seed,
+                crop=CropOptions(align=not collection.pairs),  # true depth belongs to the photo as it is
+            ),
             category,
-            "pretrain",
             preset,
-            options.iterations,
-            symmetry,
             None,
-            options.seed,
-            Weights.of(category, preset, sources or Sources.from_environment()),
-            CropOptions(align=not collection.pairs),  # true depth belongs to the photo as it is
+            Weights.of(category, sources or Sources.from_environment(), networks=False),
         )
         widths = joint.width, joint.encoder_width
         config = cls(collection, plan, widths, options.photos_per_step, options.name, folder)
@@ -117,9 +118,9 @@ class PretrainConfig:
             "weights": self.plan.weights.hashes(),
             "photos": digest.hexdigest(),
             "photos_a_step": self.photos_per_step,
-            "seed": self.plan.seed,
-            "align": self.plan.crop_options.align,
-            "schedule": asdict(self.plan.effort),
+            "seed": self.plan.options.seed,
+            "align": not self.collection.pairs,
+            "schedule": asdict(self.plan.preset),
             "widths": list(self.widths),
         }
 

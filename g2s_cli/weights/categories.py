@@ -64,7 +64,8 @@ def required_parts(category: Category, *, networks: bool, own_gan: bool = False)
     """
     statistics: tuple[Part, ...] = ("views", "lights")
     stated = [part for part in statistics if part in category.weights or find_cached(category.name, part)]
-    return stated if own_gan else ["gan", *(["networks"] if networks else []), *stated]
+    trained: list[Part] = ["networks"] if networks else []
+    return stated if own_gan else ["gan", *trained, *stated]
 
 
 def optional_parts(category: Category) -> list[Part]:

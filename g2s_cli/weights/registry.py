@@ -108,7 +108,7 @@ def _category_in_remedies(name: str) -> Iterator[None]:
         with cache_errors():
             yield
     except WeightsError as error:
-        raise error.speaking_of("--category NAME", f"--category {name}") from error
+        raise error.replace_name("--category NAME", f"--category {name}") from error
 
 
 def check_sources(category: Category, parts: Sequence[Part]) -> None:

@@ -14,7 +14,7 @@ import typer
 from g2s_cli.console import output
 from g2s_cli.errors import as_g2s_error
 from g2s_cli.files import sha256_of
-from g2s_cli.loading import Machine
+from g2s_cli.machine import Machine
 from g2s_cli.run_folder import open_run_folder
 from g2s_cli.training.dataset import ImageDataset
 from g2s_cli.training.distributed import Group
@@ -28,8 +28,8 @@ from g2s_cli.training.fid import (
 )
 from g2s_cli.training.gan import GanConfig, new_gan_training, train_gan, trained_gan
 from g2s_cli.training.gan_networks import average_generators, export_gan
-from g2s_cli.weights.importers import build_gan, read_checkpoint
 from g2s_cli.weights.cache import models_root
+from g2s_cli.weights.importers import build_gan, read_checkpoint
 from recipes.synface.face_model import read_face_model
 from recipes.synface.facekit import write_face_model
 from recipes.synface.networks import networks_command

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from g2s_cli.estimators.base import MaskedImages
-from g2s_cli.estimators.reconstruction import SMOOTHNESS_WEIGHT
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, smooth_l1_loss
 
 from g2s_cli.config import LightRanges
-from g2s_cli.estimators.feedforward import Canonical, FactorNets, render_batch
+from g2s_cli.estimators.base import MaskedImages
 from g2s_cli.estimators.factor_codes import light_from_code, view_from_code
+from g2s_cli.estimators.feedforward import Canonical, FactorNets, render_batch
+from g2s_cli.estimators.reconstruction import SMOOTHNESS_WEIGHT
 from g2s_cli.gan.losses import l1, masked_gradients
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.normals import depth_to_normals, smoothness_loss

@@ -16,12 +16,24 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from g2s_cli.estimators.morphable import ALBEDO_SPREAD, Coefficients, Correspondences, INSIDE, OCCLUDED, initial_coefficients, deform, highlights, log_shading, point_normals, sample_at_pixels, specular_strength, views_of
-from g2s_cli.estimators.morphable_model import sharpen_template
-from g2s_cli.estimators.morphable_model import MorphableModel, has_albedo
+from g2s_cli.estimators.morphable import (
+    ALBEDO_SPREAD,
+    INSIDE,
+    OCCLUDED,
+    Coefficients,
+    Correspondences,
+    deform,
+    highlights,
+    initial_coefficients,
+    log_shading,
+    point_normals,
+    sample_at_pixels,
+    specular_strength,
+    views_of,
+)
+from g2s_cli.estimators.morphable_model import MorphableModel, has_albedo, sharpen_template
 from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points
 from g2s_cli.geometry.rasterizer import VIEW_FAR, grid_faces, render_grid_depth
-from g2s_cli.geometry.render import MARGIN_SHARE
 from g2s_cli.geometry.warp import hflip
 from recipes.synface.raster import NO_FACE, interpolate_attributes, rasterize
 from recipes.synface.shapes import log_reflectance
@@ -82,7 +94,7 @@ def taken_apart(
     there = canonical_to_view(points, views, camera)
     pixels = project_points(there, camera)
     front = render_grid_depth(
-        canonical_to_view(deform(model, seen, camera, coeffs, camera.size // MARGIN_SHARE), views, camera), camera
+        canonical_to_view(deform(model, seen, camera, coeffs, camera.margin_px), views, camera), camera
     )
     plain = (there[..., 2] - sample_at_pixels(front.unsqueeze(1), pixels, camera)[:, 0]).abs() < OCCLUDED
     mask = sample_at_pixels(masks, pixels, camera)[:, 0]
@@ -141,7 +153,7 @@ def put_together(model: MorphableModel, relief: Float[Tensor, "h w"], people: Pe
     normal = point_normals(deform(model, seen, camera, coeffs))
     generate = (people.reflectance + log_shading(normal, people.lights)).exp()
     generate = generate + highlights(normal, people.lights, people.views, people.specular)
-    margin = camera.size // MARGIN_SHARE
+    margin = camera.margin_px
     wide = deform(sharpen_template(model, relief, camera, STEPS_BELOW), seen, camera, coeffs, margin)
     values = pad(torch.cat((generate, people.masks.unsqueeze(1)), dim=1), (margin,) * 4, mode="replicate")
     there = canonical_to_view(wide, people.views, camera)

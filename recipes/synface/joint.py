@@ -17,19 +17,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from g2s_cli.config import Category
 from g2s_cli.errors import G2SError
-from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.feedforward import camera_of
-from g2s_cli.estimators.factor_codes import raw_from_depth
-from g2s_cli.estimators.gan2shape.prior import ellipsoid
 from g2s_cli.estimators.base import MaskedImages
+from g2s_cli.estimators.factor_codes import raw_from_depth
+from g2s_cli.estimators.feedforward import FactorNets, camera_of
+from g2s_cli.estimators.gan2shape.prior import ellipsoid
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.estimators.registration import Registered, misplacing
 from g2s_cli.geometry.warp import symmetrize
 from g2s_cli.progress import Progress
 from g2s_cli.seeding import seeded_generator, seeded_weights
 from g2s_cli.training.checkpoint import load_checkpoint, save_checkpoint
-from g2s_cli.config import Category
 from recipes.synface.explaining import Terms, canonical_of, explanation, lesson, misreading
 from recipes.synface.moving import FACTORS, GALLERY, Gallery, Moves, Source
 from recipes.synface.registering import (

@@ -10,16 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from g2s_cli.estimators.base import MaskedImages
-from g2s_cli.estimators.generate import generate
 from jaxtyping import Float
 from torch import Tensor
 
+from g2s_cli.estimators.base import MaskedImages
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.result.pictures import MAX_TURN_RAD
+from g2s_cli.estimators.generate import generate
 from g2s_cli.gan.latents import random_latents
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.loading import Gan
+from g2s_cli.result.pictures import MAX_TURN_RAD
 
 FACTORS = ("pitch", "yaw", "light_x", "light_y")  # rotations about x and y, and l_x, l_y
 RIDGE = 0.0125  # of the latents' mean variance: 3 000 faces say little of most of 512 numbers

@@ -10,17 +10,17 @@ import torch
 import typer
 from torch import Tensor
 
+from g2s_cli.config import Category
 from g2s_cli.console import output
 from g2s_cli.errors import UsageError
-from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.feedforward import NetworkMeans, trained_nets
+from g2s_cli.estimators.feedforward import FactorNets, NetworkMeans, trained_nets
 from g2s_cli.files import sha256_of
 from g2s_cli.geometry.center_crop import CenterCrop
-from g2s_cli.loading import Machine, Weights, fitted, load_gan
+from g2s_cli.loading import Weights, load_gan, with_gan_size
+from g2s_cli.machine import Machine
 from g2s_cli.progress import Progress
 from g2s_cli.run_folder import open_run_folder
 from g2s_cli.seeding import seeded_generator
-from g2s_cli.config import Category
 from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.importers import read_checkpoint
 from g2s_cli.weights.tensors import converted_sha256, write_weights
@@ -62,7 +62,7 @@ def make_networks(
     is kept, and gone on with. faces: how many directions are found on. Raises G2SError.
     """
     loaded = load_gan(Weights({}, gan), machine)
-    category = fitted(load_category("synface"), loaded.generator)
+    category = with_gan_size(load_category("synface"), loaded.generator)
     source = Source(loaded, CenterCrop(category.frame_share, category.working_size))
     gallery = Gallery.of(source, seeded_generator(seed, "gallery"), faces)
     nets = networks_of(begin, category, machine) if begin else first_networks(category, gallery, machine.dtype, seed)

@@ -21,15 +21,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.base import MaskedImages
+from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.morphable import (
     ALBEDO_SPREAD,
     PIXEL_WEIGHT,
     Coefficients,
     Correspondences,
-    find_correspondences,
     debias,
+    find_correspondences,
     fit_coefficients,
     neg_log_posterior,
     views_of,

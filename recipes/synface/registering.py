@@ -7,10 +7,10 @@ from dataclasses import fields
 from pathlib import Path
 
 import torch
-from g2s_cli.estimators.base import MaskedImages
 from jaxtyping import Float
 from torch import Tensor
 
+from g2s_cli.estimators.base import MaskedImages
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.registration import Registered, ShapeTemplate, registered
 from g2s_cli.geometry.resample import tent_blur

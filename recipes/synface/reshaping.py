@@ -11,14 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from g2s_cli.estimators.base import MaskedImages
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from g2s_cli.config import LightRanges
-from g2s_cli.estimators.feedforward import Canonical, FactorNets
+from g2s_cli.estimators.base import MaskedImages
 from g2s_cli.estimators.factor_codes import BORDER_COLUMNS, depth_from_raw, raw_from_depth
+from g2s_cli.estimators.feedforward import Canonical, FactorNets
 from g2s_cli.gan.losses import depth_and_slope_distance
 from g2s_cli.geometry.camera import Camera, canonical_to_view, unproject_points
 from g2s_cli.geometry.normals import depth_to_normals

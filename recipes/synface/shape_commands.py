@@ -18,19 +18,18 @@ from g2s_cli.estimators.morphable_model import PARTS, read_morphable_model
 from g2s_cli.estimators.registration import ShapeTemplate
 from g2s_cli.files import sha256_of
 from g2s_cli.geometry.center_crop import CenterCrop
-from g2s_cli.loading import Machine, Weights, fitted, load_gan
+from g2s_cli.loading import Weights, load_gan, with_gan_size
+from g2s_cli.machine import Machine
 from g2s_cli.progress import Progress
 from g2s_cli.run_folder import open_run_folder
 from g2s_cli.seeding import seeded_generator
 from g2s_cli.training.dataset import ImageDataset
 from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.importers import build_gan, read_checkpoint
-from g2s_cli.weights.tensors import converted_sha256, write_weights
-from g2s_cli.weights.tensors import TRAINED_WITH
-from g2s_cli.weights.tensors import quantize, read_metadata
+from g2s_cli.weights.tensors import TRAINED_WITH, converted_sha256, quantize, read_metadata, write_weights
 from recipes.synface.moving import Gallery, Moves, Source
 from recipes.synface.networks import SHAPES, networks_of, weights_as_toml
-from recipes.synface.refining import AT_ONCE, PHOTOS, initial_coefficients, finished, observed, refine
+from recipes.synface.refining import AT_ONCE, PHOTOS, finished, initial_coefficients, observed, refine
 from recipes.synface.shapes import learn, of_tensors
 from recipes.synface.sighting import ITERATIONS, Pupil, people_of, teach
 
@@ -192,7 +191,7 @@ def _written(
 
 def _known(gan: Path, networks: Path, kept: dict[str, Tensor], machine: Machine) -> Known:
     loaded = load_gan(Weights({}, gan), machine)
-    category = fitted(load_category("synface"), loaded.generator)
+    category = with_gan_size(load_category("synface"), loaded.generator)
     nets = networks_of(networks, category, machine)
     source = Source(loaded, CenterCrop(category.frame_share, category.working_size))
     depth, directions = (kept[name].float().to(machine.device) for name in ("mean_depth", "directions"))

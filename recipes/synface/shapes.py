@@ -18,18 +18,18 @@ from torch import Tensor
 from g2s_cli.estimators import morphable as morphing
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.morphable import (
-    PIXEL_WEIGHT,
     FLOW_DEVIATION,
     FLOW_WEIGHT,
     LIFT,
+    PIXEL_WEIGHT,
     USUAL_SPECULAR,
     Coefficients,
     Correspondences,
-    initial_coefficients,
-    find_correspondences,
     deform,
+    find_correspondences,
     fit_coefficients,
     highlights,
+    initial_coefficients,
     log_shading,
     point_normals,
     residuals,
@@ -46,7 +46,7 @@ from g2s_cli.estimators.morphable_model import (
     smooth_modes,
 )
 from g2s_cli.estimators.registration import ShapeTemplate
-from g2s_cli.geometry.camera import Camera, unproject_points, project_points, canonical_to_view
+from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
 from g2s_cli.progress import Progress
 from g2s_cli.seeding import seeded_generator
 from g2s_cli.training.checkpoint import load_checkpoint, save_checkpoint
@@ -261,7 +261,9 @@ def looks_of(
     model, values = learnt.model(modes), []
     for part, coeffs in zip(parts, parted(learnt.coeffs, parts), strict=True):
         points, views = deform(model, part, camera, coeffs), views_of(part, coeffs)
-        log_brightness = sample_at_pixels(part.log_brightness, project_points(canonical_to_view(points, views, camera), camera), camera)
+        log_brightness = sample_at_pixels(
+            part.log_brightness, project_points(canonical_to_view(points, views, camera), camera), camera
+        )
         found = log_reflectance(log_brightness, point_normals(points), coeffs.light, views, specular_strength(coeffs))
         values.append(_freed_of_colour(found - model.albedo, part) + model.albedo)
     return factored(torch.cat(values), torch.cat([part.weights for part in parts]), count, rng)

@@ -23,7 +23,7 @@ from g2s_cli.errors import G2SError
 from g2s_cli.estimators.depth_net import DepthNet
 from g2s_cli.estimators.morphable import DECAY as EXPLAIN_DECAY
 from g2s_cli.estimators.morphable import ITERATIONS as EXPLAIN_UPDATES
-from g2s_cli.estimators.morphable import initial_coefficients, debias, fit_coefficients
+from g2s_cli.estimators.morphable import debias, fit_coefficients, initial_coefficients
 from g2s_cli.estimators.morphable_model import MorphableModel
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.rasterizer import VIEW_FAR
@@ -95,7 +95,9 @@ def people_of(model: MorphableModel, photos: Sequence[Photographed], camera: Cam
     parts = []
     for number, photo in enumerate(photos, start=1):
         seen = photo.seen
-        coeffs = fit_coefficients(model, seen, camera, initial_coefficients(model, seen), EXPLAIN_UPDATES, EXPLAIN_DECAY)
+        coeffs = fit_coefficients(
+            model, seen, camera, initial_coefficients(model, seen), EXPLAIN_UPDATES, EXPLAIN_DECAY
+        )
         parts.append(taken_apart(model, seen, debias(model, seen, coeffs), photo.masks, camera))
         progress.advance(number, seen.weights.mean().item())
     return together(parts)

@@ -14,8 +14,8 @@ from servers import TOKEN, HubServer
 from g2s_cli.files import sha256_of
 from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.importers import read_checkpoint
-from g2s_cli.weights.tensors import write_weights
 from g2s_cli.weights.registry import store_part
+from g2s_cli.weights.tensors import write_weights
 
 Files = dict[str, Path]
 IMPORT = ("weights", "import", "-c", "bfm")

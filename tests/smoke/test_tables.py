@@ -16,16 +16,17 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from g2s_cli.result.folder import depth_code
 from PIL import Image
 
+from g2s_cli.config import Ellipsoid
 from g2s_cli.errors import UsageError
 from g2s_cli.evaluation.ground_truth import find_pairs
 from g2s_cli.geometry.render import render
-from g2s_cli.loading import Machine, Plan
+from g2s_cli.loading import Plan
+from g2s_cli.machine import Machine
 from g2s_cli.progress import SilentProgress
-from g2s_cli.result.folder import depth_code
 from g2s_cli.result.schema import Result
-from g2s_cli.config import Ellipsoid
 from g2s_cli.weights.categories import load_category
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.estimators.depth_net import DepthNet
-from g2s_cli.loading import Machine, Plan, Weights, load, load_gan
+from g2s_cli.loading import Plan, Weights, load, load_gan
+from g2s_cli.machine import Machine
 from g2s_cli.photo.align import CropOptions
 
 CPU = Machine(torch.device("cpu"), torch.float32)

@@ -15,7 +15,8 @@ from g2s_cli import reconstruct
 from g2s_cli.errors import ImageError, UsageError
 from g2s_cli.files import sha256_of
 from g2s_cli.geometry.metrics import psnr
-from g2s_cli.loading import Machine, Plan
+from g2s_cli.loading import Plan
+from g2s_cli.machine import Machine
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.pipeline import facts_of, reconstruct_each
 from g2s_cli.result.schema import Result

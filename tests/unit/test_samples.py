@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import fake_checkpoints
+import made_up
 import numpy as np
 import pytest
 import torch
@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from g2s_cli import samples
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.geometry.image import to_uint8
-from g2s_cli.loading import Machine, Weights, load_gan
+from g2s_cli.loading import Weights, load_gan
+from g2s_cli.machine import Machine
 from g2s_cli.progress import SilentProgress
 from g2s_cli.samples import FACTS, SampleOptions, SampleOutput, sample
 from g2s_cli.weights.categories import load_category
@@ -28,12 +29,12 @@ CPU = Machine(torch.device("cpu"), torch.bfloat16)
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
     """A made-up GAN without an average latent of its own."""
     path = tmp_path_factory.mktemp("gan") / "gan.pt"
-    path.write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(SIZE)))
+    path.write_bytes(made_up.saved(made_up.gan(SIZE)))
     return Weights({}, path)
 
 
 def run(weights: Weights, options: SampleOptions, output: SampleOutput) -> dict:
-    return grid_sample(load_category("own"), weights, options, CPU, output, SilentProgress())
+    return sample(load_category("own"), weights, options, CPU, output, SilentProgress())
 
 
 def pixels(path: Path) -> np.ndarray:

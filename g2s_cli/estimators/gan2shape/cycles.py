@@ -70,7 +70,7 @@ class GAN2Shape:
         train_albedo(nets, photo, observation, self.gan.perceptual, fit, "step 1: albedo", progress)
         if not (stage.shape and self.schedule.samples):
             return
-        samples = self._project(nets, predictor, observation, stage.project_points, rng, progress)
+        samples = self._project(nets, predictor, observation, stage.project, rng, progress)
         # Networks with a template are averaged with their mirror image; the authors' are pulled towards it.
         symmetric = self.schedule.symmetric(number) and nets.mean_depth is None
 

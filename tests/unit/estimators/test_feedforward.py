@@ -9,9 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from g2s_cli.estimators.feedforward import FactorNets, render_batch
-from g2s_cli.estimators.feedforward import camera_of, fresh_nets, trained_nets
-from g2s_cli.estimators.feedforward import NetworkMeans
+from g2s_cli.estimators.feedforward import FactorNets, NetworkMeans, camera_of, fresh_nets, render_batch, trained_nets
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.normals import depth_to_normals

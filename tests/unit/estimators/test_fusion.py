@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from g2s_cli.estimators.base import MaskedImages
 from shapes import bumps, nets_around, two_eyes
 from torch import Tensor
 
+from g2s_cli.estimators.base import MaskedImages
 from g2s_cli.estimators.depth_net import DepthNet
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.fusion import Witness, agreeing, depth_by_sight
@@ -105,7 +105,10 @@ def test_what_one_relief_does_not_hold_is_kept_beside_it(nets: FactorNets, photo
     beside = there & (COLUMN.abs() < 0.25)
     off = [
         (one - one.mean()).abs().mean()
-        for one in ((generate[0] - 0.5 * wall - before[0])[beside], (generate[0] + apart - 0.5 * wall - before[0])[beside])
+        for one in (
+            (generate[0] - 0.5 * wall - before[0])[beside],
+            (generate[0] + apart - 0.5 * wall - before[0])[beside],
+        )
     ]
     assert off[1] < 0.1 * off[0]
 

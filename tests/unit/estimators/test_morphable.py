@@ -6,17 +6,38 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from g2s_cli.estimators.base import MaskedImages
-from g2s_cli.estimators.base import Observation
 from shapes import bumps, nets_around, two_eyes
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from g2s_cli.estimators import morphable as morphing
+from g2s_cli.estimators.base import MaskedImages, Observation
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.morphable import Coefficients, Correspondences, DECAY, ITERATIONS, initial_coefficients, correspond, debias, fit_coefficients, fit_morphable, neg_log_posterior, point_normals, render_fit, residuals, specular_strength, views_of
-from g2s_cli.estimators.morphable_model import sharpen_template
-from g2s_cli.estimators.morphable_model import FINE, FINE_REACH, MorphableModel, nuisance, smooth_modes
+from g2s_cli.estimators.morphable import (
+    DECAY,
+    ITERATIONS,
+    Coefficients,
+    Correspondences,
+    correspond,
+    debias,
+    fit_coefficients,
+    fit_morphable,
+    initial_coefficients,
+    neg_log_posterior,
+    point_normals,
+    render_fit,
+    residuals,
+    specular_strength,
+    views_of,
+)
+from g2s_cli.estimators.morphable_model import (
+    FINE,
+    FINE_REACH,
+    MorphableModel,
+    nuisance,
+    sharpen_template,
+    smooth_modes,
+)
 from g2s_cli.estimators.registration import PosedTemplate, ShapeTemplate
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.camera import Camera, unproject_points
@@ -142,7 +163,12 @@ def test_what_lies_elsewhere_is_found(model: MorphableModel) -> None:
     torch.testing.assert_close(morphing.deform(model, seen, CAMERA, pushed), canonical)
     there = replace(seen, found=pixels, weights=50 * seen.weights)  # one flow alone counts for little
     with_flow = fit_coefficients(
-        replace(model, variance=torch.full_like(model.variance, 1e3)), there, CAMERA, initial_coefficients(model, seen), 60, DECAY
+        replace(model, variance=torch.full_like(model.variance, 1e3)),
+        there,
+        CAMERA,
+        initial_coefficients(model, seen),
+        60,
+        DECAY,
     )
     assert with_flow.shape[0, 1].item() == pytest.approx(1, abs=0.3)
 
@@ -201,7 +227,9 @@ def test_a_second_opinion_is_without_bias(
     """Of a model that makes a brow of every picture, a brow less."""
     monkeypatch.setattr(morphing, "UPDATES", 20)
     monkeypatch.setattr(morphing, "beside_mean", lambda *_: brow[0])  # however the GAN shows the mean object
-    observation = Observation(torch.zeros(3, SIZE, SIZE), torch.ones(SIZE, SIZE), torch.zeros(512), CenterCrop(1.0, SIZE))
+    observation = Observation(
+        torch.zeros(3, SIZE, SIZE), torch.ones(SIZE, SIZE), torch.zeros(512), CenterCrop(1.0, SIZE)
+    )
     mean = ShapeTemplate(MEAN.depth[0], observation.latent, torch.zeros(4, 512), segmenter)
 
     def said(bias: float) -> Tensor:

@@ -9,11 +9,11 @@ import torch
 
 from g2s_cli.estimators.morphable_model import (
     AMPLITUDES,
-    UNKNOWN,
     FINE,
     FINE_REACH,
     PARTS,
     REACH,
+    UNKNOWN,
     nuisance,
     quantize_albedo_basis,
     read_morphable_model,

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from g2s_cli.estimators.base import MaskedImages
 from shapes import bumps
 from torch import Tensor
 
 from g2s_cli.estimators import registration
+from g2s_cli.estimators.base import MaskedImages
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.estimators.optimize import Fit
@@ -20,10 +20,10 @@ from g2s_cli.estimators.registration import (
     ShapeTemplate,
     features,
     fit_registered,
-    optical_flow,
     magnified,
     misplaced,
     misplacing,
+    optical_flow,
     pose_template,
     registered,
     render_template,

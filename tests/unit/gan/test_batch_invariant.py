@@ -9,7 +9,8 @@ from torch.nn.functional import conv2d
 
 from g2s_cli.gan.batch_invariant import MIN_ROWS, SMALL_PX, batch_invariant_conv, batch_invariant_linear
 from g2s_cli.gan.latents import random_latents
-from g2s_cli.loading import Machine, Weights, load_gan
+from g2s_cli.loading import Weights, load_gan
+from g2s_cli.machine import Machine
 from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.registry import Sources
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from g2s_cli.errors import ImageError, UsageError
-from g2s_cli.geometry.placement import Placement, FaceTemplate
+from g2s_cli.geometry.placement import FaceTemplate, Placement
 from g2s_cli.photo import align as align_module
 from g2s_cli.photo.align import MAX_PREPARED_PX, Alignment, CropOptions, align
 from g2s_cli.photo.detect import Face
@@ -27,7 +27,7 @@ def detections(monkeypatch: pytest.MonkeyPatch) -> Detections:
     """Sets the detected faces by the crops that they ask for."""
 
     def set_detections(*crops: Placement, confidence: float = 0.999) -> None:
-        faces = [Face(crop.to_photo(np.array(TEMPLATE.points)), crop.side_error / 2, confidence) for crop in crops]
+        faces = [Face(crop.to_photo(np.array(TEMPLATE.points)), crop.side / 2, confidence) for crop in crops]
         monkeypatch.setattr(align_module, "detect_faces", lambda _: faces)
 
     return set_detections
@@ -71,11 +71,11 @@ def test_a_photo_without_a_face_is_refused(detections: Detections, size: tuple[i
 @pytest.mark.parametrize("side", [64, 128, MAX_PREPARED_PX])
 @pytest.mark.parametrize("face", [(), (0.5, 0.5, 1.0), (0.65, 0.35, 1.2, math.radians(10))])  # last: a head turned far
 def test_a_small_square_with_its_face_near_the_template_is_kept(
-    detections: Detections, side_error: int, face: tuple[float, ...]
+    detections: Detections, side: int, face: tuple[float, ...]
 ) -> None:
-    detections(*([Placement(*(side_error * value for value in face[:3]), *face[3:])] if face else []))
-    alignment = aligned(side_error, side_error)
-    assert (alignment.method, alignment.placement) == ("as it is", Placement.box(0, 0, side_error))
+    detections(*([Placement(*(side * value for value in face[:3]), *face[3:])] if face else []))
+    alignment = aligned(side, side)
+    assert (alignment.method, alignment.placement) == ("as it is", Placement.from_box(0, 0, side))
 
 
 @pytest.mark.parametrize("face", [(30.0, 64.0, 100.0), (64.0, 64.0, 60.0), (64.0, 64.0, 128.0, math.radians(25))])
@@ -102,7 +102,7 @@ def test_the_face_option_aligns_even_an_aligned_crop(detections: Detections) -> 
 
 def test_without_alignment_or_template_no_face_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(align_module, "detect_faces", lambda _: pytest.fail("detected"))
-    centre = Alignment(Placement.box(10, 0, 40), "middle")
+    centre = Alignment(Placement.from_box(10, 0, 40), "middle")
     assert aligned(60, 40, CropOptions(align=False)) == centre
     assert aligned(60, 40, template=None) == centre
     with pytest.raises(UsageError, match="--face is for categories of faces"):
@@ -121,7 +121,7 @@ def test_without_alignment_or_template_no_face_is_detected(monkeypatch: pytest.M
 def test_the_crop_is_the_square_around_the_users_box(
     crop: tuple[float, ...], square: tuple[float, float, float]
 ) -> None:
-    assert aligned(100, 80, CropOptions(crop=crop)) == Alignment(Placement.box(*square), "crop")
+    assert aligned(100, 80, CropOptions(crop=crop)) == Alignment(Placement.from_box(*square), "crop")
 
 
 def test_a_box_outside_or_far_larger_than_the_photo_is_refused() -> None:

@@ -65,12 +65,12 @@ def test_the_aligned_crop_is_equivariant(
     portrait: Image.Image, category: str, turn_deg: float, scale: float, x: float, y: float
 ) -> None:
     template = load_category(category).align
-    expected = template.placement(detect_faces(portrait)[0].landmarks).to_photo(CORNERS)
+    expected = template.align(detect_faces(portrait)[0].landmarks).to_photo(CORNERS)
     # The photo of another camera: tilted, from another distance, pointed elsewhere.
     view = Placement(180.0 + x, 180.0 + y, 480.0, math.radians(turn_deg))
     size = round(480 * scale)
     face = detect_faces(crop_photo(portrait, view, size))[0]
-    corners = view.to_photo((template.placement(face.landmarks).to_photo(CORNERS) + 0.5) / size)
+    corners = view.to_photo((template.align(face.landmarks).to_photo(CORNERS) + 0.5) / size)
     side_px = np.linalg.norm(expected[1] - expected[0])
     assert np.linalg.norm(corners - expected, axis=1).max() / side_px * 128 < 2
 

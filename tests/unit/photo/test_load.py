@@ -124,23 +124,23 @@ def test_small_photos_are_enlarged_with_a_note(opened: Callable[..., Photo]) -> 
 
 @pytest.mark.parametrize(("width", "height", "side"), [(300, 200, 200), (40, 20, 32), (2500, 2100, MAX_ALIGNED_PX)])
 def test_the_aligned_crop_has_the_photos_resolution(
-    opened: Callable[..., Photo], width: int, height: int, side_error: int
+    opened: Callable[..., Photo], width: int, height: int, side: int
 ) -> None:
     coarse = np.random.default_rng(0).integers(0, 256, (height // 20, width // 20, 3), dtype=np.uint8)
     image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR)
     photo = opened(image)
-    assert (photo.aligned.shape, photo.aligned.dtype) == ((side_error, side_error, 3), np.uint8)
-    if side_error == height:
-        left = (width - side_error) // 2
-        assert np.array_equal(photo.aligned, np.asarray(image)[:, left : left + side_error])
-    method = Image.Resampling.BICUBIC if side_error % 32 else Image.Resampling.BOX
+    assert (photo.aligned.shape, photo.aligned.dtype) == ((side, side, 3), np.uint8)
+    if side == height:
+        left = (width - side) // 2
+        assert np.array_equal(photo.aligned, np.asarray(image)[:, left : left + side])
+    method = Image.Resampling.BICUBIC if side % 32 else Image.Resampling.BOX
     shrunk = np.asarray(Image.fromarray(photo.aligned).resize((32, 32), method)) / 127.5 - 1
     assert np.abs(shrunk - photo.image.permute(1, 2, 0).numpy()).mean() < 0.01
 
 
 def test_the_photo_knows_its_file_and_its_alignment(opened: Callable[..., Photo], tmp_path: Path) -> None:
     photo = opened(quarters(96).resize((120, 96)))
-    assert photo.placement == Placement.box(12, 0, 96)
+    assert photo.placement == Placement.from_box(12, 0, 96)
     assert photo.original == (tmp_path / "a.png").read_bytes()
     report = photo.alignment
     assert (report["how"], report["photo_px"], report["aligned_px"], report["side_px"]) == ("middle", [120, 96], 96, 96)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from g2s_cli.estimators.base import MaskedImages
 from shapes import bumps
 
-from g2s_cli.estimators.feedforward import Canonical, render_batch
+from g2s_cli.estimators.base import MaskedImages
 from g2s_cli.estimators.factor_codes import light_from_code, view_from_code
+from g2s_cli.estimators.feedforward import Canonical, render_batch
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.weights.categories import load_category
 from recipes.synface.explaining import explanation, lesson

@@ -51,7 +51,9 @@ def explained(some: People, result: Fantasies) -> tuple[Correspondences, Coeffic
         some.shape, torch.zeros(count, 6), some.lights, torch.zeros(count, 3), torch.zeros(count, 1), matt
     )
     nowhere = torch.zeros(count, SIZE, SIZE, 2)
-    return Correspondences(log_brightness(result.image), RELIEF, some.views, some.lights, nowhere, nowhere[..., 0]), coeffs
+    return Correspondences(
+        log_brightness(result.image), RELIEF, some.views, some.lights, nowhere, nowhere[..., 0]
+    ), coeffs
 
 
 def test_what_is_put_together_shows_its_depth_its_light_and_its_outline() -> None:

@@ -8,9 +8,23 @@ import numpy as np
 import pytest
 
 from recipes.synface.face_model import FaceModel
-from recipes.synface.heads import Colours, HAIRS, Hair, INNER_MOUTH, SCLERA, Shape, Stubble, albedo, bare_heads, draw_colours, draw_hair, draw_shape, hair_cover, with_hair
-from recipes.synface.markings import MOUTH
-from recipes.synface.markings import LANDMARKS
+from recipes.synface.heads import (
+    HAIRS,
+    INNER_MOUTH,
+    SCLERA,
+    Colours,
+    Hair,
+    Shape,
+    Stubble,
+    albedo,
+    bare_heads,
+    draw_colours,
+    draw_hair,
+    draw_shape,
+    hair_cover,
+    with_hair,
+)
+from recipes.synface.markings import LANDMARKS, MOUTH
 
 NEUTRAL = Shape(np.zeros(100), ())
 CHIN, FOREHEAD, CROWN = LANDMARKS[8], 2, 9500

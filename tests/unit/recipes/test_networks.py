@@ -18,6 +18,7 @@ from torch.nn.functional import avg_pool2d
 from typer.testing import CliRunner
 
 from g2s_cli import reconstruct
+from g2s_cli.config import Category
 from g2s_cli.errors import UsageError
 from g2s_cli.estimators import morphable as morphing
 from g2s_cli.estimators import registration
@@ -27,16 +28,15 @@ from g2s_cli.files import sha256_of
 from g2s_cli.gan.inversion import InversionSettings
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.warp import symmetrize
-from g2s_cli.loading import Machine, Weights, fitted, load_gan
+from g2s_cli.loading import Weights, load_gan, with_gan_size
+from g2s_cli.machine import Machine
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.progress import SilentProgress
 from g2s_cli.seeding import seeded_generator
-from g2s_cli.config import Category
+from g2s_cli.weights.cache import models_root
 from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.importers import read_checkpoint
-from g2s_cli.weights.tensors import write_weights
-from g2s_cli.weights.cache import models_root
-from g2s_cli.weights.tensors import load_tensors, submodule_state
+from g2s_cli.weights.tensors import load_tensors, submodule_state, write_weights
 from recipes.synface import joint, refining, registering, shapes, sighting
 from recipes.synface.joint import LEARNER, LOG, REGISTERED, SCHEDULE, Learner, first_networks, schedule
 from recipes.synface.moving import SPREAD, WIDEST, Gallery, Moves, Source
@@ -98,7 +98,7 @@ def result(gan: Path, folder: Path, progress: SilentProgress = BUSY, begin: Path
 def set_out(gan: Path, seed: int) -> tuple[Category, Source, Gallery]:
     """What `made` begins with."""
     loaded = load_gan(Weights({}, gan), CPU)
-    config = fitted(load_category("synface"), loaded.generator)
+    config = with_gan_size(load_category("synface"), loaded.generator)
     source = Source(loaded, CenterCrop(config.frame_share, config.working_size))
     return config, source, Gallery.of(source, seeded_generator(seed, "gallery"), 48)
 

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from g2s_cli.estimators import morphable as morphing
-from g2s_cli.estimators.morphable import LIFT, Coefficients, Correspondences, initial_coefficients, log_shading, point_normals
+from g2s_cli.estimators.morphable import (
+    LIFT,
+    Coefficients,
+    Correspondences,
+    initial_coefficients,
+    log_shading,
+    point_normals,
+)
 from g2s_cli.estimators.morphable_model import FINE_REACH, MorphableModel, nuisance, read_morphable_model, smooth_modes
 from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
 from recipes.synface import shapes

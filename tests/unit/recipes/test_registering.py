@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from g2s_cli.estimators.base import MaskedImages
 from torch import Tensor
 
 from g2s_cli.errors import G2SError
 from g2s_cli.estimators import registration
+from g2s_cli.estimators.base import MaskedImages
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.estimators.registration import Registered

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from g2s_cli.estimators.base import MaskedImages
 from shapes import bumps
 from torch import Tensor
 
-from g2s_cli.estimators.feedforward import Canonical, FactorNets, see
+from g2s_cli.estimators.base import MaskedImages
 from g2s_cli.estimators.factor_codes import light_from_code, view_from_code
+from g2s_cli.estimators.feedforward import Canonical, FactorNets, see
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.warp import hflip

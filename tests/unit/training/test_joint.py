@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from g2s_cli.config import Stage
 from g2s_cli.errors import G2SError
+from g2s_cli.estimators.base import MaskedImages, Observation
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import Guides
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
-from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
-from g2s_cli.estimators.base import MaskedImages, Observation
 from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor
+from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
 from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.center_crop import CenterCrop
@@ -29,7 +30,6 @@ from g2s_cli.training import joint
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.joint import Batches, JointTraining, SampleStore, Subject
 from g2s_cli.training.trainer import CHECKPOINT, Trainer
-from g2s_cli.config import Stage
 from g2s_cli.weights.categories import load_category
 
 SIZE = 16

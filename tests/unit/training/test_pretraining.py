@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from g2s_cli.config import Stage
 from g2s_cli.errors import UsageError
-from g2s_cli.loading import Machine
+from g2s_cli.machine import Machine
 from g2s_cli.progress import SilentProgress
 from g2s_cli.run_folder import open_run_folder
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.pretrain_config import PhotoCollection, PretrainConfig, PretrainOptions
 from g2s_cli.training.pretraining import VERB, run
-from g2s_cli.config import Stage
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 

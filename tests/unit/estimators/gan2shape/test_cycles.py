@@ -9,18 +9,18 @@ from functools import partial
 
 import pytest
 import torch
-from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor, LatentDirections, OffsetPredictor
-from g2s_cli.estimators.base import Observation
 from torch import Tensor
 
 from g2s_cli.config import Category, Preset, Stage
 from g2s_cli.estimators import morphable as morphing
 from g2s_cli.estimators import registration
+from g2s_cli.estimators.base import Observation
 from g2s_cli.estimators.depth_net import DepthNet
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape import cycles
 from g2s_cli.estimators.gan2shape.cycles import Guides, fit
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
+from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor, LatentDirections, OffsetPredictor
 from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
 from g2s_cli.estimators.morphable import MorphableFit
 from g2s_cli.estimators.morphable_model import MorphableModel
@@ -87,7 +87,17 @@ def ran(
 ) -> tuple[list[str], Factors]:
     progress, rng = Steps(), torch.Generator().manual_seed(0)
     found = fit(
-        nets, offset_predictor, generator, observation, observation.mask, category, preset, preset.symmetry, guides, rng, progress
+        nets,
+        offset_predictor,
+        generator,
+        observation,
+        observation.mask,
+        category,
+        preset,
+        preset.symmetry,
+        guides,
+        rng,
+        progress,
     )
     return progress.initial_coefficients, found
 
@@ -260,7 +270,9 @@ class Unused:
 def test_without_the_third_step_there_is_no_second(
     nets: FactorNets, generator: Generator, observation: Observation, category: Category, guides: Guides
 ) -> None:
-    initial_coefficients, _ = ran(nets, Unused(), generator, observation, category, preset(category, Stage(1, 5, 0)), guides)
+    initial_coefficients, _ = ran(
+        nets, Unused(), generator, observation, category, preset(category, Stage(1, 5, 0)), guides
+    )
     assert initial_coefficients == ["albedo 1"]
 
 

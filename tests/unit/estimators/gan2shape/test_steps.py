@@ -7,21 +7,18 @@ from dataclasses import dataclass, fields, replace
 
 import pytest
 import torch
-from g2s_cli.estimators.albedo import albedo_loss, fit_albedo
-from g2s_cli.estimators.base import MaskedImages
-from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor, LatentDirections, PseudoSamples
-from g2s_cli.estimators.gan2shape.step2 import pseudo_sampler
-from g2s_cli.estimators.base import Observation
-from g2s_cli.estimators.gan2shape.step2 import photo_sample, project_samples
 from g2s_cli.estimators.gan2shape.steps import Held, fit_offset, fit_shape, fit_view
 from torch import Tensor, nn
 
 from g2s_cli.config import Ellipsoid
+from g2s_cli.estimators.albedo import albedo_loss, fit_albedo
+from g2s_cli.estimators.base import MaskedImages, Observation
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.prior import fit_prior
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
-from g2s_cli.estimators.gan2shape.prior import ellipsoid
+from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor, LatentDirections, PseudoSamples
+from g2s_cli.estimators.gan2shape.prior import ellipsoid, fit_prior
 from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
+from g2s_cli.estimators.gan2shape.step2 import photo_sample, project_samples, pseudo_sampler
 from g2s_cli.estimators.optimize import Fit
 from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.stylegan2 import Generator
@@ -171,7 +168,10 @@ def test_a_symmetric_step_1_sees_the_mirrored_object_too(
 def test_where_the_mask_is_empty_smoothness_alone_is_left(
     nets: FactorNets, observation: Observation, distance: DiscriminatorDistance
 ) -> None:
-    nowhere, progress = Observation(observation.image, torch.zeros_like(observation.mask), observation.latent, FRAME), Losses()
+    nowhere, progress = (
+        Observation(observation.image, torch.zeros_like(observation.mask), observation.latent, FRAME),
+        Losses(),
+    )
     with torch.no_grad():
         image = observation.image[None]
         depth, light = nets.depth_of(image), nets.light_of(image)
@@ -224,9 +224,18 @@ def test_step_2_changes_the_encoder_alone(
 
 
 def test_what_offsets_cost_is_a_value(
-    nets: FactorNets, observation: Observation, distance: DiscriminatorDistance, generator: Generator, encoder: OffsetEncoder
+    nets: FactorNets,
+    observation: Observation,
+    distance: DiscriminatorDistance,
+    generator: Generator,
+    encoder: OffsetEncoder,
 ) -> None:
-    own, same, still, progress = photo_sample(nets, observation, generator), asked(2), Fit(1, rate=0.0, decay=0.0), Losses()
+    own, same, still, progress = (
+        photo_sample(nets, observation, generator),
+        asked(2),
+        Fit(1, rate=0.0, decay=0.0),
+        Losses(),
+    )
     paper = EncoderPredictor(generator.mapping, encoder, depth=0, relative=True)
     for offset_predictor in (paper, replace(paper, weight=0.0), replace(paper, weight=1.0)):
         fit_offset(offset_predictor, generator, lambda: same, own, observation, distance, still, progress)
@@ -287,7 +296,9 @@ def test_step_3_changes_the_four_networks(
     assert progress.values[-1] < progress.values[0]
 
 
-def test_the_prior_changes_the_depth_alone(nets: FactorNets, states: dict[str, Tensor], observation: Observation) -> None:
+def test_the_prior_changes_the_depth_alone(
+    nets: FactorNets, states: dict[str, Tensor], observation: Observation
+) -> None:
     shape = ellipsoid(observation.mask, Ellipsoid(near=0.92, far=1.02, radius=0.4))
     progress = Losses()
     fit_prior(nets, observation, shape, Fit(30, rate=2e-3, decay=0.0), progress)
