@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -22,16 +21,6 @@ from g2s_cli.geometry.resample import window_mean
 
 LIKE = torch.zeros(1, dtype=torch.float64)
 TICKS = torch.linspace(-1, 1, 64)
-
-
-@pytest.mark.parametrize("slope", [(0.0, 0.0, 1.0), (0.5, 0.0, 1.0), (-0.3, 0.8, 1.0)])
-def test_a_plane_has_one_normal(slope: tuple[float, float, float]) -> None:
-    camera = Camera(8)
-    expected = torch.nn.functional.normalize(LIKE.new_tensor(slope), dim=0)
-    found = depth_to_normals((expected[2] / (camera.rays(LIKE) @ expected))[None], camera)[0, 1:-1, 1:-1]
-    length = found.norm(dim=-1, keepdim=True)
-    torch.testing.assert_close(found / length, expected.expand_as(found), rtol=0, atol=1e-12)
-    assert ((length > 0.999) & (length < 1)).all()
 
 
 def test_the_normals_of_a_sphere_are_its_radii() -> None:

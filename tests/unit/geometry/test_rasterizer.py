@@ -56,19 +56,6 @@ def test_rough_depth_is_rasterized_as_by_ray_casting(seed: int) -> None:
     assert torch.equal(face[0] >= 0, torch.isfinite(expected))
 
 
-def test_a_plane_lies_where_the_rays_meet_it() -> None:
-    camera = Camera(16)
-    normal = torch.nn.functional.normalize(SLANTED.new_tensor((0.2, -0.1, 1)), dim=0)
-    depth = plane(camera, normal, 0.98 * normal[2])
-    # n·X = k with X' = R (X - c) + c + t is (R n)·X' = k - n·c + (R n)·(c + t).
-    rotated = rotation_matrix(SLANTED)[0] @ normal
-    distance = 0.98 * normal[2] - normal @ PIVOT + rotated @ (PIVOT + SLANTED[0, 3:])
-    found = render_depth(depth, SLANTED, camera)
-    hit = found < VIEW_FAR
-    assert 100 < hit.sum() < 256
-    torch.testing.assert_close(found[hit], plane(camera, rotated, distance)[hit], rtol=0, atol=1e-12)
-
-
 def test_the_margin_continues_a_frontal_plane() -> None:
     camera, flat = Camera(16), torch.ones(1, 16, 16, dtype=torch.float64)
     assert not (render_depth(flat, SLANTED, camera) < VIEW_FAR).all()
