@@ -239,7 +239,7 @@ class Loaded:
         return replace(predictor, weight=schedule.offset_weight if schedule else predictor.weight)
 
     def estimators(self) -> list[DepthEstimator]:
-        """The preset's depth estimators, in its order. Raises WeightsError, UsageError for networks that lack a part."""
+        """The preset's depth estimators, in its order. Raises WeightsError, UsageError for networks without a part."""
         preset, category = self.plan.preset, self.category
         if preset.needs_networks and not self.networks:
             untrained = [name for name, other in category.presets.items() if not other.needs_networks]

@@ -1,6 +1,7 @@
 """A morphable model of canonical depth (Blanz and Vetter, SIGGRAPH 1999): shape and albedo bases around a template.
 
-It is learnt without labels, from random objects of the GAN and from photos (docs/decisions/0021-morphable-model-fit.md).
+It is learnt without labels, from random objects of the GAN and from photos
+(docs/decisions/0021-morphable-model-fit.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Surface normals of a depth map, its smoothness, and its shape at the silhouette."""
+"""Surface normals of a depth map, and its smoothness."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d, pad
 
 from g2s_cli.geometry.camera import Camera, unproject_points
-from g2s_cli.geometry.resample import window_mean
 
 # Added to the length before dividing, as the authors do. It shortens the normals of a 64 px map by about 0.3 %. Their
 # networks were trained with it, so their light keeps its meaning only with it.
 LENGTH_FLOOR = 1e-7
-# The offset in scene units where half of the window is background, and the window's radius as a share of the image's
-# side. Tuned on the training images (docs/LOG.md).
-SILHOUETTE_OFFSET, SILHOUETTE_RADIUS = 0.005, 3 / 64
 
 
 def depth_to_normals(
@@ -73,14 +69,3 @@ def limit_slope(
     for _ in range(iterations):
         limited = torch.minimum(limited, -max_pool2d(-limited[None, None], 3, 1, 1)[0, 0] + step)
     return torch.where(mask, limited, depth)
-
-
-def silhouette_offset(mask: Bool[Tensor, "h w"]) -> Float[Tensor, "h w"]:
-    """Depth to add near the silhouette, where a solid object curves away, in scene units.
-
-    Photos hardly show the slant of the last pixels, so estimated depth is too flat there. The image's edge is no
-    silhouette.
-    """
-    radius = max(1, round(SILHOUETTE_RADIUS * mask.shape[-1]))
-    background = window_mean(window_mean(1 - mask.float()[None], radius), radius)[0]
-    return 2 * SILHOUETTE_OFFSET * background

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from g2s_cli.geometry.camera import Camera, rotation_matrix
 from g2s_cli.geometry.factors import Factors
-from g2s_cli.geometry.normals import depth_to_normals, limit_slope, replicate_border, silhouette_offset
+from g2s_cli.geometry.normals import depth_to_normals, limit_slope, replicate_border
 from g2s_cli.geometry.rasterizer import VIEW_FAR, render_depth
 from g2s_cli.geometry.shading import apply_shading, diffuse_shading, lambert_shading
 from g2s_cli.geometry.warp import forward_grid, grid_sample, inverse_grid
@@ -67,7 +67,7 @@ def photo_depth(
 ) -> Float[Tensor, "h w"]:
     """The final depth at every pixel of the photo's mask.
 
-    The rendered depth plus its residual, its slope limited, and curved away at the silhouette.
+    The rendered depth plus its residual, its slope limited.
 
     Returns:
         Scene units, NaN outside the mask and where there is no surface.
@@ -78,7 +78,7 @@ def photo_depth(
     if factors.depth_residual is not None:
         depth = torch.where(rendering.valid, depth + factors.depth_residual, depth)
     depth = limit_slope(depth, inside, camera, max_deg)
-    return torch.where(inside & (depth < VIEW_FAR), depth + silhouette_offset(inside), torch.nan)
+    return torch.where(inside & (depth < VIEW_FAR), depth, torch.nan)
 
 
 def mask_to_canonical(mask: Float[Tensor, "h w"], factors: Factors, camera: Camera) -> Float[Tensor, "h w"]:

@@ -66,7 +66,7 @@ class MeshOptions:
             )
 
 
-def _check_range(option: str, value: float | None, least: float, most: float) -> None:
+def _check_range(option: str, value: float | int | None, least: float | int, most: float | int) -> None:
     if value is not None and not least <= value <= most:  # NaN is out of range, too
         raise UsageError(f"{option} {value:g} is out of range.", f"Give {least:g} to {most:g}.")
 

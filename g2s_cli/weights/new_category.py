@@ -47,7 +47,9 @@ def add_category(category: Category, name: str, files: Mapping[Part, Path], sour
     no_networks = not any(preset.needs_networks for preset in category.presets.values())
     for preset in data["presets"].values():
         if "estimators" in preset:
-            preset["estimators"] = preset["estimators"][:1]  # the others need networks that joint training does not make
+            preset["estimators"] = preset["estimators"][
+                :1
+            ]  # the others need networks that joint training does not make
         elif no_networks:
             preset |= {"start": "networks", "prior": 0}
     with cache_errors():

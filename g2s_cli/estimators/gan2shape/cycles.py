@@ -1,4 +1,4 @@
-"""The paper's method for one photo (3.1, "Iterative self-refinement"): cycles of steps 1 to 3 on networks of its own."""
+"""The paper's method for one photo (3.1, "Iterative self-refinement"): cycles of steps 1 to 3 on new networks."""
 
 from __future__ import annotations
 
