@@ -230,7 +230,7 @@ def test_more_processes_than_photos_a_step_are_refused(zoo: Path, cache: dict[st
     assert "3 processes cannot share 2 photos a step" in answer.stderr
 
 
-@pytest.mark.parametrize(("blocks", "file"), [(1, "inversions/0000.safetensors"), (2300, "samples/cycle-1/00000.npy")])
+@pytest.mark.parametrize(("blocks", "file"), [(1, "inversions/0000.safetensors"), (4000, "samples/cycle-1/00000.npy")])
 def test_a_full_disk_is_said_with_the_file_that_it_refuses(
     zoo: Path, cache: dict[str, str], tmp_path: Path, blocks: int, file: str
 ) -> None:

@@ -18,7 +18,7 @@ from g2s_cli.training.distributed import Group
 from g2s_cli.training.pretrain_config import PhotoCollection, PretrainConfig, PretrainOptions
 from g2s_cli.training.pretraining import VERB, run
 
-FACE = Path(__file__).parent.parent / "data" / "face.png"
+FACE = Path(__file__).parents[2] / "data" / "face.png"
 
 
 @pytest.fixture
