@@ -60,7 +60,8 @@ def pretrain(
     """
     from g2s_cli.loading import Machine
     from g2s_cli.training.distributed import Group
-    from g2s_cli.training.pretraining import Collection, Order, run, schedule_of
+    from g2s_cli.training.pretrain_config import PhotoCollection, PretrainConfig, PretrainOptions, schedule_of
+    from g2s_cli.training.pretraining import run
     from g2s_cli.weights.sources import Sources, category_from, obtain
 
     group = Group.of_environment()
@@ -73,27 +74,19 @@ def pretrain(
     sources = Sources.of_environment(hub_repo)
     config = category_from(category, sources)
     needed = config.needs(schedule_of(config).effort)
-    collection = Collection.of(photos, limit)
+    collection = PhotoCollection.of(photos, limit)
     for note in collection.notes:
         output.say(f"Note: {note}")
     machine = Machine.named(group.device(device))
     with output.fetching() as fetching:
         obtain(config, needed, sources, fetching, config.welcomes)
-    order = Order.of(
-        collection,
-        out,
-        name=name or out.resolve().name,
-        category=config.name,
-        iterations=iterations,
-        cycles=cycles,
-        symmetry=symmetry,
-        photos_a_step=photos_a_step,
-        sources=sources,
-        seed=seed,
+    options = PretrainOptions(
+        name or out.resolve().name, config.name, iterations, cycles, symmetry, photos_a_step, seed
     )
+    run_config = PretrainConfig.of(collection, out, options, sources)
     try:
         with group.connected(machine.device), output.training(photos_a_step) as progress:
-            report = run(order, machine, group, progress, save_every)
+            report = run(run_config, machine, group, progress, save_every)
     except KeyboardInterrupt:
         raise StoppedError("Stopped. The same command goes on from what was last saved.") from None
     if not group.is_main:
@@ -102,7 +95,7 @@ def pretrain(
         output.put_json(report)
         return
     output.show_table(_table(report))
-    output.say(f"The category {order.name} is ready: g2s reconstruct PHOTO --category {order.name}")
+    output.say(f"The category {run_config.name} is ready: g2s reconstruct PHOTO --category {run_config.name}")
     output.put(report["entry"])
     output.put(out)
 

@@ -11,8 +11,8 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -41,33 +41,6 @@ class Stateful(Protocol):
 
     def load_state_dict(self, state: dict[str, Any], /) -> object:
         """Restore what `state_dict` returned. Tensors arrive on the CPU."""
-
-
-@dataclass
-class Log:
-    """A JSON line for every `LOG_EVERY` updates: the means of the losses, and images a second."""
-
-    path: Path
-    sums: dict[str, tuple[float, int]] = field(default_factory=dict)
-    updates: int = 0
-    since: float = field(default_factory=time.monotonic)
-
-    def add(self, losses: Mapping[str, float]) -> None:
-        """Count an update."""
-        self.updates += 1
-        for name, value in losses.items():
-            total, count = self.sums.get(name, (0.0, 0))
-            self.sums[name] = total + value, count + 1
-
-    def write(self, phase: str, step: int, images: int) -> None:
-        """Append a line, and begin the next. images: in an update, over all processes."""
-        means = {name: round(total / count, 5) for name, (total, count) in self.sums.items()}
-        rate = round(self.updates * images / max(time.monotonic() - self.since, 1e-9), 2)
-        line = {"phase": phase, "step": step, "images": step * images, "images_a_second": rate} | means
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with naming(self.path, GO_ON), self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        self.sums, self.updates, self.since = {}, 0, time.monotonic()
 
 
 class Trainer:
@@ -144,8 +117,9 @@ class Trainer:
         """
         if not self._begin(name, optimizer):
             return
-        history, begun, before = self.losses[name], time.monotonic(), self.seconds.get(name, 0.0)
-        log = Log(self.path.with_name(LOG))
+        history, before = self.losses[name], self.seconds.get(name, 0.0)
+        begun = logged = time.monotonic()
+        recent: list[dict[str, float]] = []  # since the last line of the log
         self.progress.begin(name, updates)
         while (update := len(history)) < updates:
             if optimizer is not None and schedule is not None:
@@ -158,11 +132,12 @@ class Trainer:
                 raise G2SError(what, "Look for an image that is unlike the others, or try another --seed.") from error
             history.append(next(iter(losses.values())))
             done, last = update + 1, update + 1 == updates
-            log.add(losses)
+            recent.append(losses)
             self.seconds[name] = before + time.monotonic() - begun
             self.progress.advance(done, history[-1])
             if self.group.is_main and (done % LOG_EVERY == 0 or last):
-                log.write(name, done, images)
+                self._log({"phase": name, "step": done, "images": done * images}, recent, logged, images)
+                recent, logged = [], time.monotonic()
             if last or time.monotonic() - self._saved >= self.save_every_s:
                 self.save()
 
@@ -198,6 +173,16 @@ class Trainer:
             optimizer.load_state_dict(self._optimizer_state)
         self._optimizer, self._optimizer_state = optimizer, None
         return True
+
+    def _log(self, facts: dict[str, Any], recent: list[dict[str, float]], since: float, images: int) -> None:
+        """Append a line to the log: the mean of each loss over the updates that had it, and images a second."""
+        rate = {"images_a_second": round(len(recent) * images / max(time.monotonic() - since, 1e-9), 2)}
+        names = dict.fromkeys(name for losses in recent for name in losses)
+        means = {name: round(mean(one[name] for one in recent if name in one), 5) for name in names}
+        path = self.path.with_name(LOG)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with naming(path, GO_ON), path.open("a") as file:
+            file.write(json.dumps(facts | rate | means) + "\n")
 
     def _load(self) -> None:
         with load_checkpoint(self.path, remedy=f"Delete {self.path.parent} and train again.") as content:

@@ -21,8 +21,8 @@ from g2s_cli.atomic_folder import built_beside
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.files import replacing
 from recipes.synface.face_model import FaceModel
+from recipes.synface.parallel import parallel_map
 from recipes.synface.render import FAR, Rendered, images, render
-from recipes.synface.side_by_side import in_turn
 
 FIRST_TRAINING_SEED = 10_000_000
 BLOCK = 32  # pictures that one process makes at a time, and that a kill can cost
@@ -59,7 +59,7 @@ def render_set(
             _reserve(partial, shape)
         _open(partial, shape)  # damaged? Then say so before the work
         blocks = [range(start, min(start + BLOCK, count)) for start in range(done, count, BLOCK)]
-        for done in in_turn(functools.partial(_render_block, model, first_seed, size, partial), blocks, processes):
+        for done in parallel_map(functools.partial(_render_block, model, first_seed, size, partial), blocks, processes):
             _state(stated, facts, done)
             if report:
                 report(done, count)

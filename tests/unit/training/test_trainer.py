@@ -12,7 +12,6 @@ from torch import nn
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.progress import SilentProgress
 from g2s_cli.seeding import seeded_generator, seeded_weights
-from g2s_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.trainer import (
     CHECKPOINT,
@@ -205,14 +204,3 @@ def test_draws_depend_on_all_of_the_key() -> None:
     numbers = [torch.rand(1, generator=seeded_generator(*key)).item() for key in keys]
     assert len(set(numbers)) == 3
     assert torch.rand(1, generator=seeded_generator(0, "a", 11)).item() == numbers[1]
-
-
-def test_checkpoints_return_what_was_saved(tmp_path: Path) -> None:
-    save_checkpoint({"x": torch.arange(3), "name": "n"}, tmp_path / "deep" / "file.pt")
-    with load_checkpoint(tmp_path / "deep" / "file.pt") as content:
-        assert content["name"] == "n" and content["x"].tolist() == [0, 1, 2]
-    with (
-        pytest.raises(G2SError, match=r"file\.pt is damaged.*the same command makes it again"),
-        load_checkpoint(tmp_path / "deep" / "file.pt") as content,
-    ):
-        content["y"]

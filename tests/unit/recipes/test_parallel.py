@@ -1,4 +1,4 @@
-"""Several processes at one piece of work: order, failures, and that they end with the one that started them."""
+"""A map over processes: order, failures, and that the processes end with the one that started them."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from pathlib import Path
 import pytest
 
 from g2s_cli.errors import G2SError
-from recipes.synface.side_by_side import in_turn
+from recipes.synface.parallel import parallel_map
 
 ROOT = Path(__file__).parents[3]
-# Two processes write their numbers to files and then go on forever, a piece every tenth of a second.
+# Two processes print their numbers, an item every tenth of a second.
 FOREVER = """
 import functools, os, subprocess, sys
-from recipes.synface.side_by_side import in_turn
+from recipes.synface.parallel import parallel_map
 
 if __name__ == "__main__":
-    asked = functools.partial(subprocess.check_output, text=True)
-    lines = [["sh", "-c", "sleep 0.1; echo $PPID"]] * 10_000
-    for said in in_turn(asked, lines, 2):
-        print(said.strip(), flush=True)
+    call = functools.partial(subprocess.check_output, text=True)
+    commands = [["sh", "-c", "sleep 0.1; echo $PPID"]] * 10_000
+    for output in parallel_map(call, commands, 2):
+        print(output.strip(), flush=True)
 """
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_results_come_in_order(processes: int) -> None:
-    assert list(in_turn(functools.partial(operator.mul, 2), range(5), processes)) == [0, 2, 4, 6, 8]
+    assert list(parallel_map(functools.partial(operator.mul, 2), range(5), processes)) == [0, 2, 4, 6, 8]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_failure_is_raised_here(processes: int) -> None:
-    results = in_turn(functools.partial(operator.truediv, 1.0), [1, 2, 0], processes)
+def test_exceptions_are_raised(processes: int) -> None:
+    results = parallel_map(functools.partial(operator.truediv, 1.0), [1, 2, 0], processes)
     assert [next(results), next(results)] == [1, 0.5]
     with pytest.raises(ZeroDivisionError):
         next(results)
 
 
-def test_a_killed_process_is_told_of() -> None:
+def test_a_killed_process_is_reported() -> None:
     with pytest.raises(G2SError, match="ended early"):
-        list(in_turn(os._exit, [1, 1], 2))
+        list(parallel_map(os._exit, [1, 1], 2))
 
 
 def test_processes_end_with_the_one_that_was_killed(tmp_path: Path) -> None:
