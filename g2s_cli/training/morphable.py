@@ -217,7 +217,7 @@ def random_objects(
 ) -> Iterator[tuple[MaskedImages, Float[Tensor, "b d"]]]:
     """Random objects and their latents, in chunks; every other chunk has a wider range of views than the GAN's own."""
     for start in range(0, count, CHUNK):
-        rng = seeded_generator(seed, "shapes", start)
+        rng = seeded_generator(seed, "objects", start)
         latents = sampler.latents(min(CHUNK, count - start), rng)
         if start // CHUNK % 2:
             latents = editor.wide_views(latents, rng)
@@ -252,7 +252,7 @@ def initial_state(observations: Observations, seed: int) -> EMState:
         specular = part.lights.new_full((len(part.views),), USUAL_SPECULAR)
         logarithm = sample_at_pixels(part.logarithm, part.found, camera)
         values.append(log_albedo(logarithm, normal, part.lights, part.views, specular))
-    rng = seeded_generator(seed, "looks")
+    rng = seeded_generator(seed, "albedo basis")
     albedo, albedo_basis, variance = factor_analysis(torch.cat(values), weights, ALBEDO_COMPONENTS, rng)
     lights = torch.cat([part.lights for part in parts])
     count = modes.shape[-1]

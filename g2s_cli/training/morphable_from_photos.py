@@ -70,7 +70,7 @@ class PhotoSet:
         parts: list[Correspondences] = []
         masks: list[Tensor] = []
         for batch in self.images.batches(self.count, CHUNK):
-            rng, photos = seeded_generator(seed, "invert"), batch.to(self.template.depth.device)
+            rng, photos = seeded_generator(seed, "inversion"), batch.to(self.template.depth.device)
             inversions = invert(photos, gan.generator, gan.inversion_distance, INVERSION, rng, SilentProgress())
             latents = torch.stack([one.latent for one in inversions])
             found = [mask_by_features(latent, gan.generator, gan.segmenter, center_crop).whole for latent in latents]
@@ -132,11 +132,11 @@ def photo_round(state: EMState, observations: Observations, number: int, seed: i
         state = replace(state, coeffs=coeffs)
     if plan.reach:
         fine = smooth_modes(observations.camera, plan.reach, MIN_AMPLITUDE).to(observations.modes.device)
-        rng = seeded_generator(seed, "bend", number + 1)
+        rng = seeded_generator(seed, "mean detail", number)
         state = replace(state, detail=state.detail + mean_detail(state, fine, observations, rng))
     albedo, variance, residual = update_albedo(state, observations)
     if plan.albedo_basis:
-        rng = seeded_generator(seed, "looks", number + 1)
+        rng = seeded_generator(seed, "albedo basis", number)
         albedo, albedo_basis, variance = refit_albedo_basis(state, observations, ALBEDO_COMPONENTS, rng)
         zeros = state.coeffs.albedo.new_zeros(len(state.coeffs.albedo), ALBEDO_COMPONENTS)
         state = replace(state, albedo_basis=albedo_basis / ALBEDO_SPREAD, coeffs=replace(state.coeffs, albedo=zeros))

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 import torch
 import typer
-from click.testing import Result
 from safetensors.torch import load_file
 from torch import Tensor
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from g2s_cli import reconstruct
 from g2s_cli.errors import UsageError
