@@ -14,10 +14,13 @@ from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import camera_of
 from g2s_cli.estimators.gan2shape.prior import ellipsoid, raw_from_depth
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
+from g2s_cli.estimators.morphable import Correspondences, correspond_to_template
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.estimators.registration import ShapeTemplate
+from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.resample import softened
 from g2s_cli.geometry.warp import symmetrised
+from g2s_cli.loading import Gan
 from g2s_cli.seeding import seeded_generator, seeded_weights
 from g2s_cli.training.feedforward_losses import (
     Losses,
@@ -72,6 +75,34 @@ def phases(updates: int | None, *, pretrained: bool) -> tuple[Phase, ...]:
     share = 1.0 if updates is None else updates / PHASES[-1].updates
     scaled = tuple(replace(phase, updates=max(1, round(phase.updates * share))) for phase in PHASES)
     return scaled[-1:] if pretrained else scaled
+
+
+@dataclass(frozen=True)
+class TrainedNetworks:
+    """Networks with the GAN they were trained on and its template. tensors: of their file."""
+
+    tensors: dict[str, Tensor]
+    nets: FactorNets
+    sampler: ObjectSampler
+    template: ShapeTemplate
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor], nets: FactorNets, category: Category, gan: Gan) -> TrainedNetworks:
+        """Networks read from a file with `mean_depth` and `directions`."""
+        device = gan.generator.latent_avg.device
+        depth, directions = (tensors[name].float().to(device) for name in ("mean_depth", "directions"))
+        template = ShapeTemplate(depth, gan.generator.latent_avg, directions, gan.segmenter)
+        return cls(tensors, nets, sampler_of(gan, category), template)
+
+    def correspond(self, objects: MaskedImages, latents: Float[Tensor, "b d"]) -> Correspondences:
+        """Correspondences of objects with the template. objects: 0 outside their masks."""
+        layers, render = self.sampler.gan.generator.layers, self.sampler.objects
+        return correspond_to_template(objects, latents, self.template, self.nets, layers, render)
+
+
+def sampler_of(gan: Gan, category: Category) -> ObjectSampler:
+    """Images of the GAN in the category's centre crop."""
+    return ObjectSampler(gan, CenterCrop(category.frame_share, category.working_size))
 
 
 def new_networks(category: Category, references: References, dtype: torch.dtype, seed: int) -> FactorNets:

@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli.estimators import morphable
-from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.morphable import (
     COUNTED,
@@ -26,7 +25,6 @@ from g2s_cli.estimators.morphable import (
     Coefficients,
     Correspondences,
     begun,
-    correspond_to_template,
     deform,
     fit_coefficients,
     highlights,
@@ -45,11 +43,11 @@ from g2s_cli.estimators.morphable_model import (
     read_morphable_model,
     smooth_modes,
 )
-from g2s_cli.estimators.registration import ShapeTemplate
 from g2s_cli.geometry.camera import Camera, back_project, project, to_view
 from g2s_cli.progress import Progress
 from g2s_cli.seeding import seeded_generator
 from g2s_cli.training.factor_analysis import factor_analysis, shrunk_variance
+from g2s_cli.training.feedforward import TrainedNetworks
 from g2s_cli.training.latent_editing import LatentEditor, ObjectSampler
 from g2s_cli.training.trainer import Losses, Trainer
 
@@ -77,16 +75,16 @@ class Observations:
     modes: Float[Tensor, "h w 3 m"]
     camera: Camera
 
-    def split(self, coeffs: Coefficients) -> list[Coefficients]:
-        """The coefficients of each part."""
-        counts = [len(part.views) for part in self.parts]
-        return [
-            Coefficients(*some) for some in zip(*(each.split(counts) for each in vars(coeffs).values()), strict=True)
-        ]
+    @classmethod
+    def of(cls, parts: Sequence[Correspondences], camera: Camera) -> Observations:
+        """With the usual smooth modes."""
+        return cls(parts, smooth_modes(camera).to(parts[0].views.device), camera)
 
     def pairs(self, coeffs: Coefficients) -> Iterator[tuple[Correspondences, Coefficients]]:
         """The parts with their coefficients."""
-        return zip(self.parts, self.split(coeffs), strict=True)
+        counts = [len(part.views) for part in self.parts]
+        split = zip(*(each.split(counts) for each in vars(coeffs).values()), strict=True)
+        return ((part, Coefficients(*each)) for part, each in zip(self.parts, split, strict=True))
 
     def initial(self, model: MorphableModel) -> Coefficients:
         """Coefficients of the mean shape in the networks' views and lights."""
@@ -225,21 +223,15 @@ def random_objects(
 
 
 def observe_random_objects(
-    nets: FactorNets,
-    template: ShapeTemplate,
-    editor: LatentEditor,
-    sampler: ObjectSampler,
-    seed: int,
-    progress: Progress,
+    trained: TrainedNetworks, editor: LatentEditor, seed: int, progress: Progress
 ) -> Observations:
     """Correspondences of a GAN's random objects."""
     progress.begin("correspondences", OBJECTS)
     parts: list[Correspondences] = []
-    layers = sampler.gan.generator.layers
-    for objects, latents in random_objects(sampler, editor, seed, OBJECTS):
-        parts.append(correspond_to_template(objects, latents, template, nets, layers, sampler.objects))
+    for objects, latents in random_objects(trained.sampler, editor, seed, OBJECTS):
+        parts.append(trained.correspond(objects, latents))
         progress.advance(sum(len(part.views) for part in parts), parts[-1].weights.mean().item())
-    return Observations(parts, smooth_modes(nets.camera).to(template.depth.device), nets.camera)
+    return Observations.of(parts, trained.nets.camera)
 
 
 @torch.no_grad()

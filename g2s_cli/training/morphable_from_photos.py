@@ -7,34 +7,31 @@ not depend on view and light: dependence of the fitted coefficients on them is a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.estimators.morphable import (
     ALBEDO_SPREAD,
     COUNTED,
     Coefficients,
     Correspondences,
-    correspond_to_template,
     debias,
     neg_log_posterior,
     views_of,
 )
 from g2s_cli.estimators.morphable_model import MorphableModel, nuisance, read_morphable_model, smooth_modes
-from g2s_cli.estimators.registration import ShapeTemplate
 from g2s_cli.gan.inversion import InversionSettings, invert
 from g2s_cli.progress import Progress, SilentProgress
 from g2s_cli.seeding import seeded_generator
 from g2s_cli.segmentation.masks import mask_by_features
 from g2s_cli.training.dataset import ImageDataset
 from g2s_cli.training.factor_analysis import CORRELATED_PX
-from g2s_cli.training.latent_editing import ObjectSampler
+from g2s_cli.training.feedforward import TrainedNetworks
 from g2s_cli.training.morphable import (
     EMState,
     Observations,
@@ -53,34 +50,23 @@ BIAS_RIDGE = 100.0  # of the regression on nuisance covariates, in photos
 ALBEDO_COMPONENTS = 32
 
 
-@dataclass(frozen=True)
-class PhotoSet:
-    """Photos, and what corresponds them to the template."""
-
-    images: ImageDataset
-    count: int
-    nets: FactorNets
-    template: ShapeTemplate
-    sampler: ObjectSampler
-
-    def observe(self, seed: int, progress: Progress) -> tuple[Observations, list[Float[Tensor, "b 1 h w"]]]:
-        """Correspondences of the first `count` photos, and their object masks, in parts. Photos are inverted first."""
-        gan, center_crop = self.sampler.gan, self.sampler.center_crop
-        progress.begin("correspondences", self.count)
-        parts: list[Correspondences] = []
-        masks: list[Tensor] = []
-        for batch in self.images.batches(self.count, CHUNK):
-            rng, photos = seeded_generator(seed, "inversion"), batch.to(self.template.depth.device)
-            inversions = invert(photos, gan.generator, gan.inversion_distance, INVERSION, rng, SilentProgress())
-            latents = torch.stack([one.latent for one in inversions])
-            found = [mask_by_features(latent, gan.generator, gan.segmenter, center_crop).whole for latent in latents]
-            masks.append(torch.stack(found).unsqueeze(1))
-            objects = MaskedImages(center_crop(photos), masks[-1]).bare
-            layers, render = gan.generator.layers, self.sampler.objects
-            parts.append(correspond_to_template(objects, latents, self.template, self.nets, layers, render))
-            progress.advance(sum(len(part.views) for part in parts), parts[-1].weights.mean().item())
-        camera = self.nets.camera
-        return Observations(parts, smooth_modes(camera).to(self.template.depth.device), camera), masks
+def observe_photos(
+    trained: TrainedNetworks, images: ImageDataset, count: int, seed: int, progress: Progress
+) -> tuple[Observations, list[Float[Tensor, "b 1 h w"]]]:
+    """Correspondences of the first `count` photos, which are inverted first, and the object masks of each part."""
+    gan, center_crop = trained.sampler.gan, trained.sampler.center_crop
+    progress.begin("correspondences", count)
+    parts: list[Correspondences] = []
+    masks: list[Tensor] = []
+    for batch in images.batches(count, CHUNK):
+        rng, photos = seeded_generator(seed, "inversion"), batch.to(trained.template.depth.device)
+        inversions = invert(photos, gan.generator, gan.inversion_distance, INVERSION, rng, SilentProgress())
+        latents = torch.stack([one.latent for one in inversions])
+        whole = [mask_by_features(latent, gan.generator, gan.segmenter, center_crop).whole for latent in latents]
+        masks.append(torch.stack(whole).unsqueeze(1))
+        parts.append(trained.correspond(MaskedImages(center_crop(photos), masks[-1]).bare, latents))
+        progress.advance(sum(len(part.views) for part in parts), parts[-1].weights.mean().item())
+    return Observations.of(parts, trained.nets.camera), masks
 
 
 class Round(NamedTuple):

@@ -13,8 +13,6 @@ from g2s_cli.errors import UsageError
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.cycles import Means, trained_nets
 from g2s_cli.estimators.morphable_model import read_morphable_model
-from g2s_cli.estimators.registration import ShapeTemplate
-from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.loading import Gan, Machine
 from g2s_cli.progress import Progress
 from g2s_cli.seeding import seeded_generator
@@ -22,10 +20,17 @@ from g2s_cli.training import morphable, morphable_from_photos
 from g2s_cli.training.dataset import ImageDataset
 from g2s_cli.training.depth_network import fit_objects, new_depth_net, train_depth_net, training_batch
 from g2s_cli.training.distributed import Group
-from g2s_cli.training.feedforward import FeedForwardTraining, mean_template, new_networks, phases
-from g2s_cli.training.latent_editing import ATTRIBUTES, REFERENCES, LatentEditor, ObjectSampler, References
+from g2s_cli.training.feedforward import (
+    FeedForwardTraining,
+    TrainedNetworks,
+    mean_template,
+    new_networks,
+    phases,
+    sampler_of,
+)
+from g2s_cli.training.latent_editing import ATTRIBUTES, REFERENCES, LatentEditor, References
 from g2s_cli.training.morphable import EMState, EMTraining, Observations, observe_random_objects
-from g2s_cli.training.morphable_from_photos import PhotoSet, photo_round
+from g2s_cli.training.morphable_from_photos import observe_photos, photo_round
 from g2s_cli.training.synthetic import render_pairs
 from g2s_cli.training.trainer import CHECKPOINT, Trainer
 from g2s_cli.weights.catalog import Category
@@ -53,28 +58,6 @@ class NetworksConfig:
 
 
 @dataclass(frozen=True)
-class TrainedNetworks:
-    """Networks with the GAN they were trained on, and its template.
-
-    Attributes:
-        tensors: of their file.
-    """
-
-    tensors: dict[str, Tensor]
-    nets: FactorNets
-    sampler: ObjectSampler
-    template: ShapeTemplate
-
-    @classmethod
-    def of(cls, tensors: dict[str, Tensor], nets: FactorNets, category: Category, gan: Gan) -> TrainedNetworks:
-        """Networks read from a file with `mean_depth` and `directions`."""
-        device = gan.generator.latent_avg.device
-        depth, directions = (tensors[name].float().to(device) for name in ("mean_depth", "directions"))
-        template = ShapeTemplate(depth, gan.generator.latent_avg, directions, gan.segmenter)
-        return cls(tensors, nets, sampler_of(gan, category), template)
-
-
-@dataclass(frozen=True)
 class ViewStatistics:
     """Mean and covariance of the views that V predicts for random objects, and R² of the latent directions."""
 
@@ -86,11 +69,6 @@ class ViewStatistics:
         """The table [views] of a model.toml."""
         rows = "".join(f"  {row},\n" for row in self.covariance)
         return f"[views]\nmean = {self.mean}\ncovariance = [\n{rows}]\n"
-
-
-def sampler_of(gan: Gan, category: Category) -> ObjectSampler:
-    """Images of the GAN in the category's centre crop."""
-    return ObjectSampler(gan, CenterCrop(category.frame_share, category.working_size))
 
 
 def train_networks(
@@ -140,8 +118,7 @@ def learn_morphable_model(
     """The tensors of a morphable model of a GAN's random objects; resumable. Raises G2SError."""
     training = EMTraining(trained.template.depth.device)
     trainer = Trainer({"model": training}, folder / MORPHABLE, Group(), progress, save_every_s=0.0)
-    args = trained.nets, trained.template, editor, trained.sampler
-    observe = partial(observe_random_objects, *args, seed, progress)
+    observe = partial(observe_random_objects, trained, editor, seed, progress)
     initialize = partial(morphable.initial_state, seed=seed)
     return training.run(trainer, morphable.ROUNDS, observe, initialize, morphable.em_round).tensors
 
@@ -150,7 +127,7 @@ def learn_morphable_model_from_photos(
     trained: TrainedNetworks, images: ImageDataset, count: int, seed: int, folder: Path, progress: Progress
 ) -> dict[str, Tensor]:
     """The tensors of the morphable model, learnt on from the first `count` photos; resumable. Raises G2SError."""
-    device, photos = trained.template.depth.device, _photos(trained, images, count)
+    device = trained.template.depth.device
     training = EMTraining(device)
     trainer = Trainer({"model": training}, folder / MORPHABLE_FROM_PHOTOS, Group(), progress, save_every_s=0.0)
 
@@ -159,7 +136,7 @@ def learn_morphable_model_from_photos(
         return replace(state, coeffs=observations.initial(state.model(observations.modes)))
 
     rounds = len(morphable_from_photos.ROUNDS)
-    observe = partial(photos.observe, seed, progress)
+    observe = partial(observe_photos, trained, images, count, seed, progress)
     return training.run(trainer, rounds, lambda: observe()[0], initialize, partial(photo_round, seed=seed)).tensors
 
 
@@ -184,7 +161,7 @@ def train_depth_network(
     trainer = Trainer({"net": net}, folder / DEPTH_NETWORK, Group(), progress)
     if trainer.updates_of("depth network") < updates:
         model = read_morphable_model(trained.tensors, camera, template.depth.device)
-        observations, masks = _photos(trained, images, count).observe(seed, progress)
+        observations, masks = observe_photos(trained, images, count, seed, progress)
         objects = fit_objects(model, observations, masks, progress)
         render = partial(render_pairs, model, template.depth, camera=camera)
         train_depth_net(net, partial(training_batch, objects, render, seed), updates, trainer, trained.nets.dtype)
@@ -202,10 +179,6 @@ def load_networks(path: Path, category: Category, machine: Machine) -> FactorNet
         what = f"The networks of {path} are for {nets.depth.size} px; the category has {category.working_size} px."
         raise UsageError(what, "Leave --from out.")
     return nets.to(machine.device, machine.dtype)
-
-
-def _photos(trained: TrainedNetworks, images: ImageDataset, count: int) -> PhotoSet:
-    return PhotoSet(images, count, trained.nets, trained.template, trained.sampler)
 
 
 def _rounded(numbers: Tensor) -> list[float]:

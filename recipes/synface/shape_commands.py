@@ -21,10 +21,10 @@ from g2s_cli.run_folder import at_work_in
 from g2s_cli.seeding import seeded_generator
 from g2s_cli.training.dataset import ImageDataset
 from g2s_cli.training.depth_network import UPDATES
+from g2s_cli.training.feedforward import TrainedNetworks
 from g2s_cli.training.latent_editing import LatentEditor, References
 from g2s_cli.training.morphable_from_photos import CHUNK, PHOTOS
 from g2s_cli.training.networks import (
-    TrainedNetworks,
     learn_morphable_model,
     learn_morphable_model_from_photos,
     load_networks,

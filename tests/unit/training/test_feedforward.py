@@ -24,11 +24,11 @@ from g2s_cli.training.feedforward import (
     mean_template,
     new_networks,
     phases,
+    sampler_of,
     unsharp_mask,
 )
 from g2s_cli.training.feedforward_losses import reconstruction_losses, render_labelled
 from g2s_cli.training.latent_editing import LatentEditor, References
-from g2s_cli.training.networks import sampler_of
 from g2s_cli.weights.catalog import load_category
 
 CAMERA = Camera(32)

@@ -122,7 +122,7 @@ def observations() -> Observations:
 def test_covariances_are_the_priors_without_data_and_smaller_with(observations: Observations) -> None:
     part = observations.parts[1]
     state = initial(observations)
-    model, coeffs = state.model(MODES), observations.split(state.coeffs)[1]
+    model, coeffs = state.model(MODES), list(observations.pairs(state.coeffs))[1][1]
     unseen = replace(part, weights=torch.zeros_like(part.weights))
     torch.testing.assert_close(covariances(model, unseen, CAMERA, coeffs), torch.eye(COUNT).expand(20, -1, -1))
     certain = replace(part, weights=16 * part.weights)
