@@ -161,8 +161,9 @@ class EMState:
 class EMTraining:
     """EM in rounds, whose state a checkpoint can hold."""
 
-    def __init__(self, device: torch.device, state: EMState | None = None) -> None:
-        self.device, self.state = device, state
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.state: EMState | None = None
 
     @property
     def result(self) -> EMState:
@@ -204,7 +205,7 @@ class EMTraining:
 
             def step(update: int) -> Losses:
                 self.state, value = em_round(self.result, observations, update)
-                return {"value": value}
+                return {"residual": value}
 
             trainer.phase("rounds", rounds, step)
         return self.result

@@ -79,15 +79,15 @@ def test_decomposing_a_rendered_image_gives_its_factors_back() -> None:
     three = replace(objects(), albedo=torch.full((3, 3, SIZE, SIZE), -0.4))
     result = render_pairs(model(), RELIEF, three, CAMERA)
     part, coeffs = fit_of(three, result)
-    found = decompose(model(), part, coeffs, result.mask, CAMERA)
+    factors = decompose(model(), part, coeffs, result.mask, CAMERA)
     inside = (COLUMN.square() + ROW.square() < 0.3).expand(3, 3, -1, -1)
-    apart = (found.albedo - three.albedo)[inside].abs()
-    assert apart.mean() < 0.02
-    assert torch.equal(found.shape, three.shape)
-    torch.testing.assert_close(found.views, three.views)
-    iou = ((found.masks > 0.5) & (DISC > 0.5)).sum((1, 2)) / ((found.masks > 0.5) | (DISC > 0.5)).sum((1, 2))
+    assert (factors.albedo - three.albedo)[inside].abs().mean() < 0.02
+    assert torch.equal(factors.shape, three.shape)
+    torch.testing.assert_close(factors.views, three.views)
+    mask, disc = factors.masks > 0.5, DISC > 0.5
+    iou = (mask & disc).sum((1, 2)) / (mask | disc).sum((1, 2))
     assert iou.min() > 0.9
-    again = render_pairs(model(), RELIEF, found, CAMERA)
+    again = render_pairs(model(), RELIEF, factors, CAMERA)
     both = (again.mask * result.mask).expand(-1, 3, -1, -1) > 0
     assert (again.image - result.image)[both].abs().mean() < 0.03
 
@@ -98,8 +98,7 @@ def test_hidden_albedo_is_filled_by_symmetry() -> None:
     result = render_pairs(model(), RELIEF, one, CAMERA)
     part, coeffs = fit_of(one, result)
     narrow = result.mask * (COLUMN > -0.25)  # the left part is masked out
-    found = decompose(model(), part, coeffs, narrow, CAMERA)
-    row = found.albedo[0, 0, SIZE // 2]
+    row = decompose(model(), part, coeffs, narrow, CAMERA).albedo[0, 0, SIZE // 2]
     assert row[5] == pytest.approx(row[SIZE - 6].item(), abs=0.05)
 
 
@@ -113,17 +112,17 @@ def test_recombination_keeps_the_coefficients_distribution_and_takes_view_and_li
         "masks": number.view(-1, 1, 1).expand(-1, 2, 2),
     }
     many = replace(many, shape=torch.randn(count, 1, generator=rng), specular=number, **maps)
-    found = recombine(many, 2000, torch.Generator().manual_seed(1))
-    assert found.shape.std() == pytest.approx(many.shape.std().item(), rel=0.06)
-    one, albedo, view = found.masks[:, 0, 0].long(), found.albedo[:, 0, 0, 0].long(), found.specular.long()
+    mixed = recombine(many, 2000, torch.Generator().manual_seed(1))
+    assert mixed.shape.std() == pytest.approx(many.shape.std().item(), rel=0.06)
+    one, albedo, view = mixed.masks[:, 0, 0].long(), mixed.albedo[:, 0, 0, 0].long(), mixed.specular.long()
     assert 0.55 < (one == albedo).float().mean() < 0.68
     assert (one == view).float().mean() < 0.02
-    torch.testing.assert_close(found.views, many.views[view])
-    torch.testing.assert_close(found.lights, many.lights[view])
-    own = (found.shape - many.shape[one]).abs()[:, 0] < 1e-6
-    assert 0.25 < own.float().mean() < 0.36
+    torch.testing.assert_close(mixed.views, many.views[view])
+    torch.testing.assert_close(mixed.lights, many.lights[view])
+    unmixed = (mixed.shape - many.shape[one]).abs()[:, 0] < 1e-6
+    assert 0.25 < unmixed.float().mean() < 0.36
     again = recombine(many, 2000, torch.Generator().manual_seed(1))
-    assert torch.equal(found.shape, again.shape)
+    assert torch.equal(mixed.shape, again.shape)
 
 
 def test_concatenated_objects_are_picked_by_index() -> None:
