@@ -61,8 +61,10 @@ def model() -> MorphableModel:
     """A round object whose one coefficient is its depth."""
     shape_basis = torch.zeros(SIZE, SIZE, 3, 1)
     shape_basis[..., 2, 0] = 0.3 * (RELIEF - 1)
-    blank, still = torch.zeros(3, SIZE, SIZE), torch.zeros(SIZE, SIZE, 3)
-    return MorphableModel(still, shape_basis, blank, blank[..., None], blank + 1, torch.zeros(2, 4), torch.zeros(4, 1))
+    blank, unmoved = torch.zeros(3, SIZE, SIZE), torch.zeros(SIZE, SIZE, 3)
+    return MorphableModel(
+        unmoved, shape_basis, blank, blank[..., None], blank + 1, torch.zeros(2, 4), torch.zeros(4, 1)
+    )
 
 
 def objects(count: int = 12) -> FittedObjects:
@@ -110,16 +112,16 @@ def test_augmentation_moves_image_and_depth_alike(monkeypatch: pytest.MonkeyPatc
     deep = (0.02 * (COLUMN + 0.5 * ROW)).expand(64, -1, -1)
     whole = torch.ones(64, 1, SIZE, SIZE)
     pairs = Pairs((deep * 20).unsqueeze(1).expand(-1, 3, -1, -1), whole, 1 + deep)
-    found = augment(pairs, torch.Generator().manual_seed(0))
-    inner = found.mask[:, 0] * (torch.nn.functional.avg_pool2d(found.mask, 3, 1, 1)[:, 0] > 0.99) > 0
-    torch.testing.assert_close((found.image[:, 0] / 20)[inner], (found.depth - 1)[inner], atol=1e-4, rtol=0)
-    assert set(found.mask.unique().tolist()) <= {0.0, 1.0}
-    assert (found.image * (1 - found.mask)).abs().max() == 0
-    still = [torch.allclose(one, deep[0] + 1, atol=1e-4) for one in found.depth]
-    over = [torch.allclose(one, deep[0].flip(1) + 1, atol=1e-4) for one in found.depth]
-    assert 5 < sum(still) < 25
-    assert 5 < sum(over) < 25
-    torch.testing.assert_close(augment(pairs, torch.Generator().manual_seed(0)).image, found.image)
+    augmented = augment(pairs, torch.Generator().manual_seed(0))
+    inner = augmented.mask[:, 0] * (torch.nn.functional.avg_pool2d(augmented.mask, 3, 1, 1)[:, 0] > 0.99) > 0
+    torch.testing.assert_close((augmented.image[:, 0] / 20)[inner], (augmented.depth - 1)[inner], atol=1e-4, rtol=0)
+    assert set(augmented.mask.unique().tolist()) <= {0.0, 1.0}
+    assert (augmented.image * (1 - augmented.mask)).abs().max() == 0
+    unmoved = [torch.allclose(one, deep[0] + 1, atol=1e-4) for one in augmented.depth]
+    flipped = [torch.allclose(one, deep[0].flip(1) + 1, atol=1e-4) for one in augmented.depth]
+    assert 5 < sum(unmoved) < 25
+    assert 5 < sum(flipped) < 25
+    torch.testing.assert_close(augment(pairs, torch.Generator().manual_seed(0)).image, augmented.image)
 
 
 def test_augmented_depth_is_not_mixed_with_the_background() -> None:
@@ -127,14 +129,14 @@ def test_augmented_depth_is_not_mixed_with_the_background() -> None:
     disc = (COLUMN.square() + ROW.square() < 0.5).float().expand(64, -1, -1)
     depth = torch.where(disc > 0, 0.96, VIEW_FAR)
     pairs = Pairs(torch.zeros(64, 3, SIZE, SIZE), disc.unsqueeze(1), depth)
-    found = augment(pairs, torch.Generator().manual_seed(0))
-    there = found.depth < VIEW_FAR
-    size = ((found.depth - 1) / -0.04)[there]
+    augmented = augment(pairs, torch.Generator().manual_seed(0))
+    visible = augmented.depth < VIEW_FAR
+    size = ((augmented.depth - 1) / -0.04)[visible]
     assert 0.8 < size.min() <= size.max() < 1.25
-    assert ((found.mask[:, 0] > 0) & ~there).sum() == 0
-    assert (found.depth[~there] == VIEW_FAR).all()
-    alike = [one[here].std() < 1e-6 for one, here in zip(found.depth, there, strict=True)]
-    assert all(alike)
+    assert ((augmented.mask[:, 0] > 0) & ~visible).sum() == 0
+    assert (augmented.depth[~visible] == VIEW_FAR).all()
+    flat = [one[inside].std() < 1e-6 for one, inside in zip(augmented.depth, visible, strict=True)]
+    assert all(flat)
 
 
 def test_scaling_scales_depth_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,8 +145,8 @@ def test_scaling_scales_depth_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depth_network, "SCALE", 0.3)
     slope = (0.02 * COLUMN).expand(32, -1, -1)
     pairs = Pairs(torch.ones(32, 3, SIZE, SIZE), torch.ones(32, 1, SIZE, SIZE), 1 + slope)
-    found = augment(pairs, torch.Generator().manual_seed(0))
-    middle = found.depth[:, 8, 6:10].diff().abs()
+    augmented = augment(pairs, torch.Generator().manual_seed(0))
+    middle = augmented.depth[:, 8, 6:10].diff().abs()
     torch.testing.assert_close(middle, slope[:, 8, 6:10].diff().abs(), atol=2e-5, rtol=0)  # so slopes stay
 
 
