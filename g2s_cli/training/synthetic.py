@@ -182,9 +182,11 @@ def _rasterize(
 ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b h w"]]:
     """Values and depth of the nearest surface through grids of points whose last value is their mask."""
     triangles = grid_triangles(points.shape[1], points.shape[2], points.device)
+    inside = (values[:, -1].flatten(1)[:, triangles] > MIN_MASK).any(dim=2)
+    used = inside.any(dim=0)
+    triangles, inside = triangles[used], inside[:, used]
     corners, corner_values = points.flatten(1, 2)[:, triangles], values.flatten(2).mT[:, triangles]
-    outside = (corner_values[..., -1] <= MIN_MASK).all(dim=2)
-    corners[outside] = corners.new_tensor((1e3, 1e3, 1.0))  # beyond the image
+    corners[~inside] = corners.new_tensor((1e3, 1e3, 1.0))  # beyond the image
     separate = torch.arange(3 * len(triangles), device=points.device).view(-1, 3)
     winner, depth = nearest_triangle(corners.flatten(1, 2), separate, camera)
     index = winner.clamp(min=0).flatten(1)[..., None, None]
