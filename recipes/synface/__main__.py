@@ -75,7 +75,7 @@ def model(
 ) -> None:
     """Make ict_face_model.npz of the public face model."""
     write_face_model(facekit, out)
-    output.put(out)
+    output.print(out)
 
 
 @app.command()
@@ -89,7 +89,7 @@ def render(
 ) -> None:
     """Render training pictures. Killed, the same command goes on."""
     _render(face_model, out, count, size, first_seed, processes)
-    output.put(out)
+    output.print(out)
 
 
 @app.command()
@@ -102,7 +102,7 @@ def benchmark(
 ) -> None:
     """Render pictures with true depth, as `g2s evaluate` reads them."""
     write_benchmark(read_face_model(face_model), first_seed, count, size, out)
-    output.put(out)
+    output.print(out)
 
 
 @app.command("train")
@@ -135,7 +135,7 @@ def train_command(
     )
     _train(images, out, begin, steps, config, save_every, device)
     if Group.from_environment().is_main:
-        output.put(out)
+        output.print(out)
 
 
 app.command("networks")(networks_command)
@@ -190,7 +190,7 @@ def judge(
     real = feature_statistics(ImageDataset.of(images).batches(count), extractors)
     fake = feature_statistics(random_images(generator, count, seed), extractors)
     distances = {name: frechet_distance(real[name], fake[name]) for name in extractors}
-    output.put_json({"gan": str(gan), "sha256": sha256_of(gan), "pictures": count, "frechet": distances})
+    output.print_json({"gan": str(gan), "sha256": sha256_of(gan), "pictures": count, "frechet": distances})
 
 
 def _render(face_model: Path, out: Path, count: int, size: int, first_seed: int, processes: int) -> None:
@@ -220,7 +220,7 @@ def _train(
 
 def _export(runs: Sequence[Path], out: Path) -> None:
     export_gan(average_generators([trained_gan(run) for run in runs]), out)
-    output.put_json({"file": str(out), "sha256": sha256_of(out)})
+    output.print_json({"file": str(out), "sha256": sha256_of(out)})
 
 
 def main() -> None:
@@ -229,7 +229,7 @@ def main() -> None:
         app(prog_name=f"python -m {VERB}")
     except Exception as error:
         failure = as_g2s_error(error)
-        output.fail(str(failure), error)
+        output.error(str(failure), error)
         sys.exit(failure.exit_code)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
-from g2s_cli.result.folder import Result, surface
+from g2s_cli.result.folder import surface
 from PIL import Image
 
 from g2s_cli.commands.options import MeshSize, PictureSize, TextureSize
@@ -27,7 +27,8 @@ from g2s_cli.mesh.export import (
 )
 from g2s_cli.mesh.extract import Mesh
 from g2s_cli.mesh.texture import Texture
-from g2s_cli.pipeline import PICTURE_SIZES
+from g2s_cli.result.pictures import PICTURE_SIZES
+from g2s_cli.result.schema import Result
 
 
 @pytest.fixture(scope="module")

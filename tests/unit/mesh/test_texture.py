@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from g2s_cli.result.folder import Result, surface
+from g2s_cli.result.folder import surface
 from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d
 
@@ -21,6 +21,7 @@ from g2s_cli.mesh.extract import Mesh, extract_mesh
 from g2s_cli.mesh.refine import CanonicalDepth
 from g2s_cli.mesh.render import render_mesh
 from g2s_cli.mesh.texture import MIN_SHADING, Texture, relight_texture, smooth_normals
+from g2s_cli.result.schema import Result
 
 SIZE = 320
 
