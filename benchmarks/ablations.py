@@ -89,6 +89,12 @@ def no_flow(objects: Any, others: Any) -> Tensor:
     return identity_grid(size, objects.image.device).expand(len(objects.image), size, size, 2)
 
 
+def keep_bias(model: Any, points: Any, coeffs: morphable.Coefficients) -> morphable.Coefficients:
+    """The coefficients as they were fitted."""
+    del model, points
+    return coeffs
+
+
 def drop_residual(result: Result) -> Result:
     """A result without its depth residual."""
     return replace(result, factors=replace(result.factors, depth_residual=None))
@@ -97,15 +103,15 @@ def drop_residual(result: Result) -> Result:
 VARIANTS = (
     Variant("fast"),
     Variant("instant"),
-    Variant("inversion: 100 iterations", lambda preset: replace(preset, inversion_iterations=100)),
-    Variant("inversion: 128 candidates, 200 iterations", lambda preset: replace(preset, candidates=128, inversion_iterations=200)),
+    Variant("shorter inversion", lambda preset: replace(preset, inversion_iterations=100)),
+    Variant("longer inversion", lambda preset: replace(preset, candidates=128, inversion_iterations=200)),
     Variant("object mask", mask=False),
     Variant("morphable model", weights(morphable=0.0, depth_net=1.0)),
     Variant("depth network", weights(morphable=1.0, depth_net=0.0)),
     Variant("fusion (feed-forward alone)", weights(morphable=0.0, depth_net=0.0)),
     Variant("optical flow", patches=((morphable, "optical_flow", no_flow), (morphable, "FLOW_WEIGHT", 0.0))),
     Variant("specular", patches=((morphable, "specular_strength", lambda coeffs: 0.0 * coeffs.specular[:, 0]),)),
-    Variant("de-biasing", patches=((morphable, "debias", lambda model, points, coeffs: coeffs),)),
+    Variant("de-biasing", patches=((morphable, "debias", keep_bias),)),
     Variant("depth residual", result=drop_residual),
     Variant("slope limit", patches=((rendering, "limit_slope", lambda depth, *_: depth),)),
 )  # fmt: skip
@@ -171,9 +177,11 @@ def jobs(args: argparse.Namespace) -> Iterator[Job]:
     ]  # fmt: skip
     for number, photo in enumerate(sorted((args.scan / "image").iterdir())):
         depth = args.scan / "depth" / photo.name
-        job = Job(f"scan/{photo.stem}", photo, CropOptions(),
-                  lambda result, depth=depth: scan_truth(depth, result.report["alignment"], result.camera.size))  # fmt: skip
-        found.insert(2 * number, job)
+
+        def truth(result: Result, depth: Path = depth) -> GroundTruth:
+            return scan_truth(depth, result.report["alignment"], result.camera.size)
+
+        found.insert(2 * number, Job(f"scan/{photo.stem}", photo, CropOptions(), truth))
     part, parts = map(int, args.part.split("/"))
     yield from found[part::parts]
 

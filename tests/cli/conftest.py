@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import pytest
 from caches import NO_PROXY, RELEASED, members
 from installed import SCRIPT, Command, Installed
@@ -57,7 +57,7 @@ def out(result: Result, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def archives() -> dict[str, dict[str, bytes]]:
     """The release's archives, by category."""
-    return {name: made_up.release(members(name) | {"checkpoints/other.bin": bytes(9999)}) for name in RELEASED}
+    return {name: fake_checkpoints.release(members(name) | {"checkpoints/other.bin": bytes(9999)}) for name in RELEASED}
 
 
 @pytest.fixture
@@ -94,5 +94,5 @@ def on_hub(g2s: Command, hub: HubServer, home: Path) -> Command:
 @pytest.fixture
 def owls(on_hub: Command, tmp_path: Path) -> Path:
     """The GAN's file of an imported category."""
-    (tmp_path / "owls.pt").write_bytes(made_up.saved(made_up.gan(32)))
+    (tmp_path / "owls.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(32)))
     return Path(on_hub.ok("weights", "import", "owls.pt", "--category", "owls").stdout.strip())

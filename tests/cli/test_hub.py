@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import pytest
 import torch
 from caches import ALL_OF_CAR, FACE, REPO, cached, verify_after_damage
@@ -209,6 +209,6 @@ def test_a_cache_can_be_moved(on_hub: Command, home: Path, tmp_path: Path) -> No
 @pytest.mark.usefixtures("published")
 @pytest.mark.parametrize("verb", [("weights", "import", "o.pt", "-c", "new"), PULL])
 def test_a_cache_that_cannot_be_written_is_named(on_hub: Command, tmp_path: Path, verb: tuple) -> None:
-    (tmp_path / "o.pt").write_bytes(made_up.saved(made_up.statistics(6)))
+    (tmp_path / "o.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.statistics(6)))
     (tmp_path / "cache").write_text("a file where a folder should be")
     assert "Set G2S_CACHE to a folder of yours" in on_hub.using(G2S_CACHE="cache").fails(4, *verb)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import numpy as np
 import pytest
 from caches import FACE, NO_PROXY, REPO
@@ -17,10 +17,10 @@ from g2s_cli.weights.categories import load_category
 
 SIDE, DISC = 32, (8, 6, 24, 26)
 WITHOUT_PARSING = {
-    "gan": made_up.gan(SIDE),
-    "networks": made_up.networks(SIDE),
-    "views": made_up.statistics(6),
-    "lights": made_up.statistics(4),
+    "gan": fake_checkpoints.gan(SIDE),
+    "networks": fake_checkpoints.networks(SIDE),
+    "views": fake_checkpoints.statistics(6),
+    "lights": fake_checkpoints.statistics(4),
 }
 QUICK = ("reconstruct", "photo.png", "-c", "celeba", "--iterations", 0, "--overwrite")
 IMPORT = ("weights", "import", "-c", "celeba")
@@ -29,9 +29,12 @@ IMPORT = ("weights", "import", "-c", "celeba")
 @pytest.fixture
 def g2s(g2s: Command, home: Path, tmp_path: Path) -> Command:
     """g2s with an empty cache, and files of celeba to import."""
-    files = WITHOUT_PARSING | {"bisenet": made_up.parsing(), "pspnet_voc": made_up.parsing("pspnet-voc")}
+    files = WITHOUT_PARSING | {
+        "bisenet": fake_checkpoints.parsing(),
+        "pspnet_voc": fake_checkpoints.parsing("pspnet-voc"),
+    }
     for name, content in files.items():
-        (tmp_path / f"{name}.pth").write_bytes(made_up.saved(content))
+        (tmp_path / f"{name}.pth").write_bytes(fake_checkpoints.saved(content))
     picture = Image.new("RGB", (SIDE, SIDE), "navy")
     ImageDraw.Draw(picture).ellipse(DISC, fill="tomato")
     picture.save(tmp_path / "photo.png")
@@ -81,10 +84,10 @@ def test_a_network_of_other_classes_is_not_imported(g2s: Command, home: Path, ca
 
 
 def test_a_release_with_another_parsing_network_is_refused(g2s: Command, home: Path) -> None:
-    contents = WITHOUT_PARSING | {"parsing": made_up.parsing("pspnet-voc")}
+    contents = WITHOUT_PARSING | {"parsing": fake_checkpoints.parsing("pspnet-voc")}
     weights = load_category("celeba").weights
-    parts = {entry.member: made_up.saved(contents[part]) for part, entry in weights.items()}
-    with FileServer(made_up.release(parts)) as server:
+    parts = {entry.member: fake_checkpoints.saved(contents[part]) for part, entry in weights.items()}
+    with FileServer(fake_checkpoints.release(parts)) as server:
         message = g2s.using(G2S_RELEASE_URL=server.url).fails(4, "weights", "pull", "celeba")
     assert "is a PSPNet of 21 classes" in message
     assert not list(home.rglob("*.safetensors"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import pytest
 from caches import FACE, NO_PROXY, REPO
 from installed import Answer, Command
@@ -39,11 +39,11 @@ def files(tmp_path: Path) -> Files:
     files: Files = {}
     for name, seed in (("ours", 0), ("other", 7)):
         files[f"{name}.pt"] = tmp_path / f"{name}.pt"
-        files[f"{name}.pt"].write_bytes(made_up.saved(made_up.gan(128, seed=seed)))
+        files[f"{name}.pt"].write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(128, seed=seed)))
         files[name] = tmp_path / f"{name}.safetensors"
         write_weights(read_checkpoint(files[f"{name}.pt"])[1], files[name])
     files["authors"] = tmp_path / "authors.pth"  # which state no GAN
-    files["authors"].write_bytes(made_up.saved(made_up.networks(64)))
+    files["authors"].write_bytes(fake_checkpoints.saved(fake_checkpoints.networks(64)))
     files["networks"] = tmp_path / "networks.safetensors"
     write_weights(read_checkpoint(files["authors"])[1], files["networks"], sha256_of(files["ours"]))
     return files
@@ -99,7 +99,7 @@ def test_a_wrong_pair_in_the_cache_is_refused_by_every_command(
 ) -> None:
     for name, count in (("views", 6), ("lights", 4)):
         files[name] = tmp_path / f"{name}.safetensors"
-        write_weights(made_up.statistics(count), files[name])
+        write_weights(fake_checkpoints.statistics(count), files[name])
     store(files, "views", "lights", "other", "networks")
     both = (home / "bfm" / "gan.safetensors", home / "bfm" / "networks.safetensors")
     reconstruct = ("reconstruct", FACE, "-c", "bfm", "-o", "out", "--iterations", 0)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import pytest
 from caches import ALL_OF_CAR, FACE, NO_PROXY, RELEASED, cached, members, verify_after_damage
 from installed import Command
@@ -74,7 +74,7 @@ def test_a_failed_pull_leaves_an_empty_cache(from_release: Command, home: Path, 
     assert from_release.fails(4, *PULL).splitlines()[-1].startswith("g2s: ")
     assert cached(home, "car") == []
     release.faults.clear()
-    release.files |= made_up.release(members("car")) if kind == "cut" else {}
+    release.files |= fake_checkpoints.release(members("car")) if kind == "cut" else {}
     from_release.ok(*PULL)
     assert cached(home, "car") == ALL_OF_CAR
 

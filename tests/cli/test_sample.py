@@ -6,7 +6,7 @@ import json
 import shlex
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import pytest
 from installed import Command
 from PIL import Image
@@ -32,7 +32,7 @@ def test_a_sample_can_be_reconstructed(g2s: Command, tmp_path: Path) -> None:
 
 
 def test_json_and_overwrite(g2s: Command, tmp_path: Path) -> None:
-    (tmp_path / "my gan.pt").write_bytes(made_up.saved(made_up.gan(32)))
+    (tmp_path / "my gan.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(32)))
     command = ("sample", "--gan", "my gan.pt", "-n", 3, "--seed", 9, "--truncation", 1, "--save")
     answer = g2s.ok(*command, "--json")
     facts = json.loads(answer.stdout)
@@ -58,7 +58,7 @@ def test_json_and_overwrite(g2s: Command, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_arguments_are_refused(g2s: Command, tmp_path: Path, arguments: tuple, code: int, message: str) -> None:
-    (tmp_path / "views.pt").write_bytes(made_up.saved(made_up.statistics(6)))
+    (tmp_path / "views.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.statistics(6)))
     stderr = g2s.using(G2S_CACHE="cache", HF_HUB_OFFLINE="1").fails(code, "sample", *arguments)
     assert message in stderr
     assert stderr.count("\n") == 1

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import pytest
 import torch
 from caches import FACE, NO_PROXY
@@ -27,21 +27,21 @@ def save(tmp_path: Path) -> Callable[..., None]:
 
     def save(**contents: object) -> None:
         for name, content in contents.items():
-            (tmp_path / f"{name}.pt").write_bytes(made_up.saved(content))
+            (tmp_path / f"{name}.pt").write_bytes(fake_checkpoints.saved(content))
 
     return save
 
 
 def test_imported_statistics_are_used(g2s: Command, save: Callable) -> None:
-    save(o=made_up.gan(32), v=made_up.statistics(6))
+    save(o=fake_checkpoints.gan(32), v=fake_checkpoints.statistics(6))
     g2s.ok("weights", "import", "o.pt", "v.pt", "-c", "owls")
     report = g2s.json("reconstruct", FACE, "-c", "owls", "--iterations", 0)
     assert report["weights"].keys() == {"gan", "views"}
 
 
 def test_networks_for_another_latent_size_are_refused(g2s: Command, save: Callable) -> None:
-    networks = made_up.networks(64, latent=32)
-    save(g=made_up.gan(128), n=networks, v=made_up.statistics(6), l=made_up.statistics(4))
+    networks = fake_checkpoints.networks(64, latent=32)
+    save(g=fake_checkpoints.gan(128), n=networks, v=fake_checkpoints.statistics(6), l=fake_checkpoints.statistics(4))
     g2s.ok("weights", "import", "g.pt", "n.pt", "v.pt", "l.pt", "-c", "bfm")
     message = g2s.fails(4, "reconstruct", FACE, "-c", "bfm", "--iterations", 0, "-q")
     assert "latents of 32 numbers; this one's have 16" in message
@@ -67,7 +67,7 @@ def test_one_damaged_card_does_not_hide_other_categories(on_hub: Command, owls: 
 
 
 def test_verify_checks_files_that_the_card_does_not_name(from_release: Command, save: Callable) -> None:
-    save(horse=made_up.gan(32))
+    save(horse=fake_checkpoints.gan(32))
     path = Path(from_release.ok("weights", "import", "horse.pt", "-c", "horse").stdout.strip())
     assert from_release.ok("weights", "verify", "horse").stdout == f"ok  {path}\n"
     path.write_bytes(path.read_bytes()[:-5])
@@ -79,11 +79,11 @@ def test_verify_checks_files_that_the_card_does_not_name(from_release: Command, 
 
 def test_a_gan_of_ones_own_needs_no_category(g2s: Command, save: Callable, tmp_path: Path) -> None:
     gan, relight = tmp_path / "my.pt", ("relight", "out", "--light", "0.5,0")
-    save(my=made_up.gan(32), w={"latent": torch.zeros(1, made_up.LATENT)})
+    save(my=fake_checkpoints.gan(32), w={"latent": torch.zeros(1, made_up.LATENT)})
     report = g2s.json("reconstruct", FACE, "--gan", "my.pt", "--latent", "w.pt", "--iterations", 2, "-o", "out")
     assert (report["category"], report["gan_file"], list(report["weights"])) == ("own", str(gan), ["gan"])
     g2s.ok(*relight, "--renderer", "gan")
-    save(my=made_up.gan(32, seed=7))
+    save(my=fake_checkpoints.gan(32, seed=7))
     assert f"was made with another GAN than {gan}" in g2s.fails(4, *relight, "--renderer", "gan")
     gan.unlink()
     assert "There is no file" in g2s.fails(4, *relight, "--renderer", "gan")
@@ -108,7 +108,7 @@ def test_a_gan_of_ones_own_needs_no_category(g2s: Command, save: Callable, tmp_p
 def test_unusable_files_and_names_are_refused_and_leave_nothing(
     g2s: Command, save: Callable, home: Path, tmp_path: Path, arguments: tuple, code: int, message: str
 ) -> None:
-    save(views=made_up.statistics(6), w=torch.zeros(7))
+    save(views=fake_checkpoints.statistics(6), w=torch.zeros(7))
     (tmp_path / "text.pt").write_text("hello")
     before = sorted(tmp_path.iterdir())
     assert message in g2s.fails(code, *arguments)

@@ -79,14 +79,14 @@ def test_a_picture_is_written_before_the_next_is_taken(folder: Path) -> None:
 
 @pytest.mark.parametrize(("count", "side"), [(1, None), (6, 8), (2, 13)])
 def test_a_gif_of_more_pictures_is_smaller(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, count: int, side_error: int | None
+    folder: Path, monkeypatch: pytest.MonkeyPatch, count: int, side: int | None
 ) -> None:
     monkeypatch.setattr(frames, "MAX_GIF_PIXELS", 6 * 8**2)
     write_greys(count, folder)
-    assert (folder / "rotate.gif").exists() == (side_error is not None)
-    if side_error:
+    assert (folder / "rotate.gif").exists() == (side is not None)
+    if side:
         with Image.open(folder / "rotate.gif") as gif:
-            assert (gif.size, gif.n_frames) == ((side_error, side_error), 2 * count - 2)
+            assert (gif.size, gif.n_frames) == ((side, side), 2 * count - 2)
 
 
 def test_a_shorter_series_removes_the_gif_of_a_longer_one(folder: Path) -> None:

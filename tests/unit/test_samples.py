@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import numpy as np
 import pytest
 import torch
@@ -29,7 +29,7 @@ CPU = Machine(torch.device("cpu"), torch.bfloat16)
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
     """A made-up GAN without an average latent of its own."""
     path = tmp_path_factory.mktemp("gan") / "gan.pt"
-    path.write_bytes(made_up.saved(made_up.gan(SIZE)))
+    path.write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(SIZE)))
     return Weights({}, path)
 
 

@@ -101,15 +101,15 @@ def test_other_settings_damage_and_other_folders_are_refused(
 
 @pytest.mark.parametrize("cut", [1, 40, "all but"])
 def test_an_incomplete_last_row_costs_its_photo_only(
-    pairs: list[DepthPair], run: Callable, reconstruct: Any, tmp_path: Path, crop_photo: int | str
+    pairs: list[DepthPair], run: Callable, reconstruct: Any, tmp_path: Path, cut: int | str
 ) -> None:
     rows = run(pairs)
     path = tmp_path / "out" / "rows.jsonl"
     text = path.read_text()
-    path.write_text(text[: -(len(text.splitlines()[-1]) if crop_photo == "all but" else crop_photo)])
+    path.write_text(text[: -(len(text.splitlines()[-1]) if cut == "all but" else cut)])
     reconstruct.calls.clear()
     assert run(pairs) == rows
-    assert reconstruct.calls == ([] if crop_photo == 1 else ["2_image.png"])  # without its line end a row is complete
+    assert reconstruct.calls == ([] if cut == 1 else ["2_image.png"])  # without its line end a row is complete
     assert path.read_text() == text
 
 

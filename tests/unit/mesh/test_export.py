@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
-from g2s_cli.result.folder import surface
 from PIL import Image
 
 from g2s_cli.commands.options import MeshSize, PictureSize, TextureSize
@@ -29,11 +28,12 @@ from g2s_cli.mesh.extract import Mesh
 from g2s_cli.mesh.texture import Texture
 from g2s_cli.result.pictures import PICTURE_SIZES
 from g2s_cli.result.schema import Result
+from g2s_cli.result.surface import textured_mesh
 
 
 @pytest.fixture(scope="module")
 def textured(sharp: Result) -> tuple[Mesh, Texture]:
-    return surface(sharp, MeshOptions())
+    return textured_mesh(sharp, MeshOptions())
 
 
 def read(path: Path) -> trimesh.Trimesh:
@@ -47,7 +47,7 @@ def size_of(path: Path) -> tuple[int, int]:
 
 def test_the_options_set_the_sizes(sharp: Result, tmp_path: Path) -> None:
     options = MeshOptions(mesh_size=40, texture_size=100)
-    paths = write_meshes(tmp_path, *surface(sharp, options), options)
+    paths = write_meshes(tmp_path, *textured_mesh(sharp, options), options)
     assert sorted(paths) == sorted(tmp_path.iterdir())
     assert size_of(tmp_path / "texture.png") == size_of(tmp_path / "texture_albedo.png") == (100, 100)
     assert 400 < len(read(tmp_path / "mesh.glb").faces) < 2 * 40**2
@@ -96,7 +96,7 @@ def test_a_body_below_the_cameras_axis_has_its_height(textured: tuple[Mesh, Text
 @pytest.mark.parametrize("options", [MeshOptions(mesh_size=0), MeshOptions(mesh_size=1), MeshOptions(texture_size=-1)])
 def test_mesh_options_out_of_range_are_refused(sharp: Result, options: MeshOptions) -> None:
     with pytest.raises(UsageError, match=r"-size .* is out of range"):
-        surface(sharp, options)
+        textured_mesh(sharp, options)
 
 
 def test_the_command_line_has_the_same_ranges() -> None:

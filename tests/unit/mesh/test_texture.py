@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from g2s_cli.result.folder import surface
 from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d
 
@@ -22,13 +21,14 @@ from g2s_cli.mesh.refine import CanonicalDepth
 from g2s_cli.mesh.render import render_mesh
 from g2s_cli.mesh.texture import MIN_SHADING, Texture, relight_texture, smooth_normals
 from g2s_cli.result.schema import Result
+from g2s_cli.result.surface import textured_mesh
 
 SIZE = 320
 
 
 @pytest.fixture(scope="module")
 def textured(sharp: Result) -> tuple[Mesh, Texture]:
-    return surface(sharp, MeshOptions())
+    return textured_mesh(sharp, MeshOptions())
 
 
 def gradient_energy(image: Tensor) -> float:
@@ -54,7 +54,7 @@ def test_the_textured_mesh_in_the_photos_view_is_the_photo(
 
 
 def test_the_texture_has_detail_beyond_the_working_resolution(sharp: Result, textured: tuple[Mesh, Texture]) -> None:
-    _, coarse = surface(replace(sharp, aligned=to_uint8(sharp.photo)), MeshOptions())
+    _, coarse = textured_mesh(replace(sharp, aligned=to_uint8(sharp.photo)), MeshOptions())
     _, fine = textured
     assert (coarse.lit.shape[-1], fine.lit.shape[-1]) == (80, 400)
     assert face_energy(fine.lit) > 3 * face_energy(coarse.lit)
@@ -84,7 +84,7 @@ def test_a_plane_is_evenly_lit_up_to_its_border() -> None:
 def test_albedo_is_bounded_in_deep_shadow(sharp: Result) -> None:
     # Almost no ambient light, from the far left: half of the face lies in shadow.
     dark = replace(sharp.factors, light=light_from_position(-3.0, 0.0, 0.02, 0.9, sharp.factors.view))
-    _, texture = surface(replace(sharp, factors=dark), MeshOptions())
+    _, texture = textured_mesh(replace(sharp, factors=dark), MeshOptions())
     brightest = (from_uint8(sharp.aligned).max() / 2 + 0.5).item()
     assert (texture.albedo / 2 + 0.5).max() <= brightest / MIN_SHADING + 1e-3
     assert texture.lit.isfinite().all()
@@ -93,7 +93,7 @@ def test_albedo_is_bounded_in_deep_shadow(sharp: Result) -> None:
 def test_inpainted_parts_have_the_photos_tint(sharp: Result, textured: tuple[Mesh, Texture]) -> None:
     # The networks' albedo is far too red; beyond the seam no red may show, on any side of the face.
     tinted = sharp.factors.albedo + torch.tensor((0.5, -0.3, -0.3))[:, None, None]
-    mesh, texture = surface(replace(sharp, factors=replace(sharp.factors, albedo=tinted)), MeshOptions())
+    mesh, texture = textured_mesh(replace(sharp, factors=replace(sharp.factors, albedo=tinted)), MeshOptions())
     plain_mesh, plain = textured
     assert len(mesh.faces) == len(plain_mesh.faces)
     column, row = (mesh.uv * (1, -1) + (0, 1)).T * 400
@@ -106,5 +106,5 @@ def test_the_hidden_half_of_a_symmetric_object_has_the_detail_of_the_other(sharp
     # Turned so far to the side that half of the face is hidden.
     aside = replace(sharp.factors, view=rotate_view(sharp.factors.view, math.radians(35), 0.0))
     results = (replace(sharp, factors=aside, report={"symmetry": symmetry}) for symmetry in ("off", "on"))
-    alone, symmetric = (surface(one, MeshOptions())[1].albedo[:, 150:250, 290:310] for one in results)
+    alone, symmetric = (textured_mesh(one, MeshOptions())[1].albedo[:, 150:250, 290:310] for one in results)
     assert gradient_energy(symmetric) > 2 * gradient_energy(alone)

@@ -31,24 +31,24 @@ def swapped_profile() -> bytes:
 
 def linear_profile() -> bytes:
     """A linear profile named sRGB, as GIMP has one."""
-    at, one, zero = SRGB.index(b"para"), (1 << 16).to_uint8(4, "big"), bytes(4)
+    at, one, zero = SRGB.index(b"para"), (1 << 16).to_bytes(4, "big"), bytes(4)
     # y = (a x + b) ** g where x >= d, else c x: g, a, b, c, d.
     return SRGB[: at + 12] + one + one + zero + one + zero + SRGB[at + 32 :]
 
 
 def grey_profile(gamma: float) -> bytes:
     """A profile of greys: ICC.1:2001, 8.2.1, with its three required tags."""
-    curve = b"curv" + bytes(4) + (1).to_uint8(4, "big") + round(gamma * 256).to_uint8(2, "big") + bytes(2)
-    white = b"XYZ " + bytes(4) + b"".join(round(65536 * c).to_uint8(4, "big") for c in (0.9642, 1.0, 0.8249))
-    name = b"desc" + bytes(4) + (5).to_uint8(4, "big") + b"grey\0" + bytes(79)
+    curve = b"curv" + bytes(4) + (1).to_bytes(4, "big") + round(gamma * 256).to_bytes(2, "big") + bytes(2)
+    white = b"XYZ " + bytes(4) + b"".join(round(65536 * c).to_bytes(4, "big") for c in (0.9642, 1.0, 0.8249))
+    name = b"desc" + bytes(4) + (5).to_bytes(4, "big") + b"grey\0" + bytes(79)
     tags, body = b"", b""
     for sign, content in ((b"kTRC", curve), (b"wtpt", white), (b"desc", name)):
-        tags += sign + (128 + 4 + 36 + len(body)).to_uint8(4, "big") + len(content).to_uint8(4, "big")
+        tags += sign + (128 + 4 + 36 + len(body)).to_bytes(4, "big") + len(content).to_bytes(4, "big")
         body += content
     size = 128 + 4 + len(tags) + len(body)
-    header = size.to_uint8(4, "big") + bytes(4) + bytes.fromhex("02400000") + b"mntrGRAYXYZ " + bytes(12) + b"acsp"
+    header = size.to_bytes(4, "big") + bytes(4) + bytes.fromhex("02400000") + b"mntrGRAYXYZ " + bytes(12) + b"acsp"
     header += bytes(28) + white[8:] + bytes(48)
-    return header + (3).to_uint8(4, "big") + tags + body
+    return header + (3).to_bytes(4, "big") + tags + body
 
 
 def flat(mode: str, colour: int | tuple[int, ...]) -> Image.Image:

@@ -155,8 +155,8 @@ def save_bomb(path: Path) -> None:
     """A header of 20 000 x 20 000 pixels: nothing may decode what follows."""
     quarters().save(path)
     data = bytearray(path.read_bytes())
-    data[16:24] = (20_000).to_uint8(4, "big") * 2
-    data[29:33] = zlib.crc32(bytes(data[12:29])).to_uint8(4, "big")
+    data[16:24] = (20_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
     path.write_bytes(data)
 
 

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import numpy as np
 import pytest
 import torch
@@ -80,7 +80,7 @@ def fast() -> Iterator[None]:
 def gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("gan") / "gan.safetensors"
     checkpoint = path.with_suffix(".pt")
-    checkpoint.write_bytes(made_up.saved(made_up.gan(16)))
+    checkpoint.write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(16)))
     write_weights(read_checkpoint(checkpoint)[1], path)
     return path
 
@@ -154,7 +154,7 @@ def test_pretrained_networks_do_the_last_phase_alone(gan: Path, networks: Path, 
     assert tensors.keys() == load_file(networks).keys()
     assert (tmp_path / "more" / LOG).read_text().count("\n") == 2
     foreign = tmp_path / "foreign.pth"
-    foreign.write_bytes(made_up.saved(made_up.networks(16)))
+    foreign.write_bytes(fake_checkpoints.saved(fake_checkpoints.networks(16)))
     with pytest.raises(UsageError, match="holds no networks with a mean shape"):
         train(gan, tmp_path / "other", pretrained=foreign)
     with pytest.raises(UsageError, match="are for 64 px; the category has 16 px"):

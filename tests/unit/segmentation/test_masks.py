@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import made_up
+import fake_checkpoints
 import pytest
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ def faces() -> Category:
 
 def net_for(category: Category, label: int) -> ParsingNet:
     """A network that labels red pixels."""
-    return parsing_net(made_up.parser_state(category.mask.segmenter, label))
+    return parsing_net(fake_checkpoints.parser_state(category.mask.segmenter, label))
 
 
 def red_box(top: int, bottom: int, left: int, right: int) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import pytest
 import torch
 from shapes import bumps
@@ -45,7 +45,7 @@ def canonical() -> Canonical:
 def training(tmp_path: Path) -> FeedForwardTraining:
     """Untrained networks on a small GAN, with a D that tells objects apart."""
     path = tmp_path / "gan.pt"
-    path.write_bytes(made_up.saved(made_up.gan(16)))
+    path.write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(16)))
     gan = load_gan(Weights({}, path), Machine(torch.device("cpu"), torch.float32))
     category = with_gan_size(load_category("synface"), gan.generator)
     sampler = sampler_of(gan, category)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_up.checkpoints import textbook
+from fake_checkpoints.checkpoints import textbook
 from torch.nn.functional import avg_pool2d
 
 from g2s_cli.errors import UsageError

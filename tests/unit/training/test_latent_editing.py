@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import torch
 from torch.nn.functional import avg_pool2d
 
@@ -16,7 +16,7 @@ from g2s_cli.training.latent_editing import MAX_VIEW, MAX_WIDE, VIEW_STD, Latent
 
 def test_images_of_a_larger_gan_are_averaged_down(tmp_path: Path) -> None:
     path = tmp_path / "gan.pt"
-    path.write_bytes(made_up.saved(made_up.gan(32)))
+    path.write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(32)))
     gan = load_gan(Weights({}, path), Machine(torch.device("cpu"), torch.float32))
     sampler = ObjectSampler(gan, CenterCrop(1.0, 16))
     latents = sampler.latents(3, torch.Generator().manual_seed(0))

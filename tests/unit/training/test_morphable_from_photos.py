@@ -68,7 +68,7 @@ def ridge_under_lights() -> tuple[EMState, Observations, torch.Tensor]:
     return replace(state, coeffs=coeffs), Observations([part], MODES, CAMERA), ridge[..., 2]
 
 
-@pytest.mark.parametrize("seen", [True, False])
+@pytest.mark.parametrize("points", [True, False])
 def test_a_ridge_is_found_by_its_shading_where_photos_have_weight(points: bool) -> None:
     state, observations, ridge = ridge_under_lights()
     matte = replace(state.coeffs, specular=torch.full((COUNT, 1), -10.0))
