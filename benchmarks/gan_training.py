@@ -21,12 +21,12 @@ import textbook_stylegan2 as textbook
 import torch
 from torch.nn.functional import softplus
 
-from g2s_cli.loading import Machine
+from g2s_cli.machine import Machine
 from g2s_cli.training.dataset import ImageDataset
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.gan import GanConfig, GanTraining
 from g2s_cli.training.gan_networks import LATENT, GanState, as_checkpoint, gan_for
-from g2s_cli.weights.tensors import part_of
+from g2s_cli.weights.tensors import submodule_state
 
 CPU = torch.device("cpu")
 Step = Callable[[bool], object]  # whether with the R1 penalty
@@ -39,7 +39,7 @@ def our_step(gan: GanState, images: ImageDataset, batch: int, dtype: torch.dtype
 
 def textbook_step(gan: GanState, images: ImageDataset, batch: int) -> Step:
     saved = {name: tensor.float() for name, tensor in as_checkpoint(gan).items()}
-    generator, average = (textbook.generator_of(part_of(saved, "g_ema")) for _ in range(2))
+    generator, average = (textbook.generator_of(submodule_state(saved, "g_ema")) for _ in range(2))
     discriminator = textbook.discriminator_of(gan.discriminator)
     config = GanConfig(batch=batch)
     adams = {

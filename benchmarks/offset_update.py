@@ -21,8 +21,8 @@ from torch.nn.functional import l1_loss
 
 from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.weights.store import models_root
-from g2s_cli.weights.tensors import load_tensors, part_of
+from g2s_cli.weights.cache import models_root
+from g2s_cli.weights.tensors import load_tensors, submodule_state
 
 Update = Callable[[], Tensor]
 
@@ -47,8 +47,8 @@ def update_of(
 
 
 def textbook_update(state: dict[str, Tensor], w: Tensor, wanted: Tensor) -> Update:
-    generator = textbook.generator_of(part_of(state, "g_ema")).to(w.device)
-    discriminator = textbook.discriminator_of(part_of(state, "d")).to(w.device)
+    generator = textbook.generator_of(submodule_state(state, "g_ema")).to(w.device)
+    discriminator = textbook.discriminator_of(submodule_state(state, "d")).to(w.device)
     inner = update_of(generator, discriminator.features, w, wanted)
 
     def update() -> Tensor:
@@ -60,8 +60,8 @@ def textbook_update(state: dict[str, Tensor], w: Tensor, wanted: Tensor) -> Upda
 
 
 def our_update(state: dict[str, Tensor], w: Tensor, wanted: Tensor, dtype: torch.dtype) -> Update:
-    generator = Generator(part_of(state, "g_ema")).to(w.device).with_dtype(dtype)
-    discriminator = Discriminator(part_of(state, "d")).to(w.device).with_dtype(dtype)
+    generator = Generator(submodule_state(state, "g_ema")).to(w.device).with_dtype(dtype)
+    discriminator = Discriminator(submodule_state(state, "d")).to(w.device).with_dtype(dtype)
     return update_of(generator, discriminator.features, w, wanted)
 
 
@@ -83,7 +83,7 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     state = load_tensors(models_root() / "synface" / "gan.safetensors")
     rng = torch.Generator().manual_seed(0)
-    generator = Generator(part_of(state, "g_ema"))
+    generator = Generator(submodule_state(state, "g_ema"))
     w = generator.mapping(torch.randn(asked.batch, generator.latent_size, generator=rng)).to(asked.device)
     wanted = torch.rand(asked.batch, 3, generator.size, generator.size, generator=rng).to(asked.device) * 2 - 1
     contenders = {

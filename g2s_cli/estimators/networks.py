@@ -70,12 +70,14 @@ class MapNet(nn.Module):
     def from_state(cls, state: Mapping[str, Tensor], *, bounded: bool) -> MapNet:
         """The network a state dict belongs to, with its weights. Raises WeightsError."""
         weights = _kernels(state)
-        levels = (sum(weight.shape[2] == 4 for weight in weights) - 1) // 2
+        count_modules = (sum(weight.shape[2] == 4 for weight in weights) - 1) // 2
         width = len(weights[0])
-        if levels < 2 or width % CHANNELS_A_GROUP:
-            raise state_mismatch(cls, f"{levels} levels from a width of {width}")
-        top = len(weights[levels])
-        return load_state(cls, lambda: cls(2 ** (levels + 2), len(weights[-1]), width, top, bounded=bounded), state)
+        if count_modules < 2 or width % CHANNELS_A_GROUP:
+            raise state_mismatch(cls, f"{count_modules} levels from a width of {width}")
+        top = len(weights[count_modules])
+        return load_state(
+            cls, lambda: cls(2 ** (count_modules + 2), len(weights[-1]), width, top, bounded=bounded), state
+        )
 
     def forward(self, image: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b c s s"]:
         """Maps for images."""
@@ -104,8 +106,8 @@ class CodeNet(nn.Module):
     def from_state(cls, state: Mapping[str, Tensor]) -> CodeNet:
         """The network a state dict belongs to, with its weights. Raises WeightsError."""
         weights = _kernels(state)
-        levels = sum(weight.shape[2] == 4 for weight in weights) - 1
-        return load_state(cls, lambda: cls(2 ** (levels + 2), len(weights[-1]), len(weights[0])), state)
+        count_modules = sum(weight.shape[2] == 4 for weight in weights) - 1
+        return load_state(cls, lambda: cls(2 ** (count_modules + 2), len(weights[-1]), len(weights[0])), state)
 
     def forward(self, image: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b c"]:
         """Codes for images."""

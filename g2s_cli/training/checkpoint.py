@@ -11,16 +11,16 @@ from typing import Any
 import torch
 
 from g2s_cli.errors import G2SError
-from g2s_cli.files import GO_ON, replacing
+from g2s_cli.files import RESUME_REMEDY, atomic_write
 
 
 def save_checkpoint(content: Mapping[str, Any], path: Path) -> None:
     """Write a file, whole or not at all. Raises G2SError if the disk refuses."""
     try:
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             torch.save(dict(content), temporary)
     except (OSError, RuntimeError) as error:  # torch has no error of its own for a full disk
-        raise G2SError(f"{path} cannot be written: {error}.", GO_ON) from error
+        raise G2SError(f"{path} cannot be written: {error}.", RESUME_REMEDY) from error
 
 
 @contextmanager

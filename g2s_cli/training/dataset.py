@@ -47,7 +47,7 @@ class ImageDataset:
             indices = torch.arange(start, min(start + batch, count))
             yield self.take(indices, torch.zeros(len(indices), dtype=torch.bool))
 
-    def take(self, indices: Shaped[Tensor, b], mirrored: Shaped[Tensor, b]) -> Float[Tensor, "b 3 s s"]:
+    def take(self, indices: Shaped[Tensor, b], hflip: Shaped[Tensor, b]) -> Float[Tensor, "b 3 s s"]:
         """Some images in [-1, 1], of which some are mirrored."""
         images = torch.from_numpy(self.data[indices.numpy()]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+        return torch.where(hflip[:, None, None, None], images.flip(3), images)

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from g2s_cli.errors import UsageError
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.loading import Machine
-from g2s_cli.mesh.extract import to_bytes
+from g2s_cli.geometry.image import to_uint8
+from g2s_cli.machine import Machine
 from g2s_cli.progress import Progress
 from g2s_cli.result.contact_sheet import contact_sheet
 from g2s_cli.seeding import seeded_generator, seeded_weights
@@ -145,10 +145,10 @@ class GanTraining:
         mine = slice(self.group.rank * share, (self.group.rank + 1) * share)
         rng = seeded_generator(self.config.seed, "step", update)
         z = torch.randn(batch, LATENT, generator=rng)[mine]
-        mirrored = torch.rand(batch, generator=rng)[mine] < 0.5
+        hflip = torch.rand(batch, generator=rng)[mine] < 0.5
         epochs = range(start // count, (start + batch - 1) // count + 1)
         orders = [torch.randperm(count, generator=seeded_generator(self.config.seed, "epoch", one)) for one in epochs]
-        real = self.images.take(torch.cat(orders)[start % count :][:batch][mine], mirrored)
+        real = self.images.take(torch.cat(orders)[start % count :][:batch][mine], hflip)
         return z.to(self.machine.device), real.to(self.machine.device)
 
     def _adversarial_step(
@@ -237,7 +237,7 @@ def train_gan(
 
     def save_sheet() -> None:
         images = torch.cat(list(random_images(generator_of(training.average).cpu(), SHEET, seed=0)))
-        sheet = contact_sheet([Image.fromarray(to_bytes(image)) for image in images], columns=8)
+        sheet = contact_sheet([Image.fromarray(to_uint8(image)) for image in images], columns=8)
         sheet.save(folder / f"samples-{trainer.updates_of('train') * config.batch:08d}.png")
 
     trainer = Trainer(

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from g2s_cli.errors import UsageError
-from g2s_cli.files import replacing
+from g2s_cli.files import atomic_write
 from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.latents import random_latents
-from g2s_cli.gan.rosinality import levels
+from g2s_cli.gan.rosinality import count_modules
 from g2s_cli.gan.stylegan2 import MAPPING_RATE, Generator
-from g2s_cli.weights.importers import check_gan, read_part, write_weights
-from g2s_cli.weights.tensors import part_of
+from g2s_cli.weights.importers import build_gan, read_checkpoint
+from g2s_cli.weights.tensors import submodule_state, write_weights
 
 State = dict[str, Tensor]
 TAPS = (1.0, 3.0, 3.0, 1.0)
@@ -57,8 +57,8 @@ def gan_for(checkpoint: Path | None, size: int, seed: int) -> GanState:
         if size not in CHANNELS or size < 8:
             raise UsageError(f"There is no network for images of {size} pixels.", "Render them 8, 16, ... 128 wide.")
         return initial_gan([channels for level, channels in CHANNELS.items() if level <= size], seed)
-    _, tensors = read_part(checkpoint)
-    generator, _ = check_gan(tensors)
+    _, tensors = read_checkpoint(checkpoint)
+    generator, _ = build_gan(tensors)
     if generator.size not in (size, size // 2):
         what = f"{checkpoint} generates images of {generator.size} pixels; the training images have {size}."
         raise UsageError(what, f"Render them {generator.size} or {2 * generator.size} wide.")
@@ -100,7 +100,7 @@ def grow(gan: GanState, seed: int) -> GanState:
     the new block's shortcut hands its features down, and the other branch is zero.
     """
     rng = torch.Generator().manual_seed(seed)
-    level = levels(gan.generator, "to_rgbs")
+    level = count_modules(gan.generator, "to_rgbs")
     width = gan.generator[f"convs.{2 * level - 1}.conv.weight"].shape[1]
     generator = dict(gan.generator) | _up_block(level, width, width, rng)
     generator[f"to_rgbs.{level}.conv.weight"] = torch.zeros(1, 3, width, 1, 1)
@@ -143,8 +143,10 @@ def discriminator_of(state: State, dtype: torch.dtype = torch.float32) -> Discri
 
 def from_checkpoint(tensors: Mapping[str, Tensor]) -> GanState:
     """The networks of a file of g2s, or of `g_ema`, `d`, `latent_avg` in the rosinality layout, without noise."""
-    generator = {name: tensor.float() for name, tensor in part_of(tensors, "g_ema").items() if "noise" not in name}
-    discriminator = {name: tensor.float() for name, tensor in part_of(tensors, "d").items()}
+    generator = {
+        name: tensor.float() for name, tensor in submodule_state(tensors, "g_ema").items() if "noise" not in name
+    }
+    discriminator = {name: tensor.float() for name, tensor in submodule_state(tensors, "d").items()}
     return GanState(generator | {"latent_avg": tensors["latent_avg"].float().reshape(-1)}, discriminator)
 
 
@@ -164,7 +166,7 @@ def as_checkpoint(gan: GanState, samples: int = 10_000) -> State:
     """`g_ema`, `d` and the mean latent in half precision, in the rosinality layout with silent noise."""
     mean = random_latents(generator_of(gan.generator), samples, torch.Generator().manual_seed(0)).mean(dim=0)
     generator = {name: tensor for name, tensor in gan.generator.items() if name != "latent_avg"}
-    for index in range(2 * levels(generator, "to_rgbs") + 1):
+    for index in range(2 * count_modules(generator, "to_rgbs") + 1):
         prefix = "conv1" if index == 0 else f"convs.{index - 1}"
         size = 4 << (index + 1) // 2
         generator[f"{prefix}.noise.weight"] = torch.zeros(1)
@@ -182,8 +184,12 @@ def export_gan(gan: GanState, path: Path) -> None:
         return
     if path.suffix != ".pt":
         raise UsageError(f"{path} is neither *.safetensors nor *.pt.", "Name the file so.")
-    nested = {"g_ema": part_of(tensors, "g_ema"), "d": part_of(tensors, "d"), "latent_avg": tensors["latent_avg"]}
-    with replacing(path) as temporary:
+    nested = {
+        "g_ema": submodule_state(tensors, "g_ema"),
+        "d": submodule_state(tensors, "d"),
+        "latent_avg": tensors["latent_avg"],
+    }
+    with atomic_write(path) as temporary:
         torch.save(nested, temporary)
 
 

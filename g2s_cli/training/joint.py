@@ -18,29 +18,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from g2s_cli.config import Schedule
 from g2s_cli.errors import G2SError
+from g2s_cli.estimators.albedo import albedo_loss
+from g2s_cli.estimators.base import MaskedImages, Observation
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.cycles import Guides, prior_loss
-from g2s_cli.estimators.gan2shape.steps import (
-    EncoderPredictor,
-    MaskedImages,
-    PseudoSamples,
-    Target,
-    albedo_loss,
-    as_it_is,
-    collect,
-    held_fixed,
-    offset_loss,
-    pseudo_sampler,
-    shape_loss,
-)
-from g2s_cli.estimators.optimize import Fit, fresh_adam
-from g2s_cli.files import GO_ON, writing
-from g2s_cli.gan.stylegan2 import Generator
+from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor, PseudoSamples
+from g2s_cli.estimators.gan2shape.prior import prior_loss
+from g2s_cli.estimators.gan2shape.step2 import GanPrior, offset_loss, photo_sample, project_samples, pseudo_sampler
+from g2s_cli.estimators.gan2shape.step3 import shape_loss
+from g2s_cli.estimators.optimize import Fit, new_adam
+from g2s_cli.estimators.reconstruction import PhotoGeometry
+from g2s_cli.files import RESUME_REMEDY, atomic_write
 from g2s_cli.seeding import seeded_generator
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.trainer import Trainer, descend
-from g2s_cli.weights.catalog import Preset, halves_alike
 
 # The loss of a photo, given its index and a generator, in terms that add up.
 PhotoLoss = Callable[[int, torch.Generator], Iterator[Tensor]]
@@ -57,7 +49,7 @@ class Subject:
         inversion_psnr_db: of the GAN's image of the latent, for the report.
     """
 
-    target: Target
+    observation: Observation
     object_mask: Float[Tensor, "h w"]
     prior_depth: Float[Tensor, "h w"]
     inversion_psnr_db: float = math.nan
@@ -76,7 +68,7 @@ class SampleStore:
     def write(self, cycle: int, photo: int, samples: MaskedImages) -> None:
         """Keep a photo's samples. Raises G2SError if the disk refuses."""
         channels = torch.cat(((samples.image + 1) / 2, samples.mask), dim=1)
-        with writing(self.path(cycle, photo), GO_ON) as temporary, temporary.open("wb") as file:
+        with atomic_write(self.path(cycle, photo), RESUME_REMEDY) as temporary, temporary.open("wb") as file:
             np.save(file, (channels * 255).round().to(torch.uint8).cpu().numpy())
 
     def draw(self, cycle: int, photo: int, count: int, rng: torch.Generator, device: torch.device) -> MaskedImages:
@@ -122,9 +114,8 @@ class JointTraining:
 
     nets: FactorNets
     offset_predictor: EncoderPredictor
-    generator: Generator
-    guides: Guides
-    preset: Preset
+    gan: GanPrior
+    schedule: Schedule
     subjects: Sequence[Subject]
     batches: Batches
     samples: SampleStore
@@ -142,11 +133,11 @@ class JointTraining:
         }
 
     def run(self, trainer: Trainer) -> None:
-        """Train D on the prior, then all networks in the cycles of the preset."""
-        nets, preset = self.nets, self.preset
+        """Train D on the prior, then all networks in the cycles of the schedule."""
+        nets, schedule = self.nets, self.schedule
 
         def phase(name: str, parameters: Iterable[nn.Parameter], updates: int, loss: PhotoLoss) -> None:
-            optimizer = fresh_adam(parameters, Fit(updates, preset.rate, preset.decay))
+            optimizer = new_adam(parameters, Fit(updates, schedule.rate, schedule.decay))
 
             def step(update: int) -> dict[str, float]:
                 terms = self.batches.mean(loss, name, update, trainer.group)
@@ -154,13 +145,13 @@ class JointTraining:
 
             trainer.phase(name, updates, step, optimizer=optimizer, images=self.batches.size)
 
-        phase("prior", nets.parameters("depth"), preset.prior, self.prior_loss)
-        for cycle, stage in enumerate(preset.stages, start=1):
-            symmetric, name = halves_alike(preset.symmetry, cycle - 1), f"cycle {cycle}"
+        phase("prior", nets.parameters("depth"), schedule.prior, self.prior_loss)
+        for cycle, stage in enumerate(schedule.stages, start=1):
+            symmetric, name = schedule.symmetric(cycle - 1), f"cycle {cycle}"
             first = partial(self.albedo_loss, symmetric=symmetric and cycle > 1)  # as in the authors' code
             phase(f"{name}, albedo", nets.parameters("albedo"), stage.albedo, first)
             phase(f"{name}, project", self.offset_predictor.encoder.parameters(), stage.project, self.offset_loss)
-            trainer.once(f"{name}, collect", partial(self.collect, cycle, trainer))
+            trainer.once(f"{name}, collect", partial(self.project_samples, cycle, trainer))
             every = nets.parameters("depth", "albedo", "view", "light")
             phase(f"{name}, shape", every, stage.shape, partial(self.shape_loss, cycle=cycle, symmetric=symmetric))
             if trainer.group.is_main:
@@ -169,33 +160,34 @@ class JointTraining:
     def prior_loss(self, photo: int, _rng: torch.Generator) -> Iterator[Tensor]:
         """The prior shape's."""
         subject = self.subjects[photo]
-        yield prior_loss(self.nets, subject.target, subject.prior_depth)
+        yield prior_loss(self.nets, subject.observation, subject.prior_depth)
 
     def albedo_loss(self, photo: int, _rng: torch.Generator, *, symmetric: bool) -> Iterator[Tensor]:
         """Step 1."""
-        target = self.subjects[photo].target
-        yield albedo_loss(self.nets, target, held_fixed(self.nets, target, symmetric=symmetric), self.guides.perceptual)
+        observation = self.subjects[photo].observation
+        geometry = PhotoGeometry.predicted(self.nets, observation, symmetric=symmetric)
+        yield albedo_loss(self.nets, geometry, observation, self.gan.perceptual)
 
     def offset_loss(self, photo: int, rng: torch.Generator) -> Iterator[Tensor]:
         """Step 2."""
-        target = self.subjects[photo].target
-        own = as_it_is(self.nets, target, self.generator)
-        pseudo = self._pseudo_sampler(target, rng)()
-        return offset_loss(self.offset_predictor, self.generator, pseudo, own, target, self.guides.distance)
+        observation = self.subjects[photo].observation
+        own = photo_sample(self.nets, observation, self.gan.generator)
+        pseudo = self._pseudo_sampler(observation, rng)()
+        return offset_loss(self.offset_predictor, pseudo, own, observation, self.gan)
 
     def shape_loss(self, photo: int, rng: torch.Generator, *, cycle: int, symmetric: bool) -> Iterator[Tensor]:
         """Step 3."""
-        target = self.subjects[photo].target
-        samples = self.samples.draw(cycle, photo, self.preset.batch, rng, target.image.device)
-        yield shape_loss(self.nets, target, samples, self.guides.perceptual, symmetric=symmetric)
+        observation = self.subjects[photo].observation
+        samples = self.samples.draw(cycle, photo, self.schedule.batch, rng, observation.image.device)
+        yield shape_loss(self.nets, observation, samples, self.gan.perceptual, symmetric=symmetric)
 
-    def collect(self, cycle: int, trainer: Trainer) -> None:
+    def project_samples(self, cycle: int, trainer: Trainer) -> None:
         """Project the samples of a cycle, this process's share of the photos; those on disk are kept.
 
-        The preset states their number for each photo of a batch. Larger batches therefore have no fewer.
+        The schedule states their number for each photo of a batch. Larger batches therefore have no fewer.
         """
         name, batches = f"cycle {cycle}, collect", self.batches
-        count = math.ceil(self.preset.samples * batches.size / batches.photos)
+        count = math.ceil(self.schedule.samples * batches.size / batches.photos)
         mine = trainer.group.share(batches.photos)
         trainer.progress.begin(name, len(mine))
         for done, photo in enumerate(mine, start=1):
@@ -206,11 +198,10 @@ class JointTraining:
         trainer.group.barrier()
 
     def _project(self, photo: int, rng: torch.Generator, count: int) -> MaskedImages:
-        target = self.subjects[photo].target
-        own = as_it_is(self.nets, target, self.generator)
-        pseudo = self._pseudo_sampler(target, rng)
-        return collect(self.offset_predictor, self.generator, pseudo, own, target, count, self.guides.segmenter)
+        observation = self.subjects[photo].observation
+        own = photo_sample(self.nets, observation, self.gan.generator)
+        pseudo = self._pseudo_sampler(observation, rng)
+        return project_samples(self.offset_predictor, pseudo, own, observation, self.gan.generator, count)
 
-    def _pseudo_sampler(self, target: Target, rng: torch.Generator) -> Callable[[], PseudoSamples]:
-        guides = self.guides
-        return pseudo_sampler(self.nets, target, guides.views, guides.lights, self.preset.batch, rng)
+    def _pseudo_sampler(self, observation: Observation, rng: torch.Generator) -> Callable[[], PseudoSamples]:
+        return pseudo_sampler(self.nets, observation, self.gan, self.schedule.batch, rng)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from g2s_cli.batch import photos_named
+from g2s_cli.batch import find_photos
+from g2s_cli.config import Category, Pretraining, Symmetry
 from g2s_cli.errors import UsageError
-from g2s_cli.evaluation.ground_truth import Pair, pairs_in
+from g2s_cli.evaluation.ground_truth import DepthPair, find_pairs
 from g2s_cli.files import sha256_of_input
 from g2s_cli.loading import Plan, Weights
+from g2s_cli.options import ReconstructOptions
 from g2s_cli.photo.align import CropOptions
-from g2s_cli.weights.catalog import Category, Pretraining, Symmetry, load_category
-from g2s_cli.weights.entry import check_free
-from g2s_cli.weights.sources import Sources
+from g2s_cli.weights.categories import load_category
+from g2s_cli.weights.new_category import check_name_is_free
+from g2s_cli.weights.registry import Sources
 
 
 @dataclass(frozen=True)
@@ -28,16 +30,16 @@ class PhotoCollection:
     """
 
     photos: list[Path]
-    pairs: list[Pair]
+    pairs: list[DepthPair]
     notes: list[str]
 
     @classmethod
     def of(cls, folder: Path, limit: int | None) -> PhotoCollection:
         """The photos of a folder, or of its image/ if it has a depth/ beside that. Raises UsageError."""
         if (folder / "depth").is_dir():
-            pairs = pairs_in(folder)[:limit]
+            pairs = find_pairs(folder)[:limit]
             return cls([pair.photo for pair in pairs], pairs, [])
-        photos, notes = photos_named([folder])
+        photos, notes = find_photos([folder])
         return cls(photos[:limit], [], notes)
 
 
@@ -78,26 +80,26 @@ class PretrainConfig:
         """Apply the options to the category's schedule, and fetch the weights that are not here. Raises G2SError."""
         category = load_category(options.category)
         joint = schedule_of(category)
-        preset = joint.effort if options.iterations is None else joint.effort.at_most(options.iterations)
-        symmetry = options.symmetry or preset.symmetry
-        preset = replace(preset, stages=preset.stages[: options.cycles], symmetry=symmetry)
+        preset = joint.preset if options.iterations is None else joint.preset.at_most(options.iterations)
+        preset = preset.with_symmetry(options.symmetry).with_cycles(options.cycles)
         if options.photos_per_step > len(collection.photos):
             what = f"There are {len(collection.photos)} photos, fewer than the {options.photos_per_step} of a step."
             raise UsageError(what, "Name a folder with more, or take fewer: --photos-a-step.")
         plan = Plan(
+            ReconstructOptions(
+                category.name,
+                iterations=options.iterations,
+                seed=options.seed,
+                crop=CropOptions(align=not collection.pairs),  # true depth belongs to the photo as it is
+            ),
             category,
-            "pretrain",
             preset,
-            options.iterations,
-            symmetry,
             None,
-            options.seed,
-            Weights.of(category, preset, sources or Sources.of_environment()),
-            CropOptions(align=not collection.pairs),  # true depth belongs to the photo as it is
+            Weights.of(category, sources or Sources.from_environment(), networks=False),
         )
         widths = joint.width, joint.encoder_width
         config = cls(collection, plan, widths, options.photos_per_step, options.name, folder)
-        check_free(config.name, config.source)
+        check_name_is_free(config.name, config.source)
         return config
 
     @property
@@ -116,9 +118,9 @@ class PretrainConfig:
             "weights": self.plan.weights.hashes(),
             "photos": digest.hexdigest(),
             "photos_a_step": self.photos_per_step,
-            "seed": self.plan.seed,
-            "align": self.plan.crop_options.align,
-            "schedule": asdict(self.plan.effort),
+            "seed": self.plan.options.seed,
+            "align": not self.collection.pairs,
+            "schedule": asdict(self.plan.preset),
             "widths": list(self.widths),
         }
 

@@ -12,7 +12,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +21,32 @@ from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli import __version__
+from g2s_cli.config import Part
 from g2s_cli.errors import UsageError
-from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.cycles import factors_of, fresh_nets
+from g2s_cli.estimators.base import Observation
+from g2s_cli.estimators.feedforward import FactorNets, fresh_nets
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
+from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor
 from g2s_cli.estimators.gan2shape.prior import ellipsoid
-from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, Target
-from g2s_cli.evaluation.benchmark import baselines, mean_of, scored, without_nan
-from g2s_cli.evaluation.ground_truth import read_truth
-from g2s_cli.files import GO_ON, writing
+from g2s_cli.evaluation.benchmark import evaluate_factors, nan_to_none
+from g2s_cli.evaluation.ground_truth import read_ground_truth
+from g2s_cli.evaluation.report import mean_baselines, nan_mean
+from g2s_cli.files import RESUME_REMEDY, atomic_write
 from g2s_cli.gan.inversion import InversionSettings, invert
 from g2s_cli.geometry.metrics import psnr
 from g2s_cli.geometry.render import render
-from g2s_cli.loading import Loaded, Machine, encoder_predictor, load
+from g2s_cli.loading import Loaded, encoder_predictor, load
+from g2s_cli.machine import Machine
 from g2s_cli.photo.load import open_photo
 from g2s_cli.progress import Progress, SilentProgress
-from g2s_cli.run_folder import alone_in, at_work_in, taken_up
+from g2s_cli.run_folder import is_resumable, lock_folder, open_run_folder
 from g2s_cli.seeding import seeded_weights
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.joint import Batches, JointTraining, SampleStore, Subject
 from g2s_cli.training.pretrain_config import PretrainConfig
 from g2s_cli.training.trainer import CHECKPOINT, Trainer
-from g2s_cli.weights.catalog import Part
-from g2s_cli.weights.entry import add_category
-from g2s_cli.weights.importers import write_weights
-from g2s_cli.weights.tensors import load_tensors
+from g2s_cli.weights.new_category import add_category
+from g2s_cli.weights.tensors import load_tensors, write_weights
 
 INVERSION_BATCH = 16  # photos inverted at once; always the same ones, so that a resumed run finds the same latents
 VERB = "g2s pretrain"
@@ -65,22 +66,22 @@ def run(
         ImageError: a photo cannot be used. The folder is not created then.
     """
     loaded = load(config.plan, machine)
-    distance = loaded.guides.perceptual.name
+    distance = loaded.prior.perceptual.name
     if len(differing := sorted(set(group.all_gather(distance)))) > 1:
         what = f"The processes of this run have different perceptual distances: {', '.join(differing)}."
         raise UsageError(what, "Install g2s with the same extras everywhere.")
     settings = config.settings() | {"perceptual": distance}
     with ExitStack() as stack:
-        resumed = group.is_main and taken_up(config.folder, settings, VERB)
+        resumed = group.is_main and is_resumable(config.folder, settings, VERB)
         if resumed:
-            stack.enter_context(alone_in(config.folder, VERB))
-        category, crop_options = loaded.category, config.plan.crop_options
+            stack.enter_context(lock_folder(config.folder, VERB))
+        category, crop_options = loaded.category, config.plan.options.crop
         photos = [
             open_photo(path, category.image_size, category.align, crop_options).image
             for path in config.collection.photos
         ]
         if group.is_main and not resumed:
-            stack.enter_context(at_work_in(config.folder, settings, VERB))
+            stack.enter_context(open_run_folder(config.folder, settings, VERB))
         group.barrier()
         if group.is_main:
             progress.note(f"The perceptual distance is {distance}.")
@@ -99,7 +100,7 @@ def run(
         _write_losses(trainer, config.folder / LOSSES)
         files, card = _write_parts(config, training), _card(config, report)
         report["entry"] = str(add_category(config.plan.category, config.name, files, config.source, card))
-        with writing(config.folder / REPORT, GO_ON) as temporary:
+        with atomic_write(config.folder / REPORT, RESUME_REMEDY) as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n")
         return report
 
@@ -108,7 +109,7 @@ def _invert(
     photos: Sequence[Float[Tensor, "3 h w"]], config: PretrainConfig, loaded: Loaded, group: Group, progress: Progress
 ) -> list[Subject]:
     """The photos with their latents and masks; a file for each batch of them."""
-    size = min(INVERSION_BATCH, loaded.gan.generator.at_once)
+    size = min(INVERSION_BATCH, loaded.gan.generator.max_batch)
     batches = [photos[first : first + size] for first in range(0, len(photos), size)]
     paths = [config.folder / "inversions" / f"{number:04}.safetensors" for number in range(len(batches))]
     mine = group.share(len(batches))
@@ -116,7 +117,7 @@ def _invert(
     done = 0
     for number in mine:
         if not paths[number].is_file():
-            write_weights(_inversions(batches[number], config, loaded), paths[number], remedy=GO_ON)
+            write_weights(_inversions(batches[number], config, loaded), paths[number], remedy=RESUME_REMEDY)
         done += len(batches[number])
         progress.advance(done, 0.0)
     group.barrier()
@@ -127,26 +128,27 @@ def _invert(
         for (image, mask, core, latent), psnr_db in zip(
             zip(*fields, strict=True), saved["psnr_db"].tolist(), strict=True
         ):
-            loss_mask = mask if config.plan.effort.masked else torch.ones_like(mask)
-            target = Target(image * loss_mask, loss_mask, latent, loaded.center_crop)
-            subjects.append(Subject(target, mask, ellipsoid(core, loaded.category.ellipsoid), psnr_db))
+            loss_mask = mask if config.plan.preset.masked else torch.ones_like(mask)
+            segmenter = loaded.gan.segmenter if config.plan.preset.masked and loaded.parsing is None else None
+            observation = Observation(image * loss_mask, loss_mask, latent, loaded.center_crop, core, segmenter)
+            subjects.append(Subject(observation, mask, ellipsoid(core, loaded.category.ellipsoid), psnr_db))
     return subjects
 
 
 def _inversions(photos: Sequence[Float[Tensor, "3 h w"]], config: PretrainConfig, loaded: Loaded) -> dict[str, Tensor]:
     """The latents, centre crops, masks and PSNRs of a batch of photos."""
-    preset, gan = config.plan.effort, loaded.gan
+    preset, gan = config.plan.preset, loaded.gan
     images = torch.stack(list(photos)).to(loaded.machine.device)
-    settings = InversionSettings(preset.invert, candidates=preset.candidates)
-    rng = torch.Generator().manual_seed(config.plan.seed)
+    settings = InversionSettings(preset.inversion_iterations, candidates=preset.candidates)
+    rng = torch.Generator().manual_seed(config.plan.options.seed)
     inversions = invert(images, gan.generator, gan.inversion_distance, settings, rng, SilentProgress())
     crops = loaded.center_crop(images)
-    masks = [loaded.object_in(crop, one.latent) for crop, one in zip(crops, inversions, strict=True)]
+    masks = [loaded.segment(crop, one.latent) for crop, one in zip(crops, inversions, strict=True)]
     tensors = {
         "latent": torch.stack([one.latent for one in inversions]),
         "image": crops,
-        "mask": torch.stack([one.whole for one in masks]),
-        "core": torch.stack([one.core for one in masks]),
+        "mask": torch.stack([one.mask for one in masks]),
+        "core": torch.stack([one.inner_mask for one in masks]),
         "psnr_db": torch.tensor([one.psnr_db for one in inversions]),
     }
     return {name: tensor.cpu() for name, tensor in tensors.items()}
@@ -155,15 +157,15 @@ def _inversions(photos: Sequence[Float[Tensor, "3 h w"]], config: PretrainConfig
 def _joint_training(config: PretrainConfig, loaded: Loaded, subjects: Sequence[Subject]) -> JointTraining:
     """Untrained networks, and what trains them."""
     nets, offset_predictor = _initial_networks(config, loaded)
-    segmenter = loaded.gan.segmenter if config.plan.effort.masked and loaded.parsing is None else None
+    if config.plan.preset.schedule is None:
+        raise TypeError("joint training without a schedule")
     return JointTraining(
         nets,
         offset_predictor,
-        loaded.gan.generator,
-        replace(loaded.guides, segmenter=segmenter),
-        config.plan.effort,
+        loaded.prior,
+        config.plan.preset.schedule,
         subjects,
-        Batches(len(subjects), config.photos_per_step, config.plan.seed),
+        Batches(len(subjects), config.photos_per_step, config.plan.options.seed),
         SampleStore(config.folder / SAMPLES),
     )
 
@@ -172,7 +174,7 @@ def _initial_networks(config: PretrainConfig, loaded: Loaded) -> tuple[FactorNet
     """Untrained networks, initialised from the seed."""
     width, encoder_width = config.widths
     category, machine = loaded.category, loaded.machine
-    with seeded_weights(config.plan.seed):
+    with seeded_weights(config.plan.options.seed):
         nets = fresh_nets(category, loaded.means, width).to(machine.device, machine.dtype)
         encoder = OffsetEncoder(category.working_size, loaded.gan.generator.latent_size, encoder_width).to(
             machine.device
@@ -185,30 +187,30 @@ def _report(config: PretrainConfig, loaded: Loaded, training: JointTraining, tra
     pairs, category, nets = config.collection.pairs, loaded.category, training.nets
     rows = []
     for index, (photo, subject) in enumerate(zip(config.collection.photos, training.subjects, strict=True)):
-        target, mask = subject.target, subject.object_mask
-        factors = factors_of(nets, target)
+        image, mask = subject.observation.image, subject.object_mask
+        factors = nets.factors_of(image)
         rendered = render(factors, nets.camera).image
         row: dict[str, Any] = {
             "photo": photo.name,
             "inversion_psnr_db": subject.inversion_psnr_db,
-            "reconstruction_psnr_db": psnr(rendered * mask, target.image * mask),
+            "reconstruction_psnr_db": psnr(rendered * mask, image * mask),
         }
         if pairs:
-            truth = read_truth(pairs[index].depth, category.frame_share, category.working_size)
-            row |= scored(factors.to("cpu"), mask.cpu(), nets.camera, truth)[1]
+            truth = read_ground_truth(pairs[index].depth, category.frame_share, category.working_size)
+            row |= evaluate_factors(factors.to("cpu"), mask.cpu(), nets.camera, truth)[1]
         rows.append(row)
-    figures = {name: mean_of(row[name] for row in rows) for name in rows[0] if name != "photo"}
+    figures = {name: nan_mean(row[name] for row in rows) for name in rows[0] if name != "photo"}
     return {
         "torch": torch.__version__,
         "device": str(loaded.machine.device),
         "arithmetic": str(loaded.machine.dtype).removeprefix("torch."),
-        "perceptual": loaded.guides.perceptual.name,
+        "perceptual": loaded.prior.perceptual.name,
         "name": config.name,
         "phases": [_phase_facts(name, trainer) for name in trainer.seconds],
         "figures": figures,
-        "baselines": [asdict(one) for one in baselines(pairs, category)] if pairs else [],
+        "baselines": [asdict(one) for one in mean_baselines(pairs, category)] if pairs else [],
         "missed": [row["photo"] for row in rows if math.isnan(row.get("side_e2", 0.0))],
-        "photos": [without_nan(row) for row in rows],
+        "photos": [nan_to_none(row) for row in rows],
     }
 
 
@@ -223,7 +225,7 @@ def _phase_facts(name: str, trainer: Trainer) -> dict[str, Any]:
 
 
 def _write_losses(trainer: Trainer, path: Path) -> None:
-    with writing(path, GO_ON) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path, RESUME_REMEDY) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("phase", "step", "loss"))
         for phase, losses in trainer.losses.items():
@@ -244,7 +246,7 @@ def _write_parts(config: PretrainConfig, training: JointTraining) -> dict[Part, 
     # The outputs of V and L are relative to the means that they were trained with, not to those of these photos.
     means = {"mean_view": nets.mean_view.cpu(), "mean_light": nets.mean_light.cpu()}
     with torch.no_grad():
-        images = [subject.target.image[None] for subject in training.subjects]
+        images = [subject.observation.image[None] for subject in training.subjects]
         views = torch.cat([nets.view_code(image) for image in images]).cpu()
         lights = torch.cat([nets.light_code(image) for image in images]).cpu()
     tensors: dict[Part, dict[str, Tensor]] = {
@@ -257,7 +259,7 @@ def _write_parts(config: PretrainConfig, training: JointTraining) -> dict[Part, 
     trained_with = config.plan.weights.hashes()["gan"]
     for part, content in tensors.items():
         written[part] = config.folder / f"{part}.safetensors"
-        write_weights(content, written[part], trained_with if part == "networks" else "", GO_ON)
+        write_weights(content, written[part], trained_with if part == "networks" else "", RESUME_REMEDY)
     return written
 
 

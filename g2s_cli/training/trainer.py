@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.files import GO_ON, naming
+from g2s_cli.files import RESUME_REMEDY, convert_write_errors
 from g2s_cli.progress import Progress
 from g2s_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from g2s_cli.training.distributed import Group
@@ -181,7 +181,7 @@ class Trainer:
         means = {name: round(mean(one[name] for one in recent if name in one), 5) for name in names}
         path = self.path.with_name(LOG)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with naming(path, GO_ON), path.open("a") as file:
+        with convert_write_errors(path, RESUME_REMEDY), path.open("a") as file:
             file.write(json.dumps(facts | rate | means) + "\n")
 
     def _load(self) -> None:

@@ -1,130 +1,129 @@
-"""StyleGAN2 pickles of NVIDIA's stylegan2-ada-pytorch and stylegan3, read without running the code they carry.
+"""StyleGAN2 pickles of NVIDIA's stylegan2-ada-pytorch and stylegan3, read without running code that they carry.
 
-Such a file is a pickle of modules, each with the source of its class. Unpickled here, it makes plain records:
-the sources are never looked at, every global has a harmless stand-in or is refused, and tensors are made
-afterwards, of the parts we use only, once they have been checked.
+Such a file is a pickle of modules, each with the source of its class. It is unpickled to plain records: the sources are
+ignored, each global has a harmless stand-in or is refused, and only the tensors that g2s uses are made, after checks.
 
-The networks compute what those in the rosinality layout do, so most tensors only change name or shape. Two
-differences remain. Filters of up-sampling are stored without their gain of 4. And activations are clamped
-where a network ran in float16, at values that float32 networks hardly reach: the clamp is left out.
+The networks compute what those in the rosinality layout do, so most tensors only change name or shape. Filters of
+up-sampling are stored without their gain of 4. Activations are clamped where a network ran in float16, at values that
+float32 networks hardly reach: the clamp is left out.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import pickle
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from g2s_cli.errors import WeightsError
 
-UP_GAIN = 4.0  # of a filter that follows stuffing zeros between pixels
-MAPPING_RATE = 0.01  # learning-rate multiplier that `nets.stylegan2` takes for granted
-MOST_LEVELS = 12  # the last block makes 8192 pixels
+UP_GAIN = 4.0  # of a filter that follows zero insertion
+MAPPING_LR_MULTIPLIER = 0.01  # assumed by `gan.stylegan2`
+MAX_LEVELS = 12  # the last block makes 8192 pixels
+MAX_MAPPING_LAYERS = 64
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+Names = dict[str, str]  # rosinality's name of each tensor to NVIDIA's
+
+# Of the discriminator.
+RESIDUAL_BLOCK: Names = {
+    "conv1.0.weight": "conv0.weight",
+    "conv1.1.bias": "conv0.bias",
+    "conv2.0.kernel": "conv1.resample_filter",
+    "conv2.1.weight": "conv1.weight",
+    "conv2.2.bias": "conv1.bias",
+    "skip.0.kernel": "skip.resample_filter",
+    "skip.1.weight": "skip.weight",
+}
+LAST_BLOCK: Names = {
+    "final_conv.0.weight": "conv.weight",
+    "final_conv.1.bias": "conv.bias",
+    "final_linear.0.weight": "fc.weight",
+    "final_linear.0.bias": "fc.bias",
+    "final_linear.1.weight": "out.weight",
+    "final_linear.1.bias": "out.bias",
+}
 
 
 def read_nvidia(path: Path) -> dict[str, Tensor]:
-    """The averaged generator, the discriminator if there is one, and the mean latent, in the rosinality layout.
+    """The averaged generator, the discriminator and the mean latent of a pickle, in the rosinality layout.
 
-    Names are `g_ema.*`, `d.*` and `latent_avg`, as `read_rosinality` gives them; all is float32. Raises
-    WeightsError if the file is no such pickle, names a global that none needs, has a tensor larger than its
-    storage or a number that is not finite, or holds another network than an unconditional StyleGAN2.
+    Returns:
+        Tensors named `g_ema.*`, `d.*` and `latent_avg` (the last two if there are any), in float32. Shapes are for the
+        networks to check.
+
+    Raises:
+        WeightsError: the file is no such pickle, refers to a global that no StyleGAN2 needs, has a tensor larger than
+            its storage or a number that is not finite, or holds another network than an unconditional StyleGAN2.
     """
     try:
-        with path.open("rb") as file:
-            content = _Unpickler(file, path).load()
+        with path.open("rb") as stream:
+            content = _Unpickler(stream, path).load()
         if not isinstance(content, dict) or not isinstance(content.get("G_ema"), _Module):
             raise WeightsError(f"{path} has no G_ema network.", "Name a StyleGAN2 pickle of NVIDIA's code.")
-        generator = _Part(path, "G_ema", content["G_ema"])
-        tensors = {f"g_ema.{name}": tensor for name, tensor in _generator(generator).items()}
-        if isinstance(content.get("D"), _Module):
-            found = _discriminator(_Part(path, "D", content["D"]))
-            tensors |= {f"d.{name}": tensor for name, tensor in found.items()}
-        mapping = generator.part("mapping")
-        if mapping.has("w_avg"):
-            tensors["latent_avg"] = mapping.tensor("w_avg", len(tensors["g_ema.style.1.bias"]))
+        file = _File(path, content)
+        return _read_generator(file) | (_read_discriminator(file) if isinstance(content.get("D"), _Module) else {})
     except WeightsError:
         raise
-    except Exception as error:  # an unpickler, fed another file's bytes, lets through whatever goes wrong inside
+    except Exception as error:  # an unpickler raises anything on the bytes of another format
         raise WeightsError(f"{path} cannot be read as a pickle of networks.", "Fetch the file again.") from error
-    return tensors
 
 
 class _Module:
-    """A pickled module: its class's name and its attributes. The source beside them is dropped unread."""
+    """A pickled module: its class's name and its attributes; its source is dropped."""
 
     def __init__(self, meta: Mapping[Any, Any]) -> None:
-        self.class_name = meta.get("class_name")
-        self.state = meta.get("state")
+        self.class_name, self.state = meta.get("class_name"), meta.get("state")
+
+    def attribute(self, name: str) -> Any:
+        return self.state.get(name) if isinstance(self.state, dict) else None
+
+    def table(self, name: str) -> Mapping[Any, Any]:
+        table = self.attribute(name)
+        return table if isinstance(table, dict) else {}
+
+    @property
+    def children(self) -> set[str]:
+        return {str(name) for name, module in self.table("_modules").items() if module is not None}
 
 
-class _Storage:
-    """Numbers as torch.save wrote them, not yet looked at."""
+class _View(NamedTuple):
+    """A pickled tensor: its place in a storage. Its fields hold anything until they are checked."""
 
-    def __init__(self, content: Any) -> None:
-        self.content = content
-
-
-class _View:
-    """A pickled tensor: where its numbers lie in a storage. Anything may stand in its fields until checked."""
-
-    def __init__(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> None:
-        self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
-
-
-class _Unused:
-    """In place of what real files hold and we do not need: numpy's numbers, torch's dtypes and devices."""
-
-    def __init__(self, *_: Any) -> None:
-        pass
-
-
-def _parameter(data: Any, *_: Any) -> Any:
-    return data
+    storage: Any
+    offset: Any
+    size: Any
+    stride: Any
 
 
 STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch_utils.persistence", "_reconstruct_persistent_obj"): _Module,
-    ("torch._utils", "_rebuild_tensor_v2"): _View,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("torch.storage", "_load_from_bytes"): _Storage,
+    ("torch._utils", "_rebuild_tensor_v2"): lambda *fields: _View(*fields[:4]),
+    ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
+    ("torch.storage", "_load_from_bytes"): lambda content: content,
     ("collections", "OrderedDict"): OrderedDict,
     ("builtins", "set"): set,
     ("dnnlib.util", "EasyDict"): dict,
-    ("numpy", "dtype"): _Unused,
-    ("numpy", "ndarray"): _Unused,
-    **{
-        (f"numpy.{core}.{module}", name): _Unused
-        for core in ("core", "_core")  # before and after numpy 2
-        for module, name in (("multiarray", "scalar"), ("multiarray", "_reconstruct"), ("numeric", "_frombuffer"))
-    },
-    **{
-        ("torch", name): _Unused
-        for name in ("Size", "device", "float16", "bfloat16", "float32", "float64", "uint8", "int32", "int64", "bool")
-    },
 }
-
-
-def _drop_state(unpickler: Any) -> None:
-    unpickler.stack.pop()
 
 
 class _Unpickler(pickle._Unpickler):
     """An unpickler that calls stand-ins only.
 
-    Python's rather than C's: there a file can ask for any amount of memory by numbering its objects.
+    It is Python's, not C's: in the latter a file can allocate any amount of memory by numbering its objects.
     """
 
-    # What a file sets on objects it has made is nothing we need, and could be set on the stand-ins themselves.
-    dispatch: ClassVar = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: _drop_state}
+    # The opcode BUILD sets attributes on objects, possibly on the stand-ins themselves.
+    dispatch: ClassVar = pickle._Unpickler.dispatch | {pickle.BUILD[0]: lambda unpickler: unpickler.stack.pop()}
 
     def __init__(self, file: io.BufferedReader, path: Path) -> None:
         super().__init__(file)
@@ -137,120 +136,108 @@ class _Unpickler(pickle._Unpickler):
                 f"{self.path} is a TensorFlow pickle.",
                 "Convert it with legacy.py of NVIDIA's stylegan2-ada-pytorch, then name what that writes.",
             )
-        stand_in = STAND_INS.get((module, name))
-        if stand_in is None:
-            refused = ascii(f"{module}.{name}")[1:-1][:100]
-            raise WeightsError(
-                f"{self.path} names {refused}, which no StyleGAN2 needs; none of its code was run.",
-                "Fetch the file from where it was first published.",
-            )
-        return stand_in
+        if stand_in := STAND_INS.get((module, name)):
+            return stand_in
+        if module.split(".", maxsplit=1)[0] in {"numpy", "torch"}:
+            return lambda *_: None  # numbers, dtypes and devices that g2s does not need
+        raise WeightsError(
+            f"{self.path} names {_printable(f'{module}.{name}')}, which no StyleGAN2 needs; none of its code was run.",
+            "Fetch the file from where it was first published.",
+        )
 
     def persistent_load(self, _: Any) -> Any:
-        """Refused: a file of this kind is whole."""
+        """Refused: such a file refers to nothing outside."""
         raise pickle.UnpicklingError("a reference to something outside the file")
 
 
+def _printable(name: object) -> str:
+    return ascii(name)[1:-1][:100]
+
+
 @dataclass(frozen=True)
-class _Part:
-    """A network, or a module somewhere in it, that names itself in refusals."""
+class _File:
+    """The networks of a file. Modules and tensors are named by dotted paths, such as D.b8.conv0.weight."""
 
     path: Path
-    name: str
-    module: _Module
+    networks: Mapping[Any, Any]
 
-    def _table(self, name: str) -> Mapping[Any, Any]:
-        state = self.module.state
-        table = state.get(name) if isinstance(state, dict) else None
-        return table if isinstance(table, dict) else {}
+    def module(self, name: str) -> _Module:
+        """A module. Raises WeightsError if it is missing."""
+        network, *inner = name.split(".")
+        module = self.networks[network]
+        for key in inner:
+            module = module.table("_modules").get(key)
+            if not isinstance(module, _Module):
+                raise self.misfit(f"{name} is missing")
+        return module
 
-    def names(self) -> set[str]:
-        """The modules directly inside."""
-        return {str(name) for name, module in self._table("_modules").items() if module is not None}
+    def view(self, name: str) -> Any:
+        """The unchecked view of a tensor, or None."""
+        parent, _, key = name.rpartition(".")
+        module = self.module(parent)
+        # Layers that were frozen in training have their parameters among the buffers.
+        return module.table("_parameters").get(key, module.table("_buffers").get(key))
 
-    def part(self, name: str) -> _Part:
-        """A module directly inside. Raises WeightsError."""
-        module = self._table("_modules").get(name)
-        if not isinstance(module, _Module):
-            raise self.misfit(f"{self.name}.{name} is missing")
-        return _Part(self.path, f"{self.name}.{name}", module)
-
-    def expect(self, names: set[str]) -> None:
-        """Raise WeightsError unless these modules are inside and no others."""
-        if self.names() != names:
-            wrong = ", ".join(sorted(ascii(name)[1:-1][:40] for name in self.names() ^ names)[:4])
-            category = ascii(self.module.class_name)[1:-1][:40]
-            raise self.misfit(f"{self.name}, a {category}, lacks or has beyond its due {wrong}")
-
-    def setting(self, name: str) -> Any:
-        """A plain attribute, or None."""
-        return self.module.state.get(name) if isinstance(self.module.state, dict) else None
-
-    def _view(self, name: str) -> Any:
-        # What is frozen while training continues from another network lies among the buffers.
-        return self._table("_parameters").get(name, self._table("_buffers").get(name))
-
-    def has(self, name: str) -> bool:
-        """Whether there is such a tensor."""
-        return self._view(name) is not None
-
-    def tensor(self, name: str, *shape: int | None) -> Tensor:
-        """A tensor of this shape, in float32; None stands for any length. Raises WeightsError."""
-        view, where = self._view(name), f"{self.name}.{name}"
+    def tensor(self, name: str) -> Tensor:
+        """A tensor in float32. Raises WeightsError."""
+        view = self.view(name)
         if not isinstance(view, _View):
-            raise self.misfit(f"{where} is missing")
+            raise self.misfit(f"{name} is missing")
         if not all(_is_lengths(numbers, least) for numbers, least in ((view.size, 1), (view.stride, 0))):
-            raise self.damaged(f"{where} has no usable shape")
-        if len(view.size) != len(shape) or any(n not in (None, m) for n, m in zip(shape, view.size, strict=True)):
-            wanted = " x ".join("any" if n is None else str(n) for n in shape)
-            raise self.misfit(f"{where} is {' x '.join(map(str, view.size))}, not {wanted}")
-        storage = _loaded(view.storage)
+            raise self.damaged(f"{name} has no usable shape")
+        storage = _read_storage(view.storage)
         if storage is None:
-            raise self.damaged(f"{where} has no storage of floating-point numbers")
+            raise self.damaged(f"{name} has no storage of floating-point numbers")
         if not _fits(view, len(storage)):
-            raise self.damaged(f"{where} declares more numbers than its storage holds")
+            raise self.damaged(f"{name} declares more numbers than its storage holds")
         tensor = storage.as_strided(view.size, view.stride, view.offset).to(
             torch.float32, memory_format=torch.contiguous_format, copy=True
         )
         if not torch.isfinite(tensor).all():
-            raise self.damaged(f"{where} has numbers that are not finite")
+            raise self.damaged(f"{name} has numbers that are not finite")
         return tensor
 
-    def length(self, name: str) -> int:
-        """The numbers in a tensor of one dimension. Raises WeightsError."""
-        return len(self.tensor(name, None))
+    def check_modules(self, names: Names, skip: str = "") -> None:
+        """Raise WeightsError unless the modules are those of these tensors. skip: a module not to look into."""
+        expected: dict[str, set[str]] = {}
+        for name in names.values():
+            modules = name.split(".")[:-1]
+            for depth in range(1, len(modules)):
+                expected.setdefault(".".join(modules[:depth]), set()).add(modules[depth])
+        for name, children in expected.items():
+            module = self.module(name)
+            if name != skip and (wrong := module.children ^ children):
+                others = ", ".join(sorted(map(_printable, wrong))[:4])
+                raise self.misfit(f"{name}, a {_printable(module.class_name)}, lacks or adds the modules {others}")
+
+    def check_unconditional(self, name: str, embedding: str = "") -> None:
+        """Raise WeightsError if a module takes class labels: it says so, or has a module to embed them."""
+        labels = self.module(name).attribute("c_dim")
+        if (isinstance(labels, int) and labels > 0) or embedding in self.module(name).children:
+            raise WeightsError(
+                f"{self.path} holds a conditional network: {name} takes class labels.",
+                "Name a StyleGAN2 trained without labels.",
+            )
 
     def damaged(self, how: str) -> WeightsError:
-        """The refusal of a file that nobody can use."""
         return WeightsError(f"{self.path} is damaged: {how}.", "Fetch the file again.")
 
     def misfit(self, how: str) -> WeightsError:
-        """The refusal of a network that we cannot use."""
         return WeightsError(
             f"{self.path} is not a StyleGAN2 as we know it: {how}.",
             "Name one made by the unchanged code of NVIDIA's stylegan2-ada-pytorch or stylegan3.",
         )
-
-    def refuse_conditional(self, modules: set[str]) -> None:
-        """Raise WeightsError if the network takes class labels: it says so, or has one of these modules."""
-        labels = self.setting("c_dim")
-        if (isinstance(labels, int) and labels > 0) or self.names() & modules:
-            raise WeightsError(
-                f"{self.path} holds a conditional network: {self.name} takes class labels.",
-                "Name a StyleGAN2 trained without labels.",
-            )
 
 
 def _is_lengths(numbers: object, least: int) -> bool:
     return isinstance(numbers, tuple) and len(numbers) < 9 and all(type(n) is int and n >= least for n in numbers)
 
 
-def _loaded(storage: object) -> Tensor | None:
-    """A storage's numbers as a flat tensor; None for anything but a storage of floating-point numbers.
+def _read_storage(content: object) -> Tensor | None:
+    """The numbers that torch.save wrote as a flat tensor; None for anything but floating-point numbers.
 
-    Pickled storages are in torch's older format; the newer, a zip archive, could unpack to any size.
+    Pickled storages are in torch's legacy format; the newer one, a zip archive, could unpack to any size.
     """
-    content = storage.content if isinstance(storage, _Storage) else None
     if not isinstance(content, bytes) or content.startswith(b"PK"):
         return None
     numbers = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -267,128 +254,92 @@ def _fits(view: _View, available: int) -> bool:
     return last < available and math.prod(view.size) <= available
 
 
-def _levels(net: _Part) -> list[int]:
-    """The sizes of a network's blocks, 4 pixels first. Raises WeightsError unless they are without a gap."""
-    sizes = [4 << level for level in range(min(max(len(net.names()), 1), MOST_LEVELS))]
-    net.expect({f"b{size}" for size in sizes})
-    return sizes
+def _block_sizes(blocks: set[str]) -> list[int]:
+    """The resolution of each block, 4 pixels first."""
+    return [4 << level for level in range(min(max(len(blocks), 1), MAX_LEVELS))]
 
 
-def _generator(net: _Part) -> dict[str, Tensor]:
-    mapping, synthesis = net.part("mapping"), net.part("synthesis")
-    net.refuse_conditional(set())
-    mapping.refuse_conditional({"embed"})
-    if any(name == "input" or name.startswith("L0_") for name in synthesis.names()):
+def _read_generator(file: _File) -> dict[str, Tensor]:
+    file.check_unconditional("G_ema")
+    file.check_unconditional("G_ema.mapping", "embed")
+    layers, blocks = file.module("G_ema.mapping").children, file.module("G_ema.synthesis").children
+    if any(name == "input" or name.startswith("L0_") for name in blocks):
         raise WeightsError(
-            f"{net.path} holds a StyleGAN3 generator.", "Name a StyleGAN2: stylegan3 trains one with --cfg=stylegan2."
+            f"{file.path} holds a StyleGAN3 generator.", "Name a StyleGAN2: stylegan3 trains one with --cfg=stylegan2."
         )
-    net.expect({"mapping", "synthesis"})
-    state = _mapping(mapping)
-    latent = len(state["style.1.bias"])
-    for level, size in enumerate(_levels(synthesis)):
-        block = synthesis.part(f"b{size}")
-        if level == 0:
-            block.expect({"conv1", "torgb"})
-            constant = block.tensor("const", None, 4, 4)
-            width = len(constant)
-            state |= {"input.input": constant[None]}
-            state |= _styled_conv(block.part("conv1"), "conv1", 0, width, width, size, latent)
-            state |= _to_rgb(block.part("torgb"), "to_rgb1", width, latent)
-        else:
-            block.expect({"conv0", "conv1", "torgb"})
-            before, width = width, block.part("conv0").length("bias")
-            index, rgb = 2 * level - 2, f"to_rgbs.{level - 1}"
-            up = f"convs.{index}"
-            state |= _styled_conv(block.part("conv0"), up, index + 1, before, width, size, latent)
-            state |= {f"{up}.conv.blur.kernel": UP_GAIN * block.part("conv0").tensor("resample_filter", 4, 4)}
-            state |= _styled_conv(block.part("conv1"), f"convs.{index + 1}", index + 2, width, width, size, latent)
-            state |= _to_rgb(block.part("torgb"), rgb, width, latent)
-            state |= {f"{rgb}.upsample.kernel": UP_GAIN * block.tensor("resample_filter", 4, 4)}
-    return state
-
-
-def _mapping(net: _Part) -> dict[str, Tensor]:
-    depth = len(net.names())
-    net.expect({f"fc{layer}" for layer in range(depth)})
-    latent = net.part("fc0").length("bias")
-    state = {}
-    for layer in range(depth):
-        dense = net.part(f"fc{layer}")
-        rate = dense.setting("bias_gain")
-        if isinstance(rate, int | float) and rate != MAPPING_RATE:
-            raise dense.misfit(f"{dense.name} has the learning-rate multiplier {rate}, not {MAPPING_RATE}")
-        state[f"style.{layer + 1}.weight"] = dense.tensor("weight", latent, latent)
-        state[f"style.{layer + 1}.bias"] = dense.tensor("bias", latent)
-    return state
-
-
-def _styled_conv(
-    conv: _Part, prefix: str, noise: int, before: int, width: int, size: int, latent: int
-) -> dict[str, Tensor]:
+    for layer in sorted(f"G_ema.mapping.{name}" for name in layers):
+        rate = file.module(layer).attribute("bias_gain")
+        if isinstance(rate, int | float) and rate != MAPPING_LR_MULTIPLIER:
+            raise file.misfit(f"{layer} has the learning-rate multiplier {rate}, not {MAPPING_LR_MULTIPLIER}")
+    names = _generator_names(_block_sizes(blocks), min(len(layers), MAX_MAPPING_LAYERS))
+    file.check_modules(names)
     state = {
-        f"{prefix}.conv.weight": conv.tensor("weight", width, before, 3, 3)[None],
-        f"{prefix}.activate.bias": conv.tensor("bias", width),
-        **_style(conv, prefix, before, latent),
+        f"g_ema.{ours}": _in_rosinality_shape(ours, file.tensor(theirs))
+        for ours, theirs in names.items()
+        if ".noise_" not in theirs or file.view(f"{theirs.rpartition('.')[0]}.noise_const") is not None
     }
-    if conv.has("noise_const"):
-        state[f"{prefix}.noise.weight"] = conv.tensor("noise_strength")[None]
-        state[f"noises.noise_{noise}"] = conv.tensor("noise_const", size, size)[None, None]
+    if file.view("G_ema.mapping.w_avg") is not None:
+        state["latent_avg"] = file.tensor("G_ema.mapping.w_avg").flatten()
     return state
 
 
-def _to_rgb(rgb: _Part, prefix: str, before: int, latent: int) -> dict[str, Tensor]:
-    return {
-        f"{prefix}.conv.weight": rgb.tensor("weight", 3, before, 1, 1)[None],
-        f"{prefix}.bias": rgb.tensor("bias", 3)[None, :, None, None],
-        **_style(rgb, prefix, before, latent),
+def _generator_names(sizes: list[int], mapping_layers: int) -> Names:
+    names = {"input.input": "G_ema.synthesis.b4.const"}
+    for layer, kind in itertools.product(range(mapping_layers), ("weight", "bias")):
+        names[f"style.{layer + 1}.{kind}"] = f"G_ema.mapping.fc{layer}.{kind}"
+    for level, size in enumerate(sizes):
+        block = f"G_ema.synthesis.b{size}"
+        first, second = 2 * level - 2, 2 * level - 1
+        to_rgb = f"to_rgbs.{level - 1}" if level else "to_rgb1"
+        if level:
+            names |= _conv_names(f"convs.{first}", f"{block}.conv0", first + 1)
+            names[f"convs.{first}.conv.blur.kernel"] = f"{block}.conv0.resample_filter"
+            names[f"{to_rgb}.upsample.kernel"] = f"{block}.resample_filter"
+        names |= _conv_names(f"convs.{second}" if level else "conv1", f"{block}.conv1", second + 1)
+        names |= _modulated_names(to_rgb, f"{block}.torgb") | {f"{to_rgb}.bias": f"{block}.torgb.bias"}
+    return names
+
+
+def _conv_names(ours: str, theirs: str, noise: int) -> Names:
+    return _modulated_names(ours, theirs) | {
+        f"{ours}.activate.bias": f"{theirs}.bias",
+        f"{ours}.noise.weight": f"{theirs}.noise_strength",
+        f"noises.noise_{noise}": f"{theirs}.noise_const",
     }
 
 
-def _style(layer: _Part, prefix: str, before: int, latent: int) -> dict[str, Tensor]:
-    affine = layer.part("affine")
-    return {
-        f"{prefix}.conv.modulation.weight": affine.tensor("weight", before, latent),
-        f"{prefix}.conv.modulation.bias": affine.tensor("bias", before),
-    }
+def _modulated_names(ours: str, theirs: str) -> Names:
+    affine = {f"{ours}.conv.modulation.{kind}": f"{theirs}.affine.{kind}" for kind in ("weight", "bias")}
+    return affine | {f"{ours}.conv.weight": f"{theirs}.weight"}
 
 
-def _discriminator(net: _Part) -> dict[str, Tensor]:
-    net.refuse_conditional({"mapping"})
-    fine = _levels(net)[:0:-1]
-    if not all("skip" in net.part(f"b{size}").names() for size in fine):
+def _in_rosinality_shape(name: str, tensor: Tensor) -> Tensor:
+    """A generator's tensor with the axes and the gain of rosinality's tensor of this name."""
+    if name.endswith("kernel"):
+        return UP_GAIN * tensor
+    if re.fullmatch(r"to_rgb[^.]*(\.\d+)?\.bias", name):
+        return tensor[None, :, None, None]
+    if name.startswith("noises."):
+        return tensor[None, None]
+    return tensor[None] if name.endswith(("input.input", ".conv.weight", ".noise.weight")) else tensor
+
+
+def _read_discriminator(file: _File) -> dict[str, Tensor]:
+    file.check_unconditional("D", "mapping")
+    sizes = _block_sizes(file.module("D").children)
+    if not all("skip" in file.module(f"D.b{size}").children for size in sizes[1:]):
         raise WeightsError(
-            f"{net.path} holds a discriminator without residual blocks.",
+            f"{file.path} holds a discriminator without residual blocks.",
             "Name a StyleGAN2 whose discriminator has the architecture resnet.",
         )
-    state: dict[str, Tensor] = {}
-    width = 0
-    for level, size in enumerate(fine, start=1):
-        block, prefix = net.part(f"b{size}"), f"convs.{level}"
-        block.expect({"conv0", "conv1", "skip"} | ({"fromrgb"} if level == 1 else set()))
-        if level == 1:
-            rgb = block.part("fromrgb")
-            width = rgb.length("bias")
-            state |= {"convs.0.0.weight": rgb.tensor("weight", width, 3, 1, 1)}
-            state |= {"convs.0.1.bias": rgb.tensor("bias", width)}
-        inner, down, skip = block.part("conv0"), block.part("conv1"), block.part("skip")
-        before, width = width, down.length("bias")
-        state |= {
-            f"{prefix}.conv1.0.weight": inner.tensor("weight", before, before, 3, 3),
-            f"{prefix}.conv1.1.bias": inner.tensor("bias", before),
-            f"{prefix}.conv2.0.kernel": down.tensor("resample_filter", 4, 4),
-            f"{prefix}.conv2.1.weight": down.tensor("weight", width, before, 3, 3),
-            f"{prefix}.conv2.2.bias": down.tensor("bias", width),
-            f"{prefix}.skip.0.kernel": skip.tensor("resample_filter", 4, 4),
-            f"{prefix}.skip.1.weight": skip.tensor("weight", width, before, 1, 1),
-        }
-    last = net.part("b4")
-    conv, dense, out = last.part("conv"), last.part("fc"), last.part("out")
-    return state | {
-        # One channel more than the last block's: the mini-batch standard deviation.
-        "final_conv.0.weight": conv.tensor("weight", width, width + 1, 3, 3),
-        "final_conv.1.bias": conv.tensor("bias", width),
-        "final_linear.0.weight": dense.tensor("weight", width, 16 * width),
-        "final_linear.0.bias": dense.tensor("bias", width),
-        "final_linear.1.weight": out.tensor("weight", 1, width),
-        "final_linear.1.bias": out.tensor("bias", 1),
-    }
+    names = _discriminator_names(sizes)
+    file.check_modules(names, skip="D.b4")  # which also has a module without tensors
+    return {f"d.{ours}": file.tensor(theirs) for ours, theirs in names.items()}
+
+
+def _discriminator_names(sizes: list[int]) -> Names:
+    names = {"convs.0.0.weight": f"D.b{sizes[-1]}.fromrgb.weight", "convs.0.1.bias": f"D.b{sizes[-1]}.fromrgb.bias"}
+    for level, size in enumerate(reversed(sizes[1:]), start=1):
+        for ours, theirs in RESIDUAL_BLOCK.items():
+            names[f"convs.{level}.{ours}"] = f"D.b{size}.{theirs}"
+    return names | {ours: f"D.b4.{theirs}" for ours, theirs in LAST_BLOCK.items()}

@@ -1,6 +1,7 @@
-"""The authors' release: a gzipped tar in several parts, read as one stream. Only the members asked for touch the disk.
+"""The authors' release: a gzipped tar in several parts, read as one stream.
 
-No hash of it is published, so the stream is read to its end, where gzip's own checksum stands.
+Only the wanted members are written to disk. No hash of it is published, so the stream is read to its end, where gzip's
+own checksum is.
 """
 
 from __future__ import annotations
@@ -14,118 +15,22 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from g2s_cli.config import Part, Release
 from g2s_cli.errors import WeightsError
-from g2s_cli.weights.catalog import Part, Release
-from g2s_cli.weights.fetching import Fetching
-from g2s_cli.weights.store import require_space
+from g2s_cli.weights.cache import require_space
+from g2s_cli.weights.download_progress import DownloadProgress
 
 CONNECT_SECONDS = 8.0
 ATTEMPTS = 5  # in a row without a byte in between
 BACKOFF_SECONDS = 0.5
-LONGEST_WAIT_SECONDS = 10.0
+MAX_WAIT_SECONDS = 10.0
 BUSY = {408, 425, 429, 500, 502, 503, 504}
-
-
-class PartStream(io.RawIOBase):
-    """The release's parts as one stream of bytes. A cut connection is taken up where it broke off."""
-
-    def __init__(self, release: Release, fetching: Fetching) -> None:
-        self._urls = [f"{release.url.rstrip('/')}/{part}" for part in release.parts]
-        self._fetching = fetching
-        self._answer: Any = None
-        self._part, self._position, self._tag = 0, 0, ""
-        self._left: int | None = None
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer. Raises WeightsError when the network or the server will not go on."""
-        failures = 0
-        while self._part < len(self._urls):
-            try:
-                if self._answer is None:
-                    self._connect()
-                piece = self._answer.read(len(buffer))
-            except (OSError, http.client.HTTPException) as error:
-                failures += 1
-                self._drop()
-                self._wait_or_give_up(error, failures)
-                continue
-            if piece:
-                buffer[: len(piece)] = piece
-                self._position += len(piece)
-                self._left = None if self._left is None else self._left - len(piece)
-                self._fetching.advance(len(piece))
-                return len(piece)
-            cut = bool(self._left)
-            self._drop()
-            if cut:
-                failures += 1
-                self._wait_or_give_up(ConnectionError("the connection was cut"), failures)
-            else:
-                self._part, self._position, self._tag = self._part + 1, 0, ""
-        return 0
-
-    def close(self) -> None:
-        """Hang up."""
-        self._drop()
-        super().close()
-
-    def _connect(self) -> None:
-        url = self._urls[self._part]
-        if not url.startswith(("http://", "https://")):
-            raise WeightsError(f"{url} is no address of a release.", "It begins with https:// (G2S_RELEASE_URL).")
-        request = urllib.request.Request(url)
-        if self._position:
-            request.add_header("Range", f"bytes={self._position}-")
-            if self._tag:
-                request.add_header("If-Range", self._tag)
-        self._answer = urllib.request.urlopen(request, timeout=CONNECT_SECONDS)
-        headers = self._answer.headers
-        length = headers.get("Content-Length")
-        self._left = int(length) if length else None
-        if self._position and self._answer.status != http.HTTPStatus.PARTIAL_CONTENT:
-            if self._tag and headers.get("ETag", "") != self._tag:
-                raise WeightsError(f"{self._urls[self._part]} changed while it was read.", "Run the command again.")
-            self._skip(self._position)
-        self._tag = headers.get("ETag", "")
-
-    def _skip(self, count: int) -> None:
-        """Read over what is known already: the server does not know ranges."""
-        while count > 0 and (piece := self._answer.read(min(count, 1 << 20))):
-            count -= len(piece)
-            self._left = None if self._left is None else self._left - len(piece)
-        if count:
-            raise ConnectionError("the connection was cut")
-
-    def _drop(self) -> None:
-        if self._answer is not None:
-            self._answer.close()
-            self._answer = None
-
-    def _wait_or_give_up(self, error: Exception, failures: int) -> None:
-        url = self._urls[self._part]
-        status = error.code if isinstance(error, urllib.error.HTTPError) else None
-        if status is not None and status not in BUSY:
-            raise WeightsError(
-                f"{url} answers {status} {getattr(error, 'reason', '')}".rstrip() + ".", WAYS_OUT
-            ) from error
-        never = status is None and self._part == self._position == 0 and isinstance(error, urllib.error.URLError)
-        if never or failures >= ATTEMPTS:
-            reason = getattr(error, "reason", None) or error
-            raise WeightsError(f"{url} cannot be reached: {reason}.", WAYS_OUT) from error
-        asked = error.headers.get("Retry-After", "") if isinstance(error, urllib.error.HTTPError) else ""
-        wait = float(asked) if asked.isdigit() else BACKOFF_SECONDS * 2 ** (failures - 1)
-        time.sleep(min(wait, LONGEST_WAIT_SECONDS))
-
-
+CHUNK_BYTES = 1 << 20
 WAYS_OUT = (
     "Two ways out: a mirror (HF_ENDPOINT or G2S_RELEASE_URL), or a file you have: "
     "g2s weights import FILE --category NAME."
@@ -133,34 +38,38 @@ WAYS_OUT = (
 
 
 @contextmanager
-def members_of(
-    release: Release, wanted: Mapping[Part, str], folder: Path, fetching: Fetching
+def extract_members(
+    release: Release, wanted: Mapping[Part, str], folder: Path, progress: DownloadProgress
 ) -> Iterator[dict[Part, Path]]:
-    """Temporary files in `folder` with the members wanted of the release; they go when the block ends.
+    """Download members of the release to temporary files in `folder`, which are deleted when the block ends.
 
-    Raises WeightsError if the release cannot be read whole, lacks a member, or holds one that means harm.
+    Args:
+        wanted: a member's name for each part.
+
+    Raises:
+        WeightsError: the release cannot be read whole, lacks a member, or has one that is no plain file.
     """
-    with ExitStack() as keep:
-        found: dict[Part, Path] = {}
-        by_name = {name: part for part, name in wanted.items()}
-        stream = keep.enter_context(PartStream(release, fetching))
-        fetching.begin("the authors' release", None)
+    with ExitStack() as stack:
+        files: dict[Part, Path] = {}
+        parts = {member: part for part, member in wanted.items()}
+        progress.begin("the authors' release", None)
+        pieces = stack.enter_context(closing(_download(release, progress)))
+        stream = io.BufferedReader(_ReadablePieces(pieces), CHUNK_BYTES)
         try:
-            unpacked = keep.enter_context(gzip.GzipFile(fileobj=io.BufferedReader(stream, 1 << 20)))
+            unpacked = stack.enter_context(gzip.GzipFile(fileobj=stream))
             with tarfile.open(fileobj=unpacked, mode="r|") as archive:
                 for member in archive:
-                    name = _checked(member)
-                    if name not in by_name or by_name[name] in found:
+                    part = parts.get(_checked_name(member))
+                    if part is None or part in files:
                         continue
-                    require_space(2 * member.size)  # as it is, and converted
-                    temporary = keep.enter_context(_temporary(folder / PurePosixPath(name).name))
+                    require_space(2 * member.size)  # for the member and its conversion
                     content = archive.extractfile(member)
                     if content is None:
-                        raise WeightsError(f"The release's {name} is no regular file.", WAYS_OUT)
-                    with temporary.open("wb") as file:
-                        shutil.copyfileobj(content, file, 1 << 20)
-                    found[by_name[name]] = temporary
-            while unpacked.read(1 << 20):  # to the checksum
+                        raise WeightsError(f"The release's {member.name} is no regular file.", WAYS_OUT)
+                    files[part] = stack.enter_context(_temporary(folder, PurePosixPath(member.name)))
+                    with files[part].open("wb") as file:
+                        shutil.copyfileobj(content, file, CHUNK_BYTES)
+            while unpacked.read(CHUNK_BYTES):  # to the checksum
                 pass
         except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise WeightsError(
@@ -170,25 +79,25 @@ def members_of(
             raise WeightsError(
                 f"{folder} cannot be written: {error.strerror or error}.", "Free space, or set G2S_CACHE elsewhere."
             ) from error
-        if missing := wanted.keys() - found.keys():
+        if missing := wanted.keys() - files.keys():
             names = ", ".join(sorted(wanted[part] for part in missing))
             raise WeightsError(f"The release at {release.url} has no {names}.", WAYS_OUT)
-        yield found
+        yield files
 
 
 @contextmanager
-def _temporary(beside: Path) -> Iterator[Path]:
-    """A scratch file with the same suffix as `beside`, for its reader tells kinds by it; gone afterwards."""
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    scratch = beside.with_name(f".{beside.stem}.raw{beside.suffix}")
+def _temporary(folder: Path, member: PurePosixPath) -> Iterator[Path]:
+    """A temporary file with a member's suffix, by which its format is recognised."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f".{member.stem}.raw{member.suffix}"
     try:
-        yield scratch
+        yield path
     finally:
-        scratch.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
-def _checked(member: tarfile.TarInfo) -> str:
-    """A member's name. Raises WeightsError if it could leave the folder it is unpacked in."""
+def _checked_name(member: tarfile.TarInfo) -> str:
+    """A member's name. Raises WeightsError if it could be written outside its folder."""
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or not (member.isreg() or member.isdir()):
         raise WeightsError(
@@ -196,3 +105,77 @@ def _checked(member: tarfile.TarInfo) -> str:
             "Do not use this mirror.",
         )
     return str(path)
+
+
+class _ReadablePieces(io.RawIOBase):
+    """Pieces of bytes as one file."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._rest = pieces, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._rest = self._rest or next(self._pieces, b"")
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
+
+
+def _download(release: Release, progress: DownloadProgress) -> Generator[bytes]:
+    """The bytes of the release's parts, one part after the other. Raises WeightsError."""
+    for index, part in enumerate(release.parts):
+        for piece in _download_part(f"{release.url.rstrip('/')}/{part}", first=index == 0):
+            progress.advance(len(piece))
+            yield piece
+
+
+def _download_part(url: str, *, first: bool) -> Iterator[bytes]:
+    """The bytes of a file; a cut connection is resumed where it broke.
+
+    Args:
+        first: whether nothing has been downloaded yet: then an unreachable server is not asked again.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise WeightsError(f"{url} is no address of a release.", "It begins with https:// (G2S_RELEASE_URL).")
+    position, etag, failures = 0, "", 0
+    while True:
+        try:
+            with _open(url, position, etag) as answer:
+                etag = answer.headers.get("ETag", "")
+                while piece := answer.read(CHUNK_BYTES):
+                    position, failures = position + len(piece), 0
+                    yield piece
+                if not answer.length:  # of what is announced and has not come
+                    return
+                raise ConnectionError("the connection was cut")
+        except (OSError, http.client.HTTPException) as error:
+            failures += 1
+            _wait_or_give_up(url, error, failures, unreachable=first and position == 0)
+
+
+def _open(url: str, position: int, etag: str) -> Any:
+    """The answer of a server, from a position on. Raises WeightsError if the file is not the one of this ETag."""
+    headers = {"Range": f"bytes={position}-"} if position else {}
+    request = urllib.request.Request(url, headers=headers | ({"If-Range": etag} if position and etag else {}))
+    answer = urllib.request.urlopen(request, timeout=CONNECT_SECONDS)
+    if position and answer.status != http.HTTPStatus.PARTIAL_CONTENT:  # the whole file
+        if etag and answer.headers.get("ETag", "") != etag:
+            raise WeightsError(f"{url} changed while it was read.", "Run the command again.")
+        while position and (piece := answer.read(min(position, CHUNK_BYTES))):
+            position -= len(piece)
+        if position:
+            raise ConnectionError("the connection was cut")
+    return answer
+
+
+def _wait_or_give_up(url: str, error: Exception, failures: int, *, unreachable: bool) -> None:
+    status = error.code if isinstance(error, urllib.error.HTTPError) else None
+    if status is not None and status not in BUSY:
+        raise WeightsError(f"{url} answers {status} {getattr(error, 'reason', '')}".rstrip() + ".", WAYS_OUT) from error
+    if failures >= ATTEMPTS or (unreachable and status is None and isinstance(error, urllib.error.URLError)):
+        reason = getattr(error, "reason", None) or error
+        raise WeightsError(f"{url} cannot be reached: {reason}.", WAYS_OUT) from error
+    after = error.headers.get("Retry-After", "") if isinstance(error, urllib.error.HTTPError) else ""
+    time.sleep(min(float(after) if after.isdigit() else BACKOFF_SECONDS * 2 ** (failures - 1), MAX_WAIT_SECONDS))

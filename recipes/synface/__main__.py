@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 
 from g2s_cli.console import output
-from g2s_cli.errors import understood
+from g2s_cli.errors import as_g2s_error
 from g2s_cli.files import sha256_of
-from g2s_cli.loading import Machine
-from g2s_cli.run_folder import at_work_in
+from g2s_cli.machine import Machine
+from g2s_cli.run_folder import open_run_folder
 from g2s_cli.training.dataset import ImageDataset
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.fid import (
@@ -28,8 +28,8 @@ from g2s_cli.training.fid import (
 )
 from g2s_cli.training.gan import GanConfig, new_gan_training, train_gan, trained_gan
 from g2s_cli.training.gan_networks import average_generators, export_gan
-from g2s_cli.weights.importers import check_gan, read_part
-from g2s_cli.weights.store import models_root
+from g2s_cli.weights.cache import models_root
+from g2s_cli.weights.importers import build_gan, read_checkpoint
 from recipes.synface.face_model import read_face_model
 from recipes.synface.facekit import write_face_model
 from recipes.synface.networks import networks_command
@@ -75,7 +75,7 @@ def model(
 ) -> None:
     """Make ict_face_model.npz of the public face model."""
     write_face_model(facekit, out)
-    output.put(out)
+    output.print(out)
 
 
 @app.command()
@@ -89,7 +89,7 @@ def render(
 ) -> None:
     """Render training pictures. Killed, the same command goes on."""
     _render(face_model, out, count, size, first_seed, processes)
-    output.put(out)
+    output.print(out)
 
 
 @app.command()
@@ -102,7 +102,7 @@ def benchmark(
 ) -> None:
     """Render pictures with true depth, as `g2s evaluate` reads them."""
     write_benchmark(read_face_model(face_model), first_seed, count, size, out)
-    output.put(out)
+    output.print(out)
 
 
 @app.command("train")
@@ -135,7 +135,7 @@ def train_command(
     )
     _train(images, out, begin, steps, config, save_every, device)
     if Group.from_environment().is_main:
-        output.put(out)
+        output.print(out)
 
 
 app.command("networks")(networks_command)
@@ -186,11 +186,11 @@ def judge(
 ) -> None:
     """Fréchet distances between a GAN's images and rendered ones it was not trained on, as JSON."""
     extractors = {name: EXTRACTORS[name]() for name in features or EXTRACTORS}
-    generator, _ = check_gan({name: tensor.float() for name, tensor in read_part(gan)[1].items()})
+    generator, _ = build_gan({name: tensor.float() for name, tensor in read_checkpoint(gan)[1].items()})
     real = feature_statistics(ImageDataset.of(images).batches(count), extractors)
     fake = feature_statistics(random_images(generator, count, seed), extractors)
     distances = {name: frechet_distance(real[name], fake[name]) for name in extractors}
-    output.put_json({"gan": str(gan), "sha256": sha256_of(gan), "pictures": count, "frechet": distances})
+    output.print_json({"gan": str(gan), "sha256": sha256_of(gan), "pictures": count, "frechet": distances})
 
 
 def _render(face_model: Path, out: Path, count: int, size: int, first_seed: int, processes: int) -> None:
@@ -210,7 +210,7 @@ def _train(
     with ExitStack() as stack:
         if group.is_main:
             facts = {"pictures": len(dataset), "size": dataset.size, "from": sha256_of(begin) if begin else ""}
-            stack.enter_context(at_work_in(out, facts, VERB))
+            stack.enter_context(open_run_folder(out, facts, VERB))
         stack.enter_context(group.connected(machine.device))
         progress = stack.enter_context(output.progress(brief=True))
         group.barrier()
@@ -220,7 +220,7 @@ def _train(
 
 def _export(runs: Sequence[Path], out: Path) -> None:
     export_gan(average_generators([trained_gan(run) for run in runs]), out)
-    output.put_json({"file": str(out), "sha256": sha256_of(out)})
+    output.print_json({"file": str(out), "sha256": sha256_of(out)})
 
 
 def main() -> None:
@@ -228,8 +228,8 @@ def main() -> None:
     try:
         app(prog_name=f"python -m {VERB}")
     except Exception as error:
-        failure = understood(error)
-        output.fail(str(failure), error)
+        failure = as_g2s_error(error)
+        output.error(str(failure), error)
         sys.exit(failure.exit_code)
 
 

@@ -8,7 +8,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
-from g2s_cli.errors import G2SError, attempt
+from g2s_cli.errors import G2SError, try_call
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -55,4 +55,4 @@ def _work(function: Callable[[Item], Result], items: Sequence[Item], sender: Con
     # The pipe breaks when the starting process is gone; Ctrl-C reaches all processes.
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
         for item in items:
-            sender.send(attempt(function, item))
+            sender.send(try_call(function, item))

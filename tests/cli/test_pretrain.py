@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import made_up
+import fake_checkpoints
 import numpy as np
 import pytest
 import torch
@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from safetensors.torch import load_file
 
 from g2s_cli.files import sha256_of
-from g2s_cli.weights.tensors import metadata_of
+from g2s_cli.weights.tensors import read_metadata
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 JOINT = """
@@ -45,7 +45,7 @@ encoder_width = 8
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache with a category of a made-up GAN and a joint schedule, and a folder of photos beside it."""
     root = tmp_path_factory.mktemp("zoo")
-    (root / "tiny.pt").write_bytes(made_up.saved(made_up.gan(16)))
+    (root / "tiny.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(16)))
     command = [sys.executable, "-m", "g2s_cli", "weights", "import", "tiny.pt", "--category", "tiny"]
     subprocess.run(command, cwd=root, env=os.environ | {"G2S_CACHE": str(root / "cache")}, check=True)
     with (root / "cache" / "tiny" / "model.toml").open("a") as card:
@@ -130,9 +130,9 @@ def test_what_comes_of_it_is_a_category(zoo: Path, alone: Path, cache: dict[str,
         "model.toml",
         *(f"{part}.{end}" for part in ("gan", "networks", "views", "lights") for end in ("json", "safetensors")),
     }
-    assert metadata_of(entry / "networks.safetensors")["gan_sha256"] == sha256_of(entry / "gan.safetensors")
+    assert read_metadata(entry / "networks.safetensors")["gan_sha256"] == sha256_of(entry / "gan.safetensors")
     assert g2s("weights", "verify", "alone", **cache).returncode == 0
-    (zoo / "other.pt").write_bytes(made_up.saved(made_up.gan(16, seed=7)))
+    (zoo / "other.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(16, seed=7)))
     refused = g2s("weights", "import", zoo / "other.pt", "--category", "alone", **cache)
     assert refused.returncode == 4
     assert f"{entry / 'networks.safetensors'} was trained with another GAN than {zoo / 'other.pt'}" in refused.stderr

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.networks import CodeNet, MapNet
-from g2s_cli.weights.importers import read_part
+from g2s_cli.weights.importers import read_checkpoint
 
 DATA = Path(__file__).parents[1] / "data"
 SHAPES: dict[str, dict[str, list[int]]] = json.loads((DATA / "factor_nets_manifest.json").read_text())
@@ -95,7 +95,7 @@ def test_a_release_checkpoint_of_these_names_is_imported(tmp_path: Path, size: i
     parts = [key for key in SHAPES if key.endswith(f"@{size}")]
     content = {key.split("@")[0]: {name: torch.zeros(shape) for name, shape in SHAPES[key].items()} for key in parts}
     torch.save(content, tmp_path / "pretrain.pth")
-    part, tensors = read_part(tmp_path / "pretrain.pth")
+    part, tensors = read_checkpoint(tmp_path / "pretrain.pth")
     assert part == "networks"
     assert {name: list(value.shape) for name, value in tensors.items()} == {
         f"{key.split('@')[0]}.{name}": shape for key in parts for name, shape in SHAPES[key].items()

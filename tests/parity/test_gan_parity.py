@@ -11,8 +11,8 @@ from torch import Tensor
 
 from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.weights.store import models_root
-from g2s_cli.weights.tensors import load_tensors, part_of
+from g2s_cli.weights.cache import models_root
+from g2s_cli.weights.tensors import load_tensors, submodule_state
 
 DATA = Path(__file__).parents[1] / "data" / "gan_outputs.npz"
 
@@ -31,25 +31,25 @@ def weights() -> dict[str, Tensor]:
 
 def test_latents(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
     z = torch.sin(0.61 * torch.arange(4 * 512, dtype=torch.float64) + 0.2).float().view(4, 512)
-    torch.testing.assert_close(Generator(part_of(weights, "g_ema")).mapping(z), wanted["w"], rtol=0, atol=2e-5)
+    torch.testing.assert_close(Generator(submodule_state(weights, "g_ema")).mapping(z), wanted["w"], rtol=0, atol=2e-5)
 
 
 def test_images(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    image = Generator(part_of(weights, "g_ema"))(wanted["w"])
+    image = Generator(submodule_state(weights, "g_ema"))(wanted["w"])
     torch.testing.assert_close(image, wanted["image"], rtol=0, atol=2e-5)
 
 
 def test_logits(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    logit = Discriminator(part_of(weights, "d"))(wanted["image"])
+    logit = Discriminator(submodule_state(weights, "d"))(wanted["image"])
     torch.testing.assert_close(logit, wanted["logit"], rtol=0, atol=2e-5)
 
 
 def test_features(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    features = Discriminator(part_of(weights, "d")).features(wanted["image"][:2])
+    features = Discriminator(submodule_state(weights, "d")).features(wanted["image"][:2])
     for block, maps in enumerate(features):
         torch.testing.assert_close(maps[:, ::4], wanted[f"feature{block}"], rtol=0, atol=5e-5)
 
 
 def test_bfloat16_images(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    image = Generator(part_of(weights, "g_ema")).with_dtype(torch.bfloat16)(wanted["w"])
+    image = Generator(submodule_state(weights, "g_ema")).with_dtype(torch.bfloat16)(wanted["w"])
     assert (image - wanted["image"]).abs().mean() < 0.005

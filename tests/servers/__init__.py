@@ -1,7 +1,6 @@
-"""Local servers for tests of downloads: the Hub's protocol, and plain files. Both can be told to go wrong."""
+"""Local servers for tests of downloads: the Hub's protocol, and plain files. Both go wrong on demand."""
 
-from servers.files import FileServer
-from servers.hub import STRANGER, TOKEN, HubServer, Repo
-from servers.local import Fault, Logged
+from servers.hub import TOKEN, HubServer, Repo
+from servers.local import Fault, FileServer, Logged
 
-__all__ = ["STRANGER", "TOKEN", "Fault", "FileServer", "HubServer", "Logged", "Repo"]
+__all__ = ["TOKEN", "Fault", "FileServer", "HubServer", "Logged", "Repo"]

@@ -12,24 +12,18 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
-from servers.files import FileServer
-from servers.local import NO_HEADERS, LocalServer, Request
+from servers.local import NO_HEADERS, FileServer, LocalServer, Request
 
 TOKEN = "hf_test"  # may read gated repositories, and write
-STRANGER = "hf_stranger"  # an account that may do neither
-USER = "tester"
 
 REPO = r"(?P<name>[^/]+/[^/]+)"
 REVISION = r"(?P<revision>[^/]+)"
 ROUTES = (
     ("GET|HEAD", rf"/{REPO}/resolve/{REVISION}/(?P<path>.+)", "_resolve"),
     ("GET", rf"/api/models/{REPO}(?:/revision/{REVISION})?", "_info"),
-    ("GET", rf"/api/models/{REPO}/tree/{REVISION}", "_tree"),
-    ("GET", "/api/whoami-v2", "_whoami"),
     ("POST", "/api/validate-yaml", "_validate_yaml"),
     ("POST", "/api/repos/create", "_create"),
     ("POST", rf"/api/models/{REPO}/preupload/{REVISION}", "_preupload"),
@@ -112,9 +106,12 @@ class HubServer(LocalServer):
     def answer(self, request: Request) -> None:
         path = urlsplit(request.path).path
         try:
-            self._who(request)
+            if (request.headers["Authorization"] or f"Bearer {TOKEN}") != f"Bearer {TOKEN}":
+                raise Refusal(401, "Invalid credentials in Authorization header")
             for methods, pattern, name in ROUTES:
                 if request.command in methods.split("|") and (match := re.fullmatch(pattern, path)):
+                    if request.command == "POST" and "Authorization" not in request.headers:
+                        raise Refusal(401, "Invalid username or password.")
                     found = {key: unquote(value) for key, value in match.groupdict().items() if value is not None}
                     getattr(self, name)(request, **found)
                     return
@@ -122,33 +119,17 @@ class HubServer(LocalServer):
         except Refusal as refusal:
             request.send_json(refusal.body, refusal.status, refusal.headers)
 
-    def _who(self, request: Request) -> str | None:
-        """The token a request brings, if any."""
-        token = (request.headers["Authorization"] or "").removeprefix("Bearer ") or None
-        if token not in {None, TOKEN, STRANGER}:
-            raise Refusal(401, "Invalid credentials in Authorization header")
-        return token
-
-    def _require_account(self, request: Request, writes: bool = False) -> None:
-        if (token := self._who(request)) is None:
-            raise Refusal(401, "Invalid username or password.")
-        if writes and token != TOKEN:
-            raise Refusal(403, "You don't have the rights to do this.")
-
     def _repo(self, request: Request, name: str) -> Repo:
-        if name not in self.repos and self._who(request) is None:
-            # To strangers the Hub does not say what there is. It sends no code here; huggingface_hub looks at the
-            # address instead, which must begin with https, so without one it would raise something else than it does.
-            raise Refusal(401, "Invalid username or password.", "RepoNotFound")
         if name not in self.repos:
-            raise Refusal(404, "Repository not found", "RepoNotFound")
+            # Without a token the Hub does not say what there is. It sends no code with 401; huggingface_hub looks at
+            # the address instead, which must begin with https, so without one it would raise something else.
+            raise Refusal(404 if "Authorization" in request.headers else 401, "Repository not found", "RepoNotFound")
         return self.repos[name]
 
     def _resolve(self, request: Request, name: str, revision: str, path: str) -> None:
         repo = self._repo(request, name)
-        if repo.gated and (token := self._who(request)) != TOKEN:
-            status = 403 if token else 401
-            raise Refusal(status, f"Access to model {name} is restricted.", "GatedRepo")
+        if repo.gated and "Authorization" not in request.headers:
+            raise Refusal(401, f"Access to model {name} is restricted.", "GatedRepo")
         commit = repo.at(revision)
         headers = {"X-Repo-Commit": commit}
         content = repo.commits[commit].get(path)
@@ -169,59 +150,36 @@ class HubServer(LocalServer):
         repo = self._repo(request, name)
         commit = repo.at(revision)
         siblings = [{"rfilename": path} for path in repo.commits[commit]]
-        gated = "auto" if repo.gated else False
-        request.send_json({"id": name, "modelId": name, "sha": commit, "gated": gated, "siblings": siblings})
-
-    def _tree(self, request: Request, name: str, revision: str) -> None:
-        """All files, as with recursive=true; no folders."""
-        repo = self._repo(request, name)
-        tree: list[dict[str, Any]] = []
-        for path, content in repo.commits[repo.at(revision)].items():
-            tree.append({"type": "file", "path": path, "size": len(content), "oid": git_sha1(content)})
-            if is_large(path):
-                text = (
-                    f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256(content)}\nsize {len(content)}\n"
-                )
-                link = {"oid": sha256(content), "size": len(content), "pointerSize": len(text)}
-                tree[-1] |= {"oid": git_sha1(text.encode()), "lfs": link}
-        request.send_json(tree)
-
-    def _whoami(self, request: Request) -> None:
-        self._require_account(request)
-        access = {"displayName": "tests", "role": "write"}
-        request.send_json({"type": "user", "name": USER, "orgs": [], "auth": {"accessToken": access}})
+        request.send_json({"id": name, "modelId": name, "sha": commit, "gated": False, "siblings": siblings})
 
     def _validate_yaml(self, request: Request) -> None:
         request.send_json({"errors": [], "warnings": []})
 
     def _create(self, request: Request) -> None:
-        self._require_account(request, writes=True)
-        asked = json.loads(request.body)
-        name = f"{asked['organization'] or USER}/{asked['name']}"
+        body = json.loads(request.body)
+        name = f"{body['organization']}/{body['name']}"
         if name in self.repos:
             raise Refusal(409, "You already created this model repo", url=f"{self.url}/{name}")
         self.repos[name] = Repo.of({".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
         request.send_json({"url": f"{self.url}/{name}", "name": name, "id": name})
 
     def _preupload(self, request: Request, name: str, revision: str) -> None:
-        self._require_account(request, writes=True)
         repo = self._repo(request, name)
-        there = repo.commits[repo.at(revision)]
+        existing = repo.commits[repo.at(revision)]
         files = []
         for path in (file["path"] for file in json.loads(request.body)["files"]):
-            oid = (sha256 if is_large(path) else git_sha1)(there[path]) if path in there else None
+            oid = (sha256 if is_large(path) else git_sha1)(existing[path]) if path in existing else None
             mode = "lfs" if is_large(path) else "regular"
             files.append({"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": oid})
         request.send_json({"files": files})
 
     def _batch(self, request: Request, name: str) -> None:
-        self._require_account(request, writes=True)
         self._repo(request, name)
         objects = []
-        for asked in json.loads(request.body)["objects"]:
-            known = f"/cdn/{asked['oid']}" in self.cdn.files
-            actions = {"actions": {"upload": {"href": f"{self.url}/lfs/{asked['oid']}"}}}
-            objects.append(asked if known else {**asked, **actions})
+        for wanted in json.loads(request.body)["objects"]:
+            known = f"/cdn/{wanted['oid']}" in self.cdn.files
+            actions = {"actions": {"upload": {"href": f"{self.url}/lfs/{wanted['oid']}"}}}
+            objects.append(wanted if known else {**wanted, **actions})
         request.send_json({"transfer": "basic", "objects": objects})
 
     def _put(self, request: Request, oid: str) -> None:
@@ -231,12 +189,12 @@ class HubServer(LocalServer):
         request.send_json({})
 
     def _commit(self, request: Request, name: str, revision: str) -> None:
-        self._require_account(request, writes=True)
         repo = self._repo(request, name)
         with self.lock:
-            files = dict(repo.commits[repo.at(revision)])
+            head = repo.at(revision)
+            files = dict(repo.commits[head])
             for line in request.body.splitlines():
-                self._apply(json.loads(line), repo.at(revision), files)
+                self._apply(json.loads(line), head, files)
             commit = repo.commit(files, revision)
         request.send_json({"success": True, "commitOid": commit, "commitUrl": f"{self.url}/{name}/commit/{commit}"})
 
@@ -253,6 +211,3 @@ class HubServer(LocalServer):
                 if f"/cdn/{value['oid']}" not in self.cdn.files:
                     raise Refusal(400, "Your push was rejected because an LFS pointer pointed to a missing object.")
                 files[value["path"]] = self.cdn.files[f"/cdn/{value['oid']}"]
-            case "deletedFile" | "deletedFolder":
-                for path in [path for path in files if PurePosixPath(path).is_relative_to(value["path"])]:
-                    del files[path]

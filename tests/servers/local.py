@@ -1,7 +1,8 @@
-"""What both servers share: threads, a log of the requests, files with ranges, and faults on demand."""
+"""A local HTTP server with a log of requests and faults on demand, and one of plain files."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import socket
@@ -13,10 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, NamedTuple, Self
+from urllib.parse import unquote, urlsplit
 
-FLIPPED = bytes(255 - value for value in range(256))
+INVERTED = bytes(255 - value for value in range(256))
 PIECES = 10
-BODY_FAULTS = frozenset({"cut", "wrong", "slow", "no_ranges"})
 NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -30,21 +31,22 @@ class Logged(NamedTuple):
 
 @dataclass
 class Fault:
-    """What goes wrong with the next `times` requests whose path or query contains this; the first that fits counts."""
+    """What goes wrong with the next `times` requests whose path contains a text; the first fault that fits counts.
+
+    All but "status" concern files that are sent, and "no_ranges" those of which a range is asked for.
+    """
 
     path_contains: str
-    category: Literal["cut", "wrong", "slow", "no_ranges", "status"]
+    mode: Literal["cut", "wrong", "slow", "no_ranges", "status"]
     times: int = 1  # counted down
-    share: float = 0.5  # cut: how much of the announced body is sent before the connection is closed
+    share: float = 0.5  # cut: of the announced body that is sent before the connection is closed
     status: int = 503
     retry_after: int | None = None  # status
     seconds: float = 0.05  # slow: before each tenth of the body
-    method: str | None = None  # None: GET, where a file is sent; for a status, any
 
     def concerns(self, request: Logged) -> bool:
-        method = self.method or (request.method if self.category == "status" else "GET")
-        ranged = self.category != "no_ranges" or request.range is not None
-        return self.times > 0 and self.path_contains in request.path and method == request.method and ranged
+        fits = self.mode == "status" or (request.method == "GET" and (self.mode != "no_ranges" or request.range))
+        return self.times > 0 and self.path_contains in request.path and bool(fits)
 
 
 class LocalServer(ABC):
@@ -69,7 +71,7 @@ class LocalServer(ABC):
         self.stop()
 
     def stop(self) -> None:
-        """Be gone, as when a cable is pulled; also in the midst of a test."""
+        """Close the server and all connections, as when a cable is pulled; also in the middle of a test."""
         self._listener.shutdown()
         self._listener.server_close()
         for connection in list(self.connections):
@@ -82,11 +84,11 @@ class LocalServer(ABC):
     def answer(self, request: Request) -> None:
         """Send the answer to a request."""
 
-    def take_fault(self, request: Logged, kinds: frozenset[str]) -> Fault | None:
-        """The first fault that concerns a request, if it is one of these kinds; it is then used up once."""
+    def take_fault(self, request: Logged, *, in_file: bool) -> Fault | None:
+        """The first fault that concerns a request, if it is one of files (or not); it is then used up once."""
         with self.lock:
             fault = next((fault for fault in self.faults if fault.concerns(request)), None)
-            if fault is None or fault.category not in kinds:
+            if fault is None or in_file == (fault.mode == "status"):
                 return None
             fault.times -= 1
             return fault
@@ -97,7 +99,7 @@ class _Listener(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *arguments: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):  # whoever asked may hang up
+        if not isinstance(sys.exception(), ConnectionError):  # a client may hang up
             super().handle_error(*arguments)
 
 
@@ -120,11 +122,11 @@ class Request(BaseHTTPRequestHandler):
         """Nothing on stderr."""
 
     def _answer(self) -> None:
-        self.body = self._read_body()
+        self.body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         self.logged = Logged(self.command, self.path, self.headers["Range"])
         if self.path not in self.server.local.not_logged:
             self.server.local.log.append(self.logged)
-        fault = self.server.local.take_fault(self.logged, frozenset({"status"}))
+        fault = self.server.local.take_fault(self.logged, in_file=False)
         if fault is None:
             self.server.local.answer(self)
         else:
@@ -133,61 +135,63 @@ class Request(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = _answer
 
-    def _read_body(self) -> bytes:
-        assert "Transfer-Encoding" not in self.headers
-        return self.rfile.read(int(self.headers["Content-Length"] or 0))
-
     def send(
         self, status: int, body: bytes = b"", headers: Mapping[str, str] = NO_HEADERS, fault: Fault | None = None
     ) -> None:
-        """Send an answer, and whatever is wrong with it."""
+        """Send an answer, with a fault in its body."""
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "HEAD":
             return
-        category = fault.category if fault else None
-        if fault and category == "cut":
+        mode = fault.mode if fault else None
+        if fault and mode == "cut":
             self.close_connection = True
             body = body[: int(fault.share * len(body))]
-        if category == "wrong":
-            body = body.translate(FLIPPED)
-        if fault and category == "slow":
-            step = -(-len(body) // PIECES) or 1
-            for start in range(0, len(body), step):
-                time.sleep(fault.seconds)
-                self.wfile.write(body[start : start + step])
-        else:
-            self.wfile.write(body)
+        if mode == "wrong":
+            body = body.translate(INVERTED)
+        step = -(-len(body) // PIECES) if mode == "slow" else len(body)
+        for start in range(0, len(body), step or 1):
+            time.sleep(fault.seconds if fault and mode == "slow" else 0)
+            self.wfile.write(body[start : start + step])
 
     def send_json(self, value: object, status: int = 200, headers: Mapping[str, str] = NO_HEADERS) -> None:
         """Send an answer of the API."""
         self.send(status, json.dumps(value).encode(), {"Content-Type": "application/json", **headers})
 
     def send_file(self, content: bytes, etag: str, headers: Mapping[str, str] = NO_HEADERS) -> None:
-        """Send a file, or the range of it that is asked for."""
-        fault = self.server.local.take_fault(self.logged, BODY_FAULTS)
+        """Send a file, or its end from the position that is asked for."""
+        fault = self.server.local.take_fault(self.logged, in_file=True)
         headers = {"ETag": etag, "Content-Type": "application/octet-stream", **headers}
-        if fault and fault.category == "no_ranges":
-            self.send(200, content, headers)
-            return
-        headers["Accept-Ranges"] = "bytes"
-        span = self._span(len(content), etag)
-        if span is None:
+        ranged = fault is None or fault.mode != "no_ranges"
+        if ranged:
+            headers["Accept-Ranges"] = "bytes"
+        position = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
+        if not ranged or position is None or self.command != "GET" or self.headers.get("If-Range", etag) != etag:
             self.send(200, content, headers, fault)
-        elif not span:
+        elif (start := int(position[1])) >= len(content):
             self.send(416, b"", {**headers, "Content-Range": f"bytes */{len(content)}"})
         else:
-            headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{len(content)}"
-            self.send(206, content[span.start : span.stop], headers, fault)
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            self.send(206, content[start:], headers, fault)
 
-    def _span(self, size: int, etag: str) -> range | None:
-        """The range asked for, perhaps an empty one; None for the whole."""
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)|bytes=-(\d+)", self.headers["Range"] or "")
-        if asked is None or self.command != "GET" or self.headers.get("If-Range", etag) != etag:
-            return None
-        first, last, tail = asked.groups()
-        if tail:
-            return range(max(size - int(tail), 0), size)
-        return range(int(first), min(int(last) + 1, size) if last else size)
+
+class FileServer(LocalServer):
+    """Files by their path, with or without its leading slash; they may be changed while it runs."""
+
+    def __init__(
+        self, files: dict[str, bytes], faults: list[Fault] | None = None, log: list[Logged] | None = None
+    ) -> None:
+        super().__init__(faults, log)
+        self.files = files
+
+    def answer(self, request: Request) -> None:
+        path = unquote(urlsplit(request.path).path)
+        content = self.files.get(path, self.files.get(path[1:]))
+        if request.command not in {"GET", "HEAD"}:
+            request.send(405)
+        elif content is None:
+            request.send(404, b"no such file")
+        else:
+            request.send_file(content, f'"{hashlib.sha256(content).hexdigest()}"')

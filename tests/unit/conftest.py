@@ -16,9 +16,9 @@ from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.segmentation.gan_features import Segmenter, segmenter_of
-from g2s_cli.weights.store import models_root
-from g2s_cli.weights.tensors import load_tensors, part_of
+from g2s_cli.segmentation.gan_features import Segmenter, fit_segmenter
+from g2s_cli.weights.cache import models_root
+from g2s_cli.weights.tensors import load_tensors, submodule_state
 
 SIZE = 16
 TEXTBOOK = Path(__file__).parents[2] / "benchmarks" / "textbook_stylegan2.py"
@@ -34,12 +34,12 @@ def weights() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="session")
 def generator(weights: dict[str, Tensor]) -> Generator:
-    return Generator(part_of(weights, "g_ema"), weights["latent_avg"])
+    return Generator(submodule_state(weights, "g_ema"), weights["latent_avg"])
 
 
 @pytest.fixture(scope="session")
 def distance(weights: dict[str, Tensor]) -> DiscriminatorDistance:
-    return DiscriminatorDistance(Discriminator(part_of(weights, "d")))
+    return DiscriminatorDistance(Discriminator(submodule_state(weights, "d")))
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +50,7 @@ def latents(generator: Generator) -> Tensor:
 
 @pytest.fixture(scope="session")
 def segmenter(generator: Generator) -> Segmenter:
-    return segmenter_of(generator)
+    return fit_segmenter(generator)
 
 
 @pytest.fixture

@@ -7,14 +7,15 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import made_up
+import fake_checkpoints
 import pytest
 import torch
 from torch import Tensor
 
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.estimators.depth_net import DepthNet
-from g2s_cli.loading import Machine, Plan, Weights, load, load_gan
+from g2s_cli.loading import Plan, Weights, load, load_gan
+from g2s_cli.machine import Machine
 from g2s_cli.photo.align import CropOptions
 
 CPU = Machine(torch.device("cpu"), torch.float32)
@@ -22,7 +23,7 @@ CPU = Machine(torch.device("cpu"), torch.float32)
 
 @pytest.mark.parametrize("size", [16, 64, 128])
 def test_latents_are_found_by_all_the_discriminator_sees(size: int, tmp_path: Path) -> None:
-    (tmp_path / "gan.pt").write_bytes(made_up.saved(made_up.gan(size)))
+    (tmp_path / "gan.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(size)))
     gan = load_gan(Weights({}, tmp_path / "gan.pt"), CPU)
     seen = gan.inversion_distance.features(torch.zeros(1, 3, size, size))
     assert [maps.shape[2] for maps in seen] == [size // 2**block for block in range(1, len(seen) + 1)]

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, relu
 
-from g2s_cli.estimators.networks import halvings, load_state, state_mismatch
+from g2s_cli.estimators.networks import halvings
+from g2s_cli.gan.state_dict import load_state, state_mismatch
 
 
 class ResBlock(nn.Module):

@@ -9,18 +9,18 @@ import torch
 
 from g2s_cli.estimators.morphable_model import (
     AMPLITUDES,
-    ANYTHING,
     FINE,
     FINE_REACH,
     PARTS,
     REACH,
+    UNKNOWN,
     nuisance,
     quantize_albedo_basis,
     read_morphable_model,
     smooth_modes,
 )
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.geometry.shading import light_from_user
+from g2s_cli.geometry.shading import light_from_position
 
 CAMERA = Camera(64)
 CPU = torch.device("cpu")
@@ -30,8 +30,8 @@ CPU = torch.device("cpu")
 def test_modes_are_alike_in_both_halves_and_as_strong_as_said(size: int) -> None:
     camera = Camera(size)
     modes = smooth_modes(camera)
-    mirrored = modes.flip(1) * torch.tensor([-1.0, 1, 1])[:, None]
-    torch.testing.assert_close(mirrored, modes, atol=1e-6, rtol=0)
+    hflip = modes.flip(1) * torch.tensor([-1.0, 1, 1])[:, None]
+    torch.testing.assert_close(hflip, modes, atol=1e-6, rtol=0)
     strength = modes.square().sum(dim=-1).mean(dim=(0, 1)).sqrt() * camera.focal / size
     torch.testing.assert_close(strength, torch.tensor(AMPLITUDES))
 
@@ -69,7 +69,7 @@ def test_a_model_is_kept_as_amounts_of_modes() -> None:
     kept["shape.bias"] = torch.rand(4, 5 + own)
     model = read_morphable_model(kept, CAMERA, CPU)
     assert torch.equal(model.bias, kept["shape.bias"])
-    assert (model.variance[:, 5, 7] == ANYTHING).all()
+    assert (model.variance[:, 5, 7] == UNKNOWN).all()
     assert (model.variance[:, 5, 6] <= 1).all()
     torch.testing.assert_close(model.mean, modes[..., 3] + maps["detail"], atol=1e-5, rtol=0)
     torch.testing.assert_close(model.shape_basis[..., :5], 2 * modes[..., :5])
@@ -95,10 +95,10 @@ def test_circumstances_are_of_the_cameras_frame_and_alike_in_a_mirror() -> None:
     """A light that stands at (0.4, 0.3) as the photo has it, however the head is turned; and all that mirrored."""
     for yaw in (-0.5, 0.0, 0.3):
         view = torch.tensor([0.1, yaw, 0.0, 0.01, 0.0, 0.0])
-        said = nuisance(view[None], light_from_user(0.4, 0.3, 0.5, 0.5, view)[None])[0]
+        said = nuisance(view[None], light_from_position(0.4, 0.3, 0.5, 0.5, view)[None])[0]
         torch.testing.assert_close(said, torch.tensor([1.0, yaw**2, 0.16, -0.4 * yaw]))
-        mirrored = view * torch.tensor([1.0, -1, -1, -1, 1, 1])
-        there = nuisance(mirrored[None], light_from_user(-0.4, 0.3, 0.5, 0.5, mirrored)[None])[0]
+        hflip = view * torch.tensor([1.0, -1, -1, -1, 1, 1])
+        there = nuisance(hflip[None], light_from_position(-0.4, 0.3, 0.5, 0.5, hflip)[None])[0]
         torch.testing.assert_close(there, said)
     far = torch.tensor([[0.0, 1.4, 0.0, 0.0, 0.0, 0.0]])
     said = nuisance(far, torch.tensor([[0.5, 0.5, 30.0, 0.0]]))  # no picture that a bias is learnt from is so

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.loading import Machine
+from g2s_cli.machine import Machine
 from g2s_cli.progress import SilentProgress
 from g2s_cli.training.dataset import ImageDataset
 from g2s_cli.training.distributed import Group

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_up.checkpoints import textbook
+from fake_checkpoints.checkpoints import textbook
 from torch.nn.functional import avg_pool2d
 
 from g2s_cli.errors import UsageError
@@ -23,7 +23,7 @@ from g2s_cli.training.gan_networks import (
     parameters,
     trainable,
 )
-from g2s_cli.weights.importers import check_gan, read_part
+from g2s_cli.weights.importers import build_gan, read_checkpoint
 
 CHANNELS = (8, 6, 4)
 
@@ -102,9 +102,9 @@ def test_a_saved_gan_computes_what_the_trained_one_does(gan: GanState, z: torch.
     images = []
     for name in ("gan.pt", "gan.safetensors"):
         export_gan(gan, tmp_path / name)
-        part, tensors = read_part(tmp_path / name)
+        part, tensors = read_checkpoint(tmp_path / name)
         assert part == "gan"
-        generator, discriminator = check_gan({key: value.float() for key, value in tensors.items()})
+        generator, discriminator = build_gan({key: value.float() for key, value in tensors.items()})
         images.append(generator(generator.mapping(z)))
         assert discriminator(images[-1]).shape == (4, 1)
     torch.testing.assert_close(images[0], images[1], rtol=0, atol=0)

@@ -12,12 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from g2s_cli.config import Stage
 from g2s_cli.errors import G2SError
+from g2s_cli.estimators.base import MaskedImages, Observation
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.cycles import Guides
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
+from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor
 from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
-from g2s_cli.estimators.gan2shape.steps import EncoderPredictor, MaskedImages, Target
+from g2s_cli.estimators.gan2shape.step2 import GanPrior
 from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.center_crop import CenterCrop
@@ -28,7 +30,7 @@ from g2s_cli.training import joint
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.joint import Batches, JointTraining, SampleStore, Subject
 from g2s_cli.training.trainer import CHECKPOINT, Trainer
-from g2s_cli.weights.catalog import Stage, load_category
+from g2s_cli.weights.categories import load_category
 
 SIZE = 16
 FRAME = CenterCrop(1.0, SIZE)
@@ -58,10 +60,13 @@ class Changes(SilentProgress):
 
 
 @pytest.fixture
-def subjects(generator: Generator, latents: Tensor) -> list[Subject]:
+def subjects(generator: Generator, latents: Tensor, segmenter: Segmenter) -> list[Subject]:
     images = FRAME(generator(latents).clamp(-1, 1))
     ones = torch.ones(SIZE, SIZE)
-    return [Subject(Target(image, ones, w, FRAME), ones, ones) for image, w in zip(images, latents, strict=True)]
+    return [
+        Subject(Observation(image, ones, w, FRAME, segmenter=segmenter), ones, ones)
+        for image, w in zip(images, latents, strict=True)
+    ]
 
 
 @pytest.fixture
@@ -69,17 +74,17 @@ def training(
     nets: FactorNets,
     generator: Generator,
     distance: DiscriminatorDistance,
-    segmenter: Segmenter,
     subjects: list[Subject],
     tmp_path: Path,
 ) -> JointTraining:
     category = replace(load_category("synface"), working_size=SIZE)
-    preset = replace(category.pretraining.effort, stages=(Stage(1, 1, 1),) * 2, prior=1, batch=2, samples=2)
+    schedule = replace(category.pretraining.preset.schedule, stages=(Stage(1, 1, 1),) * 2, prior=1, batch=2, samples=2)
     views = ViewPrior(torch.zeros(6), 0.01 * torch.eye(6))
-    guides = Guides(distance, distance, views, LightPrior((-0.9, 0.9), (-0.3, 0.8), (-0.1, 0.7), -0.4), segmenter)
+    lights = LightPrior((-0.9, 0.9), (-0.3, 0.8), (-0.1, 0.7), -0.4)
+    gan = GanPrior(generator, distance, distance, views, lights)
     offset_predictor = EncoderPredictor(generator.mapping, OffsetEncoder(SIZE, 512, width=4), depth=8, relative=True)
     batches, samples = Batches(len(subjects), 1, seed=0), SampleStore(tmp_path / "samples")
-    return JointTraining(nets, offset_predictor, generator, guides, preset, subjects, batches, samples)
+    return JointTraining(nets, offset_predictor, gan, schedule, subjects, batches, samples)
 
 
 def trainer_of(training: JointTraining, folder: Path, progress: SilentProgress = SilentProgress()) -> Trainer:  # noqa: B008
@@ -192,7 +197,7 @@ def test_each_photo_has_its_share_of_the_samples(training: JointTraining, tmp_pa
     training = replace(
         training, preset=replace(training.preset, samples=5, batch=1), batches=Batches(len(training.subjects), 2, 0)
     )
-    training.collect(1, trainer_of(training, tmp_path))
+    training.project_samples(1, trainer_of(training, tmp_path))
     counts = [len(np.load(training.samples.path(1, photo))) for photo in range(len(training.subjects))]
     assert counts == [-(-5 * 2 // len(training.subjects))] * len(training.subjects)
 

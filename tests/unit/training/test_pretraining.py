@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from g2s_cli.config import Stage
 from g2s_cli.errors import UsageError
-from g2s_cli.loading import Machine
+from g2s_cli.machine import Machine
 from g2s_cli.progress import SilentProgress
-from g2s_cli.run_folder import at_work_in
+from g2s_cli.run_folder import open_run_folder
 from g2s_cli.training.distributed import Group
 from g2s_cli.training.pretrain_config import PhotoCollection, PretrainConfig, PretrainOptions
 from g2s_cli.training.pretraining import VERB, run
-from g2s_cli.weights.catalog import Stage
 
 FACE = Path(__file__).parents[2] / "data" / "face.png"
 
@@ -92,7 +92,7 @@ def config(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pre
 def test_a_folder_in_use_is_refused_before_photos_are_opened(config: PretrainConfig) -> None:
     settings = config.settings() | {"perceptual": "features"}
     with (
-        at_work_in(config.folder, settings, VERB),
+        open_run_folder(config.folder, settings, VERB),
         pytest.raises(UsageError, match=r"Another g2s pretrain is at work in .*run"),
     ):
         run(config, Machine.named("cpu"), Group(), SilentProgress())

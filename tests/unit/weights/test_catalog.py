@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from g2s_cli.config import MaskRule
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR
 from g2s_cli.weights import catalog
-from g2s_cli.weights.catalog import MaskRule, category_names, load_category
-from g2s_cli.weights.sources import at_hand
-from g2s_cli.weights.store import models_root
+from g2s_cli.weights.cache import models_root
+from g2s_cli.weights.categories import category_names, load_category
+from g2s_cli.weights.registry import local_file
 
 SHIPPED = pytest.mark.parametrize("name", category_names())
 
@@ -61,7 +62,7 @@ def test_what_comes_with_a_category_is_what_it_states(name: str) -> None:
     for part, entry in category.weights.items():
         assert bool(entry.sha256) != bool(entry.member)  # embedded, or in the release
         if entry.sha256:
-            assert at_hand(category, part) == models_root() / name / entry.file
+            assert local_file(category, part) == models_root() / name / entry.file
 
 
 FIRST, LATER = (600, 600, 400), (200, 500, 300)  # table 11

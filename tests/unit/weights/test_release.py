@@ -1,4 +1,4 @@
-"""The authors' release as one stream: faults on the way, members that mean harm, and what is left on the disk."""
+"""The authors' release as one stream: faults, malicious members, and what stays on the disk."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import release
+from fake_checkpoints import release
 from servers import Fault, FileServer
 
+from g2s_cli.config import Release
 from g2s_cli.errors import WeightsError
-from g2s_cli.weights import release as module
-from g2s_cli.weights.catalog import Release
-from g2s_cli.weights.fetching import SilentFetching
-from g2s_cli.weights.release import members_of
+from g2s_cli.weights import release as release_module
+from g2s_cli.weights.download_progress import SilentDownload
+from g2s_cli.weights.release import extract_members
 
 GAN, VIEWS, UNWANTED = "checkpoints/stylegan2/a.pt", "checkpoints/view_light/v.pth", "checkpoints/other.bin"
 CONTENT = {
@@ -29,7 +29,7 @@ CONTENT = {
 WANTED = {"gan": GAN, "views": VIEWS}
 
 
-class Counter(SilentFetching):
+class Counter(SilentDownload):
     def __init__(self) -> None:
         self.count = 0
 
@@ -39,15 +39,15 @@ class Counter(SilentFetching):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FileServer]:
-    monkeypatch.setattr(module, "BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(release_module, "BACKOFF_SECONDS", 0.01)
     monkeypatch.setenv("G2S_CACHE", str(tmp_path / "cache"))
     with FileServer(release(CONTENT)) as running:
         yield running
 
 
-def fetched(server: FileServer, folder: Path, fetching: SilentFetching | None = None) -> dict[str, bytes]:
+def fetched(server: FileServer, folder: Path, progress: SilentDownload | None = None) -> dict[str, bytes]:
     found = Release(f"{server.url}/", ("x00", "x01", "x02", "x03"))
-    with members_of(found, WANTED, folder, fetching or SilentFetching()) as files:
+    with extract_members(found, WANTED, folder, progress or SilentDownload()) as files:
         assert {path.parent for path in files.values()} == {folder}
         return {WANTED[part]: path.read_bytes() for part, path in files.items()}
 
@@ -56,7 +56,7 @@ def left(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.exists() else []
 
 
-def test_only_the_members_wanted_touch_the_disk_and_go_again(server: FileServer, tmp_path: Path) -> None:
+def test_only_wanted_members_are_written_and_then_deleted(server: FileServer, tmp_path: Path) -> None:
     counter = Counter()
     assert fetched(server, tmp_path / "to", counter) == {GAN: CONTENT[GAN], VIEWS: CONTENT[VIEWS]}
     assert left(tmp_path / "to") == []
@@ -66,21 +66,19 @@ def test_only_the_members_wanted_touch_the_disk_and_go_again(server: FileServer,
 
 @pytest.mark.parametrize("part", ["x00", "x02", "x03"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_cut_connection_is_taken_up_where_it_broke(
-    server: FileServer, tmp_path: Path, part: str, share: float
-) -> None:
+def test_a_cut_connection_resumes_where_it_broke(server: FileServer, tmp_path: Path, part: str, share: float) -> None:
     server.faults.append(Fault(part, "cut", share=share))
     assert fetched(server, tmp_path / "to")[GAN] == CONTENT[GAN]
     asked = [entry.range for entry in server.log if entry.path == f"/{part}"]
     assert asked == [None, f"bytes={int(share * len(server.files[f'/{part}']))}-"]
 
 
-def test_a_server_that_knows_no_ranges_is_read_over(server: FileServer, tmp_path: Path) -> None:
+def test_a_server_without_ranges_is_read_from_the_start(server: FileServer, tmp_path: Path) -> None:
     server.faults += [Fault("x01", "cut", share=0.7), Fault("x01", "no_ranges")]
     assert fetched(server, tmp_path / "to")[GAN] == CONTENT[GAN]
 
 
-def test_a_file_that_changes_on_the_way_is_not_pieced_together(server: FileServer, tmp_path: Path) -> None:
+def test_a_file_that_changes_while_it_is_read_is_refused(server: FileServer, tmp_path: Path) -> None:
     server.faults.append(Fault("x01", "cut", share=0.7))
     original = server.answer
 
@@ -99,7 +97,7 @@ def test_a_connection_that_is_always_cut_is_given_up(server: FileServer, tmp_pat
     server.faults.append(Fault("x01", "cut", share=0.0, times=99))
     with pytest.raises(WeightsError, match="x01 cannot be reached: the connection was cut"):
         fetched(server, tmp_path / "to")
-    assert len([entry for entry in server.log if entry.path == "/x01"]) == module.ATTEMPTS
+    assert len([entry for entry in server.log if entry.path == "/x01"]) == release_module.ATTEMPTS
     assert left(tmp_path / "to") == []
 
 
@@ -120,7 +118,7 @@ def test_a_single_wrong_bit_is_noticed_by_the_checksum(server: FileServer, tmp_p
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-def test_a_refusal_is_said_at_once(server: FileServer, tmp_path: Path, status: int) -> None:
+def test_an_http_error_is_reported_at_once(server: FileServer, tmp_path: Path, status: int) -> None:
     server.faults.append(Fault("x02", "status", status=status, times=9))
     with pytest.raises(WeightsError, match=rf"x02 answers {status} .*g2s weights import FILE"):
         fetched(server, tmp_path / "to")
@@ -143,20 +141,20 @@ def test_a_server_that_stays_busy_is_given_up(server: FileServer, tmp_path: Path
         fetched(server, tmp_path / "to")
 
 
-def test_without_a_network_it_fails_soon_with_the_ways_out(tmp_path: Path) -> None:
+def test_without_a_network_it_fails_soon_with_two_remedies(tmp_path: Path) -> None:
     start = time.monotonic()
     with (
         pytest.raises(WeightsError, match=r"cannot be reached.*mirror.*G2S_RELEASE_URL.*g2s weights import FILE"),
-        members_of(Release("http://127.0.0.1:9/v1.0", ("x00",)), WANTED, tmp_path / "to", SilentFetching()),
+        extract_members(Release("http://127.0.0.1:9/v1.0", ("x00",)), WANTED, tmp_path / "to", SilentDownload()),
     ):
         pass
     assert time.monotonic() - start < 5
     assert left(tmp_path / "to") == []
 
 
-def special(name: str, category: bytes, target: str = "") -> tarfile.TarInfo:
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
     entry = tarfile.TarInfo(name)
-    entry.type, entry.linkname = category, target
+    entry.type, entry.linkname = kind, target
     return entry
 
 
@@ -173,7 +171,7 @@ def special(name: str, category: bytes, target: str = "") -> tarfile.TarInfo:
         ("pipe", special("pipe", tarfile.FIFOTYPE)),
     ],
 )
-def test_members_that_mean_harm_end_it(
+def test_malicious_members_are_refused(
     server: FileServer, tmp_path: Path, name: str, content: bytes | tarfile.TarInfo
 ) -> None:
     server.files = release({name: content} | {key: value for key, value in CONTENT.items() if key != name})
@@ -189,7 +187,7 @@ def test_a_member_that_is_not_there_is_named(server: FileServer, tmp_path: Path)
         fetched(server, tmp_path / "to")
 
 
-def test_a_disk_without_room_is_noticed_first(
+def test_a_disk_without_room_is_reported_before_writing(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=len(CONTENT[GAN]))
@@ -199,7 +197,7 @@ def test_a_disk_without_room_is_noticed_first(
     assert left(tmp_path / "to") == []
 
 
-def test_a_disk_that_fills_up_is_said(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -209,7 +207,7 @@ def test_a_disk_that_fills_up_is_said(server: FileServer, tmp_path: Path, monkey
     assert left(tmp_path / "to") == []
 
 
-def test_an_answer_that_http_does_not_know_is_said(server: FileServer, tmp_path: Path) -> None:
+def test_an_unknown_http_status_is_reported(server: FileServer, tmp_path: Path) -> None:
     server.faults.append(Fault("x01", "status", status=520, times=99))
     with pytest.raises(WeightsError, match="x01 answers 520"):
         fetched(server, tmp_path / "car")
@@ -219,6 +217,6 @@ def test_an_answer_that_http_does_not_know_is_said(server: FileServer, tmp_path:
 def test_only_web_addresses_are_releases(url: str, tmp_path: Path) -> None:
     with (
         pytest.raises(WeightsError, match="is no address of a release"),
-        members_of(Release(url, ("x00",)), WANTED, tmp_path, SilentFetching()),
+        extract_members(Release(url, ("x00",)), WANTED, tmp_path, SilentDownload()),
     ):
         pass

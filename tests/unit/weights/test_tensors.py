@@ -1,4 +1,4 @@
-"""Files of tensors: read, cut by their names, and refused."""
+"""Safetensors files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from g2s_cli.errors import WeightsError
-from g2s_cli.weights.tensors import in_bytes, load_tensors, metadata_of, part_of
+from g2s_cli.weights.tensors import load_tensors, quantize, read_metadata, submodule_state
 
 
 @pytest.fixture
@@ -44,26 +44,26 @@ def test_a_cut_or_absent_file_is_refused(file: Path) -> None:
             load_tensors(path)
 
 
-def test_a_part_is_what_its_prefix_and_a_dot_begin(file: Path) -> None:
-    assert sorted(part_of(load_tensors(file), "a")) == ["x", "y.x"]
+def test_a_submodule_is_selected_by_its_prefix_and_a_dot(file: Path) -> None:
+    assert sorted(submodule_state(load_tensors(file), "a")) == ["x", "y.x"]
 
 
-def test_a_file_says_what_it_was_told_to_say(tmp_path: Path) -> None:
-    told, untold = tmp_path / "told.safetensors", tmp_path / "untold.safetensors"
-    save_file({"a": torch.zeros(1)}, told, metadata={"seed": "3"})
-    save_file({"a": torch.zeros(1)}, untold)
-    assert metadata_of(told) == {"seed": "3"}
-    assert metadata_of(untold) == {}
+def test_metadata_is_read(tmp_path: Path) -> None:
+    with_metadata, without = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    save_file({"a": torch.zeros(1)}, with_metadata, metadata={"seed": "3"})
+    save_file({"a": torch.zeros(1)}, without)
+    assert read_metadata(with_metadata) == {"seed": "3"}
+    assert read_metadata(without) == {}
     with pytest.raises(WeightsError, match="not a readable safetensors file"):
-        metadata_of(tmp_path / "none.safetensors")
+        read_metadata(tmp_path / "none.safetensors")
 
 
-def test_tensors_kept_in_bytes_are_what_they_stand_for(tmp_path: Path) -> None:
-    """To half a step of each output, with a quarter of the bytes; what is small stays as a half."""
+def test_quantized_tensors_are_close_to_the_originals(tmp_path: Path) -> None:
+    """To half a step of each output channel; small tensors stay float16."""
     torch.manual_seed(0)
     weights = {"net.a": torch.randn(8, 16, 3, 3) * torch.logspace(-3, 1, 8).view(8, 1, 1, 1), "net.b": torch.randn(300)}
     weights["net.few"], weights["net.none"] = torch.randn(3, 4), torch.zeros(4, 100)
-    packed = in_bytes(weights)
+    packed = quantize(weights)
     assert packed["net.a"].dtype == torch.int8
     assert packed["net.b"].dtype == packed["net.few"].dtype == torch.float16
     save_file(packed, tmp_path / "packed.safetensors")
@@ -72,16 +72,16 @@ def test_tensors_kept_in_bytes_are_what_they_stand_for(tmp_path: Path) -> None:
     largest = weights["net.a"].flatten(1).abs().amax(dim=1)
     assert ((read["net.a"] - weights["net.a"]).flatten(1).abs().amax(dim=1) <= largest / 253).all()
     assert torch.equal(read["net.none"], weights["net.none"])
-    torch.testing.assert_close(in_bytes(read)["net.a"], packed["net.a"])  # and packed again they are the same
-    assert (in_bytes({"a": torch.zeros(4, 100).half()})["a"] == 0).all()
+    torch.testing.assert_close(quantize(read)["net.a"], packed["net.a"])  # and packed again they are the same
+    assert (quantize({"a": torch.zeros(4, 100).half()})["a"] == 0).all()
 
 
 @pytest.mark.parametrize("steps", [torch.ones(3), torch.ones(2, 1), torch.tensor(1.0)])
-def test_steps_of_another_tensor_are_refused(tmp_path: Path, steps: torch.Tensor) -> None:
+def test_quantization_steps_of_another_shape_are_refused(tmp_path: Path, steps: torch.Tensor) -> None:
     file = tmp_path / "torn.safetensors"
     save_file({"a": torch.zeros(2, 200, dtype=torch.int8), "a.steps": steps}, file)
-    with pytest.raises(WeightsError, match=r"a\.steps are no steps of a"):
+    with pytest.raises(WeightsError, match=r"a\.steps does not fit a"):
         load_tensors(file)
     save_file({"a.steps": torch.ones(2)}, file)
-    with pytest.raises(WeightsError, match=r"a\.steps are no steps of a"):
+    with pytest.raises(WeightsError, match=r"a\.steps does not fit a"):
         load_tensors(file)

@@ -1,5 +1,0 @@
-"""Checkpoints of foreign formats with the real names, small widths and random weights."""
-
-from made_up.checkpoints import LATENT, gan, networks, parser_state, parsing, release, saved, statistics
-
-__all__ = ["LATENT", "gan", "networks", "parser_state", "parsing", "release", "saved", "statistics"]
