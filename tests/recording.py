@@ -1,0 +1,43 @@
+"""What tests of fits compare: the steps and losses that were reported, and the networks that changed."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import torch
+from torch import Tensor, nn
+
+from g2s_cli.estimators.feedforward import FactorNets
+from g2s_cli.progress import SilentProgress
+
+
+class ProgressLog(SilentProgress):
+    """A listener that keeps the steps with their iterations, and all losses."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.losses: list[float] = []
+
+    def begin(self, name: str, total: int, quantity: str = "loss") -> None:  # noqa: ARG002
+        self.steps.append(f"{name} {total}")
+
+    def advance(self, done: int, value: float) -> None:  # noqa: ARG002
+        self.losses.append(value)
+
+
+class Snapshot:
+    """The weights of D, A, V and L at one time."""
+
+    def __init__(self, nets: FactorNets) -> None:
+        self.nets = nets
+        self.weights = {field.name: weights_of(getattr(nets, field.name)) for field in fields(nets)[:4]}
+
+    def changed(self) -> set[str]:
+        """Which of the networks have other weights now."""
+        return {
+            name for name, old in self.weights.items() if not torch.equal(old, weights_of(getattr(self.nets, name)))
+        }
+
+
+def weights_of(net: nn.Module) -> Tensor:
+    return torch.cat([value.detach().clone().flatten() for value in net.state_dict().values()])
