@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from g2s_cli.estimators.feedforward import FactorNets
+from g2s_cli.estimators.gan2shape.offsets import PseudoSamples
 from g2s_cli.progress import SilentProgress
 
 
@@ -41,3 +42,10 @@ class Snapshot:
 
 def weights_of(net: nn.Module) -> Tensor:
     return torch.cat([value.detach().clone().flatten() for value in net.state_dict().values()])
+
+
+def pseudo_samples(count: int, seed: int = 0) -> PseudoSamples:
+    """Random images of 16 px that count everywhere, with random views and lights."""
+    rng = torch.Generator().manual_seed(seed)
+    view, light = (torch.randn(count, n, generator=rng) for n in (6, 4))
+    return PseudoSamples(torch.rand(count, 3, 16, 16, generator=rng), torch.ones(count, 1, 16, 16), view, light)
