@@ -74,7 +74,8 @@ def test_depth_that_is_invalid_or_beside_the_object_does_not_count(factors: Fact
 
     assert change(before + beside).max() < 2e-4
     assert change(before + hill)[16, 22] > 0.008
-    assert change(before + hill, valid=(X <= 0).float())[16, 22] < 0.002
+    invalid = X > 0
+    assert change(torch.where(invalid, VIEW_FAR, before + hill), (~invalid).float())[16, 22] < 0.002
 
 
 def test_each_of_two_estimates_has_its_weight(factors: Factors, photo: Observation) -> None:

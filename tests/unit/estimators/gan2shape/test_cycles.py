@@ -13,7 +13,7 @@ from recording import ProgressLog, Snapshot, weights_of
 from g2s_cli import loading
 from g2s_cli.config import Ellipsoid, Schedule, Stage
 from g2s_cli.estimators.base import DepthEstimate, Observation
-from g2s_cli.estimators.feedforward import FactorNets, estimate_of
+from g2s_cli.estimators.feedforward import FactorNets, FeedForward, estimate_of
 from g2s_cli.estimators.gan2shape import cycles, prior
 from g2s_cli.estimators.gan2shape.cycles import GAN2Shape
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
@@ -167,6 +167,7 @@ def test_the_embedded_networks_are_not_changed() -> None:
     observation = Observation(image, torch.ones(size, size), latent.detach(), loaded.center_crop)
     one, two = (estimator.estimate(observation, SilentProgress()) for _ in range(2))
     assert_equal(one, two)
+    assert not torch.equal(one.depth, FeedForward(loaded.factor_nets()).estimate(observation, SilentProgress()).depth)
     assert all(torch.equal(tensor, loaded.networks[name]) for name, tensor in tensors.items())
 
 
