@@ -66,7 +66,7 @@ def nets() -> FactorNets:
         view=CodeNet(SIZE, 6, 8),
         light=CodeNet(SIZE, 4, 8),
         camera=Camera(SIZE),
-        base=None,
+        mean_depth=None,
         mean_view=torch.tensor([0.05, -0.1, 0, 0, 0, 0]),
         mean_light=torch.zeros(4),
     )
