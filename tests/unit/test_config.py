@@ -1,46 +1,43 @@
-"""Categories: the ones we ship, and what is said of those we do not."""
+"""Categories and presets: the shipped ones against the paper, conversions, and tables that are refused."""
 
 from __future__ import annotations
 
 import math
-import shutil
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from g2s_cli.config import MaskRule
-from g2s_cli.errors import UsageError, WeightsError
+from g2s_cli.config import Category, EstimatorConfig, MaskRule, Preset, Schedule, parse_category
+from g2s_cli.errors import UsageError
 from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR
-from g2s_cli.weights import catalog
 from g2s_cli.weights.cache import models_root
 from g2s_cli.weights.categories import category_names, load_category
-from g2s_cli.weights.registry import local_file
 
 SHIPPED = pytest.mark.parametrize("name", category_names())
+PUBLISHED = Path(__file__).parents[1] / "data" / "category-0.1.0" / "published" / "model.toml"
 
 
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of synface's model.toml in a models folder of its own."""
-    shutil.copytree(
-        models_root() / "synface", tmp_path / "synface", ignore=shutil.ignore_patterns("*.safetensors", "*.md")
-    )
-    monkeypatch.setattr(catalog, "models_root", lambda: tmp_path)
-    monkeypatch.setenv("G2S_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "synface" / "model.toml"
+def parse(text: str) -> Category:
+    return parse_category(Path("zebra"), tomllib.loads(text))
 
 
-def test_the_embedded_category_is_there() -> None:
-    assert "synface" in category_names()
+def synface_toml() -> str:
+    return (models_root() / "synface" / "model.toml").read_text(encoding="utf-8")
+
+
+def counts(schedule: Schedule) -> list[tuple[int, int, int]]:
+    return [(stage.albedo, stage.project, stage.shape) for stage in schedule.stages]
 
 
 @SHIPPED
-def test_a_category_makes_sense(name: str) -> None:
+def test_a_shipped_category_is_consistent(name: str) -> None:
     category = load_category(name)
     assert category.name == name
     assert math.log2(category.working_size).is_integer()
-    assert category.near < category.ellipsoid.near < category.ellipsoid.far < category.far
+    assert VIEW_NEAR < category.near < category.ellipsoid.near < category.ellipsoid.far < category.far < VIEW_FAR
     assert 0 < category.frame_share <= 1
     if category.view_mean is None:
         assert {"views", "lights"} <= category.weights.keys()
@@ -53,16 +50,7 @@ def test_a_category_makes_sense(name: str) -> None:
     for low, high in (category.lights.x, category.lights.y, category.lights.diffuse):
         assert low < high
     assert "fast" in category.presets
-    assert "networks" in category.weights or not any(preset.trained for preset in category.presets.values())
-
-
-@SHIPPED
-def test_what_comes_with_a_category_is_what_it_states(name: str) -> None:
-    category = load_category(name)
-    for part, entry in category.weights.items():
-        assert bool(entry.sha256) != bool(entry.member)  # embedded, or in the release
-        if entry.sha256:
-            assert local_file(category, part) == models_root() / name / entry.file
+    assert "networks" in category.weights or not any(preset.needs_networks for preset in category.presets.values())
 
 
 FIRST, LATER = (600, 600, 400), (200, 500, 300)  # table 11
@@ -94,14 +82,16 @@ def test_the_paper_preset_is_the_papers(
 ) -> None:
     category = load_category(name)
     paper = category.preset("paper")
-    assert [(stage.albedo, stage.project, stage.shape) for stage in paper.stages] == stages
+    assert [estimator.name for estimator in paper.estimators] == ["gan2shape"]
+    schedule = paper.schedule
+    assert counts(schedule) == stages
     assert (category.offset_depth, category.offset_relative) == (depth, relative)
-    assert (paper.batch, paper.samples, paper.symmetry) == (batch, samples, symmetry)
-    assert (paper.rate, category.near, category.far) == (1e-4, 0.9, 1.1)  # table 9
+    assert (schedule.batch, schedule.samples, schedule.symmetry) == (batch, samples, symmetry)
+    assert (schedule.rate, schedule.offset_weight, category.near, category.far) == (1e-4, 0.01, 0.9, 1.1)  # table 9
     assert (category.ellipsoid.near, category.ellipsoid.far) == (0.91, 1.0 if name == "church" else 1.02)
     ranges = category.lights
     assert (ranges.x, ranges.y, ranges.diffuse, ranges.alpha) == lights
-    assert paper.trained == (name not in {"car", "church"})
+    assert paper.needs_networks == (name not in {"car", "church"})
     assert category.schedule_known
 
 
@@ -111,14 +101,13 @@ def test_the_paper_preset_is_the_papers(
 )
 def test_the_joint_schedule_is_the_papers(name: str, cycles: int, samples_a_photo: int, batch: int) -> None:
     """The tables count what 8 processes, a photo each, do together."""
-    effort = load_category(name).pretraining.effort
-    stages = [(stage.albedo, stage.project, stage.shape) for stage in effort.stages]
-    assert stages == [(1500, 1500, 1500), *(cycles - 1) * [(700, 1000, 1000)]]
-    assert (8 * effort.samples / 200, 8 * effort.batch) == (samples_a_photo, batch)
-    assert (effort.rate, effort.symmetry, effort.prior) == (1e-4, "on", 1000)
+    schedule = load_category(name).pretraining.preset.schedule
+    assert counts(schedule) == [(1500, 1500, 1500), *(cycles - 1) * [(700, 1000, 1000)]]
+    assert (8 * schedule.samples / 200, 8 * schedule.batch) == (samples_a_photo, batch)
+    assert (schedule.rate, schedule.symmetry, schedule.prior, schedule.start) == (1e-4, "on", 1000, "ellipsoid")
 
 
-def test_where_no_joint_schedule_is_published_there_is_none() -> None:
+def test_categories_without_a_published_joint_schedule_have_none() -> None:
     assert [load_category(name).pretraining for name in ("car", "church", "horse", "own")] == [None] * 4
 
 
@@ -132,9 +121,7 @@ def test_where_no_joint_schedule_is_published_there_is_none() -> None:
         ("church", 256, 128, 1, 1.0),
     ],
 )
-def test_pictures_are_framed_as_the_authors_frame_them(
-    name: str, image: int, working: int, cropped: float, stretch: float
-) -> None:
+def test_sizes_and_crops_are_the_authors(name: str, image: int, working: int, cropped: float, stretch: float) -> None:
     category = load_category(name)
     assert (category.image_size, category.working_size, category.frame_share) == (image, working, cropped)
     assert category.yaw_stretch == stretch
@@ -156,131 +143,159 @@ ALL_BUT_CLOTH, FACE = (*range(1, 16), 17, 18), tuple(range(1, 14))
         ("church", "pspnet-ade20k", ((1,),), False),
     ],
 )
-def test_masks_are_made_as_the_authors_make_them(name: str, segmenter: str, classes: tuple, normalise: bool) -> None:
+def test_mask_rules_are_the_authors(name: str, segmenter: str, classes: tuple, normalise: bool) -> None:
     category = load_category(name)
     assert category.mask == MaskRule(segmenter, classes, normalise)
     assert category.weights["parsing"].member == f"checkpoints/parsing/{segmenter.replace('-', '_')}.pth"
-    assert category.welcomes == ["parsing"]
 
 
 @pytest.mark.parametrize("name", ["synface", "own"])
-def test_others_find_their_objects_without_a_parsing_network(name: str) -> None:
-    category = load_category(name)
-    assert category.mask is None
-    assert category.welcomes == []
+def test_categories_without_a_parsing_network_have_no_mask_rule(name: str) -> None:
+    assert load_category(name).mask is None
 
 
-def test_only_categories_of_faces_whose_place_is_known_are_aligned() -> None:
+def test_photos_are_aligned_in_categories_with_a_face_template() -> None:
     assert {name for name in category_names() if load_category(name).align} == {"synface", "celeba"}
 
 
-def test_what_is_not_known_of_horses_is_said() -> None:
-    horse = load_category("horse")
+def test_the_schedule_of_horses_is_cars_and_marked_as_unknown() -> None:
+    horse, car = load_category("horse"), load_category("car")
     assert not horse.schedule_known
     assert "gan" not in horse.weights
-    assert [preset.stages for preset in horse.presets.values()] == [
-        preset.stages for preset in load_category("car").presets.values()
-    ]
+    stages = [[preset.schedule.stages for preset in category.presets.values()] for category in (horse, car)]
+    assert stages[0] == stages[1]
 
 
-def test_the_instant_preset_fits_nothing_but_the_latent() -> None:
-    instant = load_category("synface").preset("instant")
-    assert [(stage.albedo, stage.project, stage.shape) for stage in instant.stages] == [(0, 0, 0)]
-    assert (instant.prior, instant.refines, instant.trained) == (0, False, True)
+MORPHABLE, DEPTH_NET = EstimatorConfig("morphable", 0.5, 240), EstimatorConfig("depth_net", 0.5)
+FEEDFORWARD = EstimatorConfig("feedforward")
 
 
-def test_the_ellipsoid_preset_is_the_papers_schedule() -> None:
-    stages = load_category("synface").preset("ellipsoid").stages
-    assert [(stage.albedo, stage.project, stage.shape) for stage in stages] == [FIRST, *3 * [LATER]]
+def test_the_presets_of_synface_are_lists_of_estimators() -> None:
+    presets = load_category("synface").presets
+    assert list(presets) == ["instant", "fast", "paper", "ellipsoid"]
+    assert presets["instant"] == Preset((FEEDFORWARD, EstimatorConfig("depth_net", 1.0)), True, 128, 100)
+    assert presets["fast"] == Preset((FEEDFORWARD, MORPHABLE, DEPTH_NET), True, 32, 150, albedo_iterations=75)
+    assert [preset.needs_networks for preset in presets.values()] == [True, True, True, False]
+    assert counts(presets["ellipsoid"].schedule) == [FIRST, *3 * [LATER]]
+    assert presets["instant"].schedule is None
 
 
-def test_an_unknown_category_names_the_known_and_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"no category 'sinface'\. Did you mean synface\? Known: .*synface"):
-        load_category("sinface")
-    with pytest.raises(UsageError, match=r"no category 'zebra'\. Known: ") as error:
-        load_category("zebra")
-    assert "Did you mean" not in str(error.value)
+def test_presets_of_version_0_1_0_that_fused_depths_are_converted() -> None:
+    category = parse(PUBLISHED.read_text(encoding="utf-8"))
+    instant, fast = category.preset("instant"), category.preset("fast")
+    assert instant == Preset((FEEDFORWARD, EstimatorConfig("depth_net", 1.0)), True, 128, 100)
+    assert fast == Preset((FEEDFORWARD, MORPHABLE, DEPTH_NET), True, 128, 200, albedo_iterations=150)
+    for name in ("paper", "ellipsoid"):
+        assert category.preset(name) == load_category("synface").preset(name)
 
 
-@pytest.mark.parametrize("name", ["", "..", "synface/", "../models/synface"])
-def test_a_path_is_no_category(name: str) -> None:
-    with pytest.raises(UsageError):
-        load_category(name)
-
-
-def test_an_unknown_preset_names_the_known() -> None:
+def test_an_unknown_preset_is_refused_with_the_known() -> None:
     category = load_category("synface")
     with pytest.raises(UsageError, match="synface has no preset 'slow'") as error:
         category.preset("slow")
     assert error.value.remedy == f"Choose one of: {', '.join(category.presets)}."
 
 
+@pytest.mark.parametrize("name", ["fast", "ellipsoid"])
+@pytest.mark.parametrize("most", [0, 3])
+def test_at_most_limits_every_count(name: str, most: int) -> None:
+    preset = load_category("synface").preset(name)
+    quick = preset.at_most(most)
+    iterations = [quick.inversion_iterations, *(one.iterations for one in quick.estimators)]
+    assert quick.albedo_iterations == min(preset.albedo_iterations, most)
+    assert quick.candidates == min(preset.candidates, max(1, most) * 16)
+    if quick.schedule:
+        assert counts(quick.schedule) == 4 * [3 * (most,)]
+        assert (quick.schedule.prior, quick.schedule.batch, quick.schedule.samples) == (most, 8, 8 * most)
+    assert max(iterations) == most
+    assert [(one.name, one.weight) for one in quick.estimators] == [(one.name, one.weight) for one in preset.estimators]
+    assert preset.at_most(100_000) == preset.at_most(200_000)
+
+
+def test_with_cycles_limits_the_schedule_alone() -> None:
+    fast, ellipsoid = (load_category("synface").preset(name) for name in ("fast", "ellipsoid"))
+    assert counts(ellipsoid.with_cycles(2).schedule) == [FIRST, LATER]
+    assert ellipsoid.with_cycles(None) == ellipsoid
+    assert ellipsoid.with_cycles(9) == ellipsoid
+    assert fast.with_cycles(2) == fast
+
+
+@pytest.mark.parametrize(("symmetry", "symmetric"), [("on", True), ("off", False), ("first-stage", True)])
+def test_with_symmetry_changes_schedule_and_feed_forward_factors(symmetry: str, symmetric: bool) -> None:
+    fast, paper = (load_category("synface").preset(name) for name in ("fast", "paper"))
+    assert fast.with_symmetry(symmetry).symmetric == paper.with_symmetry(symmetry).symmetric == symmetric
+    assert fast.with_symmetry(symmetry).estimators == fast.estimators
+    assert paper.with_symmetry(symmetry).schedule.symmetry == symmetry
+    assert paper.with_symmetry(None) == paper
+
+
 @pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("[image]", "[image"),
-        ("fov_deg", "fov_rad"),
-        ('symmetry = "on"', 'symmetry = "yes"'),
-        ("stages = [[0, 0, 60], [150, 0, 0]]", "stages = [[100, 0]]"),
-        ("stages = [[0, 0, 60], [150, 0, 0]]", "stages = 3"),
-        ("keep = 0.4", "keep = 1.5"),
-        ("keep = 0.4", "keep = -0.1"),
-        ("agree = 0.5", "agree = 1.5"),
-        ("agree = 0.5", "agree = 0.7"),  # and sight 0.5: more than one
-        ("sight = 1.0", "sight = -1.0"),
-        ("steps = 0.5", "steps = 2.0"),
-        ("sight = 1.0", "sight = 1.0\nsteps = 0.5"),  # and no model that would read them
-        ("masked = true", "masked = false"),  # of instant, which asks S
-        ("register = 20\n", ""),
-        ("raise_top", "rise_top"),
-        ("[weights.gan]", "[weights.gun]"),
-        ("[views]", "views = 3\n[sights]"),
-        ("near = 0.9\n", "near = 0.9\ncrop_of = 0\n"),
-        ("encoder_width = 16", ""),
-        ("[pretrain]", "pretrain = 3\n[pretrained]"),
-        ('licence = "MIT"', 'licence = "MIT"\nhub = 5'),
-        ('licence = "MIT"', "licence = 5"),
-        ("[views]", '[mask]\nparser = "eye"\nclasses = [[1]]\nnormalise = true\n[views]'),
-        ("[views]", '[mask]\nparser = "bisenet"\nclasses = [[19]]\nnormalise = true\n[views]'),
-        ("[views]", '[mask]\nparser = "bisenet"\nclasses = []\nnormalise = true\n[views]'),
-        ("[views]", '[mask]\nparser = "bisenet"\nclasses = [[1]]\n[views]'),
-        ('detector = "mtcnn"', 'detector = "magic"'),
-        ("  [0.3335, 0.3207, -0.3407],\n", ""),
-        ("  [0.3335, 0.3207, -0.3407],", "  [0.3335, 0.3207],"),
-        ('file = "gan.safetensors"', 'file = ".."'),
-        ('file = "gan.safetensors"', 'file = "model.toml"'),
-        ('file = "gan.safetensors"', 'file = "../gan.safetensors"'),
-        ('start = "networks"', 'start = "elipsoid"'),
-        ('follow = "linear"', 'follow = "Linear"'),
-        ("near = 0.9", "near = 0.7"),
-        ("far = 1.1", "far = 1.3"),
-        ("near = 0.9", "near = 1.15"),
-        ("[weights.gan]\n", '[weights.views]\nfile = "v.safetensors"\ngan_sha256 = "0"\n\n[weights.gan]\n'),
-    ],
+    ("symmetry", "cycles"), [("on", [True, True]), ("off", [False, False]), ("first-stage", [True, False])]
 )
-def test_a_damaged_description_is_named(elsewhere: Path, old: str, new: str) -> None:
-    text = elsewhere.read_text()
+def test_the_first_stage_is_the_first_cycle(symmetry: str, cycles: list[bool]) -> None:
+    schedule = load_category("synface").preset("ellipsoid").with_symmetry(symmetry).schedule
+    assert [schedule.symmetric(cycle) for cycle in (0, 1)] == cycles
+
+
+DAMAGE = [
+    ("fov_deg", "fov_rad"),
+    ('symmetry = "first-stage"', 'symmetry = "yes"'),
+    ("stages = [[500, 500, 200]]", "stages = [[100, 0]]"),
+    ("stages = [[500, 500, 200]]", "stages = 3"),
+    ("stages = [[500, 500, 200]]\n", ""),
+    ('"feedforward"', '"feed-forward"'),
+    ('estimators = [{ name = "feedforward" }, ', "estimators = ["),  # depth_net alone
+    ('estimators = [{ name = "feedforward" }, ', 'estimators = [{ name = "feedforward" }, { name = "feedforward" }, '),
+    ('estimators = [{ name = "feedforward" }, { name = "depth_net", weight = 1.0 }]', "estimators = []"),
+    ("weight = 1.0", "weight = 1.5"),
+    ("weight = 1.0", "weight = -1.0"),
+    ('"morphable", weight = 0.5', '"morphable", weight = 0.7'),  # with 0.5 of depth_net: more than 1
+    ("masked = true", "masked = false"),  # of instant, which has depth_net
+    ("albedo_iterations = 75", "albedo_iteration = 75"),
+    ("weight = 1.0", "wieght = 1.0"),
+    ("raise_top", "rise_top"),
+    ("[weights.gan]", "[weights.gun]"),
+    ("[views]", "views = 3\n[sights]"),
+    ("near = 0.9\n", "near = 0.9\ncrop_of = 0\n"),
+    ("encoder_width = 16", ""),
+    ("[pretrain]", "pretrain = 3\n[pretrained]"),
+    ('licence = "MIT"', 'licence = "MIT"\nhub = 5'),
+    ('licence = "MIT"', "licence = 5"),
+    ("[views]", '[mask]\nparser = "eye"\nclasses = [[1]]\nnormalise = true\n[views]'),
+    ("[views]", '[mask]\nparser = "bisenet"\nclasses = [[19]]\nnormalise = true\n[views]'),
+    ("[views]", '[mask]\nparser = "bisenet"\nclasses = []\nnormalise = true\n[views]'),
+    ("[views]", '[mask]\nparser = "bisenet"\nclasses = [[1]]\n[views]'),
+    ('detector = "mtcnn"', 'detector = "magic"'),
+    ("  [0.3335, 0.3207, -0.3407],\n", ""),
+    ("  [0.3335, 0.3207, -0.3407],", "  [0.3335, 0.3207],"),
+    ('file = "gan.safetensors"', 'file = ".."'),
+    ('file = "gan.safetensors"', 'file = "model.toml"'),
+    ('file = "gan.safetensors"', 'file = "../gan.safetensors"'),
+    ('start = "networks"', 'start = "elipsoid"'),
+    ("near = 0.9", "near = 0.7"),
+    ("far = 1.1", "far = 1.3"),
+    ("near = 0.9", "near = 1.15"),
+    ("[weights.gan]\n", '[weights.views]\nfile = "v.safetensors"\ngan_sha256 = "0"\n\n[weights.gan]\n'),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), DAMAGE)
+def test_a_damaged_table_is_refused(old: str, new: str) -> None:
+    text = synface_toml()
     assert old in text
-    elsewhere.write_text(text.replace(old, new, 1))
-    with pytest.raises(WeightsError, match=r"model\.toml is damaged"):
-        load_category("synface")
+    with pytest.raises((ArithmeticError, AttributeError, LookupError, TypeError, ValueError)):
+        parse(text.replace(old, new, 1))
 
 
-@SHIPPED
-def test_depths_are_those_that_views_show(name: str) -> None:
-    config = load_category(name)
-    assert VIEW_NEAR < config.near < config.far < VIEW_FAR
+@pytest.mark.parametrize(("old", "new"), [("agree = 0.5", "agree = 1.5"), ("sight = 1.0", "sight = -1.0")])
+def test_fusion_weights_of_version_0_1_0_are_checked(old: str, new: str) -> None:
+    text = PUBLISHED.read_text(encoding="utf-8")
+    assert old in text
+    with pytest.raises(ValueError, match="negative or more than 1 together"):
+        parse(text.replace(old, new, 1))
 
 
-def test_a_folder_is_a_category(elsewhere: Path) -> None:
-    shutil.copytree(elsewhere.parent, elsewhere.parents[1] / "zebra")
-    assert category_names() == ["synface", "zebra"]
-    assert load_category("zebra").title == load_category("synface").title
-
-
-def test_a_quick_try_cuts_every_count() -> None:
-    quick = load_category("synface").preset("fast").at_most(3)
-    counts = [quick.register, quick.place, quick.invert, quick.prior]
-    counts += [count for stage in quick.stages for count in (stage.albedo, stage.project, stage.shape)]
-    assert max(counts) == 3
-    assert quick.register == quick.place == 3
+def test_a_title_and_a_licence_are_text() -> None:
+    data: dict[str, Any] = tomllib.loads(synface_toml())
+    with pytest.raises(TypeError, match="title and licence"):
+        parse_category(Path("zebra"), data | {"title": 5})
