@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from g2s_cli.config import Category, EstimatorConfig, MaskRule, Preset, Schedule, parse_category
+from g2s_cli.config import Category, EstimatorConfig, MaskRule, Preset, Schedule
 from g2s_cli.errors import UsageError
 from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR
 from g2s_cli.weights.cache import models_root
 from g2s_cli.weights.categories import category_names, load_category
+from g2s_cli.weights.category_toml import parse_category
 
 SHIPPED = pytest.mark.parametrize("name", category_names())
 PUBLISHED = Path(__file__).parents[1] / "data" / "category-0.1.0" / "published" / "model.toml"
