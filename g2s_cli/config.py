@@ -8,8 +8,8 @@ from typing import Literal, get_args
 
 from g2s_cli.errors import UsageError
 from g2s_cli.geometry.placement import FaceTemplate
+from g2s_cli.options import Symmetry
 
-Symmetry = Literal["on", "off", "first-stage"]
 Start = Literal["networks", "ellipsoid"]
 EstimatorName = Literal["feedforward", "depth_net", "morphable", "gan2shape"]
 

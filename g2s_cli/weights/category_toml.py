@@ -23,11 +23,11 @@ from g2s_cli.config import (
     Schedule,
     Stage,
     Start,
-    Symmetry,
     WeightsFile,
 )
 from g2s_cli.geometry.placement import FaceTemplate
 from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR
+from g2s_cli.options import Symmetry
 
 SCHEDULE_KEYS = ("start", "batch", "samples", "rate", "decay", "prior", "symmetry")
 PRESET_KEYS = {*SCHEDULE_KEYS, "stages", "offset_weight", "estimators", "masked", "candidates", "invert"}
