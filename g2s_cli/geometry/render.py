@@ -27,7 +27,7 @@ class Rendering:
 
     image: Float[Tensor, "3 h w"]  # in [-1, 1]
     depth: Float[Tensor, "h w"]  # scene units, 1.2 where there is no surface
-    normal: Float[Tensor, "h w 3"]  # unit, in the photo's frame, n_z > 0 towards the viewer (see `geometry.camera`)
+    normal: Float[Tensor, "h w 3"]  # unit, in the photo's frame, n_z > 0 where it faces the camera (`geometry.camera`)
     albedo: Float[Tensor, "3 h w"]  # in [-1, 1]
     shading: Float[Tensor, "h w"]  # ambient + diffuse
     valid: Bool[Tensor, "h w"]  # where there is a surface

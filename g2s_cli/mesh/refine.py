@@ -23,7 +23,7 @@ EDGE_PX = 1.0
 
 
 @dataclass(frozen=True)
-class ObjectMask:
+class SilhouetteMask:
     """The object in the photo, at any resolution, from 0 to 1.
 
     symmetric: left and right of the object are alike, so that each side completes the mask of the other. Otherwise the
@@ -45,7 +45,7 @@ class CanonicalDepth:
     camera: Camera
 
 
-def refine_depth(factors: Factors, object_mask: ObjectMask, camera: Camera, size: int) -> CanonicalDepth:
+def refine_depth(factors: Factors, object_mask: SilhouetteMask, camera: Camera, size: int) -> CanonicalDepth:
     """Resample the canonical depth to a grid of `size` points a side, margin included.
 
     Inside, the surface is the spline through the networks' depths. At the silhouette it follows the depths inside:
@@ -62,7 +62,7 @@ def refine_depth(factors: Factors, object_mask: ObjectMask, camera: Camera, size
 
 
 def canonical_object_mask(
-    depth: Float[Tensor, "g g"], canonical: Camera, factors: Factors, object_mask: ObjectMask, camera: Camera
+    depth: Float[Tensor, "g g"], canonical: Camera, factors: Factors, object_mask: SilhouetteMask, camera: Camera
 ) -> Float[Tensor, "g g"]:
     """Sample the object mask where each point of a canonical depth map (of its own camera) projects to in the photo."""
     points = canonical_to_view(unproject_points(depth[None], canonical), factors.view[None], canonical)

@@ -19,7 +19,7 @@ from g2s_cli.geometry.resample import inpaint, resize_area, resize_bspline
 from g2s_cli.geometry.shading import apply_shading, diffuse_shading, remove_shading
 from g2s_cli.geometry.warp import grid_sample, hflip, points_to_grid
 from g2s_cli.mesh.extract import FLIP, Mesh, transform_mesh
-from g2s_cli.mesh.refine import CanonicalDepth, ObjectMask, canonical_object_mask, refine_depth
+from g2s_cli.mesh.refine import CanonicalDepth, SilhouetteMask, canonical_object_mask, refine_depth
 
 # Least shading that the photo is divided by: in deep shadow there is more noise than colour.
 MIN_SHADING = 0.2
@@ -42,7 +42,7 @@ class Texture:
 
 
 def project_texture(
-    photo: Float[Tensor, "3 n n"], factors: Factors, object_mask: ObjectMask, camera: Camera, mesh: Mesh, size: int
+    photo: Float[Tensor, "3 n n"], factors: Factors, object_mask: SilhouetteMask, camera: Camera, mesh: Mesh, size: int
 ) -> Texture:
     """Project the photo onto the canonical surface, and inpaint the rest.
 

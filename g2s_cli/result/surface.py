@@ -15,7 +15,7 @@ from g2s_cli.geometry.render import mask_to_canonical, mask_to_view, render
 from g2s_cli.geometry.warp import hflip
 from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.mesh.extract import Mesh, extract_mesh
-from g2s_cli.mesh.refine import ObjectMask, refine_depth
+from g2s_cli.mesh.refine import SilhouetteMask, refine_depth
 from g2s_cli.mesh.silhouette import refine_mask
 from g2s_cli.mesh.texture import Texture, project_texture
 from g2s_cli.result.schema import Result
@@ -40,7 +40,7 @@ def textured_mesh(result: Result, detail: MeshOptions, *, extend: bool = False) 
     photo = from_uint8(result.center_crop)
     photo_size = max(photo.shape[-1], result.camera.size)
     wide_size = round(photo_size * result.camera.with_margin().size / result.camera.size)
-    outline = ObjectMask(refine_mask(result.mask, photo), result.is_symmetric)
+    outline = SilhouetteMask(refine_mask(result.mask, photo), result.is_symmetric)
     # Twice the photo's resolution: the outline is smooth between the photo's pixels.
     mesh_size = detail.mesh_size or min(2 * wide_size, MAX_MESH_SIZE)
     mesh = extract_mesh(refine_depth(result.factors, replace(outline, extend=extend), result.camera, mesh_size))

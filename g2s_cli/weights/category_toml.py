@@ -30,8 +30,9 @@ from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR
 from g2s_cli.options import Symmetry
 
 SCHEDULE_KEYS = ("start", "batch", "samples", "rate", "decay", "prior", "symmetry")
-PRESET_KEYS = {*SCHEDULE_KEYS, "stages", "offset_weight", "estimators", "masked", "candidates", "invert"}
-PRESET_KEYS |= {"albedo_iterations", "follow", "register", "place", "keep", "agree", "sight", "steps"}
+LEGACY_KEYS = {"follow", "register", "place", "keep", "agree", "sight", "steps"}  # of version 0.1.0
+PRESET_KEYS = {*SCHEDULE_KEYS, *LEGACY_KEYS, "stages", "offset_weight"}
+PRESET_KEYS |= {"estimators", "masked", "candidates", "invert", "albedo_iterations"}
 TRAINING_KEYS = {"width", "encoder_width"}  # that the table of the joint training has besides
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.mesh.extract import extract_mesh
-from g2s_cli.mesh.refine import ObjectMask, refine_depth
+from g2s_cli.mesh.refine import SilhouetteMask, refine_depth
 
 SIZE, FINE = 32, 160
 CAMERA = Camera(SIZE)
@@ -33,9 +33,9 @@ def factors(depth: Tensor) -> Factors:
     return Factors(depth, torch.zeros(3, SIZE, SIZE), torch.zeros(6), torch.tensor([0.5, 0.5, 0.0, 0.0]))
 
 
-def disc(size: int, radius: float = 0.6, centre: float = 0.0, *, symmetric: bool = False) -> ObjectMask:
+def disc(size: int, radius: float = 0.6, centre: float = 0.0, *, symmetric: bool = False) -> SilhouetteMask:
     x, y = coordinates(CAMERA.resize(size))
-    return ObjectMask((((x - centre) ** 2 + y**2) < radius**2).float(), symmetric)
+    return SilhouetteMask((((x - centre) ** 2 + y**2) < radius**2).float(), symmetric)
 
 
 def test_the_inside_is_the_spline_through_the_networks_depths() -> None:
@@ -64,7 +64,7 @@ def test_each_half_of_a_symmetric_object_completes_the_other() -> None:
 
 
 def test_an_object_that_fills_the_photo_is_cut_just_outside_it_unless_extended() -> None:
-    everywhere, flat = ObjectMask(torch.ones(128, 128), symmetric=False), factors(torch.ones(SIZE, SIZE))
+    everywhere, flat = SilhouetteMask(torch.ones(128, 128), symmetric=False), factors(torch.ones(SIZE, SIZE))
     cut = refine_depth(flat, everywhere, CAMERA, FINE)
     x, y = coordinates(cut.camera)
     assert (cut.mask[(x.abs() < 1) & (y.abs() < 1)] > 0.99).all()
