@@ -73,7 +73,7 @@ def _check_gan(result: Result, weights: Weights) -> None:
     if sha256 and sha256_of(path) != sha256:
         raise WeightsError(
             f"The result was made with another GAN than {path}: the one whose SHA-256 begins with {sha256[:12]}.",
-            "Reconstruct the photo again, or use --by mesh.",
+            "Reconstruct the photo again, or use --renderer mesh.",
         )
 
 

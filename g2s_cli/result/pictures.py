@@ -113,7 +113,7 @@ def _is_mesh(renderer: Renderer, size: int | None, device: str) -> bool:
     if device != "auto":
         Machine.named(device)  # raises for an unknown device, even where the mesh needs none
     if renderer not in ("mesh", "gan"):
-        raise UsageError(f"There is no renderer {renderer!r}.", "Use --by mesh or --by gan.")
+        raise UsageError(f"There is no renderer {renderer!r}.", "Use --renderer mesh or --renderer gan.")
     if renderer == "gan" and size is not None:
-        raise UsageError("What the GAN paints has the GAN's own size.", "Use --size with --by mesh.")
+        raise UsageError("What the GAN paints has the GAN's own size.", "Use --size with --renderer mesh.")
     return renderer == "mesh"

@@ -43,7 +43,7 @@ def test_images_are_rendered_one_by_one(
         ((0.0, math.inf), {}, "inf"),
         ((0.1, 0.0), {"size": 1}, "--size 1 is out of range"),
         ((0.1, 0.0), {"device": "bogus"}, "no device 'bogus'"),
-        ((0.1, 0.0), {"renderer": "gan", "size": 16}, "Use --size with --by mesh"),
+        ((0.1, 0.0), {"renderer": "gan", "size": 16}, "Use --size with --renderer mesh"),
     ],
 )
 def test_wrong_arguments_are_refused_before_the_first_image(
