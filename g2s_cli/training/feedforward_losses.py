@@ -20,8 +20,8 @@ from g2s_cli.geometry.normals import depth_to_normals, smoothness_loss
 from g2s_cli.geometry.shading import diffuse_shading, shade
 from g2s_cli.geometry.warp import forward_grid, grid_sample, hflip, warp
 
-# Standard deviations of the views of labelled renderings, in network units (`prior.view_from_code`): 8°, 20°, 4°,
-# 0.006 scene units to the side and upwards. Wider than the GAN's own, which V does not know at first.
+# Standard deviations of the views of labelled renderings, in network units (`factor_codes.view_from_code`): 8°, 20°,
+# 4°, 0.006 scene units to the side and upwards. Wider than the GAN's own, which V does not know at first.
 VIEW_STD = (8 / 60, 20 / 60, 4 / 60, 0.06, 0.06, 0.0)
 MAX_VIEW = 0.95
 AMBIENT, DIFFUSE = (-0.5, 0.4), (-0.3, 0.6)  # ranges of their lights, in network units

@@ -14,12 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli.estimators.base import MaskedImages
+from g2s_cli.estimators.factor_codes import MAX_ROTATION_RAD
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.generate import generate
 from g2s_cli.gan.latents import random_latents
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.loading import Gan
-from g2s_cli.result.pictures import MAX_TURN_RAD
 
 ATTRIBUTES = ("pitch", "yaw", "light_x", "light_y")  # rotations about x and y, and l_x, l_y
 RIDGE = 0.0125  # in units of the latents' mean variance
@@ -138,7 +138,7 @@ class LatentEditor:
     @property
     def directions(self) -> Float[Tensor, "4 d"]:
         """Δw for a change of one in each attribute, in radians and light slants."""
-        units = self.std.new_tensor([MAX_TURN_RAD, MAX_TURN_RAD, 1.0, 1.0])
+        units = self.std.new_tensor([MAX_ROTATION_RAD, MAX_ROTATION_RAD, 1.0, 1.0])
         return self.steps / (self.std * units)[:, None]
 
     def _edit_views(self, latents: Float[Tensor, "b d"], views: Float[Tensor, "b v 2"]) -> Float[Tensor, "b v d"]:

@@ -348,9 +348,8 @@ def refit_albedo_basis(
     model, camera, values = state.model(observations.modes), observations.camera, []
     for part, coeffs in observations.pairs(state.coeffs):
         points, views = deform(model, part, camera, coeffs), views_of(part, coeffs)
-        log_image = sample_at_pixels(
-            part.log_image, project_points(canonical_to_view(points, views, camera), camera), camera
-        )
+        pixels = project_points(canonical_to_view(points, views, camera), camera)
+        log_image = sample_at_pixels(part.log_image, pixels, camera)
         albedo = log_albedo(log_image, point_normals(points), coeffs.light, views, specular_strength(coeffs))
         values.append(_without_colour_offset(albedo - model.albedo, part) + model.albedo)
     weights = torch.cat([part.weights for part in observations.parts])

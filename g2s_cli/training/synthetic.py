@@ -102,18 +102,18 @@ def decompose(
     hidden_mask = torch.where(visible.flip(-1), hflip(mask), torch.minimum(mask, hflip(mask)))
 
     log_image, specular = sample_at_pixels(part.log_image, pixels, camera), specular_strength(coeffs)
-    generate = log_albedo(log_image, point_normals(points), coeffs.light, views, specular)
+    shown = log_albedo(log_image, point_normals(points), coeffs.light, views, specular)
     albedo = model.albedo + ALBEDO_SPREAD * torch.einsum("chwl,bl->bchw", model.albedo_basis, coeffs.albedo)
     known = (visible & (mask > INSIDE)).unsqueeze(1)
     count = known.sum(dim=(2, 3), keepdim=True).clamp(min=1)
-    colour = ((generate - albedo) * known).sum(dim=(2, 3), keepdim=True) / count
-    residual = (generate - albedo - colour).clamp(-MAX_RESIDUAL, MAX_RESIDUAL)
+    colour = ((shown - albedo) * known).sum(dim=(2, 3), keepdim=True) / count
+    residual = (shown - albedo - colour).clamp(-MAX_RESIDUAL, MAX_RESIDUAL)
     in_model = has_albedo(model.albedo)
-    usual = (colour + model.albedo[:, in_model].mean(dim=1)[:, None, None]).expand_as(generate)
+    usual = (colour + model.albedo[:, in_model].mean(dim=1)[:, None, None]).expand_as(shown)
     modelled = albedo + colour + _fill_by_symmetry(residual, known, torch.zeros_like(residual))
     return FittedObjects(
         shape=coeffs.shape,
-        albedo=torch.where(in_model, modelled, _fill_by_symmetry(generate, known, usual)),
+        albedo=torch.where(in_model, modelled, _fill_by_symmetry(shown, known, usual)),
         masks=torch.where(visible, mask, hidden_mask),
         views=views,
         lights=coeffs.light,

@@ -66,8 +66,8 @@ class Killer(SilentProgress):
 def fast() -> Iterator[None]:
     """Few objects, few iterations."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registration, "UPDATES", 4)
-        patch.setattr(fitting, "UPDATES", 2)
+        patch.setattr(registration, "ITERATIONS", 4)
+        patch.setattr(fitting, "ITERATIONS", 2)
         patch.setattr(depth_network, "FIT_ITERATIONS", 2)
         patch.setattr(depth_network, "BATCH", 2)
         for name, value in {"OBJECTS": 6, "CHUNK": 4, "ROUNDS": 2, "ITERATIONS": 2}.items():

@@ -78,9 +78,8 @@ def test_labelled_renderings_show_the_object_as_labelled(canonical: Canonical) -
     mask = (canonical.depth < 1.0).float().unsqueeze(1)
     rng = torch.Generator().manual_seed(1)
     labelled = render_labelled(canonical, torch.zeros(2, 6), mask, CAMERA, lights, rng)
-    again = render_batch(canonical, view_from_code(labelled.view), light_from_code(labelled.light), CAMERA).image.clamp(
-        -1, 1
-    )
+    view, light = view_from_code(labelled.view), light_from_code(labelled.light)
+    again = render_batch(canonical, view, light, CAMERA).image.clamp(-1, 1)
     inside = (labelled.image != 0).any(dim=1, keepdim=True)
     assert 0.1 < inside.float().mean() < 0.9
     torch.testing.assert_close(labelled.image, again * inside)
@@ -99,16 +98,16 @@ def test_the_centered_mean_shape_gives_references_the_depth_of_the_mean_object(t
     editor = LatentEditor.of(nets, training.references)
     objects = training.sampler.objects(editor.template_latents()).image
 
-    def mean_depth(mean_depth: Tensor, images: Tensor) -> Tensor:
+    def mean_raw(mean_depth: Tensor, images: Tensor) -> Tensor:
         depth = replace(nets, mean_depth=symmetrize(mean_depth)).depth_of(images)
         raw = raw_from_depth(depth, nets.camera).mean(dim=0)
         return (raw - raw.mean()).detach()
 
     before = training.mean_depth.detach().clone()
-    expected = mean_depth(before, objects)
-    assert (mean_depth(before, training.references.images) - expected).abs().max() > 0.01
+    expected = mean_raw(before, objects)
+    assert (mean_raw(before, training.references.images) - expected).abs().max() > 0.01
     training.center_mean_shape()
-    actual = mean_depth(training.mean_depth.detach(), training.references.images)
+    actual = mean_raw(training.mean_depth.detach(), training.references.images)
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-3)
 
 

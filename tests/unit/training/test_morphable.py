@@ -163,7 +163,7 @@ def test_the_albedo_basis_is_refitted_to_the_images() -> None:
 def test_rounds_find_the_mean_and_the_variation_of_shape(
     observations: Observations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fitting, "UPDATES", 100)
+    monkeypatch.setattr(fitting, "ITERATIONS", 100)
     state = initial(observations)
     for number in range(3):
         state, residual = em_round(state, observations, number)

@@ -68,28 +68,28 @@ def ridge_under_lights() -> tuple[EMState, Observations, torch.Tensor]:
     return replace(state, coeffs=coeffs), Observations([part], MODES, CAMERA), ridge[..., 2]
 
 
-@pytest.mark.parametrize("points", [True, False])
-def test_a_ridge_is_found_by_its_shading_where_photos_have_weight(points: bool) -> None:
+@pytest.mark.parametrize("weighted", [True, False])
+def test_a_ridge_is_found_by_its_shading_where_photos_have_weight(weighted: bool) -> None:
     state, observations, ridge = ridge_under_lights()
     matte = replace(state.coeffs, specular=torch.full((COUNT, 1), -10.0))
     part = observations.parts[0]
-    observations = replace(observations, parts=[replace(part, weights=part.weights * points)])
+    observations = replace(observations, parts=[replace(part, weights=part.weights * weighted)])
     fine = smooth_modes(CAMERA, 4 / 64, 0.02)
     detail = mean_detail(replace(state, coeffs=matte), fine, observations, torch.Generator().manual_seed(1))
-    if not points:
+    if not weighted:
         assert detail.abs().max() < 1e-6
         return
     slopes = [(depth[:, 1:] - depth[:, :-1])[6:-6, 4:-4].flatten() for depth in (detail[..., 2], ridge)]
     assert torch.corrcoef(torch.stack(slopes))[0, 1] > 0.85
     assert 0.5 < (slopes[0] @ slopes[1] / slopes[1].square().sum()).item() < 1.5
-    hflip = detail.flip(1) * detail.new_tensor((-1, 1, 1))
-    torch.testing.assert_close(hflip, detail, atol=1e-6, rtol=0)  # symmetric, whatever the lights
+    mirrored = detail.flip(1) * detail.new_tensor((-1, 1, 1))
+    torch.testing.assert_close(mirrored, detail, atol=1e-6, rtol=0)  # symmetric, whatever the lights
 
 
 def test_debiased_rounds_learn_from_other_coefficients_and_the_last_round_measures_the_bias(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fitting, "UPDATES", 2)
+    monkeypatch.setattr(fitting, "ITERATIONS", 2)
     monkeypatch.setattr(morphable, "ITERATIONS", 2)
     monkeypatch.setattr(morphable_from_photos, "ROUNDS", [Round(bias=True), Round(debiased=True), Round()])
     start, observations, _ = ridge_under_lights()

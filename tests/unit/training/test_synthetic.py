@@ -50,10 +50,8 @@ def fit_of(some: FittedObjects, result: Pairs) -> tuple[Correspondences, Coeffic
     coeffs = Coefficients(
         some.shape, torch.zeros(count, 6), some.lights, torch.zeros(count, 3), torch.zeros(count, 1), matt
     )
-    nowhere = torch.zeros(count, SIZE, SIZE, 2)
-    return Correspondences(
-        log_brightness(result.image), RELIEF, some.views, some.lights, nowhere, nowhere[..., 0]
-    ), coeffs
+    log_image, pixels = log_brightness(result.image), torch.zeros(count, SIZE, SIZE, 2)
+    return Correspondences(log_image, RELIEF, some.views, some.lights, pixels, pixels[..., 0]), coeffs
 
 
 def test_a_rendered_pair_has_the_objects_depth_brightness_and_mask() -> None:
