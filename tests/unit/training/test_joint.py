@@ -108,8 +108,8 @@ def test_each_phase_trains_its_networks_with_the_symmetry_of_the_authors(
 ) -> None:
     calls: list[tuple[str, bool]] = []
 
-    def recorded(step: str, name: str) -> Callable[..., Any]:
-        original = getattr(joint, name)
+    def recorded(step: str, owner: object, name: str) -> Callable[..., Any]:
+        original = getattr(owner, name)
 
         def wrapped(*values: Any, symmetric: bool) -> Any:
             calls.append((step, symmetric))
@@ -117,8 +117,8 @@ def test_each_phase_trains_its_networks_with_the_symmetry_of_the_authors(
 
         return wrapped
 
-    for step, name in (("albedo", "held_fixed"), ("shape", "shape_loss")):
-        monkeypatch.setattr(joint, name, recorded(step, name))
+    for step, owner, name in (("albedo", joint.PhotoGeometry, "predicted"), ("shape", joint, "shape_loss")):
+        monkeypatch.setattr(owner, name, recorded(step, owner, name))
     training = replace(training, preset=replace(training.preset, symmetry=symmetry))
     progress = Changes(training.modules)
     trainer = trainer_of(training, tmp_path, progress)
