@@ -23,6 +23,12 @@ PARTS: tuple[Part, ...] = get_args(Part)
 ParserName = Literal["bisenet", "pspnet-voc", "pspnet-ade20k"]
 PARSER_CLASSES: dict[ParserName, int] = {"bisenet": 19, "pspnet-voc": 21, "pspnet-ade20k": 150}
 
+# Keys of a preset's table, and those that presets of version 0.1.0 have besides.
+SCHEDULE_KEYS = ("start", "batch", "samples", "rate", "decay", "prior", "symmetry")
+PRESET_KEYS = {*SCHEDULE_KEYS, "stages", "offset_weight", "estimators", "masked", "candidates", "invert"}
+PRESET_KEYS |= {"albedo_iterations", "follow", "register", "place", "keep", "agree", "sight", "steps"}
+TRAINING_KEYS = {"width", "encoder_width"}  # that the table of the joint training has besides
+
 QUICK_BATCH = 8  # of `at_most`
 OFFSET_WEIGHT = 0.01  # the paper's λ₁
 SUFFIX = ".safetensors"
@@ -384,18 +390,20 @@ def _schedule(entry: dict[str, Any]) -> Schedule:
     for name, known in (("start", Start), ("symmetry", Symmetry)):
         if entry[name] not in get_args(known):
             raise ValueError(f"{name} {entry[name]!r} is none of {', '.join(get_args(known))}")
-    names = ("start", "batch", "samples", "rate", "decay", "prior", "symmetry")
     weight = entry.get("offset_weight", OFFSET_WEIGHT)
     stages = tuple(Stage(*counts) for counts in entry["stages"])
-    return Schedule(stages=stages, offset_weight=weight, **{name: entry[name] for name in names})
+    return Schedule(stages=stages, offset_weight=weight, **{name: entry[name] for name in SCHEDULE_KEYS})
 
 
 def _pretraining(entry: dict[str, Any]) -> Pretraining:
-    return Pretraining(_preset({"start": "ellipsoid"} | entry), entry["width"], entry["encoder_width"])
+    table = {key: value for key, value in entry.items() if key not in TRAINING_KEYS}
+    return Pretraining(_preset({"start": "ellipsoid"} | table), entry["width"], entry["encoder_width"])
 
 
 def _preset(entry: dict[str, Any]) -> Preset:
-    """A preset; one with `stages` has the paper's schedule alone."""
+    """A preset; one without `estimators` has the paper's schedule alone."""
+    if unknown := entry.keys() - PRESET_KEYS:
+        raise ValueError(f"a preset has no {', '.join(sorted(unknown))}")
     entry = _converted(entry)
     tables = entry.get("estimators", [{"name": "gan2shape"}])
     estimators = tuple(_estimator(table, entry) for table in tables)
@@ -430,4 +438,4 @@ def _estimator(table: dict[str, Any], preset: dict[str, Any]) -> EstimatorConfig
     if table["name"] not in get_args(EstimatorName):
         raise ValueError(f"estimator {table['name']!r} is none of {', '.join(get_args(EstimatorName))}")
     schedule = _schedule(preset) if table["name"] == "gan2shape" else None
-    return EstimatorConfig(table["name"], table.get("weight", 0.0), table.get("iterations", 0), schedule)
+    return EstimatorConfig(**table, schedule=schedule)
