@@ -1,4 +1,4 @@
-"""g2s pretrain on a made-up GAN of 16 px: alone, as two processes, killed and taken up again, and what comes of it."""
+"""g2s pretrain on a fake GAN of 16 px: in one process and in two, killed and resumed, and its result."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import fake_checkpoints
 import numpy as np
 import pytest
 import torch
+from installed import Command
 from PIL import Image, ImageOps
 from safetensors.torch import load_file
 
@@ -58,6 +59,12 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def tiny(g2s: Command, cache: dict[str, str]) -> Command:
+    """The command, with the cache of the category tiny."""
+    return g2s.using(**cache)
+
+
+@pytest.fixture
 def cache(zoo: Path) -> dict[str, str]:
     return {"G2S_CACHE": str(zoo / "cache")}
 
@@ -89,7 +96,7 @@ def alone(zoo: Path) -> Path:
     return zoo / "alone"
 
 
-def test_two_processes_learn_what_one_does_of_the_doubled_batch(
+def test_two_processes_train_the_networks_of_one_with_the_same_batch(
     zoo: Path, alone: Path, cache: dict[str, str], tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
@@ -105,8 +112,8 @@ def test_two_processes_learn_what_one_does_of_the_doubled_batch(
     assert max((ours[name] - theirs[name]).abs().max().item() for name in ours) < 1e-3
 
 
-def test_killed_and_taken_up_again_it_ends_as_if_never_killed(
-    zoo: Path, alone: Path, cache: dict[str, str], start: Callable, g2s: Callable, tmp_path: Path
+def test_killed_and_resumed_it_ends_with_the_same_bytes(
+    zoo: Path, alone: Path, cache: dict[str, str], start: Callable, tiny: Command, tmp_path: Path
 ) -> None:
     process = start(*arguments(zoo, "killed", "--save-every", 0), **cache)
     place = tmp_path / "killed" / "checkpoint.pt"
@@ -115,15 +122,14 @@ def test_killed_and_taken_up_again_it_ends_as_if_never_killed(
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (tmp_path / "killed" / "report.json").exists()
-    answer = g2s(*arguments(zoo, "killed"), **cache)
-    assert answer.returncode == 0, answer.stderr
+    tiny.ok(*arguments(zoo, "killed"))
     assert losses(tmp_path / "killed") == losses(alone)
     assert same(networks_of(tmp_path / "killed"), networks_of(alone))
     parts = (load_file(zoo / "cache" / name / "networks.safetensors") for name in ("killed", "alone"))
     assert same(*parts)
 
 
-def test_what_comes_of_it_is_a_category(zoo: Path, alone: Path, cache: dict[str, str], g2s: Callable) -> None:
+def test_the_result_is_a_category(zoo: Path, alone: Path, tiny: Command) -> None:
     entry = zoo / "cache" / "alone"
     assert {path.name for path in entry.iterdir() if path.suffix != ".lock"} == {
         "README.md",
@@ -131,13 +137,11 @@ def test_what_comes_of_it_is_a_category(zoo: Path, alone: Path, cache: dict[str,
         *(f"{part}.{end}" for part in ("gan", "networks", "views", "lights") for end in ("json", "safetensors")),
     }
     assert read_metadata(entry / "networks.safetensors")["gan_sha256"] == sha256_of(entry / "gan.safetensors")
-    assert g2s("weights", "verify", "alone", **cache).returncode == 0
+    tiny.ok("weights", "verify", "alone")
     (zoo / "other.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(16, seed=7)))
-    refused = g2s("weights", "import", zoo / "other.pt", "--category", "alone", **cache)
-    assert refused.returncode == 4
-    assert f"{entry / 'networks.safetensors'} was trained with another GAN than {zoo / 'other.pt'}" in refused.stderr
-    answer = g2s("reconstruct", FACE, "--category", "alone", "--iterations", 1, "-o", zoo / "made", **cache)
-    assert answer.returncode == 0, answer.stderr
+    refusal = tiny.fails(4, "weights", "import", zoo / "other.pt", "--category", "alone")
+    assert f"{entry / 'networks.safetensors'} was trained with another GAN than {zoo / 'other.pt'}" in refusal
+    tiny.ok("reconstruct", FACE, "--category", "alone", "--iterations", 1, "-o", zoo / "made")
     report = json.loads((zoo / "made" / "report.json").read_text())
     assert set(report["weights"]) == {"gan", "networks", "views", "lights"}
 
@@ -158,7 +162,7 @@ def test_the_report(alone: Path, zoo: Path) -> None:
     assert views["cov"].shape == (6, 6)
 
 
-def test_depth_beside_the_photos_is_scored(zoo: Path, cache: dict[str, str], g2s: Callable, tmp_path: Path) -> None:
+def test_depth_beside_the_photos_is_scored(zoo: Path, tiny: Command, tmp_path: Path) -> None:
     y, x = np.mgrid[-1:1:16j, -1:1:16j]
     bump = np.where(x**2 + y**2 < 0.8, 0.3 + 0.4 * np.sqrt(np.clip(0.81 - x**2 - y**2, 0, None)), 0)
     for folder in ("image", "depth"):
@@ -168,8 +172,7 @@ def test_depth_beside_the_photos_is_scored(zoo: Path, cache: dict[str, str], g2s
         Image.open(zoo / "photos" / f"{name}.png").save(tmp_path / "data" / "image" / f"{name}_image.png")
         Image.fromarray((shape * 65535).astype(np.uint16)).save(tmp_path / "data" / "depth" / f"{name}_depth.png")
     command = ("pretrain", "data", "-c", "tiny", "--iterations", 1, "--cycles", 1, "-o", "scored")
-    answer = g2s(*command, "--json", **cache)
-    assert answer.returncode == 0, answer.stderr
+    answer = tiny.ok(*command, "--json")
     assert "NaN" not in answer.stdout
     report = json.loads(answer.stdout)
     assert {"side_e2", "mad_deg", "coverage"} < set(report["figures"])
@@ -181,59 +184,49 @@ def test_depth_beside_the_photos_is_scored(zoo: Path, cache: dict[str, str], g2s
     assert (c["side_e2"], c["mad_deg"]) == (None, None)
     assert report["figures"]["side_e2"] == pytest.approx((a["side_e2"] + b["side_e2"]) / 2)
     assert report["figures"]["coverage"] == pytest.approx((a["coverage"] + b["coverage"] + c["coverage"]) / 3)
-    table = [line.split() for line in g2s(*command, **cache).stderr.splitlines()]
+    table = [line.split() for line in tiny.ok(*command).stderr.splitlines()]
     assert table[[line[:1] for line in table].index(["the"])][-3:] == ["1", "of", "3"]
     card = (zoo / "cache" / "scored" / "README.md").read_text()
     assert "1 of 3 photos were missed" in card
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("more", "message"),
     [
         (["--seed", 1, "--cycles", 1], "alone was begun with other settings: seed, schedule. Name another folder"),
         (["--as", "tiny"], "There is a category tiny already. Choose another name: --as NAME."),
     ],
 )
-def test_what_is_another_run_s_is_refused(
-    zoo: Path, alone: Path, cache: dict[str, str], g2s: Callable, more: list[object], says: str
+def test_the_folder_and_the_name_of_others_are_refused(
+    zoo: Path, alone: Path, tiny: Command, more: list[object], message: str
 ) -> None:
-    answer = g2s(*arguments(zoo, alone, *more), **cache)
-    assert (answer.returncode, answer.stdout) == (2, "")
-    assert says in answer.stderr
+    assert message in tiny.fails(2, *arguments(zoo, alone, *more))
 
 
-def test_a_run_keeps_to_its_perceptual_distance(
-    zoo: Path, alone: Path, cache: dict[str, str], g2s: Callable, tmp_path: Path
-) -> None:
+def test_a_run_keeps_to_its_perceptual_distance(zoo: Path, alone: Path, tiny: Command, tmp_path: Path) -> None:
     shutil.copytree(alone, tmp_path / "run")
     place = tmp_path / "run" / "settings.json"
     place.write_text(json.dumps(json.loads(place.read_text()) | {"perceptual": "another"}))
-    answer = g2s(*arguments(zoo, "run"), **cache)
-    assert answer.returncode == 2
-    assert "run was begun with other settings: perceptual. Name another folder" in answer.stderr
+    refusal = tiny.fails(2, *arguments(zoo, "run"))
+    assert "run was begun with other settings: perceptual. Name another folder" in refusal
 
 
-def test_photos_that_cannot_be_used_are_said_before_a_folder_is_taken(
-    zoo: Path, cache: dict[str, str], g2s: Callable, tmp_path: Path
-) -> None:
+def test_unreadable_photos_are_reported_before_the_folder_is_created(zoo: Path, tiny: Command, tmp_path: Path) -> None:
     shutil.copytree(zoo / "photos", tmp_path / "photos")
     (tmp_path / "photos" / "zz.png").write_text("no picture")
-    answer = g2s("pretrain", tmp_path / "photos", "--category", "tiny", "-o", "run", **cache)
-    assert answer.returncode == 3
-    assert "zz.png" in answer.stderr
+    assert "zz.png" in tiny.fails(3, "pretrain", tmp_path / "photos", "--category", "tiny", "-o", "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_more_processes_than_photos_a_step_are_refused(zoo: Path, cache: dict[str, str], g2s: Callable) -> None:
-    answer = g2s(*arguments(zoo, "many"), **cache, RANK="0", WORLD_SIZE="3")
-    assert answer.returncode == 2
-    assert "3 processes cannot share 2 photos a step" in answer.stderr
+def test_more_processes_than_photos_a_step_are_refused(zoo: Path, tiny: Command) -> None:
+    refusal = tiny.using(RANK="0", WORLD_SIZE="3").fails(2, *arguments(zoo, "many"))
+    assert "3 processes cannot share 2 photos a step" in refusal
 
 
-def test_a_full_disk_is_said_with_the_file_that_it_refuses(zoo: Path, cache: dict[str, str], tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_the_file(zoo: Path, cache: dict[str, str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "g2s_cli", "pretrain", str(zoo / "photos"), "-c", "tiny", "-o", "run", "--quiet"]
     answer = subprocess.run(
-        ["bash", "-c", "trap '' XFSZ; ulimit -f 1; exec \"$@\"", "-", *command],
+        ["bash", "-c", "trap '' XFSZ; ulimit -f 4; exec \"$@\"", "-", *command],
         cwd=tmp_path,
         env=os.environ | cache | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,

@@ -108,8 +108,8 @@ def test_each_phase_trains_its_networks_with_the_symmetry_of_the_authors(
 ) -> None:
     calls: list[tuple[str, bool]] = []
 
-    def recorded(step: str, name: str) -> Callable[..., Any]:
-        original = getattr(joint, name)
+    def recorded(step: str, owner: object, name: str) -> Callable[..., Any]:
+        original = getattr(owner, name)
 
         def wrapped(*values: Any, symmetric: bool) -> Any:
             calls.append((step, symmetric))
@@ -117,9 +117,9 @@ def test_each_phase_trains_its_networks_with_the_symmetry_of_the_authors(
 
         return wrapped
 
-    for step, name in (("albedo", "held_fixed"), ("shape", "shape_loss")):
-        monkeypatch.setattr(joint, name, recorded(step, name))
-    training = replace(training, preset=replace(training.preset, symmetry=symmetry))
+    for step, owner, name in (("albedo", joint.PhotoGeometry, "predicted"), ("shape", joint, "shape_loss")):
+        monkeypatch.setattr(owner, name, recorded(step, owner, name))
+    training = replace(training, schedule=replace(training.schedule, symmetry=symmetry))
     progress = Changes(training.modules)
     trainer = trainer_of(training, tmp_path, progress)
     training.run(trainer)
@@ -193,9 +193,9 @@ def test_the_loss_is_the_mean_over_photos() -> None:
 
 
 def test_each_photo_has_its_share_of_the_samples(training: JointTraining, tmp_path: Path) -> None:
-    """The preset's 5 samples for each of a batch's 2 photos, so that 2 photos have 5 each."""
+    """The schedule's 5 samples for each of a batch's 2 photos, so that 2 photos have 5 each."""
     training = replace(
-        training, preset=replace(training.preset, samples=5, batch=1), batches=Batches(len(training.subjects), 2, 0)
+        training, schedule=replace(training.schedule, samples=5, batch=1), batches=Batches(len(training.subjects), 2, 0)
     )
     training.project_samples(1, trainer_of(training, tmp_path))
     counts = [len(np.load(training.samples.path(1, photo))) for photo in range(len(training.subjects))]

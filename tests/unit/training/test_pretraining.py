@@ -57,10 +57,10 @@ def test_options_change_the_schedule_and_with_it_the_settings(photos: Path, tmp_
     quick = PretrainConfig.of(
         collection, tmp_path / "run", PretrainOptions("faces", iterations=5, cycles=2, symmetry="off")
     )
-    assert len(config.plan.effort.stages) == 8
-    assert config.plan.effort.symmetry == "on"
-    assert quick.plan.effort.stages == (Stage(5, 5, 5),) * 2
-    assert quick.plan.effort.symmetry == "off"
+    assert len(config.plan.preset.schedule.stages) == 8
+    assert config.plan.preset.schedule.symmetry == "on"
+    assert quick.plan.preset.schedule.stages == (Stage(5, 5, 5),) * 2
+    assert quick.plan.preset.schedule.symmetry == "off"
     differing = {name for name, value in config.settings().items() if quick.settings()[name] != value}
     assert differing == {"schedule"}
     before = config.settings()["photos"]
@@ -83,7 +83,7 @@ def config(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pre
     """A config whose photos must not be opened."""
     config = PretrainConfig.of(PhotoCollection.of(photos, None), tmp_path / "run", PretrainOptions("faces"))
     perceptual = SimpleNamespace(name="features")
-    loaded = SimpleNamespace(guides=SimpleNamespace(perceptual=perceptual), category=config.plan.category)
+    loaded = SimpleNamespace(prior=SimpleNamespace(perceptual=perceptual), category=config.plan.category)
     monkeypatch.setattr("g2s_cli.training.pretraining.load", lambda *_: loaded)
     monkeypatch.setattr("g2s_cli.training.pretraining.open_photo", lambda *_: pytest.fail("a photo was opened"))
     return config
