@@ -24,7 +24,7 @@ from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.rosinality import State
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.loading import Gan
-from recipes.synface.running import first_pair
+from g2s_cli.training.gan_networks import gan_for
 
 LATENT = 512
 WIDTHS = [512, 512, 512, 512, 256, 128, 64, 32, 16]  # at 4, 8, ... 1024 pixels: config e; f has twice from 64 on
@@ -32,7 +32,7 @@ WIDTHS = [512, 512, 512, 512, 256, 128, 64, 32, 16]  # at 4, 8, ... 1024 pixels:
 
 def states(size: int) -> tuple[State, State]:
     if size == 64:
-        pair = first_pair(None, size, seed=0)
+        pair = gan_for(None, size, seed=0)
         return pair.generator, pair.discriminator
     widths = WIDTHS[: size.bit_length() - 2]
     return drawn(textbook.Generator(widths, LATENT)), drawn(textbook.Discriminator(widths))

@@ -17,15 +17,16 @@ import torch
 from machine import describe
 from torch import Tensor
 
-from g2s_cli.batch import photos_named
-from g2s_cli.gan.inversion import CLOUD, InversionSettings, invert
+from g2s_cli.batch import find_photos
+from g2s_cli.gan.inversion import STATISTICS_SAMPLES, InversionSettings, invert
 from g2s_cli.gan.latents import random_latents
 from g2s_cli.geometry.metrics import psnr
-from g2s_cli.loading import Gan, Machine, Weights, load_gan
+from g2s_cli.loading import Gan, Weights, load_gan
+from g2s_cli.machine import Machine
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import open_photo
 from g2s_cli.progress import SilentProgress
-from g2s_cli.weights.catalog import load_category
+from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.registry import Sources
 
 
@@ -33,7 +34,7 @@ from g2s_cli.weights.registry import Sources
 def nearest(photo: Tensor, gan: Gan, count: int) -> Tensor:
     """The random latent whose picture's features are nearest the photo's."""
     distance, crop_options = gan.inversion_distance, gan.inversion_distance.features(photo)
-    latents = random_latents(gan.generator, max(CLOUD, count), torch.Generator().manual_seed(0))[:count]
+    latents = random_latents(gan.generator, max(STATISTICS_SAMPLES, count), torch.Generator().manual_seed(0))[:count]
     gaps = []
     for some in latents.split(64):
         maps = zip(distance.features(gan.generator(some)), crop_options, strict=True)
@@ -59,7 +60,7 @@ def main() -> None:
     torch.set_num_threads(1)
     category = load_category("synface")
     gan = load_gan(Weights.of(category, category.preset("fast"), Sources()), Machine.named("cpu"))
-    files = photos_named([given.photos])[0][: given.count]
+    files = find_photos([given.photos])[0][: given.count]
     photos = [open_photo(file, category.image_size, category.align, CropOptions()).image[None] for file in files]
     gan.generator(random_latents(gan.generator, 64, torch.Generator().manual_seed(1)))  # kernels are made only once
     print(describe(torch.device("cpu")), f"{len(photos)} photos\n")

@@ -20,12 +20,16 @@ import numpy as np
 import torch
 from machine import describe
 
-from g2s_cli.batch import photos_named
-from g2s_cli.geometry.metrics import psnr, side
+from g2s_cli.batch import find_photos
+from g2s_cli.geometry.metrics import psnr, side_error
 from g2s_cli.geometry.render import render
-from g2s_cli.loading import Machine, Weights, load_gan
-from g2s_cli.result.folder import Result, picture, read_result, save_image
-from g2s_cli.weights.catalog import load_category
+from g2s_cli.loading import Weights, load_gan
+from g2s_cli.machine import Machine
+from g2s_cli.result.read import read_result
+from g2s_cli.result.schema import Result
+from g2s_cli.result.surface import render_on_white
+from g2s_cli.result.write import save_image
+from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.registry import Sources
 
 
@@ -55,8 +59,8 @@ def apart(one: Result, other: Result) -> tuple[float, float, float]:
     """PSNR of G(w) and of the pictures, in dB, and SIDE x 100 of the depths, of two results of one photo."""
     masks = (one.mask >= 0.5) & (other.mask >= 0.5)
     depths = [render(result.factors, result.camera).depth[None] for result in (one, other)]
-    pictures = [picture(result, result.factors) for result in (one, other)]
-    return psnr(one.inverted, other.inverted), psnr(*pictures), 100 * side(*depths, masks[None]).item()
+    pictures = [render_on_white(result, result.factors) for result in (one, other)]
+    return psnr(one.inverted, other.inverted), psnr(*pictures), 100 * side_error(*depths, masks[None]).item()
 
 
 def main() -> None:
@@ -74,7 +78,7 @@ def main() -> None:
         place = Path(scratch)
         if asked.folder is None:
             draw_photos(place, asked.count)
-        photos = photos_named([asked.folder or place])[0][: asked.count]
+        photos = find_photos([asked.folder or place])[0][: asked.count]
         alone, together = [], []
         for turn in range(asked.rounds):
             spent = [seconds([photo], place / "alone" / f"{turn}-{photo.stem}", options) for photo in photos]

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python -m benchmarks.render_faces ict_face_model.npz [--reference synface.py] [--sizes 128 64]
 
 Ours are many pictures at once, one by one, and one by one with depth. A reference is a Python file with
-`sample(seed, size, return_all=False)`, such as the renderer that SynFace-ICT was made with: it and ours take turns
+`grid_sample(seed, size, return_all=False)`, such as the renderer that SynFace-ICT was made with: it and ours take turns
 with the same seeds, ratios are medians of rounds, and the pictures are compared.
 """
 

@@ -14,20 +14,20 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from g2s_cli.estimators.gan2shape.cycles import camera_of
+from g2s_cli.config import Category
+from g2s_cli.estimators.feedforward import camera_of
 from g2s_cli.estimators.networks import MapNet, default_width
-from g2s_cli.evaluation.benchmark import score
-from g2s_cli.evaluation.ground_truth import Pair, read_truth
+from g2s_cli.evaluation.benchmark import depth_metrics
+from g2s_cli.evaluation.ground_truth import DepthPair, read_ground_truth
 from g2s_cli.gan.losses import masked_mean
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.center_crop import CenterCrop
-from g2s_cli.geometry.metrics import eroded
-from g2s_cli.geometry.normals import normals
-from g2s_cli.loading import Machine
+from g2s_cli.geometry.metrics import erode
+from g2s_cli.geometry.normals import depth_to_normals
+from g2s_cli.machine import Machine
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import open_photo
 from g2s_cli.progress import Progress
-from g2s_cli.weights.catalog import Category
 from g2s_cli.weights.tensors import load_tensors, submodule_state
 
 BATCH = 32
@@ -58,11 +58,11 @@ class Lessons:
         return Lessons(self.image.to(device), self.depth.to(device), self.mask.to(device))
 
 
-def read_lessons(pairs: Sequence[Pair], category: Category) -> Lessons:
+def read_lessons(pairs: Sequence[DepthPair], category: Category) -> Lessons:
     """What pairs of a photo and its depth teach. Raises G2SError for those that cannot be read."""
     center_crop = CenterCrop(category.frame_share, category.working_size)
     crop_options = CropOptions(align=False)
-    truths = [read_truth(pair.depth, category.frame_share, category.working_size) for pair in pairs]
+    truths = [read_ground_truth(pair.depth, category.frame_share, category.working_size) for pair in pairs]
     photos = [
         center_crop(open_photo(pair.photo, category.image_size, crop_options=crop_options).image[None])[0]
         for pair in pairs
@@ -88,8 +88,8 @@ def predicted(net: MapNet, image: Tensor, camera: Camera, machine: Machine) -> T
 def lesson_loss(depth: Tensor, truth: Lessons, camera: Camera) -> Tensor:
     """L1 of depth in scene units plus one less the cosine between normals; both in the mask alone."""
     away = (depth - truth.depth).abs()
-    told, true = (normalize(normals(shape, camera), dim=-1) for shape in (depth, truth.depth))
-    inside = eroded(truth.mask)  # a normal takes a pixel of depth on every side
+    told, true = (normalize(depth_to_normals(shape, camera), dim=-1) for shape in (depth, truth.depth))
+    inside = erode(truth.mask)  # a normal takes a pixel of depth on every side
     askew = 1 - (told * true).sum(dim=-1)
     return masked_mean(away[:, None], truth.mask[:, None].float()) + masked_mean(
         askew[:, None], inside[:, None].float()
@@ -120,11 +120,11 @@ def taught(
 
 
 @torch.no_grad()
-def marks(net: MapNet, pairs: Sequence[Pair], category: Category, machine: Machine) -> list[dict[str, float]]:
+def marks(net: MapNet, pairs: Sequence[DepthPair], category: Category, machine: Machine) -> list[dict[str, float]]:
     """What the network scores on every photo."""
     lessons, camera = read_lessons(pairs, category), camera_of(category)
     depth = torch.cat(
         [predicted(net, some.to(machine.device), camera, machine).cpu() for some in lessons.image.split(BATCH)]
     )
-    truths = [read_truth(pair.depth, category.frame_share, category.working_size) for pair in pairs]
-    return [score(one, truth.mask, truth, camera) for one, truth in zip(depth, truths, strict=True)]
+    truths = [read_ground_truth(pair.depth, category.frame_share, category.working_size) for pair in pairs]
+    return [depth_metrics(one, truth.mask, truth, camera) for one, truth in zip(depth, truths, strict=True)]

@@ -28,16 +28,20 @@ from rich.table import Table
 from supervised import BATCH, marks, read_lessons, taught, width_of_depth_net
 
 from g2s_cli import __version__
+from g2s_cli.config import Category, Ellipsoid, Preset
 from g2s_cli.console import output
 from g2s_cli.errors import G2SError
-from g2s_cli.evaluation.benchmark import evaluate, trivial_scores
-from g2s_cli.evaluation.ground_truth import Pair, pairs_in
-from g2s_cli.loading import Machine, Plan, load_gan
+from g2s_cli.evaluation.benchmark import evaluate
+from g2s_cli.evaluation.ground_truth import DepthPair, find_pairs
+from g2s_cli.evaluation.report import baseline_metrics
+from g2s_cli.loading import Plan, load_gan
+from g2s_cli.machine import Machine
 from g2s_cli.photo.align import CropOptions
-from g2s_cli.pipeline import reconstruct_each, rotate
+from g2s_cli.pipeline import reconstruct_each
 from g2s_cli.progress import Progress
-from g2s_cli.result.folder import Result
-from g2s_cli.weights.catalog import Category, Ellipsoid, Preset, load_category
+from g2s_cli.result.pictures import rotate
+from g2s_cli.result.schema import Result
+from g2s_cli.weights.categories import load_category
 
 Variant = Callable[[Plan], Plan]
 
@@ -79,7 +83,7 @@ class Run:
     """
 
     config: Category
-    pairs: Sequence[Pair]
+    pairs: Sequence[DepthPair]
     machine: Machine
     out: Path
     words: Sequence[str] = ()
@@ -122,7 +126,7 @@ def shortened(effort: Preset, iterations: int | None, inversion: int | None) -> 
 
 def steps(effort: Preset) -> str:
     """An effort's iterations: inversion, fit to the starting shape, V and L alone, and steps 1/2/3 of each cycle."""
-    cycles = ", ".join(f"{stage.albedo}/{stage.project}/{stage.shape}" for stage in effort.stages)
+    cycles = ", ".join(f"{stage.albedo}/{stage.project_points}/{stage.shape}" for stage in effort.stages)
     before = {"inversion": effort.invert, "start": effort.prior, "register": effort.register, "place": effort.place}
     said = [f"{name} {count}" for name, count in before.items() if count or name == "inversion"]
     shares = {"keep": effort.keep, "agree": effort.agree, "sight": effort.sight}
@@ -170,7 +174,7 @@ def table_1(run: Run, progress: Progress, renders: Path | None, updates: int) ->
     """A supervised bound, answers that do not look at the photo, and every preset with what it is without its parts."""
     if run.wants("supervised"):
         yield supervised(run, progress, renders, updates)
-    for name, scores in trivial_scores(run.pairs, run.config).items():
+    for name, scores in baseline_metrics(run.pairs, run.config).items():
         if run.wants(name):
             yield Line.of(name, scores, "does not look at the photo")
     for name, (preset, change) in ablations(run.config.presets).items():
@@ -183,7 +187,7 @@ def supervised(run: Run, progress: Progress, renders: Path | None, updates: int)
     if renders is None:
         return Line("supervised", {}, "not run: needs --renders")
     output.say("supervised")
-    pairs = pairs_in(renders)
+    pairs = find_pairs(renders)
     width = width_of_depth_net(run.config, run.plan("fast").weights.files.get("networks"))
     net = taught(read_lessons(pairs, run.config), run.config, width, updates, run.machine, run.seed, progress)
     began = time.perf_counter()
@@ -222,7 +226,7 @@ def table_3(run: Run, progress: Progress, embedder: Embedder) -> Iterator[Line]:
 
 def drift(result: Result, by: str, embedder: Embedder, machine: Machine) -> dict[str, float]:
     """How far pictures of the turned object are from the one that is not turned, in degrees."""
-    pictures = rotate(result, [(0.0, 0.0), *((yaw, 0.0) for yaw in TURNS)], by=by, device=str(machine.device))
+    pictures = rotate(result, [(0.0, 0.0), *((yaw, 0.0) for yaw in TURNS)], renderer=by, device=str(machine.device))
     said = embedder(torch.stack(pictures).to(machine.device))
     angles = angles_deg(said[1:], said[0])
     return {"mean_deg": angles.mean().item(), "most_deg": angles.max().item()}
@@ -286,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = asked(arguments)
     output.set(quiet=options.quiet, verbose=False)
     machine, config = Machine.named(options.device), load_category(options.category)
-    pairs = pairs_in(options.data)[: options.limit]
+    pairs = find_pairs(options.data)[: options.limit]
     run = Run(
         config,
         pairs,

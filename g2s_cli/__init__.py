@@ -1,7 +1,8 @@
 """g2s: one photo in, a relightable 3D shape out, by way of a pretrained 2D GAN.
 
-from g2s_cli import reconstruct
-result = reconstruct("face.png", category="synface")
+from g2s_cli import load
+pipeline = load("synface")
+result = pipeline("face.png")
 result.save("out/")
 """
 
@@ -11,44 +12,53 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from g2s_cli.mesh.export import Detail
+    from g2s_cli.mesh.export import MeshOptions
+    from g2s_cli.options import ReconstructOptions
     from g2s_cli.photo.align import CropOptions
-    from g2s_cli.pipeline import reconstruct, relight, rotate
-    from g2s_cli.result.folder import Result, read_result
+    from g2s_cli.pipeline import Pipeline, load, reconstruct
+    from g2s_cli.result.pictures import relight, rotate
+    from g2s_cli.result.read import read_result
+    from g2s_cli.result.schema import Result
     from g2s_cli.weights.registry import Sources
 
 __version__ = "0.1.0"
 __all__ = [
     "CropOptions",
-    "Detail",
+    "MeshOptions",
+    "Pipeline",
+    "ReconstructOptions",
     "Result",
     "Sources",
     "__version__",
+    "load",
     "read_result",
     "reconstruct",
     "relight",
     "rotate",
 ]
 
-_PLACES = {
-    "reconstruct": "pipeline",
-    "relight": "pipeline",
-    "rotate": "pipeline",
-    "Result": "result.folder",
-    "read_result": "result.folder",
-    "Detail": "mesh.export",
+_MODULES = {
     "CropOptions": "photo.align",
-    "Sources": "zoo.sources",
+    "MeshOptions": "mesh.export",
+    "Pipeline": "pipeline",
+    "ReconstructOptions": "options",
+    "Result": "result.schema",
+    "Sources": "weights.registry",
+    "load": "pipeline",
+    "read_result": "result.read",
+    "reconstruct": "pipeline",
+    "relight": "result.pictures",
+    "rotate": "result.pictures",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Load what needs torch only when it is asked for, so that `g2s --help` is quick."""
-    if name in _PLACES:
-        return getattr(import_module(f"g2s_cli.{_PLACES[name]}"), name)
+    """Import what needs torch only when it is asked for, so that `g2s --help` is quick."""
+    if name in _MODULES:
+        return getattr(import_module(f"g2s_cli.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """What completion offers, loaded or not."""
+    """What completion offers, imported or not."""
     return __all__

@@ -1,4 +1,4 @@
-"""The command line's root: which verbs there are, and the only place that turns errors into exit codes."""
+"""The command line's root: registers the commands, and alone turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from g2s_cli import __version__
 from g2s_cli.commands.evaluate import evaluate
 from g2s_cli.commands.mesh import mesh
-from g2s_cli.commands.options import flowing
+from g2s_cli.commands.options import RENAMED_FLAGS, unwrap
 from g2s_cli.commands.pretrain import pretrain
 from g2s_cli.commands.reconstruct import reconstruct
 from g2s_cli.commands.relight import relight
@@ -25,8 +25,8 @@ from g2s_cli.commands.rotate import rotate
 from g2s_cli.commands.sample import sample
 from g2s_cli.commands.view import view
 from g2s_cli.commands.weights import weights
-from g2s_cli.console import output, print_any_name
-from g2s_cli.errors import StoppedError, UsageError, understood
+from g2s_cli.console import allow_any_file_name, output
+from g2s_cli.errors import StoppedError, UsageError, as_g2s_error
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -49,24 +49,24 @@ EPILOG = """
 · 143 SIGTERM · 129 SIGHUP
 """
 
-# How often a thread that waits for the others looks before it sleeps. By itself libgomp looks ten times as often, and
-# beside other work, which takes those others their cores, that takes minutes (docs/LOG.md, "Time").
-SPINS = "30000"
+# How often an OpenMP thread polls for work before it sleeps. libgomp's own ten times as many cost minutes if other
+# processes take the cores (docs/experiments/timing.md).
+SPIN_COUNT = "30000"
 
-CLEAN_UP_S = 5.0  # for so long after a signal to end, others do not interrupt what is removed
+CLEAN_UP_S = 5.0  # for so long after a signal, further ones do not interrupt the clean-up
 
 
-class Verbs(TyperGroup):
+class Commands(TyperGroup):
     """Typer's group, but Ctrl-C is our error: Typer's own exit code for it changed between versions."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As Typer does; but no argument is empty, which as a path would be the folder where the user stands."""
+        """Refuse an empty argument, which as a path would be the current folder."""
         if "" in args:
             raise UsageError("An argument is empty.", "Look at the shell's variables in it.")
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb."""
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -74,76 +74,82 @@ class Verbs(TyperGroup):
 
 
 app = typer.Typer(
-    cls=Verbs,
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda flag: RENAMED_FLAGS.get(flag, flag),
+    },
     epilog=EPILOG,
 )
-for verb in (reconstruct, relight, rotate, view, mesh, evaluate, pretrain):
-    app.command(no_args_is_help=True)(verb)
+for command in (reconstruct, relight, rotate, view, mesh, evaluate, pretrain):
+    app.command(no_args_is_help=True)(command)
 app.command()(sample)
 app.add_typer(weights, name="weights", help="Fetch, check, import and publish the weights of categories.")
-for command in (*app.registered_commands, *weights.registered_commands):
-    command.help = flowing(command.callback.__doc__ or "")
+for registered in (*app.registered_commands, *weights.registered_commands):
+    registered.help = unwrap(registered.callback.__doc__ or "")
 
 
-def _version(asked: bool) -> bool:
-    if asked:
+def _print_version(wanted: bool) -> bool:
+    if wanted:
         sys.stdout.write(f"g2s {__version__}\n")
         raise typer.Exit
-    return asked
+    return wanted
 
 
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """One photo in, a relightable 3D shape out."""
 
 
 @contextmanager
-def heeding() -> Iterator[list[int]]:
-    """Take SIGTERM and SIGHUP for Ctrl-C inside the block, so that nothing half written is left; which ones came.
+def interrupted_by_signals() -> Iterator[list[int]]:
+    """Treat SIGTERM and SIGHUP like Ctrl-C inside the block, so that nothing half written is left.
 
-    Where they are ignored they stay so, for nohup means it. In a process of several that train together they are left
-    alone: one that waits for the others inside torch would not hear of them.
+    Signals that are ignored, as by nohup, stay ignored. In a process of several that train together they keep their
+    default: one that waits for the others inside torch would not see them.
+
+    Returns:
+        The numbers of the signals that came, appended as they come.
     """
-    came: list[int] = []
-    heeded_s = -math.inf
+    received: list[int] = []
+    interrupted_s = -math.inf
 
-    def stop(number: int, _: object) -> None:
-        nonlocal heeded_s
-        came.append(number)
-        if time.monotonic() - heeded_s >= CLEAN_UP_S:
-            heeded_s = time.monotonic()
+    def interrupt(number: int, _: object) -> None:
+        nonlocal interrupted_s
+        received.append(number)
+        if time.monotonic() - interrupted_s >= CLEAN_UP_S:
+            interrupted_s = time.monotonic()
             raise KeyboardInterrupt
 
     known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     alone = os.environ.get("WORLD_SIZE", "1") == "1"
-    taken = [number for number in known if alone and signal.getsignal(number) == signal.SIG_DFL]
-    for number in taken:
-        signal.signal(number, stop)
+    handled = [number for number in known if alone and signal.getsignal(number) == signal.SIG_DFL]
+    for number in handled:
+        signal.signal(number, interrupt)
     try:
-        yield came
+        yield received
     finally:
-        for number in taken:
+        for number in handled:
             signal.signal(number, signal.SIG_DFL)
 
 
 def main() -> None:
     """Run the command line; never returns."""
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
-    print_any_name()
-    with heeding() as came:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # read when torch is imported
+    allow_any_file_name()
+    with interrupted_by_signals() as received:
         try:
             app(prog_name="g2s")
         except Exception as error:
-            failure = understood(error, traced=output.verbose)
-            with suppress(OSError):  # after a hang-up there is no terminal to speak to
-                output.fail(str(failure))
-            sys.exit(128 + came[0] if came else failure.exit_code)
+            failure = as_g2s_error(error, traceback_shown=output.verbose)
+            with suppress(OSError):  # after a hang-up there is no terminal to write to
+                output.error(str(failure))
+            sys.exit(128 + received[0] if received else failure.exit_code)

@@ -1,4 +1,4 @@
-"""A folder that something goes to in one move: whether it may, and how it does."""
+"""Replace a folder atomically: check that it may be replaced, build the new one beside it, swap them."""
 
 from __future__ import annotations
 
@@ -16,89 +16,100 @@ from g2s_cli.errors import G2SError, UsageError
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-def folders_of(inputs: Iterable[Path]) -> dict[Path, Path]:
-    """Every folder that one of these files lies in, at any depth, with that file. A link lies where it leads, too."""
+def parent_folders(files: Iterable[Path]) -> dict[Path, Path]:
+    """Every folder that contains one of the files, at any depth, with that file; for links, their targets' too."""
     return {
         folder: path
-        for path in inputs
+        for path in files
         for place in (path.resolve(), path.parent.resolve() / path.name)
         for folder in place.parents
     }
 
 
-def check_target(folder: Path, mark: str, *, overwrite: bool, needed: Mapping[Path, Path] | None = None) -> None:
-    """Refuse a folder that something could not go to in one move, before the work starts.
+def check_target(folder: Path, marker: str, *, overwrite: bool, inputs: Mapping[Path, Path] | None = None) -> None:
+    """Check, before the work starts, that `replace_folder` may replace a folder.
 
-    mark: a file that only such folders have. needed: `folders_of` the files that the work reads. Raises UsageError.
+    Args:
+        folder: The folder to be written.
+        marker: Name of a file that only folders of this kind have.
+        overwrite: Whether such a folder is replaced; an empty one always is.
+        inputs: `parent_folders` of the files that the work reads.
+
+    Raises:
+        UsageError: It may not.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file.", "Name a folder with -o.")
     place = folder.resolve()
     if place in (Path.cwd(), *Path.cwd().parents):
-        raise UsageError(f"{folder} is where you stand, and cannot be replaced.", "Name a new folder with -o.")
-    if read := (needed or {}).get(place):
-        raise UsageError(
-            f"{read} lies in {folder}, which would be replaced.",
-            "Move it out of there, or name another folder with -o.",
-        )
+        raise UsageError(f"{folder} is the current folder, and cannot be replaced.", "Name a new folder with -o.")
+    if path := (inputs or {}).get(place):
+        what = f"{path} lies in {folder}, which would be replaced."
+        raise UsageError(what, "Move it out of there, or name another folder with -o.")
     if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / mark).is_file():
+        if not (folder / marker).is_file():
             what = f"{folder} is not empty and holds no g2s result: g2s will not delete it."
             raise UsageError(what, "Name another folder with -o.")
         if not overwrite:
             raise UsageError(f"{folder} exists and is not empty.", "Add --overwrite to replace it, or name another.")
-    parent = _standing(place)
+    parent = _existing_parent(place)
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise UsageError(f"{parent} cannot be written to.", "Name another folder with -o.")
 
 
 @contextmanager
-def built_beside(folder: Path, ours: str = "", *, overwrite: bool = True) -> Iterator[Path]:
-    """A new folder to fill. It takes `folder`'s place when the block ends well.
+def replace_folder(folder: Path, owned: str = "", *, overwrite: bool = True) -> Iterator[Path]:
+    """A temporary folder to fill, which replaces `folder` when the block ends.
 
-    On any failure, Ctrl-C too, nothing of it is left and what was there stays. ours: a regular expression of paths in
-    the folder; what was there and is not one of them is brought along. overwrite: whether a folder that has come to be
-    meanwhile is replaced. Raises UsageError for a file of that name and for such a folder, G2SError for the disk's.
+    If the block raises, the temporary folder is deleted and `folder` stays.
+
+    Args:
+        folder: The folder to replace.
+        owned: Regular expression of the relative paths that are replaced; all other files move to the new folder.
+        overwrite: Replace a folder that another run has written since the check.
+
+    Raises:
+        UsageError: A file, or a folder that may not be overwritten, has the folder's name.
+        G2SError: The disk refuses.
     """
     place = folder.resolve()
     if place.exists() and not place.is_dir():
         raise UsageError(f"{folder} is a file.", "Move it away, or name another folder.")
-    building = _standing(place) / f".{place.name}-{secrets.token_hex(4)}"
-    retired = building.with_name(f"{building.name}-old")
+    temporary = _existing_parent(place) / f".{place.name}-{secrets.token_hex(4)}"
+    previous = temporary.with_name(f"{temporary.name}-old")
     try:
-        building.mkdir()
-        yield building
+        temporary.mkdir()
+        yield temporary
         place.parent.mkdir(parents=True, exist_ok=True)
         if overwrite and place.exists():
-            place.rename(retired)
-        building.rename(place)
-        if retired.exists():
-            _bring_along(retired, place, ours)
-            shutil.rmtree(retired, ignore_errors=True)
+            place.rename(previous)
+        temporary.rename(place)
+        if previous.exists():
+            _move_foreign_files(previous, place, owned)
+            shutil.rmtree(previous, ignore_errors=True)
     except OSError as error:
         if error.errno in {errno.ENOTEMPTY, errno.EEXIST} and not overwrite:
             what = f"{folder} has been written by another run meanwhile."
             raise UsageError(what, "Add --overwrite to replace it, or name another.") from error
         remedy = "Make it writable" if error.errno in DENIED else "Free space"
-        raise G2SError(
-            f"{folder} cannot be written: {error.strerror or error}.", f"{remedy}, or go elsewhere."
-        ) from error
+        what = f"{folder} cannot be written: {error.strerror or error}."
+        raise G2SError(what, f"{remedy}, or name another folder.") from error
     finally:
-        if retired.exists() and not place.exists():
-            retired.rename(place)
-        shutil.rmtree(building, ignore_errors=True)
+        if previous.exists() and not place.exists():
+            previous.rename(place)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _bring_along(old: Path, new: Path, ours: str) -> None:
-    """Move a folder's files that are not ours, and that the new one does not have, to where they lay."""
+def _move_foreign_files(old: Path, new: Path, owned: str) -> None:
+    """Move the files of a folder that are not `owned`, and that the new folder lacks."""
     for path in sorted(old.rglob("*")):
-        inside = path.relative_to(old)
+        relative = path.relative_to(old)
         is_file = path.is_symlink() or not path.is_dir()
-        if is_file and not re.fullmatch(ours, inside.as_posix()) and not (new / inside).exists():
-            (new / inside).parent.mkdir(parents=True, exist_ok=True)
-            path.rename(new / inside)
+        if is_file and not re.fullmatch(owned, relative.as_posix()) and not (new / relative).exists():
+            (new / relative).parent.mkdir(parents=True, exist_ok=True)
+            path.rename(new / relative)
 
 
-def _standing(place: Path) -> Path:
+def _existing_parent(path: Path) -> Path:
     """The nearest parent that exists."""
-    return next(parent for parent in place.parents if parent.exists())
+    return next(parent for parent in path.parents if parent.exists())

@@ -1,7 +1,6 @@
-"""Many photos in one run: which they are, where each result goes, and what became of each.
+"""Many photos: their list, their result folders, and the outcome of each.
 
-Each photo's result is a folder of its own, and whole as soon as it is there. A run that was stopped is taken up again
-by the same command: what it finished is recognised by the photo's bytes and by what was asked, and kept.
+A run that was stopped resumes by the same command: a result of the same photo (by its hash) and settings is kept.
 """
 
 from __future__ import annotations
@@ -13,23 +12,23 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from g2s_cli.atomic_folder import check_target, folders_of
-from g2s_cli.errors import G2SError, UsageError, attempt, understood
-from g2s_cli.files import sha256_of_input, writing
-from g2s_cli.mesh.export import Detail
-from g2s_cli.photo.decode import pictures_in
-from g2s_cli.result.folder import REPORT, STATE, Result, missing_files, write_result
+from g2s_cli.atomic_folder import check_target, parent_folders
+from g2s_cli.errors import G2SError, UsageError, as_g2s_error, try_call
+from g2s_cli.files import atomic_write, sha256_of_input
+from g2s_cli.mesh.export import MeshOptions
+from g2s_cli.photo.decode import list_images
+from g2s_cli.result.schema import REPORT, STATE, Result, missing_files
+from g2s_cli.result.write import write_result
 
 SUMMARY = "g2s-summary.json"
 FIGURES = ("inversion_psnr_db", "reconstruction_psnr_db", "warnings")
 
-Facts = Mapping[str, object]
 State = Literal["made", "kept", "failed"]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A photo, and the folder its result goes to."""
+    """A photo, and the folder of its result."""
 
     photo: Path
     folder: Path
@@ -37,7 +36,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a photo: made now or kept from an earlier run, with its report, or failed with an error."""
+    """The outcome of a job: its result was made now, kept from an earlier run, or failed with an error."""
 
     job: Job
     state: State
@@ -45,42 +44,49 @@ class Outcome:
     error: Exception | None = None
 
 
-def photos_named(arguments: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """The photos that files and folders name, each once, and a note on what was left out.
+def find_photos(arguments: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The photos of files and folders.
 
-    A folder stands for the images in it, in natural order; hidden files and folders in it are passed over. Raises
-    UsageError for a folder without any.
+    Returns:
+        The photos, each once; of a folder its images in natural order, without hidden files and sub-folders.
+        Notes on files that were left out.
+
+    Raises:
+        UsageError: A folder has no images, or cannot be read.
     """
     photos: dict[Path, Path] = {}
     notes = []
     for argument in arguments:
-        named = [argument]
+        paths = [argument]
         if argument.is_dir():
             try:
-                pictures, others = pictures_in(argument)
+                images, others = list_images(argument)
             except OSError as error:
                 raise UsageError(f"{argument} cannot be read: {error.strerror}.", "Allow it, or name files.") from error
-            named = sorted(pictures, key=_natural)
-            if not named:
+            paths = sorted(images, key=_natural_key)
+            if not paths:
                 raise UsageError(f"{argument} has no images.", "Name a folder with JPEG or PNG files, or the files.")
             if others:
-                notes.append(f"Not taken for photos: {', '.join(str(path) for path in sorted(others, key=_natural))}.")
-        for path in named:
+                notes.append(
+                    f"Not taken for photos: {', '.join(str(path) for path in sorted(others, key=_natural_key))}."
+                )
+        for path in paths:
             if photos.setdefault(path.resolve(), path) is not path:
                 notes.append(f"{path} is named more than once, and taken once.")
     return list(photos.values()), notes
 
 
-def jobs_for(photos: Sequence[Path], out: Path) -> list[Job]:
-    """A folder in `out` for each photo, named after its stem; of equal stems the later ones end in -2, -3, ...
+def make_jobs(photos: Sequence[Path], out: Path) -> list[Job]:
+    """A job for each photo, with a folder in `out` named after its stem; repeated stems get -2, -3, ...
 
-    Raises UsageError if `out` cannot be a folder of results.
+    Raises:
+        UsageError: `out` is a file, or the result of one photo.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file.", "Name a folder with -o.")
     if (out / STATE).is_file():
         raise UsageError(f"{out} is the result of one photo.", "Name another folder with -o for those of many.")
-    # Stems that differ in case alone would be one folder on some disks.
+    # Some file systems ignore case.
     stems = {_stem(photo).casefold() for photo in photos}
     taken, jobs = {SUMMARY}, []
     for photo in photos:
@@ -93,36 +99,37 @@ def jobs_for(photos: Sequence[Path], out: Path) -> list[Job]:
     return jobs
 
 
-def kept(job: Job, facts: Facts) -> Outcome | None:
-    """The outcome of a job that an earlier run finished: the same photo's bytes, asked for the same. None: no result.
+def finished_outcome(job: Job, settings: Mapping[str, object]) -> Outcome | None:
+    """The outcome of a job that an earlier run finished with the same photo and settings; None if it has no result.
 
-    Raises UsageError if its folder holds the result of something else, G2SError if that is damaged or not whole.
+    Raises:
+        UsageError: The folder holds the result of another photo or other settings.
+        G2SError: The result is damaged or incomplete.
     """
     if not (job.folder / STATE).is_file():
         return None
-    photo = sha256_of_input(job.photo)
+    photo_sha256 = sha256_of_input(job.photo)
     damaged = G2SError(f"{job.folder} is damaged: its {REPORT} cannot be read.", "Add --overwrite.")
     try:
         report = json.loads((job.folder / REPORT).read_text())
-        said = {name: report.get(name) for name in ("photo_sha256", *facts)}
+        changed = [name for name, value in settings.items() if report.get(name) != value]
+        if report.get("photo_sha256") != photo_sha256:
+            changed = ["photo"]
     except (OSError, ValueError, AttributeError) as error:
         raise damaged from error
-    differing = [name for name, value in facts.items() if said[name] != value]
-    if said["photo_sha256"] != photo:
-        differing = ["photo"]
-    if differing:
-        what = f"{job.folder} was made with another {' and '.join(differing).replace('_', ' ')}."
+    if changed:
+        what = f"{job.folder} was made with another {' and '.join(changed).replace('_', ' ')}."
         raise UsageError(what, "Add --overwrite to replace it, or name another folder with -o.")
-    if not _is_telling(report):
+    if not _has_figures(report):
         raise damaged
     if missing := missing_files(job.folder, report):
-        what = f"{job.folder} is not whole: it lacks {', '.join(missing)}."
+        what = f"{job.folder} is incomplete: it lacks {', '.join(missing)}."
         raise G2SError(what, "Add --overwrite to make it again.")
     return Outcome(job, "kept", report)
 
 
-def _is_telling(report: dict[str, Any]) -> bool:
-    """Whether a report has what tables and summaries tell of it."""
+def _has_figures(report: dict[str, Any]) -> bool:
+    """Whether a report has the figures of tables and summaries."""
     try:
         numbers = (report["inversion_psnr_db"], report["reconstruction_psnr_db"], report["seconds"]["total"])
         return all(isinstance(number, int | float) for number in numbers) and isinstance(report["warnings"], list)
@@ -130,76 +137,77 @@ def _is_telling(report: dict[str, Any]) -> bool:
         return False
 
 
-def run_all(
+def run_jobs(
     jobs: Sequence[Job],
-    facts: Facts,
-    run: Callable[[Sequence[Path]], Iterator[Result | Exception]],
-    detail: Detail,
+    settings: Mapping[str, object],
+    reconstruct: Callable[[Sequence[Path]], Iterator[Result | Exception]],
+    detail: MeshOptions,
     *,
     command: str,
     overwrite: bool,
     gan: Path | None = None,
 ) -> Iterator[Outcome]:
-    """Do jobs; what became of each as soon as it is known, first those that need no work.
+    """Run jobs, and yield each outcome as soon as it is known; those of finished and refused jobs come first.
 
-    facts: what results depend on beside their photos. run: makes the reconstructions of photos, in their order; it is
-    not called if none are left. detail: how fine their meshes are. overwrite: replace what was made of another photo or
-    asked for otherwise, but no folder that a photo or the user's own GAN lies in.
+    Args:
+        jobs: The jobs.
+        settings: What a result depends on beside its photo, as its report states it.
+        reconstruct: Reconstructs photos in their order; not called without photos.
+        detail: Sizes of the meshes.
+        command: The command line, for the reports.
+        overwrite: Replace results of another photo or other settings, unless an input lies in their folder.
+        gan: The user's own GAN, an input beside the photos.
     """
-    needed = folders_of([job.photo for job in jobs] + ([gan] if gan else []))
-    facts, left = {**facts, "meshes": asdict(detail)}, []
+    inputs = parent_folders([job.photo for job in jobs] + ([gan] if gan else []))
+    settings, pending = {**settings, "meshes": asdict(detail)}, []
     for job in jobs:
-        before = attempt(kept, job, facts)
+        before = try_call(finished_outcome, job, settings)
         if isinstance(before, Outcome):
             yield before
             continue
-        # Without a result, which `kept` would have refused or returned, only an empty folder passes.
-        refused = attempt(check_target, job.folder, STATE, overwrite=True, needed=needed) or (
-            None if overwrite else before
-        )
-        if refused:
-            yield Outcome(job, "failed", {}, refused)
+        # A folder without a result passes `check_target` only if it is empty.
+        error = try_call(check_target, job.folder, STATE, overwrite=True, inputs=inputs)
+        if error := error or (None if overwrite else before):
+            yield Outcome(job, "failed", {}, error)
         else:
-            left.append(job)
-    if not left:
+            pending.append(job)
+    if not pending:
         return
-    for job, result in zip(left, run([job.photo for job in left]), strict=True):
+    for job, result in zip(pending, reconstruct([job.photo for job in pending]), strict=True):
         if isinstance(result, Exception):
             yield Outcome(job, "failed", {}, result)
             continue
-        told = replace(result, report={"command": command, "meshes": facts["meshes"]} | result.report)
-        error = attempt(write_result, told, job.folder, overwrite=overwrite, detail=detail)
-        yield Outcome(job, "failed", {}, error) if error else Outcome(job, "made", told.report)
+        report = {"command": command, "meshes": settings["meshes"]} | result.report
+        error = try_call(write_result, replace(result, report=report), job.folder, overwrite=overwrite, detail=detail)
+        yield Outcome(job, "failed", {}, error) if error else Outcome(job, "made", report)
 
 
-def summary_of(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """All outcomes as one document."""
-    return {
-        "photos": [_facts_of(outcome) for outcome in outcomes],
-        **{state: sum(one.state == state for one in outcomes) for state in ("made", "kept", "failed")},
-    }
+def summarize(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """All outcomes, JSON-able."""
+    counts = {state: sum(outcome.state == state for outcome in outcomes) for state in ("made", "kept", "failed")}
+    return {"photos": [_summary_entry(outcome) for outcome in outcomes], **counts}
 
 
 def write_summary(summary: Mapping[str, object], out: Path) -> None:
-    """Write the summary into the folder of results, in one move. Raises G2SError if the disk refuses."""
-    with writing(out / SUMMARY, "Free space.") as temporary:
+    """Write the summary into the folder of results. Raises G2SError if the disk refuses."""
+    with atomic_write(out / SUMMARY, "Free space.") as temporary:
         temporary.write_text(json.dumps(summary, indent=2) + "\n")
 
 
-def _facts_of(outcome: Outcome) -> dict[str, Any]:
-    told: dict[str, Any] = {"photo": str(outcome.job.photo), "folder": str(outcome.job.folder), "state": outcome.state}
+def _summary_entry(outcome: Outcome) -> dict[str, Any]:
+    entry: dict[str, Any] = {"photo": str(outcome.job.photo), "folder": str(outcome.job.folder), "state": outcome.state}
     if outcome.error:
-        failure = understood(outcome.error, traced=True)
-        return told | {"error": str(failure), "exit_code": failure.exit_code}
+        error = as_g2s_error(outcome.error, traceback_shown=True)
+        return entry | {"error": str(error), "exit_code": error.exit_code}
     seconds = {"seconds": outcome.report["seconds"]["total"]} if outcome.state == "made" else {}
-    return told | {name: outcome.report[name] for name in FIGURES} | seconds
+    return entry | {name: outcome.report[name] for name in FIGURES} | seconds
 
 
 def _stem(photo: Path) -> str:
-    """A file's name without its ending, and without dots that would make it a hidden folder or none."""
+    """A file's stem without dots at its ends, which would make a hidden folder or none."""
     return photo.stem.strip(".") or photo.name.strip(".")
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """A key that puts img2 before img10."""
+def _natural_key(path: Path) -> list[tuple[int, str]]:
+    """A sort key that puts img2 before img10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name.casefold())]

@@ -1,4 +1,4 @@
-"""What a user can do wrong, and what each mistake costs: an exit code, a sentence and a remedy."""
+"""The errors a user can act on: what happened, what mends it, and the exit code."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
-Given = ParamSpec("Given")
-Made = TypeVar("Made")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class G2SError(Exception):
-    """A failure the user can act on.
+    """A failure the user can act on. Only `g2s_cli.app` turns it into an exit code.
 
-    `what` says what happened and to which file; `remedy` is the command or act that mends it. Only
-    `g2s_cli.app` turns it into an exit code; everything below raises.
+    Args:
+        what: What happened, and to which file.
+        remedy: The command or action that mends it.
     """
 
     exit_code = 1
@@ -25,16 +26,16 @@ class G2SError(Exception):
         self.what = what
         self.remedy = remedy
 
-    def speaking_of(self, name: str, said: str) -> G2SError:
-        """The same, with a name that the user does not know put as one that they do."""
-        spoken = type(self).__new__(type(self))  # kinds are made of different things
-        vars(spoken).update(vars(self))
-        G2SError.__init__(spoken, self.what.replace(name, said), self.remedy.replace(name, said))
-        return spoken
+    def replace_name(self, old: str, new: str) -> G2SError:
+        """A copy that names `old`, which the user does not know, as `new`."""
+        copy = type(self).__new__(type(self))  # subclasses have constructors of their own
+        vars(copy).update(vars(self))
+        G2SError.__init__(copy, self.what.replace(old, new), self.remedy.replace(old, new))
+        return copy
 
 
 class UsageError(G2SError):
-    """An option or argument that cannot be meant: unknown category, folder in the way, bad range."""
+    """An option or argument is wrong: unknown category, folder in the way, value out of range."""
 
     exit_code = 2
 
@@ -58,45 +59,45 @@ class MemoryShortageError(G2SError):
 
 
 class StoppedError(G2SError):
-    """The user pressed Ctrl-C, or the process was told to end; `g2s_cli.app` has that one's exit code."""
+    """The user pressed Ctrl-C, or the process was terminated (`g2s_cli.app` has the exit code of the latter)."""
 
     exit_code = 130
 
 
 class SomeFailedError(G2SError):
-    """Some of many photos failed. Its exit code is theirs where they agree, else 1."""
+    """Some of many photos failed. The exit code is that of the errors if they agree, else 1."""
 
     def __init__(self, what: str, errors: Sequence[Exception]) -> None:
         super().__init__(what)
-        codes = {understood(error).exit_code for error in errors}
+        codes = {as_g2s_error(error).exit_code for error in errors}
         self.exit_code = codes.pop() if len(codes) == 1 else 1
 
 
-def attempt(act: Callable[Given, Made], *arguments: Given.args, **options: Given.kwargs) -> Made | Exception:
-    """What an act makes of its arguments, or why it failed; Ctrl-C is no failure and goes through.
+def try_call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Exception:
+    """The return value of a call, or the exception that it raised. Ctrl-C passes.
 
-    What failed keeps nothing alive that it worked on: a GPU without memory is to have it back for the next photo.
+    The exception's frames are cleared: the tensors in them would hold the GPU's memory while the next photo runs.
     """
     try:
-        return act(*arguments, **options)
+        return function(*args, **kwargs)
     except Exception as error:
         traceback.clear_frames(error.__traceback__)
         return error
 
 
-def understood(error: Exception, *, traced: bool = False) -> G2SError:
-    """Any failure as one with a sentence and an exit code. traced: whether the user sees already where it was."""
+def as_g2s_error(error: Exception, *, traceback_shown: bool = False) -> G2SError:
+    """Any exception as a G2SError. Its remedy is `-v` for an internal one, unless the traceback is shown already."""
     if isinstance(error, G2SError):
         return error
     if _is_memory_shortage(error):
         return MemoryShortageError("The memory ran out.", "Close other programs, or use --device cpu.")
-    said = (str(error).splitlines() or [""])[0].rstrip(".")
-    remedy = "" if traced else "Run it again with -v to see where."
-    return G2SError(f"Something failed inside g2s: {type(error).__name__}: {said}.", remedy)
+    message = (str(error).splitlines() or [""])[0].rstrip(".")
+    remedy = "" if traceback_shown else "Run it again with -v to see where."
+    return G2SError(f"Something failed inside g2s: {type(error).__name__}: {message}.", remedy)
 
 
 def _is_memory_shortage(error: Exception) -> bool:
-    torch = sys.modules.get("torch")  # not imported for the sake of asking
+    torch = sys.modules.get("torch")  # importing it here would take a second
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True
     # On the CPU torch raises a bare RuntimeError.

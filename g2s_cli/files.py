@@ -1,51 +1,48 @@
-"""Files: written whole or not at all, and told apart by their hashes."""
+"""Atomic writes, and hashes of files."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import secrets
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from g2s_cli.errors import G2SError, ImageError
 
-GO_ON = "Free space. The same command goes on."  # of a file in a folder that a long run works in
+RESUME_REMEDY = "Free space. The same command goes on."  # for files of a run that can be resumed
 
 
-@contextlib.contextmanager
-def replacing(place: Path) -> Iterator[Path]:
-    """A path to write to; it becomes `place` when the block ends well, and is gone if it does not.
+@contextmanager
+def atomic_write(path: Path, remedy: str | None = None) -> Iterator[Path]:
+    """A temporary file to write, which replaces `path` when the block ends, or is deleted when it raises.
 
-    Whoever the umask lets read new files may read it, whatever wrote it: safetensors writes for its owner alone.
+    Its permissions are those of the umask; safetensors, for one, would write for the owner alone.
+
+    Raises:
+        G2SError: The disk refuses; with this remedy. Without a remedy the OSError passes.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.parent / f".{secrets.token_hex(8)}.part"
-    temporary.touch(exist_ok=False)
-    allowed = temporary.stat().st_mode
-    try:
-        yield temporary
-        temporary.chmod(stat.S_IMODE(allowed))
-        temporary.replace(place)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with convert_write_errors(path, remedy) if remedy else nullcontext():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.parent / f".{secrets.token_hex(8)}.part"
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
+        try:
+            yield temporary
+            temporary.chmod(stat.S_IMODE(mode))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def naming(place: Path, remedy: str) -> Iterator[None]:
-    """Turn what the system says of a file that cannot be written into a G2SError with this remedy."""
+@contextmanager
+def convert_write_errors(path: Path, remedy: str) -> Iterator[None]:
+    """Raise an OSError of the block as a G2SError about `path`."""
     try:
         yield
     except OSError as error:
-        raise G2SError(f"{place} cannot be written: {error.strerror or error}.", remedy) from error
-
-
-@contextlib.contextmanager
-def writing(place: Path, remedy: str) -> Iterator[Path]:
-    """As `replacing`; raises G2SError with this remedy where the disk refuses."""
-    with naming(place, remedy), replacing(place) as temporary:
-        yield temporary
+        raise G2SError(f"{path} cannot be written: {error.strerror or error}.", remedy) from error
 
 
 def sha256_of(path: Path) -> str:
@@ -55,7 +52,7 @@ def sha256_of(path: Path) -> str:
 
 
 def sha256_of_input(path: Path) -> str:
-    """The same of a photo or another picture of the user's. Raises ImageError if it cannot be read."""
+    """The SHA-256 of an image of the user's. Raises ImageError if it cannot be read."""
     try:
         return sha256_of(path)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""How the method tells whoever watches where it is."""
+"""The progress protocol: a run reports its steps, a listener shows or times them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,31 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class Progress(Protocol):
-    """A listener to a run: the console's live display, a log, or nobody."""
+    """A listener to a run: the console's display, a log, or none."""
 
-    def begin(self, step: str, total: int) -> None:
-        """A step of `total` iterations starts."""
+    def begin(self, name: str, total: int, quantity: str = "loss") -> None:
+        """Start a step.
 
-    def advance(self, done: int, loss: float) -> None:
-        """`done` iterations of the current step are over; the last one's loss."""
+        Args:
+            name: the step's name, as the console prints it.
+            total: its number of iterations.
+            quantity: what the value of `advance` measures, such as "loss" or "residual"; "" if it has no value.
+        """
+
+    def advance(self, done: int, value: float) -> None:
+        """Report that `done` iterations of the current step are over, and the last one's value."""
 
     def note(self, text: str) -> None:
-        """Something the user should know, in a sentence."""
+        """Report a sentence that the user should read."""
 
 
 class SilentProgress:
-    """A watch that listens to nothing."""
+    """A listener that does nothing."""
 
-    def begin(self, step: str, total: int) -> None:
+    def begin(self, name: str, total: int, quantity: str = "loss") -> None:
         """Ignore."""
 
-    def advance(self, done: int, loss: float) -> None:
+    def advance(self, done: int, value: float) -> None:
         """Ignore."""
 
     def note(self, text: str) -> None:
@@ -34,29 +40,29 @@ class SilentProgress:
 
 
 class Stopwatch:
-    """A watch that passes everything on and keeps the seconds each step took; `first` is the one under way."""
+    """A listener that measures the seconds of each step and forwards every call; `first` is the step under way."""
 
     def __init__(self, progress: Progress, first: str) -> None:
         self.progress = progress
         self.started = [(first, time.perf_counter())]
 
-    def begin(self, step: str, total: int) -> None:
-        """A step starts, so the one before is over."""
-        self.started.append((step, time.perf_counter()))
-        self.progress.begin(step, total)
+    def begin(self, name: str, total: int, quantity: str = "loss") -> None:
+        """Start a step, which ends the one before."""
+        self.started.append((name, time.perf_counter()))
+        self.progress.begin(name, total, quantity)
 
-    def advance(self, done: int, loss: float) -> None:
-        """Pass on."""
-        self.progress.advance(done, loss)
+    def advance(self, done: int, value: float) -> None:
+        """Forward."""
+        self.progress.advance(done, value)
 
     def note(self, text: str) -> None:
-        """Pass on."""
+        """Forward."""
         self.progress.note(text)
 
     def seconds(self) -> dict[str, float]:
-        """Seconds a step, summed over cycles, up to now."""
+        """Seconds of each step up to now; steps of one name, as in several cycles, are summed."""
         ends = [start for _, start in self.started[1:]] + [time.perf_counter()]
         spent: dict[str, float] = {}
-        for (step, start), end in zip(self.started, ends, strict=True):
-            spent[step] = spent.get(step, 0.0) + end - start
+        for (name, start), end in zip(self.started, ends, strict=True):
+            spent[name] = spent.get(name, 0.0) + end - start
         return spent

@@ -1,4 +1,4 @@
-"""A folder that a run leaves its work in, so that the same command can go on there and another cannot."""
+"""The folder of a resumable run: its settings, and a lock against a second process."""
 
 from __future__ import annotations
 
@@ -10,60 +10,62 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.files import replacing
+from g2s_cli.files import atomic_write
 
 SETTINGS, LOCK = "settings.json", ".lock"
 
 
 def claim(folder: Path, settings: Mapping[str, object], verb: str) -> None:
-    """Take a folder for a run: one that can be `taken_up`, or an empty or new one. Raises what that does."""
-    if taken_up(folder, settings, verb):
+    """Create the folder of a run and write its settings, unless it `is_resumable`. Raises as that."""
+    if is_resumable(folder, settings, verb):
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / SETTINGS) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2) + "\n")
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be used: {error.strerror or error}.", "Name another with -o.") from error
+    with _convert_errors(folder), atomic_write(folder / SETTINGS) as temporary:
+        temporary.write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def taken_up(folder: Path, settings: Mapping[str, object], verb: str) -> bool:
-    """True for a folder that was begun with the same settings, False for an empty or new one. It stays as it is.
+def is_resumable(folder: Path, settings: Mapping[str, object], verb: str) -> bool:
+    """Whether a folder holds a run of the same settings; False for an empty or new folder. Nothing is written.
 
-    verb: the command, as "g2s evaluate". Raises UsageError for any other folder, G2SError for a damaged one.
+    Args:
+        folder: The run's folder.
+        settings: What its work depends on, JSON-able.
+        verb: The command in messages, as "g2s evaluate".
+
+    Raises:
+        UsageError: The folder holds something else, or a run of other settings.
+        G2SError: Its settings cannot be read.
     """
-    stated, said = folder / SETTINGS, json.loads(json.dumps(settings))
+    path, settings = folder / SETTINGS, json.loads(json.dumps(settings))
     try:
-        if not stated.exists():
-            if folder.exists() and any(folder.iterdir()):
-                raise UsageError(f"{folder} is no folder of {verb}.", "Name another with -o.")
-            return False
-        begun = json.loads(stated.read_text())
-        differing = [name for name in begun | said if begun.get(name) != said.get(name)]
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be used: {error.strerror or error}.", "Name another with -o.") from error
+        with _convert_errors(folder):
+            if not path.exists():
+                if folder.exists() and any(folder.iterdir()):
+                    raise UsageError(f"{folder} is no folder of {verb}.", "Name another with -o.")
+                return False
+            before = json.loads(path.read_text())
+        changed = [name for name in before | settings if before.get(name) != settings.get(name)]
     except (ValueError, TypeError, AttributeError) as error:
         raise G2SError(f"{folder} is damaged: {error}.", f"Delete it and run {verb} again.") from error
-    if differing:
-        what = f"{folder} was begun with other settings: {', '.join(differing).replace('_', ' ')}."
+    if changed:
+        what = f"{folder} was begun with other settings: {', '.join(changed).replace('_', ' ')}."
         raise UsageError(what, "Name another folder with -o, or delete it.")
     return True
 
 
 @contextmanager
-def alone_in(folder: Path, verb: str) -> Iterator[None]:
-    """Keep other processes from working in a claimed folder. Raises UsageError if one does; a killed one does not.
+def lock_folder(folder: Path, verb: str) -> Iterator[None]:
+    """Lock a claimed folder. The lock of a process that was killed is gone with it.
 
-    A folder that cannot be written to raises it, too.
+    Raises:
+        UsageError: Another process holds the lock, or the folder cannot be written to.
     """
     lock = FileLock(folder / LOCK, timeout=0)
     try:
-        lock.acquire()
+        with _convert_errors(folder):
+            lock.acquire()
     except Timeout as error:
         what = f"Another {verb} is at work in {folder}."
         raise UsageError(what, "Wait for it, or end it: the workers of a killed run may live on.") from error
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be used: {error.strerror or error}.", "Name another with -o.") from error
     try:
         yield
     finally:
@@ -71,8 +73,18 @@ def alone_in(folder: Path, verb: str) -> Iterator[None]:
 
 
 @contextmanager
-def at_work_in(folder: Path, settings: Mapping[str, object], verb: str) -> Iterator[None]:
-    """`claim` a folder, and be `alone_in` it."""
+def open_run_folder(folder: Path, settings: Mapping[str, object], verb: str) -> Iterator[None]:
+    """`claim` a folder and lock it."""
     claim(folder, settings, verb)
-    with alone_in(folder, verb):
+    with lock_folder(folder, verb):
         yield
+
+
+@contextmanager
+def _convert_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Timeout:  # an OSError, too
+        raise
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be used: {error.strerror or error}.", "Name another with -o.") from error

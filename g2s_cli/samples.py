@@ -1,7 +1,4 @@
-"""What a GAN knows: pictures of random latents as a contact sheet, and one by one as photos to try.
-
-seed ─ method.latents ─▶ w ─ G ─▶ pictures ─▶ sheet.png, and a folder with all of them and their latents
-"""
+"""Random images of a GAN: a contact sheet, and optionally a folder with every image and their latents."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,38 +18,39 @@ from safetensors.torch import save
 from torch import Tensor
 
 from g2s_cli import __version__
-from g2s_cli.atomic_folder import built_beside, check_target, folders_of
+from g2s_cli.atomic_folder import check_target, parent_folders, replace_folder
+from g2s_cli.config import Category
 from g2s_cli.errors import UsageError
-from g2s_cli.files import writing
+from g2s_cli.files import atomic_write
 from g2s_cli.gan.latents import truncated_latents
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.loading import Machine, Weights, load_gan
-from g2s_cli.mesh.extract import to_bytes
+from g2s_cli.geometry.image import to_uint8
+from g2s_cli.loading import Weights, load_gan
+from g2s_cli.machine import Machine
 from g2s_cli.progress import Progress
 from g2s_cli.result.contact_sheet import contact_sheet
-from g2s_cli.weights.catalog import Category
 
 LATENTS, FACTS = "latents.safetensors", "samples.json"
-OURS = rf"seed\d+-\d+\.png|{re.escape(LATENTS)}|{re.escape(FACTS)}"  # what g2s writes into a folder of pictures
-MOST = 100_000  # pictures of a run
-MOST_SHEET_PX = 4096  # a side; larger sheets show their pictures smaller
+OWNED_PATHS = rf"seed\d+-\d+\.png|{re.escape(LATENTS)}|{re.escape(FACTS)}"
+MAX_COUNT = 100_000
+MAX_SHEET_PX = 4096  # a side; images are shrunk to fit
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Which pictures: the first `count` of a seed.
+class SampleOptions:
+    """The first `count` images of a seed.
 
-    truncation: ψ of the truncation trick, how far latents keep from the mean one: 1 as drawn, 0 all alike.
+    truncation: ψ of the truncation trick, from 0 (the mean latent) to 1 (latents as drawn).
     """
 
     count: int
     truncation: float = 0.7
     seed: int = 0
 
-    def check(self) -> Draw:
-        """The same. Raises UsageError if it cannot be meant."""
-        if not 1 <= self.count <= MOST:
-            raise UsageError(f"--count {self.count} is out of range.", f"Give 1 to {MOST}.")
+    def check(self) -> SampleOptions:
+        """Return self. Raises UsageError for values out of range."""
+        if not 1 <= self.count <= MAX_COUNT:
+            raise UsageError(f"--count {self.count} is out of range.", f"Give 1 to {MAX_COUNT}.")
         if not 0 <= self.truncation <= 1:
             raise UsageError(
                 f"--truncation {self.truncation:g} is out of range.",
@@ -62,22 +60,28 @@ class Draw:
 
     @property
     def names(self) -> list[str]:
-        """What the pictures are called, without an ending."""
-        return [f"seed{self.seed}-{number:04}" for number in range(self.count)]
+        """File names of the images."""
+        return [f"seed{self.seed}-{number:04}.png" for number in range(self.count)]
 
 
 @dataclass(frozen=True)
-class Target:
-    """Where pictures go. sheet: all of them in one. folder: each by itself, and their latents; None is nowhere."""
+class SampleOutput:
+    """The path of the contact sheet, and the folder of the single images and latents (None: not written)."""
 
     sheet: Path
     folder: Path | None
 
     @classmethod
-    def of(cls, sheet: Path, *, save: bool, overwrite: bool, gan: Path | None = None) -> Target:
-        """A sheet, and beside it the folder of its name if asked. Raises UsageError if they could not go there.
+    def of(cls, sheet: Path, *, save: bool, overwrite: bool, gan: Path | None = None) -> SampleOutput:
+        """A sheet and, with `save`, the folder of its stem.
 
-        gan: the file that the pictures come from, if it is the user's own; it is not to be replaced by them.
+        Args:
+            sheet: A .png file.
+            save: Whether to write the folder.
+            overwrite: Replace what is there, but not the folder of `gan`, the user's own GAN.
+
+        Raises:
+            UsageError: They cannot be written there.
         """
         if sheet.suffix != ".png":
             raise UsageError(f"{sheet} is no name for a sheet.", "Name a .png file with -o.")
@@ -85,60 +89,65 @@ class Target:
             raise UsageError(f"{sheet} is a folder.", "Name a .png file with -o.")
         if sheet.exists() and not overwrite:
             raise UsageError(f"{sheet} exists.", "Add --overwrite to replace it, or name another with -o.")
-        target = cls(sheet, sheet.with_suffix("") if save else None)
-        if target.folder:
-            check_target(target.folder, FACTS, overwrite=overwrite, needed=folders_of([gan] if gan else []))
-        return target
+        folder = sheet.with_suffix("") if save else None
+        if folder:
+            check_target(folder, FACTS, overwrite=overwrite, inputs=parent_folders([gan] if gan else []))
+        return cls(sheet, folder)
 
 
 def sample(
-    category: Category, weights: Weights, draw: Draw, machine: Machine, target: Target, progress: Progress
+    category: Category,
+    weights: Weights,
+    options: SampleOptions,
+    machine: Machine,
+    output: SampleOutput,
+    progress: Progress,
 ) -> dict[str, Any]:
-    """Make a GAN's pictures and write them; the facts about them, those of samples.json.
+    """Write random images of a GAN, all or nothing. The images of a seed do not depend on their count.
 
-    The same seed gives the same pictures, however many are asked for. All or nothing is written. Raises WeightsError
-    for a GAN that cannot be read, G2SError if the disk refuses.
+    Returns:
+        The contents of samples.json.
+
+    Raises:
+        WeightsError: The GAN cannot be read.
+        G2SError: The disk refuses.
     """
-    # In full precision, whatever is fast here: the pictures are to be those of the GAN's file on every machine.
+    # Always in float32: the images are those of the GAN's file on every machine.
     generator = load_gan(weights, replace(machine, dtype=torch.float32)).generator
-    latents = truncated_latents(generator, draw.count, draw.truncation, draw.seed)
+    latents = truncated_latents(generator, options.count, options.truncation, options.seed)
     facts = {
         "g2s": __version__,
         "category": category.name,
         "gan_file": str(weights.gan_file) if weights.gan_file else None,
         "weights": weights.hashes(),
-        **asdict(draw),
+        **asdict(options),
         "size_px": generator.size,
-        "pictures": [f"{name}.png" for name in draw.names],
+        "pictures": options.names,
     }
-    columns = math.ceil(math.sqrt(draw.count))
-    side = min(generator.size, MOST_SHEET_PX // columns)
+    columns = math.ceil(math.sqrt(options.count))
+    side = min(generator.size, MAX_SHEET_PX // columns)
     tiles = []
-    with ExitStack() as stack:
-        building = stack.enter_context(built_beside(target.folder, OURS)) if target.folder else None
-        for name, picture in zip(facts["pictures"], _pictures(generator, latents, progress), strict=True):
-            if building:
-                picture.save(building / name)
-            tiles.append(picture.resize((side, side), Image.Resampling.LANCZOS))
-        if building:
-            (building / LATENTS).write_bytes(save({"w": latents.cpu()}))
-            (building / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
-        _write(contact_sheet(tiles, columns), target.sheet)
+    with replace_folder(output.folder, OWNED_PATHS) if output.folder else nullcontext() as temporary:
+        for name, image in zip(options.names, _images(generator, latents, progress), strict=True):
+            if temporary:
+                image.save(temporary / name)
+            tiles.append(image.resize((side, side), Image.Resampling.LANCZOS))
+        if temporary:
+            (temporary / LATENTS).write_bytes(save({"w": latents.cpu()}))
+            (temporary / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
+        sheet = contact_sheet(tiles, columns)
+        with atomic_write(output.sheet, "Name another with -o.") as path:
+            sheet.save(path, format="PNG")
     return facts
 
 
 @torch.no_grad()
-def _pictures(generator: Generator, latents: Float[Tensor, "n d"], progress: Progress) -> Iterator[Image.Image]:
-    """The pictures of latents, made some at a time."""
+def _images(generator: Generator, latents: Float[Tensor, "n d"], progress: Progress) -> Iterator[Image.Image]:
+    """The images of latents, generated in batches."""
     progress.begin("sample", len(latents))
     done = 0
-    for some in latents.split(generator.at_once):
-        for image in generator(some):
-            yield Image.fromarray(to_bytes(image))
-        done += len(some)
+    for batch in latents.split(generator.max_batch):
+        for image in generator(batch):
+            yield Image.fromarray(to_uint8(image))
+        done += len(batch)
         progress.advance(done, 0.0)
-
-
-def _write(picture: Image.Image, path: Path) -> None:
-    with writing(path, "Name another with -o.") as temporary:
-        picture.save(temporary, format="PNG")

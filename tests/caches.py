@@ -1,25 +1,23 @@
-"""What tests of fetched weights share: a release in small, what a cache holds, and how an answer refuses."""
+"""Shared by tests of weights: the authors' release in small, and the cache's files."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import fake_checkpoints
-from servers import TOKEN
+from installed import Command
 
-from g2s_cli.weights.catalog import load_category
+from g2s_cli.weights.categories import load_category
 
 FACE = Path(__file__).parent / "data" / "face.png"
 REPO = "somebody/shapes"
 RELEASED = ["celeba", "cat", "car", "church"]
-OUTSIDE = {"HTTP_PROXY": "", "HTTPS_PROXY": "", "NO_PROXY": "127.0.0.1"}
+NO_PROXY = {"HTTP_PROXY": "", "HTTPS_PROXY": "", "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_XET": "1"}
 ALL_OF_CAR = sorted(f"{part}.{suffix}" for part in load_category("car").weights for suffix in ("json", "safetensors"))
 
 
 def members(name: str) -> dict[str, bytes]:
-    """What the release has of a category, in small."""
+    """A category's files in the release, with small networks."""
     category = load_category(name)
     contents = {
         # A file's own size counts; pictures of 512 px would take minutes here.
@@ -32,32 +30,19 @@ def members(name: str) -> dict[str, bytes]:
     return {entry.member: fake_checkpoints.saved(contents[part]()) for part, entry in category.weights.items()}
 
 
-def kept(home: Path, name: str) -> list[str]:
+def cached(home: Path, name: str) -> list[str]:
+    """The names of a category's files in the cache."""
     folder = home / "g2s" / name
     return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock")) if folder.exists() else []
 
 
-def one_sentence(answer: object, code: int) -> str:
-    assert answer.returncode == code, answer.stderr
-    assert "Traceback" not in answer.stderr
-    assert answer.stdout == ""
-    return answer.stderr.splitlines()[-1]
-
-
-def noticed(run: Callable, category: str, path: Path) -> str:
-    """Damage a file of a category; verify names it, exits with 4 and deletes it. Returns what was said."""
+def verify_after_damage(g2s: Command, category: str, path: Path) -> str:
+    """Damage a category's file, assert that `weights verify` names and deletes it, and return its stderr."""
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
     path.write_bytes(content)
-    answer = run("weights", "verify", category)
+    answer = g2s("weights", "verify", category)
     assert answer.returncode == 4
     assert str(path) in answer.stderr
     assert not path.exists()
     return answer.stderr
-
-
-def published(on_hub: Callable, home: Path) -> None:
-    answer = on_hub("weights", "publish", "owls", "--repo", REPO, HF_TOKEN=TOKEN)
-    assert answer.returncode == 0, answer.stderr
-    assert answer.stdout.strip().endswith(REPO)
-    shutil.rmtree(home)

@@ -1,4 +1,4 @@
-"""What several tests share: one thread each, and a small made-up reconstruction."""
+"""Shared fixtures: a small made-up reconstruction."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from torch.nn.functional import interpolate
 
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
+from g2s_cli.geometry.image import to_uint8
 from g2s_cli.geometry.placement import Placement
-from g2s_cli.geometry.render import render, warped_mask
-from g2s_cli.mesh.extract import to_bytes
-from g2s_cli.result.folder import Result
+from g2s_cli.geometry.render import mask_to_view, render
+from g2s_cli.result.schema import Result
 
 torch.set_num_threads(1)
 # The same examples every time, however slow the machine.
@@ -45,13 +45,13 @@ def made_up(size: int = 64, seed: int = 0) -> Result:
         view=torch.tensor([0.05, -0.25, 0.03, 0.004, -0.003, 0.0]),
         light=torch.tensor([0.45, 0.5, 0.4, 0.3]),
     )
-    mask = warped_mask((bulge > 0.5).float(), factors, camera)
+    mask = mask_to_view((bulge > 0.5).float(), factors, camera)
     photo = torch.where(mask > 0, render(factors, camera).image, -1.0)
     return Result(
         category="synface",
         photo=photo,
-        aligned=to_bytes(photo),
-        placement=Placement.box(0, 0, size),
+        aligned=to_uint8(photo),
+        placement=Placement.from_box(0, 0, size),
         original=_png(photo),
         inverted=(photo + 0.02 * torch.randn(photo.shape, generator=rng)).clamp(-1, 1),
         mask=mask,
@@ -65,7 +65,7 @@ def made_up(size: int = 64, seed: int = 0) -> Result:
 
 def _png(image: torch.Tensor) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(to_bytes(image)).save(file, format="PNG")
+    Image.fromarray(to_uint8(image)).save(file, format="PNG")
     return file.getvalue()
 
 
@@ -75,15 +75,15 @@ def make() -> Callable[..., Result]:
 
 
 def sharp_photo(result: Result, size: int) -> UInt8[np.ndarray, "n n 3"]:
-    """What a finer camera would have seen of a made-up object: threads that its own pixels are too few for."""
+    """A made-up photo at a higher resolution, with a weave that its own pixels cannot resolve."""
     coarse = interpolate(result.photo[None], size=(size, size), mode="bicubic", align_corners=False)[0]
     turns = torch.arange(size) * (2 * math.pi * 40 / size)
     weave = 0.15 * (turns.sin()[:, None] + turns.sin())
-    return to_bytes(torch.where(finely_masked(result, size), coarse + weave, -1.0))
+    return to_uint8(torch.where(sharp_mask_of(result, size), coarse + weave, -1.0))
 
 
-def finely_masked(result: Result, size: int) -> Bool[Tensor, "n n"]:
-    """Where a finer camera sees the object."""
+def sharp_mask_of(result: Result, size: int) -> Bool[Tensor, "n n"]:
+    """The object mask at a higher resolution."""
     return interpolate(result.mask[None, None], size=(size, size), mode="bilinear", align_corners=False)[0, 0] >= 0.5
 
 
@@ -96,8 +96,8 @@ def sharp() -> Result:
 
 @pytest.fixture(scope="session")
 def sharp_mask(sharp: Result) -> Bool[Tensor, "n n"]:
-    """Where the photo of 320 pixels shows the object."""
-    return finely_masked(sharp, 320)
+    """The object mask of the photo of 320 pixels."""
+    return sharp_mask_of(sharp, 320)
 
 
 @pytest.fixture(scope="session")

@@ -37,5 +37,5 @@ def nets_around(mean: Canonical, camera: Camera) -> FactorNets:
     torch.manual_seed(0)
     base, size = torch.atanh((mean.depth[0] - 1) / 0.1), camera.size
     maps = MapNet(size, 1, 8, bounded=False), MapNet(size, 3, 8, bounded=True)
-    codes = CodeNet(size, 6, 8), CodeNet(size, 4, 8)
-    return FactorNets(*maps, *codes, camera, base, torch.zeros(6), torch.zeros(4), symmetric=True)
+    coeffs = CodeNet(size, 6, 8), CodeNet(size, 4, 8)
+    return FactorNets(*maps, *coeffs, camera, base, torch.zeros(6), torch.zeros(4), symmetric=True)

@@ -1,109 +1,105 @@
-"""g2s evaluate: data with known depth → how good the shapes are."""
+"""g2s evaluate: photos with known depth → the errors of their reconstructions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from g2s_cli import __version__
-from g2s_cli.commands.options import Device, HubRepo, Json, Preset, Quiet, Seed, Verbose
-from g2s_cli.console import figure, output
+from g2s_cli.commands import options
+from g2s_cli.console import format_number, output
 from g2s_cli.errors import StoppedError
+from g2s_cli.options import ReconstructOptions
 
 if TYPE_CHECKING:
-    from g2s_cli.result.folder import Result
+    from rich.table import Table
 
-NOTHING_COMMON = "missed: no pixel inside both masks"
+    from g2s_cli.evaluation.benchmark import ImageMetrics
+    from g2s_cli.evaluation.report import Baseline
+
+SETTINGS = ("category", "preset", "settings", "iterations_at_most", "seed", "weights")  # that a folder of scores states
 
 
 def evaluate(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="image/NAME_image.png and depth/NAME_depth.png.")],
-    category: Annotated[str, typer.Option("--category", "-c", help="What the photos show.")] = "synface",
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the report goes.")] = Path("scores"),
-    preset: Preset = "fast",
-    iterations: Annotated[
-        int | None, typer.Option("--iterations", min=0, help="At most so many iterations a step: for a quick try.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="The first so many photos alone.")] = None,
-    hub_repo: HubRepo = "",
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    category: options.Category = "synface",
+    limit: options.Limit = None,
+    preset: options.Preset = "fast",
+    iterations: options.Iterations = None,
+    seed: options.Seed = 0,
+    out: options.Out = Path("scores"),
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    device: options.Device = "auto",
+    hub_repo: options.HubRepo = "",
 ) -> None:
     """Score reconstructions against known depth: SIDE, MAD, mask coverage, inversion PSNR.
 
-    FOLDER gets images.csv, summary.json and worst.png. Run again, it goes on where it stopped, and scores photos
-    anew whose files are other ones. Beside the figures stand those of answers that do not look at the photo: a flat
-    depth, and the mean true depth of all the other photos. A photo whose object was missed has neither SIDE nor MAD; it
-    is counted apart, left out of their means, and the first of the worst.
+    FOLDER gets images.csv, summary.json and worst.png. Run again, it goes on where it stopped; photos whose files have
+    changed are scored again. Two baselines do not look at the photo: a flat depth, and the mean true depth of all other
+    photos. A photo whose object was missed has neither SIDE nor MAD; such photos are counted, left out of the means,
+    and come first among the worst.
 
     Example: g2s evaluate synface/test --limit 20 -o scores/
     """
-    output.set(quiet=quiet, verbose=verbose)
+    output.set(quiet=quiet, verbose=verbose, as_json=as_json)
 
-    from rich.table import Table
-
-    from g2s_cli.evaluation.benchmark import baselines, evaluate, write_report
-    from g2s_cli.evaluation.ground_truth import pairs_in
-    from g2s_cli.loading import Machine, Plan
+    from g2s_cli.evaluation.benchmark import evaluate
+    from g2s_cli.evaluation.ground_truth import find_pairs
+    from g2s_cli.evaluation.report import mean_baselines, write_report
+    from g2s_cli.machine import Machine
     from g2s_cli.photo.align import CropOptions
-    from g2s_cli.pipeline import reconstruct_each
-    from g2s_cli.weights.registry import Sources, fetch_weights, find_category
+    from g2s_cli.pipeline import Pipeline
+    from g2s_cli.weights.registry import Sources
 
-    machine = Machine.named(device)
-    sources = Sources.from_environment(hub_repo)
-    config = find_category(category, sources)
-    needed = config.needs(config.preset(preset))
-    pairs = pairs_in(data)[:limit]
-    trivial = baselines(pairs, config)
-    with output.fetching() as fetching:
-        fetch_weights(config, needed, sources, fetching, config.welcomes)
-    plan = Plan.of(
-        category=config.name,
-        preset=preset,
-        iterations=iterations,
-        sources=sources,
-        seed=seed,
-        crop_options=CropOptions(align=False),  # the true depth lies where the photo has it
-    )
-    told = ("category", "preset", "effort", "iterations_at_most", "seed", "weights")
-    # Figures of two versions are not to be averaged.
-    settings = {"g2s_version": __version__} | {name: plan.facts[name] for name in told}
-    rows = []
+    machine, sources = Machine.named(device), Sources.from_environment(hub_repo)
+    crop = CropOptions(align=False)  # the true depth lies where the photo has it
+    chosen = ReconstructOptions(category, preset, iterations, seed=seed, crop=crop, sources=sources)
+    config, pairs = options.category_of(chosen), find_pairs(data)[:limit]
+    trivial, plan = mean_baselines(pairs, config), options.plan_of(chosen)
+    settings = {"g2s_version": __version__} | {name: plan.facts[name] for name in SETTINGS}
+    rows: list[ImageMetrics] = []
     try:
         with output.progress(brief=True) as progress:
-
-            def run(photos: Sequence[Path]) -> Iterator[Result | Exception]:
-                return reconstruct_each(photos, plan, machine, progress)
-
+            run = partial(Pipeline.of(plan, machine).each, progress=progress)
             for row in evaluate(pairs, config, out, run, settings):
                 rows.append(row)
-                errors = f"SIDE {row.side_e2:.3f}e-2  MAD {row.mad_deg:.2f}°"
-                output.say(
-                    f"{len(rows)}/{len(pairs)}  {row.image}  {NOTHING_COMMON if row.missed else errors}  "
-                    f"coverage {row.coverage:.3f}  inversion {row.inversion_psnr_db:.1f} dB  {row.seconds:.0f} s"
-                )
+                output.info(f"{len(rows)}/{len(pairs)}  {_line(row)}")
         summary = write_report(rows, trivial, out, settings)
     except KeyboardInterrupt:
         raise StoppedError(f"Stopped after {len(rows)} of {len(pairs)} photos. The same command goes on.") from None
     if as_json:
-        output.put_json(summary)
+        output.print_json(summary)
         return
+    output.print_table(_table(f"{config.name}, {preset}", trivial, summary))
+    output.print(out)
+
+
+def _line(row: ImageMetrics) -> str:
+    errors = f"SIDE {row.side_e2:.3f}e-2  MAD {row.mad_deg:.2f}°"
+    return (
+        f"{row.image}  {'missed: no pixel inside both masks' if row.missed else errors}  "
+        f"coverage {row.coverage:.3f}  inversion {row.inversion_psnr_db:.1f} dB  {row.seconds:.0f} s"
+    )
+
+
+def _table(name: str, trivial: Sequence[Baseline], summary: dict[str, Any]) -> Table:
+    from rich.table import Table
+
     columns = ("SIDE x 10⁻²", "MAD, degrees", "coverage", "inversion, dB", "seconds a photo", "missed")
     table = Table("", *columns, box=None)
-    for one in trivial:
-        table.add_row(one.name, figure(one.side_e2), figure(one.mad_deg, 2))
-    figures = (_with_error(one) for one in summary["figures"].values())
-    table.add_row(f"{config.name}, {preset}", *figures, f"{len(summary['missed'])} of {len(rows)}")
-    output.put_table(table)
-    output.put(out)
+    for baseline in trivial:
+        table.add_row(baseline.name, format_number(baseline.side_e2), format_number(baseline.mad_deg, 2))
+    means = (_with_error(statistic) for statistic in summary["figures"].values())
+    table.add_row(name, *means, f"{len(summary['missed'])} of {summary['images']}")
+    return table
 
 
-def _with_error(found: dict[str, float | None]) -> str:
-    mean, error = found["mean"], found["standard_error"]
-    return figure(mean) if mean is None else f"{figure(mean)} ± {figure(error)}"
+def _with_error(statistic: dict[str, float | None]) -> str:
+    mean = format_number(statistic["mean"])
+    return mean if statistic["mean"] is None else f"{mean} ± {format_number(statistic['standard_error'])}"

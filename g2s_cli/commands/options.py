@@ -1,87 +1,136 @@
-"""Options that several verbs share, and how the values people type are read."""
+"""The commands' options, in the panels that --help shows, and the parsers of their values."""
 
 from __future__ import annotations
 
 import inspect
 import math
+import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from g2s_cli import options as choices
+from g2s_cli.console import output
 from g2s_cli.errors import G2SError, UsageError
 
 if TYPE_CHECKING:
-    from g2s_cli.mesh.export import Detail
+    from g2s_cli.config import Category as CategoryConfig
+    from g2s_cli.config import Part
+    from g2s_cli.loading import Plan
+    from g2s_cli.mesh.export import MeshOptions
+    from g2s_cli.weights.registry import Sources
 
-By = Literal["mesh", "gan"]
-Symmetry = Literal["on", "off", "first-stage"]
-Background = Literal["keep", "remove"]
+RENAMED_FLAGS = {"by": "renderer", "in-place": "paste-back"}  # old names still work, and --help leaves them out
+MAX_TURN_DEG = 90.0
+MAX_FRAMES = 1000  # of one series: over a minute of GIF, and up to an hour of rendering
 
-Device = Annotated[
-    str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N; auto takes the GPU if any.")
+# `typer.Option` in one of the panels of --help.
+input_option, method_option, output_option, machine_option = (
+    partial(typer.Option, rich_help_panel=panel) for panel in ("Input", "Method", "Output", "Machine")
+)
+
+# Input
+Photos = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="PHOTO...", help="Images of one object of the category each, or folders of such; - reads stdin."
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of paths.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but the result and errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more, and show where an error comes from.")]
-HubRepo = Annotated[
+ResultFolder = Annotated[Path, typer.Argument(metavar="OUT", help="A folder that g2s reconstruct made.")]
+Category = Annotated[str, input_option("--category", "-c", help="What the photos show.")]
+CategoryIfAny = Annotated[
+    str | None, input_option("--category", "-c", help="What the photo shows.", show_default="synface; own with --gan")
+]
+GanFile = Annotated[
+    Path | None, input_option("--gan", metavar="FILE", help="A StyleGAN2 checkpoint instead of the category's.")
+]
+LatentFile = Annotated[
+    Path | None, input_option("--latent", metavar="FILE[:ROW]", help="The photo's latent w, instead of an inversion.")
+]
+NoAlign = Annotated[bool, input_option("--no-align", help="Detect no face: take the centre square.")]
+Face = Annotated[
+    int | None, input_option("--face", min=1, help="Which face of several, by size.", show_default="1, the largest")
+]
+Crop = Annotated[str | None, input_option("--crop", metavar="X,Y,W,H", help="A box in pixels of the upright photo.")]
+Mask = Annotated[
+    Path | None,
+    input_option("--mask", metavar="FILE", help="Of the photo's size, white on the object; else black or transparent."),
+]
+Limit = Annotated[int | None, input_option("--limit", min=1, help="Take the first so many photos alone.")]
+
+# Method
+Preset = Annotated[
     str,
-    typer.Option("--hub-repo", metavar="OWNER/NAME", help="A Hub repository with the weights; @REVISION pins it."),
+    method_option("--preset", help="Estimators and iterations: instant, fast, paper, ellipsoid; see g2s weights list."),
 ]
-ShownBy = Annotated[
-    By, typer.Option("--by", help="Render the shape (mesh), or project the rendering through the GAN (gan).")
+_iterations = partial(method_option, "--iterations", help="At most so many iterations a step: for a quick try.")
+Iterations = Annotated[int | None, _iterations(min=0)]
+TrainingIterations = Annotated[int | None, _iterations(min=1)]
+Symmetry = Annotated[
+    choices.Symmetry | None,
+    method_option("--symmetry", help="Whether left and right are alike.", show_default="the preset's"),
 ]
-PictureSize = Annotated[
-    int | None,
-    typer.Option("--size", min=16, max=2048, help="Pixels a side.", show_default="the photo's, 512 at most"),
+Background = Annotated[
+    choices.Background | None,
+    method_option("--background", help="Fit the pixels behind the object too, or not.", show_default="the preset's"),
 ]
+Seed = Annotated[int, method_option("--seed", min=0, max=2**64 - 1, help="The same seed gives the same result.")]
+Renderer = Annotated[
+    choices.Renderer, method_option("--renderer", help="Render the shape (mesh), or project it through the GAN (gan).")
+]
+
+# Output
+Out = Annotated[Path, output_option("--out", "-o", metavar="FOLDER", help="The folder of results.")]
+Overwrite = Annotated[bool, output_option("--overwrite", help="Replace an earlier result.")]
 MeshSize = Annotated[
     int | None,
-    typer.Option("--mesh-size", min=16, max=1024, help="Points of the relief a side.", show_default="320 at most"),
+    output_option("--mesh-size", min=16, max=1024, help="Vertices of the grid a side.", show_default="320 at most"),
 ]
 TextureSize = Annotated[
     int | None,
-    typer.Option("--texture-size", min=16, max=4096, help="Pixels a side.", show_default="what the photo is worth"),
+    output_option("--texture-size", min=16, max=4096, help="Pixels a side.", show_default="the photo's resolution"),
 ]
-MaxFaces = Annotated[
-    int | None, typer.Option("--max-faces", min=100, help="No more triangles; needs fast-simplification.")
-]
+MaxFaces = Annotated[int | None, output_option("--max-faces", min=100, help="Simplify; needs fast-simplification.")]
 Solid = Annotated[
-    bool, typer.Option("--solid", help="Close the relief for 3D printing: mesh.stl, and mesh.ply with colours.")
+    bool, output_option("--solid", help="Close the mesh for 3D printing: mesh.stl, and mesh.ply with colours.")
 ]
 HeightMm = Annotated[
-    float | None,
-    typer.Option("--height-mm", min=1, max=10_000, help="How tall all of --solid is; 100 if not said."),
+    float | None, output_option("--height-mm", min=1, max=10_000, help="Height of the solid body.", show_default="100")
 ]
 ThicknessMm = Annotated[
     float | None,
-    typer.Option(
-        "--thickness-mm", min=0.1, max=10_000, help="How thick it is at its thinnest: no more than tall; 3 if not said."
-    ),
+    output_option("--thickness-mm", min=0.1, max=10_000, help="Least thickness; at most the height.", show_default="3"),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, max=2**64 - 1, help="The same seed gives the same result.")]
-
-InPlace = Annotated[
-    bool, typer.Option("--in-place", help="Show it in the whole photo as well: in_place_000.png and so on.")
+Frames = Annotated[int | None, output_option("--frames", min=2, max=MAX_FRAMES, help="Pictures from start to end.")]
+PasteBack = Annotated[
+    bool, output_option("--paste-back", help="Also paste it back into the whole photo: in_place_000.png and so on.")
 ]
+PictureSize = Annotated[
+    int | None,
+    output_option("--size", min=16, max=2048, help="Pixels a side.", show_default="the photo's, 512 at most"),
+]
+Json = Annotated[bool, output_option("--json", help="Print one JSON document instead of paths.")]
+Quiet = Annotated[bool, output_option("--quiet", "-q", help="Print nothing but the result and errors.")]
+Verbose = Annotated[bool, output_option("--verbose", "-v", help="Print more, and the tracebacks of errors.")]
 
-Preset = Annotated[
+# Machine
+Device = Annotated[
+    str, machine_option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N; auto takes the GPU if any.")
+]
+HubRepo = Annotated[
     str,
-    typer.Option(
-        "--preset", help="How much work: instant, fast, paper or ellipsoid; g2s weights list says who has which."
-    ),
+    machine_option("--hub-repo", metavar="OWNER/NAME", help="A Hub repository with the weights; @REVISION pins it."),
 ]
 
-WIDEST_TURN_DEG = 90.0
-MOST_FRAMES = 1000  # of one series: over a minute of GIF, and up to an hour of rendering
 
-
-def flowing(text: str) -> str:
-    """A docstring with a line a paragraph: Typer keeps a docstring's own breaks, and the terminal adds its own."""
+def unwrap(text: str) -> str:
+    """A docstring with one line a paragraph: Typer would keep the docstring's line breaks beside the terminal's."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text).split("\n\n"))
 
 
@@ -92,50 +141,66 @@ def read_detail(
     solid: bool,
     height_mm: float | None,
     thickness_mm: float | None,
-) -> Detail:
-    """How fine meshes are to be. Raises UsageError for sizes of no body, G2SError if this machine cannot make such."""
-    from g2s_cli.mesh.export import Body, Detail
+) -> MeshOptions:
+    """The mesh options as a value.
 
-    given = {"height_mm": height_mm, "thickness_mm": thickness_mm}
-    sizes = {name: size for name, size in given.items() if size is not None}
+    Raises:
+        UsageError: a body's size is impossible, or given without --solid.
+        G2SError: a library that they need is not installed.
+    """
+    from g2s_cli.mesh.export import Body, MeshOptions
+
+    sizes = {name: mm for name, mm in (("height_mm", height_mm), ("thickness_mm", thickness_mm)) if mm is not None}
     if sizes and not solid:
         option = "--" + next(iter(sizes)).replace("_", "-")
-        raise UsageError(f"{option} is of a body for printing.", "Add --solid, or leave it out.")
-    detail = Detail(mesh_size, texture_size, max_faces, Body(**sizes) if solid else None)
+        raise UsageError(f"{option} is a size of a solid body.", "Add --solid, or leave it out.")
+    detail = MeshOptions(mesh_size, texture_size, max_faces, Body(**sizes) if solid else None)
     detail.check()
     return detail
 
 
 def read_light(text: str) -> tuple[float, float]:
-    """ "X,Y" as two finite numbers: where a light stands, x to the right, y up, in the picture made."""
-    x, y = _numbers(text, ",", "--light", "two numbers X,Y, such as 0.5,0.2")
+    """Parse "X,Y": a light's position in the picture that is made, x to the right, y up. Raises UsageError."""
+    x, y = _numbers(text, ",", 2, "--light", "two numbers X,Y, such as 0.5,0.2")
     return x, y
 
 
 def read_turn(text: str, option: str) -> tuple[float, float]:
-    """ "A:B" or "A", degrees within ±90, as first and last angle in radians."""
+    """Parse "A:B" or "A", degrees within ±90, as the first and last angle in radians. Raises UsageError."""
     form = "an angle in degrees or a range A:B, such as -20:20"
-    numbers = _numbers(text, ":", option, form, count=1 + (":" in text))
-    first, last = numbers[0], numbers[-1]
-    if max(abs(first), abs(last)) > WIDEST_TURN_DEG:
-        raise UsageError(
-            f"{option} {text} turns too far.", f"Stay between -{WIDEST_TURN_DEG:g} and {WIDEST_TURN_DEG:g}."
-        )
-    return math.radians(first), math.radians(last)
+    degrees = _numbers(text, ":", 1 + (":" in text), option, form)
+    if max(map(abs, degrees)) > MAX_TURN_DEG:
+        raise UsageError(f"{option} {text} turns too far.", f"Stay between -{MAX_TURN_DEG:g} and {MAX_TURN_DEG:g}.")
+    return math.radians(degrees[0]), math.radians(degrees[-1])
 
 
 def read_crop(text: str) -> tuple[float, float, float, float]:
-    """ "X,Y,W,H" as left, top, width and height in pixels."""
+    """Parse "X,Y,W,H": left, top, width and height in pixels. Raises UsageError."""
     form = "left, top, width and height in pixels: X,Y,W,H, such as 120,80,300,300"
-    left, top, width, height = _numbers(text, ",", "--crop", form, count=4)
+    left, top, width, height = _numbers(text, ",", 4, "--crop", form)
     if min(width, height) <= 0:
         raise UsageError(f"--crop {text} is empty.", f"Give {form}.")
     return left, top, width, height
 
 
+def _numbers(text: str, separator: str, count: int, option: str, form: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(separator)]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
+        raise UsageError(f"{option} {text!r} cannot be read.", f"Give {form}.")
+    return numbers
+
+
+def command_line() -> str:
+    """The command that runs, as the user typed it."""
+    return shlex.join(("g2s", *sys.argv[1:]))
+
+
 @contextmanager
-def named_file(photo: Path) -> Iterator[Path]:
-    """A photo as a file with a name; what comes from stdin (-) is in one for as long as the block lasts."""
+def as_file(photo: Path) -> Iterator[Path]:
+    """A photo's file; for "-" a temporary one with the bytes of stdin, which errors call "stdin"."""
     if str(photo) != "-":
         yield photo
         return
@@ -147,14 +212,39 @@ def named_file(photo: Path) -> Iterator[Path]:
         try:
             yield file
         except G2SError as error:
-            raise error.speaking_of(str(file), file.name) from None
+            raise error.replace_name(str(file), file.name) from None
 
 
-def _numbers(text: str, separator: str, option: str, form: str, count: int = 2) -> list[float]:
-    try:
-        numbers = [float(part) for part in text.split(separator)]
-    except ValueError:
-        numbers = []
-    if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
-        raise UsageError(f"{option} {text!r} cannot be read.", f"Give {form}.")
-    return numbers
+def fetch(
+    config: CategoryConfig, parts: Sequence[Part], sources: Sources, optional: Sequence[Part] = ()
+) -> dict[Part, Path]:
+    """The files of a category's parts, fetched with a progress bar if they are missing. Raises WeightsError.
+
+    optional: parts that are used if they are here, and fetched only along with others.
+    """
+    from g2s_cli.weights.registry import fetch_weights
+
+    with output.fetching() as fetching:
+        return fetch_weights(config, parts, sources, fetching, optional)
+
+
+def category_of(chosen: choices.ReconstructOptions) -> CategoryConfig:
+    """The category of a reconstruction, pulled from the Hub if it is new. Raises UsageError for it and its preset."""
+    from g2s_cli.weights.registry import Sources, find_category
+
+    config = find_category(chosen.category_name, chosen.sources or Sources.from_environment())
+    config.preset(chosen.preset)
+    return config
+
+
+def plan_of(chosen: choices.ReconstructOptions) -> Plan:
+    """Fetch the weights that a reconstruction needs, and plan it."""
+    from g2s_cli.loading import Plan
+    from g2s_cli.weights.categories import optional_parts, required_parts
+    from g2s_cli.weights.registry import Sources
+
+    config, sources = category_of(chosen), chosen.sources or Sources.from_environment()
+    networks = config.preset(chosen.preset).needs_networks
+    parts = required_parts(config, networks=networks, own_gan=bool(chosen.gan))
+    fetch(config, parts, sources, optional_parts(config))
+    return Plan.of(chosen)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Seed, Symmetry, Verbose
-from g2s_cli.console import figure, output
+from g2s_cli.console import format_number, output
 from g2s_cli.errors import StoppedError, UsageError
 
 if TYPE_CHECKING:
@@ -58,13 +58,15 @@ def pretrain(
 
     Example: g2s pretrain faces/ --category synface -o faces-run/ --as faces
     """
-    from g2s_cli.loading import Machine
+    from g2s_cli.machine import Machine
     from g2s_cli.training.distributed import Group
-    from g2s_cli.training.pretraining import Collection, Order, run, schedule_of
+    from g2s_cli.training.pretrain_config import PhotoCollection, PretrainConfig, PretrainOptions, schedule_of
+    from g2s_cli.training.pretraining import run
+    from g2s_cli.weights.categories import optional_parts, required_parts
     from g2s_cli.weights.registry import Sources, fetch_weights, find_category
 
-    group = Group.of_environment()
-    output.set(quiet=quiet or not group.leads, verbose=verbose)
+    group = Group.from_environment()
+    output.set(quiet=quiet or not group.is_main, verbose=verbose, as_json=as_json)
     photos_a_step = photos_a_step or group.size
     if photos_a_step < group.size:
         raise UsageError(
@@ -72,39 +74,28 @@ def pretrain(
         )
     sources = Sources.from_environment(hub_repo)
     config = find_category(category, sources)
-    needed = config.needs(schedule_of(config).effort)
-    collection = Collection.of(photos, limit)
+    schedule_of(config)  # refuses a category without one before anything is fetched
+    collection = PhotoCollection.of(photos, limit)
     for note in collection.notes:
-        output.say(f"Note: {note}")
+        output.info(f"Note: {note}")
     machine = Machine.named(group.device(device))
     with output.fetching() as fetching:
-        fetch_weights(config, needed, sources, fetching, config.welcomes)
-    order = Order.of(
-        collection,
-        out,
-        name=name or out.resolve().name,
-        category=config.name,
-        iterations=iterations,
-        cycles=cycles,
-        symmetry=symmetry,
-        photos_a_step=photos_a_step,
-        sources=sources,
-        seed=seed,
+        fetch_weights(config, required_parts(config, networks=False), sources, fetching, optional_parts(config))
+    options = PretrainOptions(
+        name or out.resolve().name, config.name, iterations, cycles, symmetry, photos_a_step, seed
     )
+    run_config = PretrainConfig.of(collection, out, options, sources)
     try:
-        with group.joined(machine.device), output.training(photos_a_step) as progress:
-            report = run(order, machine, group, progress, save_every)
+        with group.connected(machine.device), output.progress(photos_a_step=photos_a_step) as progress:
+            report = run(run_config, machine, group, progress, save_every)
     except KeyboardInterrupt:
         raise StoppedError("Stopped. The same command goes on from what was last saved.") from None
-    if not group.leads:
+    if not group.is_main:
         return
-    if as_json:
-        output.put_json(report)
-        return
-    output.show_table(_table(report))
-    output.say(f"The category {order.name} is ready: g2s reconstruct PHOTO --category {order.name}")
-    output.put(report["entry"])
-    output.put(out)
+    if not as_json:
+        output.info_table(_table(report))
+        output.info(f"The category {run_config.name} is ready: g2s reconstruct PHOTO --category {run_config.name}")
+    output.print_result([report["entry"], out], report)
 
 
 def _table(report: dict[str, Any]) -> Table:
@@ -120,8 +111,8 @@ def _table(report: dict[str, Any]) -> Table:
     ]
     table = Table(*columns, box=None)
     for one in report["baselines"]:
-        table.add_row(one["name"], "", "", figure(one["side_e2"]), figure(one["mad_deg"], 2))
+        table.add_row(one["name"], "", "", format_number(one["side_e2"]), format_number(one["mad_deg"], 2))
     names = ["reconstruction_psnr_db", "inversion_psnr_db", *(["side_e2", "mad_deg", "coverage"] if truths else [])]
     missed = [f"{len(report['missed'])} of {len(report['photos'])}"] if truths else []
-    table.add_row("the networks alone", *(figure(report["figures"][name]) for name in names), *missed)
+    table.add_row("the networks alone", *(format_number(report["figures"][name]) for name in names), *missed)
     return table

@@ -2,183 +2,129 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from g2s_cli.commands.many import jobs_of, reconstruct_many
-from g2s_cli.commands.options import (
-    Background,
-    Device,
-    HeightMm,
-    HubRepo,
-    Json,
-    MaxFaces,
-    MeshSize,
-    Preset,
-    Quiet,
-    Seed,
-    Solid,
-    Symmetry,
-    TextureSize,
-    ThicknessMm,
-    Verbose,
-    named_file,
-    read_crop,
-    read_detail,
-)
+from g2s_cli.commands import options
+from g2s_cli.commands.batch import reconstruct_batch
 from g2s_cli.console import output
 from g2s_cli.errors import UsageError
+from g2s_cli.options import ReconstructOptions
 from g2s_cli.photo.decode import check_file
 
-# What most people came for; the folder holds more.
-KEY_FILES = ("mesh.glb", "mesh.obj", "reconstruction.png", "report.json")
+if TYPE_CHECKING:
+    from g2s_cli.machine import Machine
+    from g2s_cli.result.schema import Result
+
+KEY_FILES = ("mesh.glb", "mesh.obj", "reconstruction.png", "report.json")  # printed; the folder holds more
+SOLID_FILES = ("mesh.stl", "mesh.ply")
 
 
 def reconstruct(
-    photos: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="PHOTO...", help="Images of one object of the category each, or folders of such; - reads stdin."
-        ),
-    ],
-    category: Annotated[
-        str | None, typer.Option("--category", "-c", help="What the photo shows.", show_default="synface")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the result goes.")] = Path("out"),
-    preset: Preset = "fast",
-    iterations: Annotated[
-        int | None, typer.Option("--iterations", min=0, help="At most so many iterations a step: for a quick try.")
-    ] = None,
-    symmetry: Annotated[
-        Symmetry | None,
-        typer.Option("--symmetry", help="Whether left and right are alike.", show_default="the preset's"),
-    ] = None,
-    background: Annotated[
-        Background | None,
-        typer.Option("--background", help="Fit what is behind the object too, or not.", show_default="the preset's"),
-    ] = None,
-    gan: Annotated[
-        Path | None, typer.Option("--gan", metavar="FILE", help="A StyleGAN2 checkpoint instead of the category's.")
-    ] = None,
-    latent: Annotated[
-        Path | None,
-        typer.Option("--latent", metavar="FILE[:ROW]", help="The photo's w, if you have it: no inversion."),
-    ] = None,
-    no_align: Annotated[
-        bool, typer.Option("--no-align", help="Look for no face: take the middle square as it is.")
-    ] = False,
-    face: Annotated[
-        int | None, typer.Option("--face", min=1, help="Which face of several.", show_default="1, the largest")
-    ] = None,
-    crop: Annotated[
-        str | None,
-        typer.Option("--crop", metavar="X,Y,W,H", help="Where the object is, in pixels of the upright photo."),
-    ] = None,
-    mask: Annotated[
-        Path | None,
-        typer.Option(
-            "--mask", metavar="FILE", help="Of the photo's size, white on the object; else black or transparent."
-        ),
-    ] = None,
-    mesh_size: MeshSize = None,
-    texture_size: TextureSize = None,
-    max_faces: MaxFaces = None,
-    solid: Solid = False,
-    height_mm: HeightMm = None,
-    thickness_mm: ThicknessMm = None,
-    hub_repo: HubRepo = "",
-    seed: Seed = 0,
-    device: Device = "auto",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a result folder; of many, those of other photos or options.")
-    ] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    photos: options.Photos,
+    category: options.CategoryIfAny = None,
+    gan: options.GanFile = None,
+    latent: options.LatentFile = None,
+    no_align: options.NoAlign = False,
+    face: options.Face = None,
+    crop: options.Crop = None,
+    mask: options.Mask = None,
+    preset: options.Preset = "fast",
+    iterations: options.Iterations = None,
+    symmetry: options.Symmetry = None,
+    background: options.Background = None,
+    seed: options.Seed = 0,
+    out: options.Out = Path("out"),
+    overwrite: options.Overwrite = False,
+    mesh_size: options.MeshSize = None,
+    texture_size: options.TextureSize = None,
+    max_faces: options.MaxFaces = None,
+    solid: options.Solid = False,
+    height_mm: options.HeightMm = None,
+    thickness_mm: options.ThicknessMm = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    device: options.Device = "auto",
+    hub_repo: options.HubRepo = "",
 ) -> None:
     """Turn one photo into a textured, relightable 3D shape. Weights that are not here are fetched first.
 
     In categories of faces the photo is turned, scaled and cropped so that the face lies where the GAN has faces. A
-    small square picture counts as cropped already. What was done is in report.json under "alignment".
+    small square picture counts as cropped already. The transform is in report.json under "alignment".
 
-    Several photos, or a folder of them, are done in one run, which is faster: each gets a folder in FOLDER, named after
-    it. One's failure does not stop the others; run again, those that are finished are kept. The exit code is that of
-    the failures, or 1 where they differ.
+    Several photos, or a folder of them, are reconstructed in one run, which is faster: each gets a folder in FOLDER,
+    named after it. If one fails the others go on; run again, finished ones are kept, and --overwrite replaces those of
+    other photos or options. The exit code is that of the failures, or 1 where they differ.
 
     Example: g2s reconstruct face.png --category synface -o out/
     """
-    output.set(quiet=quiet, verbose=verbose)
-    many = len(photos) > 1 or photos[0].is_dir()
-    if many and Path("-") in photos:
+    output.set(quiet=quiet, verbose=verbose, as_json=as_json)
+    batch = len(photos) > 1 or photos[0].is_dir()
+    if batch and Path("-") in photos:
         raise UsageError(f"- reads one photo from stdin, and {len(photos)} are named.", "Let - stand alone.")
-    if not many and str(photos[0]) != "-":
+    if not batch and str(photos[0]) != "-":
         check_file(photos[0])  # before PyTorch is imported, which takes seconds
 
-    from g2s_cli.atomic_folder import check_target, folders_of
-    from g2s_cli.loading import Machine, Plan
+    from g2s_cli.machine import Machine
     from g2s_cli.photo.align import CropOptions
-    from g2s_cli.photo.load import open_photo
-    from g2s_cli.pipeline import reconstruct_as
-    from g2s_cli.result.folder import STATE, write_result
-    from g2s_cli.weights.latent_file import LatentFile
-    from g2s_cli.weights.registry import Sources, fetch_weights, find_category
+    from g2s_cli.weights.registry import Sources
 
-    # What cannot work is refused here, before weights are read: options, the folder, the photo.
-    detail = read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm)
-    machine = Machine.named(device)
-    sources = Sources.from_environment(hub_repo)
-    config = find_category(category or ("own" if gan else "synface"), sources)
-    needed = config.needs(config.preset(preset), own_gan=gan is not None)
-    crop_options = CropOptions(not no_align, face, read_crop(crop) if crop else None, mask).check()
-    command = shlex.join(("g2s", *sys.argv[1:]))
-    asked = partial(
-        Plan.of,
-        category=config.name,
+    # Whatever cannot work is refused before weights are fetched or read.
+    chosen = ReconstructOptions(
+        category=category,
         preset=preset,
         iterations=iterations,
         symmetry=symmetry,
         background=background,
         gan=gan,
         latent=latent,
-        sources=sources,
         seed=seed,
-        crop_options=crop_options,
+        crop=CropOptions(not no_align, face, options.read_crop(crop) if crop else None, mask).check(),
+        sources=Sources.from_environment(hub_repo),
+        detail=options.read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm),
     )
-    if many:
-        jobs = jobs_of(photos, out, latent, mask)
-        with output.fetching() as fetching:
-            fetch_weights(config, needed, sources, fetching, config.welcomes)
-        reconstruct_many(jobs, out, asked(), detail, machine, command, overwrite=overwrite, as_json=as_json)
-        return
-    read = [file for file in (photos[0], mask, gan, LatentFile.parse(latent).path if latent else None) if file]
-    check_target(out, STATE, overwrite=overwrite, needed=folders_of(read))
-    with named_file(photos[0]) as file:
-        open_photo(file, config.image_size, config.align, crop_options)
-        with output.fetching() as fetching:
-            fetch_weights(config, needed, sources, fetching, config.welcomes)
-        with output.progress() as progress:
-            result = reconstruct_as(asked(), file, machine, progress)
-    result = replace(result, report={"command": command, "meshes": asdict(detail)} | result.report)
-    write_result(result, out, overwrite=overwrite, detail=detail)
+    machine = Machine.named(device)
+    run = reconstruct_batch if batch else _reconstruct_one
+    run(photos, out, chosen, machine, overwrite=overwrite)
 
-    paths = {name: str(out / name) for name in (*KEY_FILES, *(("mesh.stl", "mesh.ply") if solid else ()))}
-    for note in result.report["photo_notes"]:
-        output.detail(f"The photo was {note}.")
+
+def _reconstruct_one(
+    photos: Sequence[Path], out: Path, chosen: ReconstructOptions, machine: Machine, *, overwrite: bool
+) -> None:
+    """Reconstruct the one photo, write its result folder, and print its paths or its report."""
+    from g2s_cli.atomic_folder import check_target, parent_folders
+    from g2s_cli.mesh.export import MeshOptions
+    from g2s_cli.photo.load import open_photo
+    from g2s_cli.pipeline import Pipeline
+    from g2s_cli.result.schema import STATE
+    from g2s_cli.result.write import write_result
+    from g2s_cli.weights.latent_file import LatentFile
+
+    [photo], config, detail = photos, options.category_of(chosen), chosen.detail or MeshOptions()
+    mask, latent = chosen.crop and chosen.crop.mask, chosen.latent and LatentFile.parse(chosen.latent).path
+    inputs = [path for path in (photo, mask, chosen.gan, latent) if path]
+    check_target(out, STATE, overwrite=overwrite, inputs=parent_folders(inputs))
+    with options.as_file(photo) as file:
+        open_photo(file, config.image_size, config.align, chosen.crop)
+        plan = options.plan_of(chosen)
+        with output.progress() as progress:
+            result = Pipeline.of(plan, machine)(file, progress)
+    result = replace(result, report={"command": options.command_line(), "meshes": asdict(detail)} | result.report)
+    write_result(result, out, overwrite=overwrite, detail=detail)
+    _print_result(result, out, solid=detail.body is not None)
+
+
+def _print_result(result: Result, out: Path, *, solid: bool) -> None:
     report = result.report
-    output.say(
-        f"Done in {report['seconds']['total']:.0f} s. PSNR to the photo: the GAN's version of it "
-        f"{report['inversion_psnr_db']:.1f} dB, the shape's rendering {report['reconstruction_psnr_db']:.1f} dB."
+    for note in report["photo_notes"]:
+        output.debug(f"The photo was {note}.")
+    output.info(
+        f"Done in {report['seconds']['total']:.0f} s. PSNR to the photo: of the inversion "
+        f"{report['inversion_psnr_db']:.1f} dB, of the shape's rendering {report['reconstruction_psnr_db']:.1f} dB."
     )
-    if as_json:
-        output.put_json(report | {"folder": str(out), "files": paths})
-        return
-    output.put(out)
-    if not quiet:
-        for path in paths.values():
-            output.put(path)
+    files = {name: str(out / name) for name in (*KEY_FILES, *(SOLID_FILES if solid else ()))}
+    lines = [out] if output.quiet else [out, *files.values()]
+    output.print_result(lines, report | {"folder": str(out), "files": files})

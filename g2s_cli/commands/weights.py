@@ -1,18 +1,21 @@
-"""g2s weights: what is on this machine, fetch it, check it, bring your own, give it to others."""
+"""g2s weights: list, fetch, check, import and publish the files of categories."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from g2s_cli.commands.options import HubRepo, Json, Quiet, Verbose
+from g2s_cli.commands import options
 from g2s_cli.console import output
+from g2s_cli.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
-    from g2s_cli.weights.catalog import Category, Part
+    from g2s_cli.config import Category, Part
 
 weights = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
@@ -20,40 +23,33 @@ Name = Annotated[str, typer.Argument(metavar="CATEGORY", help="A category: see g
 
 
 @weights.command("list")
-def list_(as_json: Json = False) -> None:
+def list_(as_json: options.Json = False) -> None:
     """Show every category, and which of its files are on this machine.
 
     Example: g2s weights list
     """
     from rich.table import Table
 
-    categories, damaged = _all_categories()
-    rows = [_state(category) for category in categories]
-    damaged += [row["mismatch"] for row in rows if row["mismatch"]]
-    for sentence in damaged:
-        output.fail(sentence)
+    output.set(as_json=as_json)
+    problems: list[str] = []
+    rows = [_state(category) for category in _all_categories(problems)]
     if as_json:
-        output.put_json({"categories": rows})
+        output.print_json({"categories": rows})
         return
-    table = Table(
-        "category",
-        "what it shows",
-        "presets",
-        "on this machine",
-        "to be fetched",
-        "to be imported",
-        "licence",
-        box=None,
-    )
+    columns = {"presets": "presets", "here": "on this machine", "missing": "to be fetched", "yours": "to be imported"}
+    table = Table("category", "what it shows", *columns.values(), "licence", box=None)
     for row in rows:
-        lists = (", ".join(row[what]) for what in ("presets", "here", "missing", "yours"))
-        table.add_row(row["name"], row["title"], *lists, row["licence"])
-    output.put_table(table)
+        table.add_row(row["name"], row["title"], *(", ".join(row[name]) for name in columns), row["licence"])
+    output.print_table(table)
 
 
 @weights.command(no_args_is_help=True)
 def pull(
-    category: Name, hub_repo: HubRepo = "", as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False
+    category: Name,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    hub_repo: options.HubRepo = "",
 ) -> None:
     """Fetch a category's files and check them.
 
@@ -61,23 +57,21 @@ def pull(
 
     Example: g2s weights pull celeba
     """
-    output.set(quiet=quiet, verbose=verbose)
-    from g2s_cli.weights.registry import Sources, check_sources, fetch_weights, find_category
+    output.set(quiet=quiet, verbose=verbose, as_json=as_json)
+    from g2s_cli.weights.registry import Sources, check_sources, find_category
 
     sources = Sources.from_environment(hub_repo)
     config = find_category(category, sources)
     if not config.weights:
         check_sources(config, ["gan"])
-    with output.fetching() as fetching:
-        files = fetch_weights(config, list(config.weights), sources, fetching)
-    _say(files, as_json)
+    _print_files(options.fetch(config, list(config.weights), sources))
 
 
 @weights.command()
 def verify(
     category: Annotated[str | None, typer.Argument(metavar="[CATEGORY]", help="All, if left out.")] = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Check every file on this machine against its SHA-256; damaged ones of the cache are deleted. Exit code 4 if any.
 
@@ -86,52 +80,43 @@ def verify(
     Example: g2s weights verify
     """
     output.set(quiet=quiet, verbose=verbose)
-    from g2s_cli.errors import WeightsError
-    from g2s_cli.weights.catalog import PARTS, load_category
+    from g2s_cli.config import PARTS
+    from g2s_cli.weights.categories import load_category
     from g2s_cli.weights.registry import check_local_networks, local_file
 
-    kinds, damaged = ([load_category(category)], []) if category else _all_categories()
-    for sentence in damaged:
-        output.fail(sentence)
-    for config in kinds:
-        for part in PARTS:  # not only those that the card names: others can be imported
-            try:
-                path = local_file(config, part)
-            except WeightsError as error:
-                damaged.append(str(error))
-                output.fail(str(error))
-                continue
-            if path:
-                output.put(f"ok  {path}")
-        try:
+    problems: list[str] = []
+    for config in [load_category(category)] if category else _all_categories(problems):
+        for part in PARTS:  # not only those of its model.toml: others can be imported
+            with _collecting(problems):
+                if path := local_file(config, part):
+                    output.print(f"ok  {path}")
+        with _collecting(problems):
             check_local_networks(config)
-        except WeightsError as error:
-            damaged.append(str(error))
-            output.fail(str(error))
-    if damaged:
-        count = "one thing is" if len(damaged) == 1 else f"{len(damaged)} things are"
+    if problems:
+        count = "one thing is" if len(problems) == 1 else f"{len(problems)} things are"
         raise WeightsError(f"Of these files {count} wrong.", "See above.")
 
 
 @weights.command("import", no_args_is_help=True)
 def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Checkpoints: .pt, .pth, .pkl, .safetensors.")],
-    category: Annotated[str, typer.Option("--category", "-c", help="Which category they belong to; may be new.")],
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    category: Annotated[
+        str, options.input_option("--category", "-c", help="Which category they belong to; may be new.")
+    ],
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Convert checkpoints to safetensors without running code they carry, and keep them for a category.
 
     StyleGAN2 in the rosinality layout or NVIDIA's pickle, GAN2Shape's networks, its view and light statistics, BiSeNet
-    and PSPNet for masks: what a file is, is read off its tensors. A new category starts as a copy of "own".
+    and PSPNet for masks: its tensors tell which one a file is. A new category starts as a copy of "own".
 
     Example: g2s weights import my-stylegan2.pt --category owls
     """
-    output.set(quiet=quiet, verbose=verbose)
-    from g2s_cli.errors import UsageError
+    output.set(quiet=quiet, verbose=verbose, as_json=as_json)
     from g2s_cli.weights.cache import cache_errors, models_root
-    from g2s_cli.weights.catalog import category_folders, check_name, load_category
+    from g2s_cli.weights.categories import category_folders, check_name, load_category
     from g2s_cli.weights.importers import build_parsing_net, read_checkpoint
     from g2s_cli.weights.registry import check_import, create_category, store_part
 
@@ -154,15 +139,17 @@ def import_(
             part: store_part(config, part, tensors, file, f"import, {file.resolve()}").path
             for file, part, tensors in read
         }
-    _say(stored, as_json)
+    _print_files(stored)
 
 
 @weights.command(no_args_is_help=True)
 def publish(
     category: Name,
-    repo: Annotated[str, typer.Option("--repo", metavar="YOU/NAME", help="Your model repository; made if need be.")],
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    repo: Annotated[
+        str, options.output_option("--repo", metavar="YOU/NAME", help="Your model repository; made if need be.")
+    ],
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Upload a category's files, model.toml and card to a Hub repository of yours (HF_TOKEN).
 
@@ -171,9 +158,9 @@ def publish(
     Example: g2s weights publish owls --repo me/g2s-owls
     """
     output.set(quiet=quiet, verbose=verbose)
-    from g2s_cli.errors import UsageError, WeightsError
+    from g2s_cli.config import PARTS
     from g2s_cli.weights import hub
-    from g2s_cli.weights.catalog import PARTS, load_category
+    from g2s_cli.weights.categories import load_category
     from g2s_cli.weights.registry import check_local_networks, local_file
 
     config = load_category(category)
@@ -186,17 +173,18 @@ def publish(
     check_local_networks(config)
     with hub.staged(config, here) as folder:
         address = hub.publish(Path(folder), category, name)
-    output.put(address)
+    output.print(address)
 
 
 @weights.command(no_args_is_help=True)
-def path(category: Name, as_json: Json = False) -> None:
+def path(category: Name, as_json: options.Json = False) -> None:
     """Print where a category's files are on this machine.
 
     Example: g2s weights path synface
     """
-    from g2s_cli.errors import WeightsError
-    from g2s_cli.weights.catalog import PARTS, load_category
+    output.set(as_json=as_json)
+    from g2s_cli.config import PARTS
+    from g2s_cli.weights.categories import load_category
     from g2s_cli.weights.registry import is_downloadable, local_file
 
     config = load_category(category)
@@ -206,35 +194,39 @@ def path(category: Name, as_json: Json = False) -> None:
         raise WeightsError(
             f"No file of {config.name} is on this machine.", f"Have some: g2s weights {verb} {config.name}"
         )
-    _say(files, as_json)
+    _print_files(files)
 
 
-def _all_categories() -> tuple[list[Category], list[str]]:
-    """Every category that can be read, and a sentence for each that cannot."""
-    from g2s_cli.errors import WeightsError
-    from g2s_cli.weights.catalog import category_folders, read_category
+@contextmanager
+def _collecting(problems: list[str]) -> Iterator[None]:
+    """Print the WeightsError that the block raises, append its message, and go on."""
+    try:
+        yield
+    except WeightsError as error:
+        problems.append(str(error))
+        output.error(str(error))
 
-    categories, damaged = [], []
+
+def _all_categories(problems: list[str]) -> list[Category]:
+    """Every category whose model.toml can be read; the other ones' messages are appended to `problems`."""
+    from g2s_cli.weights.categories import category_folders, read_category
+
+    categories = []
     for _, folder in sorted(category_folders().items()):
-        try:
+        with _collecting(problems):
             categories.append(read_category(folder))
-        except WeightsError as error:
-            damaged.append(str(error))
-    return categories, damaged
+    return categories
 
 
 def _state(category: Category) -> dict[str, Any]:
-    """A category for the list. Files are looked for, not hashed. mismatch: a sentence on networks of another GAN."""
-    from g2s_cli.errors import WeightsError
-    from g2s_cli.weights.catalog import PARTS
+    """A category's row of the list; its files are not hashed. mismatch: a message if networks and GAN differ."""
+    from g2s_cli.config import PARTS
     from g2s_cli.weights.registry import check_local_networks, is_downloadable, local_record
 
     here = [part for part in PARTS if local_record(category, part)]
-    mismatch = ""
-    try:
+    mismatch: list[str] = []
+    with _collecting(mismatch):
         check_local_networks(category)
-    except WeightsError as error:
-        mismatch = str(error)
     return {
         "name": category.name,
         "title": category.title,
@@ -242,14 +234,10 @@ def _state(category: Category) -> dict[str, Any]:
         "here": here,
         "missing": [part for part in category.weights if part not in here and is_downloadable(category, part)],
         "yours": [] if "gan" in here or is_downloadable(category, "gan") else ["gan"],
-        "mismatch": mismatch,
+        "mismatch": "".join(mismatch),
         "presets": list(category.presets),
     }
 
 
-def _say(files: dict[Part, Path], as_json: bool) -> None:
-    if as_json:
-        output.put_json({"files": {part: str(file) for part, file in files.items()}})
-        return
-    for file in files.values():
-        output.put(file)
+def _print_files(files: Mapping[Part, Path]) -> None:
+    output.print_result(list(files.values()), {"files": {part: str(file) for part, file in files.items()}})

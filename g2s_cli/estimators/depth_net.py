@@ -1,76 +1,86 @@
-"""S, which says how far away is what each pixel of a picture shows. Not in the paper.
+"""The depth network: a U-Net (Ronneberger et al., MICCAI 2015) that regresses depth from a photo and its mask.
 
-A U-Net (Ronneberger et al., MICCAI 2015): D, A, V and L read a whole picture into a few numbers and say what an object
-is like from there; S keeps what it saw where, outlines too, and says depth as the photo's camera has it. Beside
-reading how an object looks there is nothing that it knows: no view, no light, no relief.
+Not in the paper. D, A, V and L squeeze an image through a bottleneck; this network keeps where it saw what, and gives
+depth in the photo's view. It was trained on synthetic pairs (docs/decisions/0026-depth-network.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, silu
 
-from g2s_cli.estimators.networks import filled, misfit
+from g2s_cli.estimators.base import DepthEstimate, Observation
+from g2s_cli.gan.state_dict import load_state, state_mismatch
+from g2s_cli.geometry.warp import hflip
+from g2s_cli.progress import Progress
 
 CHANNELS_A_GROUP = 8
-LEVELS = 3  # halvings of a picture whose squares of four pixels have become one
-UNIT = 0.02  # scene units: what the network says is in these
+LEVELS = 3  # halvings after the first, of pixel unshuffling
+UNIT = 0.02  # scene units of the network's output
+ON_DISK = {"whole": "bottleneck", "said": "head"}  # module names of files of version 0.1.0
 
 
-class SightNet(nn.Module):
-    """Pictures and masks to depth, up to its mean.
+class DepthNet(nn.Module):
+    """Images and masks to depth, up to its mean.
 
-    Forward: images (b 3 s s) in [-1, 1], 0 outside their masks (b 1 s s), to depths (b s s) less one, in scene units.
-    size: of the pictures, in pixels: a multiple of 16. width: channels of the finest level. thought: numbers that all
-    of a picture is read into on the coarsest.
+    Forward: images (b 3 s s) in [-1, 1], 0 outside their masks (b 1 s s), to depth less one (b s s), scene units.
+
+    Args:
+        size: of the images in pixels, a multiple of 16.
+        width: channels of the finest level.
+        bottleneck: numbers that the coarsest level is squeezed through.
     """
 
-    def __init__(self, size: int, width: int, thought: int) -> None:
+    def __init__(self, size: int, width: int, bottleneck: int) -> None:
         super().__init__()
         self.size = size
-        seen = 4 * width * (size // 2 ** (LEVELS + 1)) ** 2
+        coarsest = 4 * width * (size // 2 ** (LEVELS + 1)) ** 2
         self.fine = Block(4 * (3 + 1), width)
         self.coarse = Block(width, 2 * width, stride=2)
         self.coarser = Block(2 * width, 4 * width, stride=2)
         self.coarsest = Block(4 * width, 4 * width, stride=2)
-        self.whole = nn.Sequential(nn.Flatten(), nn.Linear(seen, thought), nn.SiLU(), nn.Linear(thought, seen))
+        self.bottleneck = nn.Sequential(
+            nn.Flatten(), nn.Linear(coarsest, bottleneck), nn.SiLU(), nn.Linear(bottleneck, coarsest)
+        )
         self.back_to_coarser = Block(8 * width, 4 * width)
         self.back_to_coarse = Block(6 * width, 2 * width)
         self.back_to_fine = Block(3 * width, width)
-        self.said = nn.Conv2d(width, 4, 3, padding=1)
+        self.head = nn.Conv2d(width, 4, 3, padding=1)
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> SightNet:
-        """The network a state dict belongs to, with its weights. Raises WeightsError."""
-        first, whole = state.get("fine.first.weight"), state.get("whole.1.weight")
-        if first is None or whole is None or first.dim() != 4 or whole.dim() != 2:
-            raise misfit(cls, "no fine.first.weight and whole.1.weight of a U-Net")
-        width, (thought, seen) = len(first), whole.shape
-        side = round((seen / (4 * width)) ** 0.5) if width else 0
-        if not side or width % CHANNELS_A_GROUP or 4 * width * side**2 != seen:
-            raise misfit(cls, f"{seen} numbers from a width of {width}")
-        return filled(cls, lambda: cls(side * 2 ** (LEVELS + 1), width, thought), state)
+    def from_state(cls, state: Mapping[str, Tensor]) -> DepthNet:
+        """The network of a state dict, with its weights. Raises WeightsError for another network's."""
+        state = {_current_name(name): tensor for name, tensor in state.items()}
+        first, linear = state.get("fine.first.weight"), state.get("bottleneck.1.weight")
+        if first is None or linear is None or first.dim() != 4 or linear.dim() != 2:
+            raise state_mismatch(cls, "no fine.first.weight and bottleneck.1.weight of a U-Net")
+        width, (bottleneck, coarsest) = len(first), linear.shape
+        side_error = round((coarsest / (4 * width)) ** 0.5) if width else 0
+        if not side_error or width % CHANNELS_A_GROUP or 4 * width * side_error**2 != coarsest:
+            raise state_mismatch(cls, f"{coarsest} numbers from a width of {width}")
+        return load_state(cls, lambda: cls(side_error * 2 ** (LEVELS + 1), width, bottleneck), state)
 
     def forward(self, image: Float[Tensor, "b 3 s s"], mask: Float[Tensor, "b 1 s s"]) -> Float[Tensor, "b s s"]:
-        """Depths less one; of all of a picture, also where there is no object."""
+        """Depth less one, of all pixels, also outside the masks."""
         fine = self.fine(pixel_unshuffle(torch.cat((image, mask), dim=1), 2))
         coarse = self.coarse(fine)
         coarser = self.coarser(coarse)
         coarsest = self.coarsest(coarser)
-        coarsest = coarsest + self.whole(coarsest).view_as(coarsest)
+        coarsest = coarsest + self.bottleneck(coarsest).view_as(coarsest)
         coarser = self.back_to_coarser(torch.cat((_doubled(coarsest), coarser), dim=1))
         coarse = self.back_to_coarse(torch.cat((_doubled(coarser), coarse), dim=1))
         fine = self.back_to_fine(torch.cat((_doubled(coarse), fine), dim=1))
-        with torch.autocast(image.device.type, enabled=False):  # slopes are differences of what is nearly the same
-            return UNIT * pixel_shuffle(self.said(fine.float()), 2)[:, 0]
+        with torch.autocast(image.device.type, enabled=False):  # normals are small differences of depth
+            return UNIT * pixel_shuffle(self.head(fine.float()), 2)[:, 0]
 
 
 class Block(nn.Module):
-    """Two convolutions, the second beside a way around it."""
+    """Two convolutions, the second with a residual connection; a stride of 2 halves the maps."""
 
     def __init__(self, before: int, after: int, stride: int = 1) -> None:
         super().__init__()
@@ -80,9 +90,30 @@ class Block(nn.Module):
         self.second_norm = nn.GroupNorm(after // CHANNELS_A_GROUP, after)
 
     def forward(self, maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d v u"]:
-        """Maps of as many pixels, or with a stride of 2 of a quarter of them."""
+        """Features."""
         maps = silu(self.first_norm(self.first(maps)))
         return maps + silu(self.second_norm(self.second(maps)))
+
+
+@dataclass(frozen=True)
+class DepthNetEstimator:
+    """The depth network on a photo and on its mirror image, averaged. It was trained on binary masks."""
+
+    network: DepthNet
+
+    @torch.no_grad()
+    def estimate(self, observation: Observation, progress: Progress) -> DepthEstimate:
+        """Depth of every pixel."""
+        progress.begin("depth", 1)
+        image, mask = observation.image[None], observation.mask[None, None]
+        depth = self.network(image, mask) + hflip(self.network(hflip(image), hflip(mask)))
+        progress.advance(1, 0.0)
+        return DepthEstimate(1 + depth[0] / 2, torch.ones_like(depth[0]))
+
+
+def _current_name(name: str) -> str:
+    module, dot, rest = name.partition(".")
+    return ON_DISK.get(module, module) + dot + rest
 
 
 def _doubled(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c v u"]:

@@ -1,15 +1,13 @@
-"""Not in the paper: a photo explained by a model of how a category's objects differ, in shape and in look.
+"""MAP fit of the morphable model to a photo: shape, pose, light, albedo and specular strength (not in the paper).
 
-A flow says where the mean object's parts lie in a photo, wherever there is something to see: eyes, a mouth, an outline.
-Foreheads, cheeks and chins have nothing but their shading. So the mean object's points are moved, along smooth factors
-alike in both halves, until the mean object's reflectance under one light explains the photo's pixels, and not far from
-where the flow has them. How much each factor varies has been learnt without a label, from random objects of the GAN's
-(recipes/synface/shapes.py) and from photos (recipes/synface/refining.py). It is a morphable model (Blanz and Vetter,
-SIGGRAPH 1999) of a relief.
+Optical flow from the template says where eyes, mouth and outline lie; foreheads and cheeks have nothing but their
+shading. So the template's points are displaced until shading explains the photo's pixels, near to where the flow has
+them, and as likely as possible under the model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -17,304 +15,322 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
+from g2s_cli.estimators.base import DepthEstimate, MaskedImages, Observation
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.steps import MaskedImages, Target
-from g2s_cli.estimators.morphable_model import ShapeModel, circumstances
+from g2s_cli.estimators.generate import generate
+from g2s_cli.estimators.morphable_model import MorphableModel, nuisance
 from g2s_cli.estimators.registration import (
     BRIGHTEN,
-    TRUSTED,
-    MeanObject,
-    Posed,
-    Show,
-    counterparts,
-    flow,
-    logarithm,
-    misfit,
-    showing,
-    turned_on,
+    PosedTemplate,
+    ShapeTemplate,
+    log_brightness,
+    optical_flow,
+    pose_template,
+    render_template,
+    residual,
 )
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.geometry.camera import Camera, back_project, project, to_view
-from g2s_cli.geometry.normals import normals_of, to_the_rim
-from g2s_cli.geometry.rasterizer import depth_of_points, visible_depth
-from g2s_cli.geometry.render import RIM_SHARE
-from g2s_cli.geometry.shading import diffuse_shading, shading_of, specular_shading
-from g2s_cli.geometry.sharpen import stepped
-from g2s_cli.geometry.warp import identity_grid, sample, to_grid
+from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
+from g2s_cli.geometry.normals import points_to_normals, replicate_border
+from g2s_cli.geometry.rasterizer import VIEW_FAR, render_depth, render_grid_depth
+from g2s_cli.geometry.shading import diffuse_shading, lambert_shading, specular_shading
+from g2s_cli.geometry.warp import grid_sample, identity_grid, normalize_pixels
 from g2s_cli.progress import Progress
 
-# How much of a photo's turn the GAN does; the mean object's relief does the rest. Turned all the way, the GAN's picture
-# lies up to two pixels beside the relief.
-HALF_TURN = 0.5
-# Standard deviations of what views lack: rotations x, y and z in radians, translations in scene units.
+# How much of a photo's rotation the GAN renders; the template's depth does the rest. Rotated all the way, the GAN's
+# image lies up to two pixels beside the depth.
+VIEW_SHARE = 0.5
+# Standard deviations of the correction of V's view: rotations x, y, z in radians, translations in scene units.
 VIEW_DEVIATIONS = (0.0525, 0.0525, 0.039, 0.012, 0.012, 0.03)
-LOOKS_SPREAD = 2.0  # times the model's looks, which are kept as the GAN's faces have them: photos' differ more
-COLOUR_DEVIATION = 0.1  # of a photo's log brightness in each colour, beyond what the looks' factors have
-FLOW_DEVIATION = 0.3 / 64  # of a flow, in shares of the side; what is wrong of it is wrong of whole regions ...
-FLOW_WEIGHT = 0.01  # ... so a pixel of it counts so much
-COUNTED = 0.2  # of every pixel: its neighbours are wrong as it is
-UPDATES, DECAY = 240, 0.9855
-RATES = {"shape": 0.1, "view": 0.1, "light": 0.04, "colour": 0.04, "look": 0.2, "gloss": 0.1}
-USUAL_GLOSS, GLOSS_SPREAD = 0.06, 1.0  # the median of highlights' strength, and the deviation of its logarithm
+ALBEDO_SPREAD = 2.0  # photos differ more than the GAN's faces, of which the albedo basis is
+COLOUR_DEVIATION = 0.1  # of a photo's log brightness in each colour, beside the albedo basis
+FLOW_DEVIATION = 0.3 / 64  # of the flow, in shares of the side; it errs over whole regions, ...
+FLOW_WEIGHT = 0.01  # ... so one pixel of it counts this much
+PIXEL_WEIGHT = 0.2  # of every pixel: neighbours err together
+RESIDUAL_SCALE = 0.2  # of the flow's residual, at which a pixel's weight is 1/e
+ITERATIONS, DECAY = 240, 0.9855  # until nothing changes any more; of the learning rates, each iteration
+RATES = {"shape": 0.1, "view": 0.1, "light": 0.04, "colour": 0.04, "albedo": 0.2, "specular": 0.1}
+USUAL_SPECULAR, SPECULAR_SPREAD = 0.06, 1.0  # median strength, and standard deviation of its logarithm
 LEAST_SHADING = 0.05
-LIFT = BRIGHTEN - 0.5  # what `logarithm` adds to light
-INSIDE = 0.95  # of a mask: a point there is an object's
-HIDDEN = 0.006  # scene units behind what is seen: a point so far behind is not seen
-ROUNDS = 15  # of turning a flow around
+LIFT = BRIGHTEN - 0.5  # what `log_brightness` adds to brightness
+INSIDE = 0.95  # of a mask: the point is the object's
+OCCLUDED = 0.006  # scene units behind the visible surface
+INVERSION_ROUNDS = 15  # of the flow
 
 
 @dataclass(frozen=True)
-class Observed:
-    """Pictures, and the mean object's points in them: what explaining begins with.
+class Correspondences:
+    """Photos and the template's points in them: what the fit is given.
 
-    logarithm: of the pictures. relief: the mean object's canonical depth. views, lights: as networks say them.
-    found: the pixels where a flow has the mean object's points. weights: how much each point counts, 0 where it is not
-    seen.
+    Attributes:
+        log_image: log brightness of the photos.
+        template: canonical depth.
+        views, lights: the networks'.
+        pixels: where the flow puts the template's points.
+        weights: of each point, 0 where it is not visible.
     """
 
-    logarithm: Float[Tensor, "b 3 h w"]
-    relief: Float[Tensor, "h w"]
+    log_image: Float[Tensor, "b 3 h w"]
+    template: Float[Tensor, "h w"]
     views: Float[Tensor, "b 6"]
     lights: Float[Tensor, "b 4"]
-    found: Float[Tensor, "b h w 2"]
+    pixels: Float[Tensor, "b h w 2"]
     weights: Float[Tensor, "b h w"]
 
 
 @dataclass(frozen=True)
-class Codes:
-    """What explains pictures: amounts of the shape's factors, view's deviations, light, colours, looks and gloss."""
+class Coefficients:
+    """What is fitted to photos; all but the light are 0 at the prior's mean.
+
+    Attributes:
+        shape, albedo: of the bases.
+        view: correction of the networks' view, in `VIEW_DEVIATIONS`.
+        light: ambient, diffuse, l_x, l_y.
+        colour: log gain of each channel.
+        specular: of the strength's logarithm.
+    """
 
     shape: Float[Tensor, "b k"]
     view: Float[Tensor, "b 6"]
     light: Float[Tensor, "b 4"]
     colour: Float[Tensor, "b 3"]
-    look: Float[Tensor, "b l"]
+    albedo: Float[Tensor, "b l"]
     specular: Float[Tensor, "b 1"]
 
 
 @dataclass(frozen=True)
-class Explained:
-    """What pictures show, as a model has it.
+class MorphableEstimator:
+    """The morphable model, fitted to a photo that is registered with the template.
 
-    depth: in scene units, 1.2 where nothing is seen. gloss: how strong highlights are, of reflectance 1.
+    Attributes:
+        model, template: the category's.
+        nets: V and L give the initial view and light.
+        generator: renders the template in the photo's colours.
+        iterations: of the fit.
+        masked: whether observations are 0 outside the object.
     """
 
-    depth: Float[Tensor, "b h w"]
-    specular: Float[Tensor, b]
+    model: MorphableModel
+    template: ShapeTemplate
+    nets: FactorNets
+    generator: Generator
+    iterations: int
+    masked: bool
+
+    def estimate(self, observation: Observation, progress: Progress) -> DepthEstimate:
+        """Depth of the fitted model; the report has the specular strength."""
+        progress.begin("morphable fit", self.iterations)
+        # The template's segmenter, whatever found the photo's object: a mask of the user's knows this photo alone.
+        segmenter = self.template.segmenter if self.masked else None
+
+        def render(latents: Float[Tensor, "b n d"]) -> MaskedImages:
+            return generate(self.generator, latents, observation.center_crop, segmenter).masked
+
+        layers, camera = self.generator.layers, self.nets.camera
+        points = find_correspondences(
+            observation.batch, observation.latent[None], self.template, self.nets, layers, render
+        )
+        coeffs = initial_coefficients(self.model, points)
+        coeffs = fit_coefficients(self.model, points, camera, coeffs, self.iterations, DECAY)
+        progress.advance(self.iterations, points.weights.mean().item())
+        depth = render_fit(self.model, points, camera, debias(self.model, points, coeffs))[0]
+        report = {"specular": specular_strength(coeffs).item()}
+        return DepthEstimate(depth, (depth < VIEW_FAR).float(), report=report)
 
 
-def beside_mean(
-    objects: MaskedImages, latents: Float[Tensor, "b d"], mean: MeanObject, nets: FactorNets, layers: int, show: Show
-) -> Observed:
-    """Objects, of which the latents are known, observed beside the mean object as the GAN and its relief turn it.
+def find_correspondences(
+    objects: MaskedImages,
+    latents: Float[Tensor, "b d"],
+    template: ShapeTemplate,
+    nets: FactorNets,
+    layers: int,
+    render: Callable[[Float[Tensor, "b n d"]], MaskedImages],
+) -> Correspondences:
+    """Register objects with the template.
 
-    objects: images are 0 outside the masks. layers: how many latents `show` takes.
+    Args:
+        objects: images, 0 outside their masks.
+        latents: of the objects.
+        template: the category's.
+        nets: V and L.
+        layers: latents that `render` takes.
+        render: shows latents, one a layer.
     """
-    others = counterparts(objects, latents, mean, nets, layers, show, HALF_TURN)
+    rendered = render_template(objects, latents, template, nets, layers, render, VIEW_SHARE)
     with torch.no_grad():
         lights = nets.light_of(objects.image)
-    return observe(objects, turned_on(others, objects, mean, nets), lights, mean.depth, nets.camera)
+    posed = pose_template(rendered, objects, template, nets)
+    return correspond(objects, posed, lights, template.depth, nets.camera)
 
 
 @torch.no_grad()
-def observe(
+def correspond(
     objects: MaskedImages,
-    posed: Posed,
+    posed: PosedTemplate,
     lights: Float[Tensor, "b 4"],
-    relief: Float[Tensor, "h w"],
+    template: Float[Tensor, "h w"],
     camera: Camera,
-) -> Observed:
-    """Objects, with the mean object laid beside them in nearly their views: the flow between, and what it tells.
+) -> Correspondences:
+    """Flow between objects and the template in their views, and what it says of the template's points.
 
-    posed: the mean object in the objects' colours. lights: of the objects. relief: the mean object's canonical depth.
+    Args:
+        objects: images, 0 outside their masks.
+        posed: the template in the objects' views and colours.
+        lights: of the objects.
+        template: canonical depth.
+        camera: of images and canonical frame.
     """
     views = posed.views
     with torch.enable_grad():
-        grid = flow(objects, posed.shown)
-    apart = misfit(objects, posed.shown, grid).unsqueeze(1)
-    points = to_view(back_project(relief[None], camera).expand(len(views), -1, -1, -1), views, camera)
-    pixels = project(points, camera)
-    found = _pixels_shown(grid, pixels, camera)
-    front = visible_depth(relief.expand(len(views), -1, -1), views, camera)
-    plain = (points[..., 2] - at_pixels(front.unsqueeze(1), pixels, camera)[:, 0]).abs() < HIDDEN
-    plain = plain & (at_pixels(objects.mask, found, camera)[:, 0] > INSIDE)
-    plain = plain & (at_pixels(posed.shown.mask, pixels, camera)[:, 0] > INSIDE)
-    return Observed(
-        logarithm=logarithm(objects.image),
-        relief=relief,
+        grid = optical_flow(objects, posed.images)
+    error = residual(objects, posed.images, grid).unsqueeze(1)
+    points = canonical_to_view(unproject_points(template[None], camera).expand(len(views), -1, -1, -1), views, camera)
+    rendered = project_points(points, camera)
+    pixels = _follow_flow(grid, rendered, camera)
+    surface = render_depth(template.expand(len(views), -1, -1), views, camera)
+    visible = (points[..., 2] - sample_at_pixels(surface.unsqueeze(1), rendered, camera)[:, 0]).abs() < OCCLUDED
+    visible = visible & (sample_at_pixels(objects.mask, pixels, camera)[:, 0] > INSIDE)
+    visible = visible & (sample_at_pixels(posed.images.mask, rendered, camera)[:, 0] > INSIDE)
+    return Correspondences(
+        log_image=log_brightness(objects.image),
+        template=template,
         views=views,
         lights=lights,
-        found=found,
-        weights=plain.to(apart.dtype) * (-at_pixels(apart, found, camera)[:, 0] / TRUSTED).exp(),
+        pixels=pixels,
+        weights=visible.to(error.dtype) * (-sample_at_pixels(error, pixels, camera)[:, 0] / RESIDUAL_SCALE).exp(),
     )
 
 
-def second_opinion(
-    nets: FactorNets,
-    generator: Generator,
-    target: Target,
-    mean: MeanObject,
-    shapes: ShapeModel,
-    progress: Progress,
-    *,
-    masked: bool,
-    steps: float = 1.0,
-) -> Explained:
-    """The photo's depth, had from the mean object alone.
-
-    masked: whether the photo is 0 outside its object. steps: ramps of the mean object below this share of its height
-    are read as steps.
-    """
-    progress.begin("explain", UPDATES)
-    photo, camera = target.alone, nets.camera
-    show = showing(generator, target, mean, masked=masked)
-    seen = beside_mean(photo, target.latent[None], mean, nets, generator.layers, show)
-    codes = explain(shapes, seen, camera, begun(shapes, seen), UPDATES, DECAY)
-    progress.advance(UPDATES, seen.weights.mean().item())
-    read = with_steps(shapes, seen.relief, camera, steps)
-    return as_explained(read, seen, camera, unbiased(shapes, seen, codes))
+def initial_coefficients(model: MorphableModel, points: Correspondences) -> Coefficients:
+    """The prior's mean, in the networks' view and light."""
+    count, like = len(points.views), points.log_image
+    sizes = {
+        "shape": model.shape_basis.shape[-1],
+        "view": 6,
+        "colour": 3,
+        "albedo": model.albedo_basis.shape[-1],
+        "specular": 1,
+    }
+    zeros = {name: like.new_zeros(count, size) for name, size in sizes.items()}
+    return Coefficients(light=points.lights.clone(), **zeros)
 
 
-def begun(model: ShapeModel, seen: Observed) -> Codes:
-    """The mean object, where the networks have it."""
-    count, like = len(seen.views), seen.logarithm
-    sizes = {"shape": model.factors.shape[-1], "view": 6, "colour": 3, "look": model.looks.shape[-1], "gloss": 1}
-    return Codes(light=seen.lights.clone(), **{name: like.new_zeros(count, size) for name, size in sizes.items()})
-
-
-def explain(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes, updates: int, decay: float) -> Codes:
-    """The codes that explain pictures best, a priori likely ones first; each picture's by itself."""
-    values = {field.name: getattr(codes, field.name).detach().clone() for field in fields(Codes)}
+def fit_coefficients(
+    model: MorphableModel, points: Correspondences, camera: Camera, coeffs: Coefficients, iterations: int, decay: float
+) -> Coefficients:
+    """Maximum a posteriori coefficients, each photo's by itself, by Adam from given ones."""
+    values = {field.name: getattr(coeffs, field.name).detach().clone() for field in fields(Coefficients)}
     groups = [{"params": [value.requires_grad_()], "lr": RATES[name]} for name, value in values.items()]
     adam = torch.optim.Adam(groups, betas=(0.8, 0.98))
     schedule = torch.optim.lr_scheduler.ExponentialLR(adam, decay)
-    for _ in range(updates):
+    for _ in range(iterations):
         adam.zero_grad()
-        unlikely(model, seen, camera, Codes(**values)).sum().backward()
+        neg_log_posterior(model, points, camera, Coefficients(**values)).sum().backward()
         adam.step()
         schedule.step()
-    return Codes(**{name: value.detach() for name, value in values.items()})
+    return Coefficients(**{name: value.detach() for name, value in values.items()})
 
 
-def moved_points(
-    model: ShapeModel, seen: Observed, camera: Camera, codes: Codes, margin: int = 0
-) -> Float[Tensor, "b v u 3"]:
-    """The canonical points as the codes have them. margin: so many more on each side, which go on as the outermost."""
-    moves = model.mean + torch.einsum("hwik,bk->bhwi", model.factors, codes.shape)
-    relief = seen.relief[None, None]
-    if margin:
-        relief, moves = pad(relief, (margin,) * 4, mode="replicate"), _going_on(moves, margin)
-    return back_project(relief[:, 0], camera, margin) + moves
+def neg_log_posterior(
+    model: MorphableModel, points: Correspondences, camera: Camera, coeffs: Coefficients
+) -> Float[Tensor, b]:
+    """Negative log posterior of coefficients given photos, up to constants."""
+    differences, pixels = residuals(model, points, camera, coeffs)
+    photometric = (1 + differences.square() / model.variance).sqrt() - 1  # pseudo-Huber
+    deviation = FLOW_DEVIATION * camera.size
+    geometric = FLOW_WEIGHT * (pixels - points.pixels).square().sum(dim=-1) / deviation**2
+    likelihood = PIXEL_WEIGHT * (points.weights * (photometric.sum(dim=1) + geometric / 2)).sum(dim=(1, 2))
+    mean, deviations = model.lights
+    standard = (coeffs.shape, coeffs.view, coeffs.colour / COLOUR_DEVIATION, coeffs.albedo, coeffs.specular)
+    prior = ((coeffs.light - mean) / deviations).square().sum(dim=1)
+    return likelihood + (prior + sum(values.square().sum(dim=1) for values in standard)) / 2
 
 
-def views_of(seen: Observed, codes: Codes) -> Float[Tensor, "b 6"]:
-    """The views of pictures by their codes, in radians and scene units."""
-    return seen.views + codes.view * seen.views.new_tensor(VIEW_DEVIATIONS)
-
-
-def left_over(
-    model: ShapeModel, seen: Observed, camera: Camera, codes: Codes
+def residuals(
+    model: MorphableModel, points: Correspondences, camera: Camera, coeffs: Coefficients
 ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b h w 2"]]:
-    """What codes leave of the pictures' logarithms, point by point, and the pixels where the points lie."""
-    points = moved_points(model, seen, camera, codes)
-    views = views_of(seen, codes)
-    pixels = project(to_view(points, views, camera), camera)
-    apart = LOOKS_SPREAD * torch.einsum("chwl,bl->bchw", model.looks, codes.look)
-    look = model.albedo + apart + codes.colour[..., None, None]
-    normal = slanted(points)
-    shown = (look + log_shading(normal, codes.light)).exp() + highlights(normal, codes.light, views, gloss_of(codes))
-    return at_pixels(seen.logarithm, pixels, camera) - (shown + LIFT).log(), pixels
+    """Log brightness of photos less the model's, point by point, and the pixels where the points lie."""
+    displaced, views = deform(model, points, camera, coeffs), views_of(points, coeffs)
+    pixels = project_points(canonical_to_view(displaced, views, camera), camera)
+    albedo = model.albedo + ALBEDO_SPREAD * torch.einsum("chwl,bl->bchw", model.albedo_basis, coeffs.albedo)
+    normal = point_normals(displaced)
+    diffuse = (albedo + coeffs.colour[..., None, None] + log_shading(normal, coeffs.light)).exp()
+    brightness = diffuse + highlights(normal, coeffs.light, views, specular_strength(coeffs))
+    return sample_at_pixels(points.log_image, pixels, camera) - (brightness + LIFT).log(), pixels
 
 
-def unbiased(model: ShapeModel, seen: Observed, codes: Codes) -> Codes:
-    """Codes of shape less what the view and the light of a picture alone make of them, and their mean over pictures.
+def deform(
+    model: MorphableModel, points: Correspondences, camera: Camera, coeffs: Coefficients, margin: int = 0
+) -> Float[Tensor, "b v u 3"]:
+    """Canonical points displaced by coefficients; a margin on each side continues the outermost ones."""
+    displacements = model.mean + torch.einsum("hwik,bk->bhwi", model.shape_basis, coeffs.shape)
+    template = points.template[None, None]
+    if margin:
+        template, displacements = pad(template, (margin,) * 4, mode="replicate"), _padded(displacements, margin)
+    return unproject_points(template[:, 0], camera, margin) + displacements
 
-    Who is in a picture does not depend on where the camera and the light stand, so what codes of many pictures have in
-    common with those (`ShapeModel.bias`), the explanation has put there.
-    """
-    return replace(codes, shape=codes.shape - circumstances(views_of(seen, codes), codes.light) @ model.bias)
+
+def views_of(points: Correspondences, coeffs: Coefficients) -> Float[Tensor, "b 6"]:
+    """Views by the coefficients, radians and scene units."""
+    return points.views + coeffs.view * points.views.new_tensor(VIEW_DEVIATIONS)
 
 
-def with_steps(model: ShapeModel, relief: Float[Tensor, "h w"], camera: Camera, below: float) -> ShapeModel:
-    """The model with steps for ramps of its mean object, in the part that lies below a share of its height.
-
-    relief: the mean object's canonical depth, without what the model adds.
-    """
-    depth = back_project(relief[None], camera)[..., 2] + model.mean[None, ..., 2]
-    farther = (stepped(depth, camera, below) - depth)[0]
-    return replace(model, mean=torch.cat((model.mean[..., :2], (model.mean[..., 2] + farther).unsqueeze(-1)), dim=-1))
+def debias(model: MorphableModel, points: Correspondences, coeffs: Coefficients) -> Coefficients:
+    """Coefficients less their pose- and light-dependent bias (docs/decisions/0025-nuisance-debiasing.md)."""
+    return replace(coeffs, shape=coeffs.shape - nuisance(views_of(points, coeffs), coeffs.light) @ model.bias)
 
 
 @torch.no_grad()
-def as_explained(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes) -> Explained:
-    """The depth that pictures have by their codes: of the nearest of the moved points' surface, folds and steps too."""
-    points = moved_points(model, seen, camera, codes, camera.size // RIM_SHARE)
-    depth = depth_of_points(to_view(points, views_of(seen, codes), camera), camera)
-    return Explained(depth, gloss_of(codes))
+def render_fit(
+    model: MorphableModel, points: Correspondences, camera: Camera, coeffs: Coefficients
+) -> Float[Tensor, "b h w"]:
+    """Depth of the displaced points' surface in the photos' views, 1.2 scene units where there is none."""
+    displaced = deform(model, points, camera, coeffs, camera.margin_px)
+    return render_grid_depth(canonical_to_view(displaced, views_of(points, coeffs), camera), camera)
 
 
-def unlikely(model: ShapeModel, seen: Observed, camera: Camera, codes: Codes) -> Float[Tensor, b]:
-    """Negative logarithms of the codes' probabilities given the pictures, up to constants."""
-    left, pixels = left_over(model, seen, camera, codes)
-    looks_wrong = (1 + left.square() / model.variance).sqrt() - 1  # robust: half of the square where it is small
-    deviation = FLOW_DEVIATION * camera.size
-    lies_wrong = FLOW_WEIGHT * (pixels - seen.found).square().sum(dim=-1) / deviation**2
-    pictures = COUNTED * (seen.weights * (looks_wrong.sum(dim=1) + lies_wrong / 2)).sum(dim=(1, 2))
-    mean, deviations = model.lights
-    prior = (
-        codes.shape.square().sum(dim=1)
-        + codes.view.square().sum(dim=1)
-        + ((codes.light - mean) / deviations).square().sum(dim=1)
-        + (codes.colour / COLOUR_DEVIATION).square().sum(dim=1)
-        + codes.look.square().sum(dim=1)
-        + codes.specular.square().sum(dim=1)
-    )
-    return pictures + prior / 2
-
-
-def slanted(points: Float[Tensor, "b h w 3"]) -> Float[Tensor, "b h w 3"]:
-    """Normals of points that lie on no grid; the outermost have their neighbours'."""
-    return to_the_rim(normals_of(points).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+def point_normals(points: Float[Tensor, "b h w 3"]) -> Float[Tensor, "b h w 3"]:
+    """Normals of points that lie on no regular grid; the outermost have their neighbours'."""
+    return replicate_border(points_to_normals(points).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 def log_shading(normal: Float[Tensor, "b h w 3"], light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 1 h w"]:
-    """What shading takes of the logarithm of the light that points send, point by point."""
-    return shading_of(diffuse_shading(normal, light), light).clamp(min=LEAST_SHADING).log()
+    """Logarithm of the shading, point by point."""
+    return lambert_shading(diffuse_shading(normal, light), light).clamp(min=LEAST_SHADING).log()
 
 
-def gloss_of(codes: Codes) -> Float[Tensor, b]:
-    """How strong highlights are, of reflectance 1."""
-    return USUAL_GLOSS * (GLOSS_SPREAD * codes.specular[:, 0]).exp()
+def specular_strength(coeffs: Coefficients) -> Float[Tensor, b]:
+    """Strength of highlights, relative to a reflectance of 1."""
+    return USUAL_SPECULAR * (SPECULAR_SPREAD * coeffs.specular[:, 0]).exp()
 
 
 def highlights(
     normal: Float[Tensor, "b h w 3"],
     light: Float[Tensor, "b 4"],
     views: Float[Tensor, "b 6"],
-    specular: Float[Tensor, b],
+    strength: Float[Tensor, b],
 ) -> Float[Tensor, "b 1 h w"]:
-    """What highlights add to pictures, point by point."""
-    return (specular[:, None, None] * specular_shading(normal, light, views)).unsqueeze(1)
+    """What highlights add to brightness, point by point."""
+    return (strength[:, None, None] * specular_shading(normal, light, views)).unsqueeze(1)
 
 
-def at_pixels(
+def sample_at_pixels(
     maps: Float[Tensor, "b c h w"], pixels: Float[Tensor, "b v u 2"], camera: Camera
 ) -> Float[Tensor, "b c v u"]:
-    """Maps at pixel coordinates; beyond their border what that has."""
-    return sample(maps, to_grid(pixels, camera), outside="border")
+    """Maps at pixel coordinates; beyond the border its values."""
+    return grid_sample(maps, normalize_pixels(pixels, camera), padding_mode="border")
 
 
-def _pixels_shown(
+def _follow_flow(
     grid: Float[Tensor, "b h w 2"], pixels: Float[Tensor, "b h w 2"], camera: Camera
 ) -> Float[Tensor, "b h w 2"]:
-    """Where a flow's pictures show what lies at `pixels` of the other ones: the flow's inverse."""
-    move = ((grid - identity_grid(camera.size, grid.device)) * camera.centre).permute(0, 3, 1, 2)
-    found = pixels
-    for _ in range(ROUNDS):
-        found = pixels - at_pixels(move, found, camera).permute(0, 2, 3, 1)
-    return found
+    """Where the flow's first images have what lies at `pixels` of the second: the inverse of the flow."""
+    displacement = ((grid - identity_grid(camera.size, grid.device)) * camera.centre).permute(0, 3, 1, 2)
+    source = pixels
+    for _ in range(INVERSION_ROUNDS):
+        source = pixels - sample_at_pixels(displacement, source, camera).permute(0, 2, 3, 1)
+    return source
 
 
-def _going_on(points: Float[Tensor, "b h w c"], margin: int) -> Float[Tensor, "b v u c"]:
-    """So many more on each side, like the outermost."""
-    return pad(points.permute(0, 3, 1, 2), (margin,) * 4, mode="replicate").permute(0, 2, 3, 1)
+def _padded(maps: Float[Tensor, "b h w c"], margin: int) -> Float[Tensor, "b v u c"]:
+    return pad(maps.permute(0, 3, 1, 2), (margin,) * 4, mode="replicate").permute(0, 2, 3, 1)

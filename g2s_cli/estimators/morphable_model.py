@@ -1,57 +1,68 @@
-"""How a category's objects differ from the mean object, in shape and in look: what `method.morphing` fits.
+"""A morphable model of canonical depth (Blanz and Vetter, SIGGRAPH 1999): shape and albedo bases around a template.
 
-A morphable model (Blanz and Vetter, SIGGRAPH 1999) of a relief, learnt without a label from random objects of the GAN's
-(recipes/synface/shapes.py) and from photos (recipes/synface/refining.py).
+It is learnt without labels, from random objects of the GAN and from photos
+(docs/decisions/0021-morphable-model-fit.md).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int8
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from g2s_cli.geometry.camera import Camera
-from g2s_cli.geometry.shading import slants_seen
+from g2s_cli.geometry.camera import Camera, unproject_points
+from g2s_cli.geometry.shading import light_slant
+from g2s_cli.geometry.sharpen import sharpen_edges
 
-REACH = 10 / 64  # of the smooth modes' kernel, a Gaussian, in shares of the picture's side
-AMPLITUDES = (1 / 64, 1 / 64, 1.5 / 64)  # standard deviations of the modes together: to the side, up and down, in depth
-FINE_REACH, FINE = 4 / 64, 0.5  # of moves that one object alone has, beside the factors; their share of AMPLITUDES
-PARTS = ("mean", "detail", "factors", "albedo", "looks", "look_steps", "variance", "lights", "bias")
-STEPS = 127  # of a factor of looks on either side of 0, as it is kept
-ANYTHING = 100.0  # variance of logarithms of which nothing is known
-FARTHEST_YAW, STEEPEST_LIGHT = 0.8, 1.0  # of the pictures that a bias is learnt from: radians, and a slant
-LEAST_SHARE = 0.05  # of a mode's amplitude in the strongest's: the others are left out
+REACH = 10 / 64  # of the smooth modes' Gaussian kernel, in shares of the image's side
+AMPLITUDES = (1 / 64, 1 / 64, 1.5 / 64)  # standard deviations of all modes together, along x, y and depth
+FINE_REACH, FINE = 4 / 64, 0.5  # of the modes beside the learnt basis; their share of AMPLITUDES
+PARTS = ("mean", "detail", "factors", "albedo", "looks", "look_steps", "variance", "lights", "bias")  # tensors on disk
+INT8_MAX = 127
+UNKNOWN = 100.0  # variance of log brightness of points without albedo
+LARGEST_YAW, LARGEST_SLANT = 0.8, 1.0  # radians, and a slant, within which the bias was learnt
+LEAST_AMPLITUDE = 0.05  # of a mode, relative to the strongest's; weaker ones are left out
 
 
 @dataclass(frozen=True)
-class ShapeModel:
-    """How objects differ from the mean object.
+class MorphableModel:
+    """Shape and albedo bases around a template.
 
-    mean, factors: moves of the mean relief's points in scene units, the former of all objects, the latter's amounts
-    with a standard deviation of 1. albedo, looks: the mean and factors of the reflectance's logarithm. variance: of
-    what they leave of pictures' logarithms as `morphing.observe` takes them. lights: mean and standard deviations of
-    (ambient, diffuse, l_x, l_y). bias: what factors' amounts seem to be by `circumstances` alone.
+    Attributes:
+        mean: displacements of the template's points, of all objects, scene units.
+        shape_basis: displacements with coefficients of standard deviation 1, scene units.
+        albedo, albedo_basis: mean and basis of the log reflectance.
+        variance: of log brightness that the model leaves unexplained.
+        lights: mean and standard deviations of (ambient, diffuse, l_x, l_y).
+        bias: regression of the shape coefficients on `nuisance`.
     """
 
     mean: Float[Tensor, "h w 3"]
-    factors: Float[Tensor, "h w 3 k"]
+    shape_basis: Float[Tensor, "h w 3 k"]
     albedo: Float[Tensor, "3 h w"]
-    looks: Float[Tensor, "3 h w l"]
+    albedo_basis: Float[Tensor, "3 h w l"]
     variance: Float[Tensor, "3 h w"]
     lights: Float[Tensor, "2 4"]
     bias: Float[Tensor, "4 k"]
 
 
-def smooth_modes(camera: Camera, reach: float = REACH, least: float = LEAST_SHARE) -> Float[Tensor, "h w 3 k"]:
-    """Symmetric moves of points that vary as a Gaussian process does: products of cosines, the slower the stronger.
+def smooth_modes(camera: Camera, reach: float = REACH, least: float = LEAST_AMPLITUDE) -> Float[Tensor, "h w 3 k"]:
+    """Symmetric displacements, drawn from a Gaussian process: products of cosines, the slower the stronger.
 
-    Scene units. To the side they are odd in the column, else even. reach: of the process's kernel, in shares of the
-    side. least: modes with a smaller share of the strongest's amplitude are left out.
+    Along x they are odd in the column, else even.
+
+    Args:
+        camera: of the canonical frame.
+        reach: of the process's kernel, in shares of the side.
+        least: modes with a smaller share of the strongest's amplitude are left out.
+
+    Returns:
+        Displacements in scene units.
     """
     size = camera.size
     ticks = (torch.arange(size) + 0.5) / size
@@ -73,54 +84,71 @@ def smooth_modes(camera: Camera, reach: float = REACH, least: float = LEAST_SHAR
     return torch.cat(modes, dim=-1)
 
 
-def shape_model(tensors: Mapping[str, Tensor], camera: Camera, device: torch.device) -> ShapeModel:
-    """The model that a category's networks come with. Raises KeyError without it, RuntimeError for one of another size.
+def read_morphable_model(tensors: Mapping[str, Tensor], camera: Camera, device: torch.device) -> MorphableModel:
+    """The model in a category's networks file.
 
-    shape.mean and shape.factors are in `smooth_modes`; shape.detail is what the mean has beside them; shape.looks are
-    those of the points that have a reflectance, as `in_steps` has them; the others are `ShapeModel`'s, in any
-    precision. Points without a reflectance have been seen of no object: nothing is expected of what they show. Beside
-    the factors an object may have moves of a shorter reach of its own, of which none is likelier than another; the bias
-    is of those, too.
+    The basis on disk is in `smooth_modes`; finer modes, all equally likely, are added to it. Points without albedo were
+    visible in no object: nothing is expected of their brightness.
+
+    Raises:
+        KeyError: the file has no model.
+        RuntimeError: the model has another size.
     """
     modes, fine = smooth_modes(camera).to(device), FINE * smooth_modes(camera, FINE_REACH).to(device)
     part = {name: tensors[f"shape.{name}"].to(device).float() for name in PARTS}
     if any(part[name].shape != (3, *modes.shape[:2]) for name in ("albedo", "variance")):
-        raise RuntimeError(f"a model of shape that is not for {camera.size} px")
-    seen = reflecting(part["albedo"])
-    looks = modes.new_zeros(*part["albedo"].shape, len(part["look_steps"]))
-    looks[:, seen] = part["looks"] * part["look_steps"]
-    factors = torch.cat((modes @ part["factors"], fine), dim=-1)
-    if part["bias"].shape != (4, factors.shape[-1]):
-        raise RuntimeError("a model of shape with another one's bias")
-    return ShapeModel(
+        raise RuntimeError(f"a morphable model that is not for {camera.size} px")
+    seen = has_albedo(part["albedo"])
+    albedo_basis = modes.new_zeros(*part["albedo"].shape, len(part["look_steps"]))
+    albedo_basis[:, seen] = part["looks"] * part["look_steps"]
+    shape_basis = torch.cat((modes @ part["factors"], fine), dim=-1)
+    if part["bias"].shape != (4, shape_basis.shape[-1]):
+        raise RuntimeError("a morphable model with another one's bias")
+    return MorphableModel(
         mean=modes @ part["mean"] + part["detail"],
-        factors=factors,
+        shape_basis=shape_basis,
         albedo=part["albedo"],
-        looks=looks,
-        variance=torch.where(seen, part["variance"], ANYTHING),
+        albedo_basis=albedo_basis,
+        variance=torch.where(seen, part["variance"], UNKNOWN),
         lights=part["lights"],
         bias=part["bias"],
     )
 
 
-def circumstances(views: Float[Tensor, "b 6"], lights: Float[Tensor, "b 4"]) -> Float[Tensor, "b 4"]:
-    """What symmetric shapes seem to depend on, though they do not: 1, y², x² and x y, alike in a mirror image.
+def nuisance(views: Float[Tensor, "b 6"], lights: Float[Tensor, "b 4"]) -> Float[Tensor, "b 4"]:
+    """Nuisance covariates of shape coefficients: 1, y², x² and x y, of the yaw y in radians and the light's slant x.
 
-    y: the yaw, in radians. x: the slant of the light to the side, as the camera sees it. Both as far as such things are
-    seen in pictures that a bias is learnt from: beyond they count as there. Pitch and the light's height, which are
-    alike in a mirror, too, tell nothing more (docs/LOG.md).
+    A person's shape does not depend on camera and light, so what coefficients of many photos have in common with these
+    is bias of the fit. Only covariates that are alike in a mirror image can tell on symmetric shapes. Both are clamped
+    to the range in which the regression was learnt.
     """
-    yaw = views[:, 1].clamp(-FARTHEST_YAW, FARTHEST_YAW)
-    slant = slants_seen(lights, views)[:, 0].clamp(-STEEPEST_LIGHT, STEEPEST_LIGHT)
+    yaw = views[:, 1].clamp(-LARGEST_YAW, LARGEST_YAW)
+    slant = light_slant(lights, views)[:, 0].clamp(-LARGEST_SLANT, LARGEST_SLANT)
     return torch.stack((torch.ones_like(yaw), yaw.square(), slant.square(), yaw * slant), dim=1)
 
 
-def reflecting(albedo: Float[Tensor, "3 h w"]) -> Bool[Tensor, "h w"]:
-    """Which points have been seen of an object."""
+def has_albedo(albedo: Float[Tensor, "3 h w"]) -> Bool[Tensor, "h w"]:
+    """Which points were visible in any object."""
     return (albedo != 0).any(dim=0)
 
 
-def in_steps(looks: Float[Tensor, "3 p l"]) -> tuple[Int8[Tensor, "3 p l"], Float[Tensor, l]]:
-    """Factors of looks in a byte a number, and how large each factor's steps are."""
-    steps = looks.abs().amax(dim=(0, 1)).clamp(min=torch.finfo(looks.dtype).tiny) / STEPS
-    return (looks / steps).round().to(torch.int8), steps
+def quantize_albedo_basis(albedo_basis: Float[Tensor, "3 p l"]) -> tuple[Int8[Tensor, "3 p l"], Float[Tensor, l]]:
+    """An albedo basis in int8, and the scale of each of its vectors."""
+    steps = albedo_basis.abs().amax(dim=(0, 1)).clamp(min=torch.finfo(albedo_basis.dtype).tiny) / INT8_MAX
+    return (albedo_basis / steps).round().to(torch.int8), steps
+
+
+def sharpen_template(
+    model: MorphableModel, template: Float[Tensor, "h w"], camera: Camera, below: float
+) -> MorphableModel:
+    """The model with sharpened depth edges of its mean, below a share of the image's height.
+
+    Args:
+        model: whose mean displacements are added to the template first.
+        template: canonical depth.
+        camera: of the canonical frame.
+        below: share of the height.
+    """
+    depth = unproject_points(template[None], camera)[..., 2] + model.mean[None, ..., 2]
+    change = (sharpen_edges(depth, camera, below) - depth)[0]
+    return replace(model, mean=torch.cat((model.mean[..., :2], (model.mean[..., 2] + change).unsqueeze(-1)), dim=-1))

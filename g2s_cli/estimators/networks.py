@@ -70,12 +70,14 @@ class MapNet(nn.Module):
     def from_state(cls, state: Mapping[str, Tensor], *, bounded: bool) -> MapNet:
         """The network a state dict belongs to, with its weights. Raises WeightsError."""
         weights = _kernels(state)
-        levels = (sum(weight.shape[2] == 4 for weight in weights) - 1) // 2
+        count_modules = (sum(weight.shape[2] == 4 for weight in weights) - 1) // 2
         width = len(weights[0])
-        if levels < 2 or width % CHANNELS_A_GROUP:
-            raise misfit(cls, f"{levels} levels from a width of {width}")
-        top = len(weights[levels])
-        return filled(cls, lambda: cls(2 ** (levels + 2), len(weights[-1]), width, top, bounded=bounded), state)
+        if count_modules < 2 or width % CHANNELS_A_GROUP:
+            raise state_mismatch(cls, f"{count_modules} levels from a width of {width}")
+        top = len(weights[count_modules])
+        return load_state(
+            cls, lambda: cls(2 ** (count_modules + 2), len(weights[-1]), width, top, bounded=bounded), state
+        )
 
     def forward(self, image: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b c s s"]:
         """Maps for images."""
@@ -104,15 +106,15 @@ class CodeNet(nn.Module):
     def from_state(cls, state: Mapping[str, Tensor]) -> CodeNet:
         """The network a state dict belongs to, with its weights. Raises WeightsError."""
         weights = _kernels(state)
-        levels = sum(weight.shape[2] == 4 for weight in weights) - 1
-        return filled(cls, lambda: cls(2 ** (levels + 2), len(weights[-1]), len(weights[0])), state)
+        count_modules = sum(weight.shape[2] == 4 for weight in weights) - 1
+        return load_state(cls, lambda: cls(2 ** (count_modules + 2), len(weights[-1]), len(weights[0])), state)
 
     def forward(self, image: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b c"]:
         """Codes for images."""
         return self.network(image).flatten(1)
 
 
-def filled(category: type[Net], build: Callable[[], Net], state: Mapping[str, Tensor]) -> Net:
+def load_state(category: type[Net], build: Callable[[], Net], state: Mapping[str, Tensor]) -> Net:
     """A network with copies of a state dict's weights, which must fit it name by name.
 
     It is built without memory first: what a file's names suggest may be far larger than what it holds.
@@ -123,11 +125,11 @@ def filled(category: type[Net], build: Callable[[], Net], state: Mapping[str, Te
         net.load_state_dict({name: tensor.detach().float().clone() for name, tensor in state.items()}, assign=True)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise misfit(category, first) from error
+        raise state_mismatch(category, first) from error
     return net
 
 
-def misfit(category: type[nn.Module], how: str) -> WeightsError:
+def state_mismatch(category: type[nn.Module], how: str) -> WeightsError:
     """The error for a state dict that is not this kind of network's."""
     return WeightsError(
         f"These tensors are not the weights of a {category.__name__}: {how.rstrip('.')}.",

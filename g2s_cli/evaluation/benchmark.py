@@ -1,57 +1,54 @@
-"""How good the shapes are on data with known depth (paper 4.1): photo by photo, resumable, beside trivial answers.
+"""Evaluate photos with known depth one by one into a resumable folder (paper, section 4.1).
 
-The truth is used for scoring alone. Prediction and truth are compared at the working size inside both masks, each
-eroded by one pixel. A photo whose masks have no pixel in common was missed: its errors are NaN, null in files, and
-it is counted apart.
+The ground truth is used for the metrics alone. Prediction and truth are compared at the working size inside both masks,
+each eroded by one pixel. A photo whose masks do not overlap is missed: its errors are NaN (null in files).
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
-import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from PIL import Image, ImageDraw
+from jaxtyping import Bool, Float
+from PIL import Image
 from torch import Tensor
 
+from g2s_cli.config import Category
 from g2s_cli.errors import G2SError
-from g2s_cli.estimators.gan2shape.cycles import camera_of
-from g2s_cli.evaluation.ground_truth import Pair, Truth, read_truth
-from g2s_cli.files import GO_ON, naming, sha256_of_input, writing
+from g2s_cli.evaluation.ground_truth import DepthPair, GroundTruth, read_ground_truth
+from g2s_cli.files import RESUME_REMEDY, atomic_write, convert_write_errors, sha256_of_input
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
-from g2s_cli.geometry.metrics import coverage, eroded, mad_deg, side
+from g2s_cli.geometry.image import to_uint8
+from g2s_cli.geometry.metrics import coverage, erode, mad_deg, side_error
 from g2s_cli.geometry.rasterizer import VIEW_FAR
 from g2s_cli.geometry.render import photo_depth, render
-from g2s_cli.mesh.extract import to_bytes
 from g2s_cli.result.contact_sheet import contact_sheet
-from g2s_cli.result.folder import Result, picture
-from g2s_cli.run_folder import at_work_in
-from g2s_cli.weights.catalog import Category
+from g2s_cli.result.schema import Result
+from g2s_cli.result.surface import render_on_white
+from g2s_cli.run_folder import open_run_folder
 
 VERB = "g2s evaluate"
-ROWS, TABLE, SUMMARY, WORST = "rows.jsonl", "images.csv", "summary.json", "worst.png"
-FIGURES = ("side_e2", "mad_deg", "coverage", "inversion_psnr_db", "seconds")
-WORST_COUNT = 8
+ROWS = "rows.jsonl"
 TILE_PX = 128
-NEAR_SHOWN, FAR_SHOWN = 0.93, 1.07  # scene units
-ERROR_SPAN = 0.02  # scene units of depth error that the sheet paints in full colour
+# Depth range of the grey tiles, and depth error of the full colours, scene units.
+NEAR_SHOWN, FAR_SHOWN, ERROR_SHOWN = 0.93, 1.07, 0.02
 
 
 @dataclass(frozen=True)
-class Row:
-    """One photo's score.
+class ImageMetrics:
+    """The metrics of one photo.
 
-    side_e2: SIDE in hundredths. mad_deg: degrees. coverage: the share of the true mask seen. inputs_sha256: of photo
-    and depth image, whose names alone do not tell two data sets apart.
+    side_e2: scale-invariant depth error, in hundredths.
+    mad_deg: mean angle deviation of the normals, degrees.
+    coverage: share of the true mask that the predicted one covers.
+    inputs_sha256: hash of the photo and its depth image, to tell data sets of the same names apart.
     """
 
     image: str
@@ -64,219 +61,139 @@ class Row:
 
     @property
     def missed(self) -> bool:
-        """Whether no pixel of the object was found, so that there is nothing to score."""
+        """Whether the predicted mask does not overlap the true one."""
         return math.isnan(self.side_e2)
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """What an answer that does not look at the photo scores, on average; None where no truth is large enough."""
-
-    name: str
-    side_e2: float | None
-    mad_deg: float | None
-
-
-def score(depth: Tensor, mask: Tensor, truth: Truth, camera: Camera) -> dict[str, float]:
-    """SIDE, MAD and coverage of a depth map (h w) and its mask; SIDE and MAD are NaN where no pixel counts."""
-    both = eroded(mask[None]) & eroded(truth.mask[None])
+def depth_metrics(
+    depth: Float[Tensor, "h w"], mask: Bool[Tensor, "h w"], truth: GroundTruth, camera: Camera
+) -> dict[str, float]:
+    """SIDE, MAD and coverage of a depth map; SIDE and MAD are NaN if the masks do not overlap."""
+    both = erode(mask[None]) & erode(truth.mask[None])
     return {
-        "side_e2": 100 * side(depth[None], truth.depth[None], both).item(),
+        "side_e2": 100 * side_error(depth[None], truth.depth[None], both).item(),
         "mad_deg": mad_deg(depth[None], truth.depth[None], both, camera).item(),
         "coverage": coverage(mask[None], truth.mask[None]).item(),
     }
 
 
-def scored(
-    factors: Factors, mask: Float[Tensor, "h w"], camera: Camera, truth: Truth
+def evaluate_factors(
+    factors: Factors, mask: Float[Tensor, "h w"], camera: Camera, truth: GroundTruth
 ) -> tuple[Float[Tensor, "h w"], dict[str, float]]:
-    """The depth that factors have inside a photo's mask, NaN where nothing is seen, and its score."""
+    """The depth map in the photo's view, NaN where no surface is, and its `depth_metrics`."""
     depth = photo_depth(render(factors, camera), factors, mask, camera)
-    return depth, score(depth.nan_to_num(VIEW_FAR), ~depth.isnan(), truth, camera)
+    return depth, depth_metrics(depth.nan_to_num(VIEW_FAR), ~depth.isnan(), truth, camera)
 
 
 def evaluate(
-    pairs: Sequence[Pair],
+    pairs: Sequence[DepthPair],
     category: Category,
     folder: Path,
-    run: Callable[[Sequence[Path]], Iterator[Result | Exception]],
+    reconstruct: Callable[[Sequence[Path]], Iterator[Result | Exception]],
     settings: Mapping[str, object],
-) -> Iterator[Row]:
-    """Score photos one after the other. Those that `folder` has a row of already are not run again.
+) -> Iterator[ImageMetrics]:
+    """Evaluate photos one by one. Photos whose metrics are in `folder` already are not run again.
 
-    run: makes the reconstructions of photos, in their order; the first that is none is raised. settings: what a row
-    depends on beside its photo and depth, g2s's version too; a folder that was begun with other ones, or that another
-    process is at work in, is refused with a UsageError. A sheet's worth of pictures is kept of every photo, so that the
-    worst can be shown at the end. Raises ImageError for a file that cannot be read, G2SError if the disk refuses.
+    Args:
+        pairs: Photos and their depth images.
+        category: Their category, for the working size and the centre crop.
+        folder: The run folder; it gets metrics and a panel of images for every photo.
+        reconstruct: Reconstructs photos in their order.
+        settings: What the metrics depend on beside the pair.
+
+    Raises:
+        UsageError: The folder is of other settings, or another process works in it.
+        ImageError: A file cannot be read.
+        G2SError: The disk refuses. The first exception that `reconstruct` yields is raised, too.
     """
-    with at_work_in(folder, settings, VERB):
-        digests = {pair: _sha256_of_both(pair) for pair in pairs}
-        rows = _resumed(folder)
-        done = {
-            pair: row for pair in pairs if (row := rows.get(pair.photo.name)) and row.inputs_sha256 == digests[pair]
-        }
-        results = run([pair.photo for pair in pairs if pair not in done])
+    with open_run_folder(folder, settings, VERB):
+        hashes = {pair: _sha256_of_pair(pair) for pair in pairs}
+        rows = _read_rows(folder)
+        done = {pair: row for pair in pairs if (row := rows.get(pair.photo.name)) and row.inputs_sha256 == hashes[pair]}
+        results = reconstruct([pair.photo for pair in pairs if pair not in done])
         for pair in pairs:
             row = done.get(pair)
             if row is None:
                 result = next(results)
                 if isinstance(result, Exception):
                     raise result
-                row = _kept(result, pair, digests[pair], category, folder)
+                row = _evaluate_result(result, pair, hashes[pair], category, folder)
             yield row
 
 
-def _sha256_of_both(pair: Pair) -> str:
-    """One SHA-256 of a photo and its depth image."""
+def panel_path(folder: Path, image: str) -> Path:
+    """Path of the panel of a photo."""
+    return folder / "pictures" / f"{Path(image).stem}.png"
+
+
+def nan_to_none(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures with None for NaN, which JSON does not know."""
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in figures.items()}
+
+
+def _sha256_of_pair(pair: DepthPair) -> str:
     digest = hashlib.sha256()
     for path in (pair.photo, pair.depth):
         digest.update(bytes.fromhex(sha256_of_input(path)))
     return digest.hexdigest()
 
 
-def _kept(result: Result, pair: Pair, digest: str, category: Category, folder: Path) -> Row:
-    """A photo's row, written to the folder with its pictures."""
-    truth = read_truth(pair.depth, category.frame_share, category.working_size)
-    facts = {"inversion_psnr_db": result.report["inversion_psnr_db"], "seconds": result.report["seconds"]["total"]}
-    depth, figures = scored(result.factors, result.mask, result.camera, truth)
-    row = Row(pair.photo.name, **figures, **facts, inputs_sha256=digest)
-    strip = _strip(result, depth, truth)
-    with writing(folder / "pictures" / f"{pair.photo.stem}.png", GO_ON) as temporary:
-        strip.save(temporary, "PNG")
-    with naming(folder / ROWS, GO_ON), (folder / ROWS).open("a") as file:
-        file.write(_line_of(row))
+def _evaluate_result(
+    result: Result, pair: DepthPair, inputs_sha256: str, category: Category, folder: Path
+) -> ImageMetrics:
+    """The metrics of a result; writes them and its panel."""
+    truth = read_ground_truth(pair.depth, category.frame_share, category.working_size)
+    depth, metrics = evaluate_factors(result.factors, result.mask, result.camera, truth)
+    facts: dict[str, Any] = metrics | {"inversion_psnr_db": result.report["inversion_psnr_db"]}
+    row = ImageMetrics(pair.photo.name, **facts, seconds=result.report["seconds"]["total"], inputs_sha256=inputs_sha256)
+    panel = _panel(result, depth, truth)
+    with atomic_write(panel_path(folder, row.image), RESUME_REMEDY) as temporary:
+        panel.save(temporary, "PNG")
+    with convert_write_errors(folder / ROWS, RESUME_REMEDY), (folder / ROWS).open("a") as file:
+        file.write(_to_line(row))
     return row
 
 
-def _line_of(row: Row) -> str:
-    return json.dumps(without_nan(asdict(row))) + "\n"
-
-
-def without_nan(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with None for NaN, which JSON does not know."""
-    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in figures.items()}
-
-
-def mean_of(values: Iterable[float]) -> float | None:
-    """The mean of those that are not NaN; None if all are."""
-    seen = [value for value in values if not math.isnan(value)]
-    return statistics.mean(seen) if seen else None
-
-
-def baselines(pairs: Sequence[Pair], category: Category) -> list[Baseline]:
-    """What the answers of `trivial_scores` score on average."""
-    return [Baseline(name, *(mean_of(one[key] for one in scores) for key in ("side_e2", "mad_deg")))
-            for name, scores in trivial_scores(pairs, category).items()]  # fmt: skip
-
-
-def trivial_scores(pairs: Sequence[Pair], category: Category) -> dict[str, list[dict[str, float]]]:
-    """Photo by photo: a flat depth, and the mean true depth of all the other photos, if there are any."""
-    truths = [read_truth(pair.depth, category.frame_share, category.working_size) for pair in pairs]
-    camera = camera_of(category)
-    depth, mask = torch.stack([truth.depth for truth in truths]), torch.stack([truth.mask for truth in truths])
-    total, count = (depth * mask).sum(dim=0), mask.sum(dim=0)
-    flat, mean = [], []
-    for truth in truths:
-        everywhere = torch.ones_like(truth.mask)
-        flat.append(score(torch.ones_like(truth.depth), everywhere, truth, camera))
-        others = (count - truth.mask.long()).clamp(min=0)
-        average = (total - truth.depth * truth.mask) / others.clamp(min=1)
-        mean.append(score(torch.where(others > 0, average, depth[mask].mean()), everywhere, truth, camera))
-    return {"flat depth": flat} | ({"mean depth of the others": mean} if len(truths) > 1 else {})
-
-
-def summarised(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
-    """Mean, standard deviation and standard error of every figure, of the rows that have it; None if none has."""
-    found = {}
-    for name in FIGURES:
-        values = [value for row in rows if not math.isnan(value := getattr(row, name))]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        found[name] = {
-            "mean": mean_of(values),
-            "deviation": spread if values else None,
-            "standard_error": spread / len(values) ** 0.5 if values else None,
-        }
-    return found
-
-
-def write_report(
-    rows: Sequence[Row], trivial: Sequence[Baseline], folder: Path, settings: Mapping[str, object]
-) -> dict[str, Any]:
-    """Write images.csv, summary.json and worst.png; the summary. Raises G2SError if the disk refuses."""
-    with writing(folder / TABLE, GO_ON) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(asdict(rows[0])))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-    summary = {
-        "settings": settings,
-        "images": len(rows),
-        "missed": [row.image for row in rows if row.missed],
-        "figures": summarised(rows),
-        "baselines": [asdict(one) for one in trivial],
-        "worst": [row.image for row in _worst(rows)],
-    }
-    with writing(folder / SUMMARY, GO_ON) as temporary:
-        temporary.write_text(json.dumps(summary, indent=2) + "\n")
-    sheet = _sheet(_worst(rows), folder)
-    with writing(folder / WORST, GO_ON) as temporary:
-        sheet.save(temporary, "PNG")
-    return summary
-
-
-def _worst(rows: Sequence[Row]) -> list[Row]:
-    """The missed ones first, then those of the largest SIDE."""
-    return sorted(rows, key=lambda row: -math.inf if row.missed else -row.side_e2)[:WORST_COUNT]
-
-
-def _resumed(folder: Path) -> dict[str, Row]:
-    """Rows of an earlier run, by the photo's name; the last one of each, for it may have been made anew.
+def _read_rows(folder: Path) -> dict[str, ImageMetrics]:
+    """Metrics of an earlier run by the photo's name, the last ones of each. An incomplete last line is deleted.
 
     Raises G2SError if they cannot be read, or if the disk refuses.
     """
-    place = folder / ROWS
-    rows = []
+    path, rows = folder / ROWS, []
     try:
-        lines = place.read_text().splitlines(keepends=True) if place.exists() else []
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         for number, line in enumerate(lines, start=1):
             try:
-                rows.append(_row_of(json.loads(line)))
+                rows.append(_from_line(line))
             except ValueError:
-                # A kill or a full disk leaves half of the last line: that photo was not finished.
+                # A kill or a full disk leaves half of the last line.
                 if number < len(lines):
                     raise
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise G2SError(f"{folder} is damaged: {error}.", "Delete it and evaluate again.") from error
-    if (whole := "".join(map(_line_of, rows))) != "".join(lines):  # or the next line would go on in that one
-        with writing(place, GO_ON) as temporary:
-            temporary.write_text(whole)
+    if (text := "".join(map(_to_line, rows))) != "".join(lines):
+        with atomic_write(path, RESUME_REMEDY) as temporary:
+            temporary.write_text(text)
     return {row.image: row for row in rows}
 
 
-def _row_of(facts: dict[str, Any]) -> Row:
-    """A row as it was written. Raises TypeError or AttributeError if it is none."""
-    figures: dict[str, Any] = {name: math.nan if value is None else value for name, value in facts.items()}
-    return Row(**figures)
+def _to_line(row: ImageMetrics) -> str:
+    return json.dumps(nan_to_none(asdict(row))) + "\n"
 
 
-def _strip(result: Result, depth: Tensor, truth: Truth) -> Image.Image:
-    """Photo, GAN's version, shape's rendering, depth, true depth, and the error less its mean: red is too far."""
+def _from_line(line: str) -> ImageMetrics:
+    """Metrics of a line. Raises ValueError, TypeError or AttributeError if it holds none."""
+    figures: dict[str, Any] = {name: math.nan if value is None else value for name, value in json.loads(line).items()}
+    return ImageMetrics(**figures)
+
+
+def _panel(result: Result, depth: Float[Tensor, "h w"], truth: GroundTruth) -> Image.Image:
+    """Photo, G(w), rendering, depth, true depth, and the depth error less its mean: red is too far, blue too near."""
     both = truth.mask & ~depth.isnan()
-    error = torch.where(both, depth - truth.depth - (depth - truth.depth)[both].mean(), 0.0) / ERROR_SPAN
+    error = torch.where(both, depth - truth.depth - (depth - truth.depth)[both].mean(), 0.0) / ERROR_SHOWN
     tint = torch.stack((1 - (-error).clamp(0, 1), 1 - error.abs().clamp(0, 1), 1 - error.clamp(0, 1))) * 2 - 1
-    grey = [(((FAR_SHOWN - one) / (FAR_SHOWN - NEAR_SHOWN)).clamp(0, 1) * 2 - 1).expand(3, -1, -1)
-            for one in (depth.nan_to_num(FAR_SHOWN), torch.where(truth.mask, truth.depth, FAR_SHOWN))]  # fmt: skip
-    tiles = [result.photo, result.inverted, picture(result, result.factors), *grey, tint]
-    images = [Image.fromarray(to_bytes(tile)).resize((TILE_PX, TILE_PX), Image.Resampling.NEAREST) for tile in tiles]
+    depths = (depth.nan_to_num(FAR_SHOWN), torch.where(truth.mask, truth.depth, FAR_SHOWN))
+    grey = [((FAR_SHOWN - one) / (FAR_SHOWN - NEAR_SHOWN)).clamp(0, 1).expand(3, -1, -1) * 2 - 1 for one in depths]
+    tiles = [result.photo, result.inverted, render_on_white(result, result.factors), *grey, tint]
+    images = [Image.fromarray(to_uint8(tile)).resize((TILE_PX, TILE_PX), Image.Resampling.NEAREST) for tile in tiles]
     return contact_sheet(images, columns=len(images))
-
-
-def _sheet(rows: Sequence[Row], folder: Path) -> Image.Image:
-    """The strips of some photos, one below the other, each with its score."""
-    strips = []
-    for row in rows:
-        with Image.open(folder / "pictures" / f"{Path(row.image).stem}.png") as picture_file:
-            strip = picture_file.convert("RGB")
-        said = "missed" if row.missed else f"SIDE {row.side_e2:.2f}  MAD {row.mad_deg:.1f}"
-        ImageDraw.Draw(strip).text((4, 4), f"{row.image}  {said}", "black")
-        strips.append(strip)
-    return contact_sheet(strips, columns=1)

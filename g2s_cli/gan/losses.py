@@ -1,4 +1,4 @@
-"""Distances between images, masked: L1, discriminator features, LPIPS (paper 3.1; Pan et al. 2020)."""
+"""Masked distances: L1, discriminator features, LPIPS (paper 3.1; Pan et al. 2020), and differences of depth."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from torch.nn.functional import adaptive_avg_pool2d, l1_loss
 
 from g2s_cli.gan.discriminator import Discriminator
 
-DEPTH_UNIT = 0.1  # scene units that count as one: half the range of the relief
-FEATURE_BLOCKS = 4  # the discriminator's first block outputs that make the distance
+DEPTH_UNIT = 0.1  # scene units, half the range of depth
+FEATURE_BLOCKS = 4  # discriminator blocks that are compared
+
+Features = Sequence[Float[Tensor, "b _ _ _"]]
 
 
 def masked_mean(values: Float[Tensor, "b c h w"], mask: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
@@ -26,47 +28,49 @@ def l1(a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], mask: Float[Ten
     return masked_mean((a - b).abs(), mask)
 
 
-def slopes(
-    apart: Float[Tensor, "*b h w"], mask: Float[Tensor, "*c h w"]
+def masked_gradients(
+    maps: Float[Tensor, "*b h w"], mask: Float[Tensor, "*c h w"]
 ) -> tuple[Float[Tensor, "*b h w-1"], Float[Tensor, "*b h-1 w"]]:
-    """Absolute differences of neighbours to the right and downwards, 0 where not both are in the mask."""
-    across = (apart.diff(dim=-1) * mask[..., 1:] * mask[..., :-1]).abs()
-    down = (apart.diff(dim=-2) * mask[..., 1:, :] * mask[..., :-1, :]).abs()
-    return across, down
+    """Absolute differences of horizontal and vertical neighbours, weighted by both pixels' mask."""
+    horizontal = (maps.diff(dim=-1) * mask[..., 1:] * mask[..., :-1]).abs()
+    vertical = (maps.diff(dim=-2) * mask[..., 1:, :] * mask[..., :-1, :]).abs()
+    return horizontal, vertical
 
 
-def relief_apart(
-    apart: Float[Tensor, "b h w"], trust: Float[Tensor, "b h w"]
+def depth_and_slope_distance(
+    difference: Float[Tensor, "b h w"], weight: Float[Tensor, "b h w"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """How large differences of depth are, less their mean, and those of their slopes; a mean over all that is trusted.
+    """Weighted means of absolute depth differences, up to their mean, and of their gradients.
 
-    apart: scene units. trust: how much a pixel counts, from 0 to 1.
+    Args:
+        difference: of two depth maps, in scene units.
+        weight: of each pixel, from 0 to 1.
     """
-    apart = apart / DEPTH_UNIT
-    apart = apart - (apart * trust).sum(dim=(1, 2), keepdim=True) / trust.sum(dim=(1, 2), keepdim=True).clamp(min=1)
-    across, down = slopes(apart, trust.sqrt())
-    area = trust.sum().clamp(min=1)
-    return (apart * trust).abs().sum() / area, (across.sum() + down.sum()) / area
+    difference = difference / DEPTH_UNIT
+    total = weight.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+    difference = difference - (difference * weight).sum(dim=(1, 2), keepdim=True) / total
+    horizontal, vertical = masked_gradients(difference, weight.sqrt())
+    area = weight.sum().clamp(min=1)
+    return (difference * weight).abs().sum() / area, (horizontal.sum() + vertical.sum()) / area
 
 
 @runtime_checkable
-class Perceptual(Protocol):
-    """A perceptual distance of masked images."""
+class PerceptualDistance(Protocol):
+    """A perceptual distance of masked images, differentiable with respect to both."""
 
     name: str
 
     def __call__(
         self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], mask: Float[Tensor, "b 1 h w"]
     ) -> Float[Tensor, ""]:
-        """Distance; differentiable with respect to both images."""
+        """Mean distance."""
         ...
 
 
 class DiscriminatorDistance:
     """Mean L1 of the discriminator's first block outputs (Pan et al. 2020), masked at each resolution.
 
-    Images of the working size are looked at as they are, as the authors do, even by the first blocks of a
-    discriminator of larger pictures.
+    As in the authors' code, images of the working size are not resized to the discriminator's input size.
     """
 
     name = "discriminator features"
@@ -75,35 +79,30 @@ class DiscriminatorDistance:
         self.discriminator = discriminator
         self.blocks = blocks
 
-    def features(self, image: Float[Tensor, "b 3 h w"]) -> Sequence[Float[Tensor, "b _ _ _"]]:
-        """What the discriminator sees in images, block by block."""
+    def features(self, image: Float[Tensor, "b 3 h w"]) -> Features:
+        """Outputs of the discriminator's blocks."""
         return self.discriminator.features(image, self.blocks)
 
-    def between(
-        self,
-        a: Sequence[Float[Tensor, "b _ _ _"]],
-        b: Sequence[Float[Tensor, "b _ _ _"]],
-        mask: Float[Tensor, "b 1 h w"],
-    ) -> Float[Tensor, ""]:
-        """Distance of features already taken, summed over blocks."""
+    def between(self, a: Features, b: Features, mask: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
+        """Masked distance of features, summed over blocks."""
         total = mask.new_zeros(())
-        for one, other in zip(a, b, strict=True):
-            share = adaptive_avg_pool2d(mask, (one.shape[-2], one.shape[-1])).permute(0, 2, 3, 1)
-            # Channels last, as the features lie in memory: what goes back into D keeps that layout.
-            near, far = (maps.permute(0, 2, 3, 1).float() * share for maps in (one, other))
-            counted = (share.expand(len(near), -1, -1, -1).sum() * near.shape[-1]).clamp(min=1e-6)
-            total = total + l1_loss(near, far, reduction="sum") / counted
+        for x, y in zip(a, b, strict=True):
+            share = adaptive_avg_pool2d(mask, (x.shape[-2], x.shape[-1])).permute(0, 2, 3, 1)
+            # Channels last, as the features lie in memory, so that gradients keep that layout.
+            x, y = (maps.permute(0, 2, 3, 1).float() * share for maps in (x, y))  # noqa: PLW2901
+            area = (share.expand(len(x), -1, -1, -1).sum() * x.shape[-1]).clamp(min=1e-6)
+            total = total + l1_loss(x, y, reduction="sum") / area
         return total
 
     def __call__(
         self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], mask: Float[Tensor, "b 1 h w"]
     ) -> Float[Tensor, ""]:
-        """Distance of the masked images, averaged over blocks."""
+        """Distance of masked images, averaged over blocks."""
         return self.between(self.features(a * mask), self.features(b * mask), mask) / self.blocks
 
 
 class LpipsDistance:
-    """LPIPS with VGG16 and the v0.1 heads, the authors' choice, from the optional `lpips` package."""
+    """LPIPS (VGG16, v0.1), the authors' choice, from the optional package `lpips`."""
 
     name = "LPIPS-VGG"
 
@@ -115,19 +114,15 @@ class LpipsDistance:
     def __call__(
         self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], mask: Float[Tensor, "b 1 h w"]
     ) -> Float[Tensor, ""]:
-        """Mean LPIPS of the masked images."""
+        """Mean LPIPS of masked images."""
         return self.network(a * mask, b * mask).mean()
 
 
-def perceptual_distance(discriminator: Discriminator, device: torch.device) -> Perceptual:
-    """LPIPS where it is installed and has its weights, else the discriminator's features."""
+def perceptual_distance(discriminator: Discriminator, device: torch.device) -> PerceptualDistance:
+    """LPIPS if it and its weights are available, else the discriminator's features."""
     try:
         return LpipsDistance(device)
-    except torch.OutOfMemoryError:  # a RuntimeError, too, but no word about LPIPS
+    except torch.OutOfMemoryError:  # a RuntimeError that does not concern LPIPS
         raise
-    except (
-        ImportError,
-        RuntimeError,
-        OSError,
-    ):  # no package; torchvision without its ops; no weights offline
+    except (ImportError, RuntimeError, OSError):  # no package, a broken torchvision, no weights offline
         return DiscriminatorDistance(discriminator)

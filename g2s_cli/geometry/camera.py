@@ -1,14 +1,23 @@
-"""The camera, and every convention of space that g2s has. Nothing about axes is decided anywhere else.
+"""The conventions of space for the whole project, and the camera that implements them.
 
-Inside: x right, y down, z away from the camera; a pinhole at the origin; pixel (column i, row j) has its
-centre at integer coordinates (i, j); the object turns about the pivot (0, 0, 1) (paper A.2.1, Eq. 4-5).
-A view is six numbers: rotations about x, y and z in radians, R = R_z R_y R_x, and a translation in scene
-units; it carries canonical points X to the photo's camera: X' = R (X - c) + c + t with c the pivot.
+Axes: x right, y down, z away from the camera, a pinhole at the origin. Lengths are in scene units: the object is about
+1 away. Depth is z, not the distance along the ray. Only meshes (`mesh.extract`) have +Y up and the object facing +Z.
 
-For people: yaw is positive when the face turns towards the photo's right, pitch is positive when it looks
-up. With y down and z away a positive rotation about y carries the near side of the head (z < 1) towards
--x, so yaw is minus that angle; a positive rotation about x carries the near side down in the picture
-... towards +y, so pitch is minus that one too.
+Pixels: square images; the centre of pixel (column i, row j) is at (i, j), so the image spans -0.5 to size - 0.5. The
+principal point is (size - 1) / 2; the field of view reaches from the first pixel's centre to the last one's (Eq. 4).
+Sampling grids (`geometry.warp`) run from -1 at the first pixel's centre to 1 at the last one's: align_corners=True.
+
+Views: six numbers, rotations (x, y, z) in radians and a translation in scene units. The object turns about the pivot
+c = (0, 0, 1): X' = R (X - c) + c + t with R = R_z R_y R_x carries canonical points X to the photo's frame (Eq. 5).
+
+User angles: degrees at the command line. Positive yaw turns the face to the photo's right, positive pitch turns it up.
+With y down and z away, a positive rotation about y carries the near side of the object to -x, and one about x carries
+it to +y (down). So yaw and pitch are the negatives of the rotations about y and x.
+
+Normals point away from the viewer, as the authors' do: n_z > 0 where the surface faces the camera. So does the
+direction of a light, l = (l_x, l_y, 1) / |.|, in the canonical frame: the light travels along l, and n·l > 0 where it
+falls. l_x > 0 is a light from the photo's left. User lights are positions (x, y) in the photo: x right, y up, (0, 0) at
+the camera; `shading.light_from_position` converts.
 """
 
 from __future__ import annotations
@@ -23,18 +32,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera for square images.
+    """A pinhole camera of square images; the defaults are the paper's. near, far: the range of canonical depth."""
 
-    size: pixels a side. fov_deg: full field of view, from the first pixel's centre to the last one's.
-    near, far: the range of canonical depth, scene units. pivot: distance of the point the object turns
-    about. The defaults are the paper's.
-    """
-
-    size: int
-    fov_deg: float = 10.0
+    size: int  # pixels a side
+    fov_deg: float = 10.0  # full field of view, between the centres of the outermost pixels
     near: float = 0.9
     far: float = 1.1
-    pivot: float = 1.0
+    pivot: float = 1.0  # depth of the point that the object turns about
 
     @property
     def focal(self) -> float:
@@ -43,25 +47,29 @@ class Camera:
 
     @property
     def centre(self) -> float:
-        """The principal point, the same in both directions, in pixels (Eq. 4)."""
+        """Principal point in pixels, the same in x and y (Eq. 4)."""
         return (self.size - 1) / 2
 
-    def resized(self, size: int) -> Camera:
-        """The same picture in `size` pixels a side: its pixel i lies at (i + 0.5) / size * self.size - 0.5 here."""
-        return self._seeing(size, self.focal * size / self.size)
+    @property
+    def margin_px(self) -> int:
+        """Pixels by which pictures continue the canonical surface beyond each side of the canonical frame."""
+        return self.size // 8
 
-    def widened(self, margin_px: int) -> Camera:
-        """The same pixels, and so many more on each side."""
-        return self._seeing(self.size + 2 * margin_px, self.focal)
+    def resize(self, size: int) -> Camera:
+        """The camera of the same image at `size` pixels: its pixel i lies at (i + 0.5) / size * self.size - 0.5."""
+        return self._with_focal(size, self.focal * size / self.size)
 
-    def _seeing(self, size: int, focal_px: float) -> Camera:
-        fov_deg = 2 * math.degrees(math.atan((size - 1) / 2 / focal_px))
-        return replace(self, size=size, fov_deg=fov_deg)
+    def with_margin(self) -> Camera:
+        """The camera of the same image with `margin_px` more pixels on each side."""
+        return self._with_focal(self.size + 2 * self.margin_px, self.focal)
+
+    def _with_focal(self, size: int, focal_px: float) -> Camera:
+        return replace(self, size=size, fov_deg=2 * math.degrees(math.atan((size - 1) / 2 / focal_px)))
 
     def rays(self, like: Tensor, margin: int = 0) -> Float[Tensor, "h w 3"]:
-        """Directions K⁻¹(i, j, 1) of the pixel centres, with z = 1, in the dtype and on the device of `like`.
+        """Ray directions K⁻¹(i, j, 1) of the pixel centres (z = 1) and of `margin` more pixels on each side.
 
-        margin: how many pixels more there are on each side of the picture.
+        like: a tensor with the dtype and device of the result.
         """
         index = torch.arange(-margin, self.size + margin, device=like.device, dtype=like.dtype)
         ticks = (index - self.centre) / self.focal
@@ -69,18 +77,18 @@ class Camera:
         return torch.stack((x, y, torch.ones_like(x)), dim=-1)
 
 
-def back_project(depth: Float[Tensor, "b h w"], camera: Camera, margin: int = 0) -> Float[Tensor, "b h w 3"]:
-    """Lift a depth map to points of the frame it is given in: P = d K⁻¹ p (paper A.2.1)."""
+def unproject_points(depth: Float[Tensor, "b h w"], camera: Camera, margin: int = 0) -> Float[Tensor, "b h w 3"]:
+    """Lift a depth map to points in its own frame: P = d K⁻¹ p (paper A.2.1). margin: pixels beyond the camera's."""
     return depth.unsqueeze(-1) * camera.rays(depth, margin)
 
 
-def project(points: Float[Tensor, "*b 3"], camera: Camera) -> Float[Tensor, "*b 2"]:
-    """Pixel coordinates (i, j) of points in the camera's frame."""
+def project_points(points: Float[Tensor, "*b 3"], camera: Camera) -> Float[Tensor, "*b 2"]:
+    """Project points of the camera's frame to pixel coordinates (i, j)."""
     return points[..., :2] / points[..., 2:] * camera.focal + camera.centre
 
 
-def rotation(view: Float[Tensor, "b 6"]) -> Float[Tensor, "b 3 3"]:
-    """R = R_z R_y R_x from the first three numbers of each view."""
+def rotation_matrix(view: Float[Tensor, "b 6"]) -> Float[Tensor, "b 3 3"]:
+    """R = R_z R_y R_x of each view."""
     (cx, cy, cz), (sx, sy, sz) = view[:, :3].cos().unbind(1), view[:, :3].sin().unbind(1)
     rows = (
         (cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx),
@@ -90,35 +98,37 @@ def rotation(view: Float[Tensor, "b 6"]) -> Float[Tensor, "b 3 3"]:
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
-def to_view(points: Float[Tensor, "b h w 3"], view: Float[Tensor, "b 6"], camera: Camera) -> Float[Tensor, "b h w 3"]:
-    """Carry canonical points to the photo's frame: R (X - c) + c + t."""
-    pivot = points.new_tensor((0.0, 0.0, camera.pivot))
-    turned = torch.einsum("bij,bhwj->bhwi", rotation(view), points - pivot)
-    return turned + (pivot + view[:, None, None, 3:])
-
-
-def to_canonical(
+def canonical_to_view(
     points: Float[Tensor, "b h w 3"], view: Float[Tensor, "b 6"], camera: Camera
 ) -> Float[Tensor, "b h w 3"]:
-    """The inverse of `to_view`: Rᵀ (X' - c - t) + c."""
+    """Transform canonical points to the photo's frame: R (X - c) + c + t."""
     pivot = points.new_tensor((0.0, 0.0, camera.pivot))
-    moved = points - (pivot + view[:, None, None, 3:])
-    return torch.einsum("bji,bhwj->bhwi", rotation(view), moved) + pivot
+    rotated = torch.einsum("bij,bhwj->bhwi", rotation_matrix(view), points - pivot)
+    return rotated + (pivot + view[:, None, None, 3:])
 
 
-def turn(view: Float[Tensor, 6], yaw_rad: float, pitch_rad: float) -> Float[Tensor, 6]:
-    """The view after turning the object, as the photo shows it, about the pivot.
+def view_to_canonical(
+    points: Float[Tensor, "b h w 3"], view: Float[Tensor, "b 6"], camera: Camera
+) -> Float[Tensor, "b h w 3"]:
+    """Transform points of the photo's frame to the canonical one: Rᵀ (X' - c - t) + c."""
+    pivot = points.new_tensor((0.0, 0.0, camera.pivot))
+    centred = points - (pivot + view[:, None, None, 3:])
+    return torch.einsum("bji,bhwj->bhwi", rotation_matrix(view), centred) + pivot
 
-    yaw_rad: towards the photo's right; pitch_rad: upwards. The turn happens in the photo's camera frame,
-    R' = R_y(-yaw) R_x(-pitch) R, and R' is read back as angles (R_z R_y R_x, |angle y| < 90°).
+
+def rotate_view(view: Float[Tensor, 6], yaw_rad: float, pitch_rad: float) -> Float[Tensor, 6]:
+    """Rotate the object about the pivot as the photo shows it, yaw to the right and pitch upwards.
+
+    Returns:
+        The view of R' = R_y(-yaw) R_x(-pitch) R, its rotation about y within ±90°, with the same translation.
     """
-    extra = rotation(view.new_tensor([[-pitch_rad, -yaw_rad, 0, 0, 0, 0]]))[0]
-    turned = extra @ rotation(view[None])[0]
+    extra = rotation_matrix(view.new_tensor([[-pitch_rad, -yaw_rad, 0, 0, 0, 0]]))[0]
+    rotated = extra @ rotation_matrix(view[None])[0]
     angles = torch.stack(
         (
-            torch.atan2(turned[2, 1], turned[2, 2]),
-            torch.asin((-turned[2, 0]).clamp(-1, 1)),
-            torch.atan2(turned[1, 0], turned[0, 0]),
+            torch.atan2(rotated[2, 1], rotated[2, 2]),
+            torch.asin((-rotated[2, 0]).clamp(-1, 1)),
+            torch.atan2(rotated[1, 0], rotated[0, 0]),
         )
     )
     return torch.cat((angles, view[3:]))

@@ -1,4 +1,4 @@
-"""The four factors that make an image (paper Eq. 1): depth, albedo, view and light."""
+"""The four factors of an image (paper Eq. 1): depth, albedo, view and light."""
 
 from __future__ import annotations
 
@@ -8,41 +8,33 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from g2s_cli.geometry.camera import turn
-from g2s_cli.geometry.shading import light_from_user
+from g2s_cli.geometry.camera import rotate_view
+from g2s_cli.geometry.shading import light_from_position
 
 
 @dataclass(frozen=True)
 class Factors:
-    """One object as the paper describes it: a relief in the canonical frame, and how it is seen and lit.
+    """One object: canonical depth and albedo, its view and its light (conventions: `geometry.camera`).
 
-    depth: canonical depth in scene units, smaller is nearer; the object turns about (0, 0, 1).
-    albedo: canonical albedo in [-1, 1] (the paper's convention; (albedo + 1) / 2 is the reflectance).
-    view: rotation (x, y, z) in radians, then translation (x, y, z) in scene units, canonical -> photo.
-    light: ambient, diffuse, l_x, l_y; the direction is normalise(l_x, l_y, 1) in the canonical frame,
-        with y pointing down as everywhere inside (see `scene.camera`).
-    apart: how much farther than the relief shows it a photo's own depth is known to be, pixel by pixel of the photo, in
-        scene units: one relief on a coarse grid does not hold all of it beside edges. None where nothing else is known.
+    depth_residual: depth of the photo minus that of the rendered canonical depth, at the photo's pixels: a coarse
+    canonical grid cannot hold sharp edges. None if unknown.
     """
 
-    depth: Float[Tensor, "h w"]
-    albedo: Float[Tensor, "3 h w"]
-    view: Float[Tensor, 6]
-    light: Float[Tensor, 4]
-    apart: Float[Tensor, "h w"] | None = None
+    depth: Float[Tensor, "h w"]  # canonical, scene units
+    albedo: Float[Tensor, "3 h w"]  # canonical, in [-1, 1]; (albedo + 1) / 2 is the reflectance
+    view: Float[Tensor, 6]  # rotations (x, y, z) in radians, translation in scene units
+    light: Float[Tensor, 4]  # ambient, diffuse, l_x, l_y
+    depth_residual: Float[Tensor, "h w"] | None = None  # scene units
 
     def to(self, device: torch.device | str) -> Factors:
-        """The same factors on another device."""
-        apart = None if self.apart is None else self.apart.to(device)
-        return Factors(
-            self.depth.to(device), self.albedo.to(device), self.view.to(device), self.light.to(device), apart
-        )
+        """Copy to a device."""
+        return replace(self, **{name: value.to(device) for name, value in vars(self).items() if value is not None})
 
-    def lit(self, x: float, y: float) -> Factors:
-        """The object as bright as it is, lit from (x, y) as seen in the photo: x to the right, y up."""
-        ambient, diffuse = self.light[0].item(), self.light[1].item()
-        return replace(self, light=light_from_user(x, y, ambient, diffuse, self.view))
+    def relight(self, x: float, y: float) -> Factors:
+        """Light the object, as strongly as before, from (x, y) in the photo: x right, y up."""
+        ambient, diffuse = self.light[:2].tolist()
+        return replace(self, light=light_from_position(x, y, ambient, diffuse, self.view))
 
-    def turned(self, yaw_rad: float, pitch_rad: float) -> Factors:
-        """The object turned from where the photo sees it: yaw to the photo's right, pitch upwards."""
-        return replace(self, view=turn(self.view, yaw_rad, pitch_rad), apart=None)
+    def rotate(self, yaw_rad: float, pitch_rad: float) -> Factors:
+        """Rotate the object as the photo shows it: yaw to the photo's right, pitch upwards."""
+        return replace(self, view=rotate_view(self.view, yaw_rad, pitch_rad), depth_residual=None)

@@ -1,9 +1,8 @@
-"""Exact visibility: the nearest surface at every pixel centre of a view of a depth grid.
+"""A z-buffer in plain PyTorch: the nearest surface at every pixel centre, differentiable, batched, on CPU and GPU.
 
-A depth map is lifted to a grid mesh (two triangles a cell), carried to the view and seen through the same
-camera. Each triangle is tested only at the pixel centres inside its bounding box, and a grid triangle is
-about a pixel large, so the work grows with the pixels, not with faces x pixels. No custom extension: a
-ragged list of (triangle, pixel) candidates, one scatter-minimum, two gathers; batched, CPU or GPU.
+Each triangle is tested only at the pixel centres inside its bounding box. A grid triangle is about a pixel large, so
+the work grows with the pixels, not with faces x pixels: a ragged list of (triangle, pixel) candidates, one
+scatter-minimum, two gathers. `recipes.synface.raster` is a second z-buffer and says why.
 """
 
 from __future__ import annotations
@@ -13,17 +12,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from g2s_cli.geometry.camera import Camera, back_project, project, to_view
+from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
 
-# Depths of a view are kept inside this range; its far end says "nothing here" (the authors' clamp).
+# Depths of a view are clamped to this range; the far end means "no surface" (the authors' clamp).
 VIEW_NEAR, VIEW_FAR = 0.8, 1.2
 
 # Triangles seen at less than this cosine pass no gradient: d depth / d vertex grows as its inverse square.
 GRAZING = 0.05
 
 
-def grid_triangles(height: int, width: int, device: torch.device) -> Int[Tensor, "t 3"]:
-    """Vertex indices of the two triangles of every cell, split from its top right to its bottom left corner."""
+def grid_faces(height: int, width: int, device: torch.device) -> Int[Tensor, "t 3"]:
+    """Vertex indices of the two triangles of every grid cell, split from its top right to its bottom left corner."""
     index = torch.arange(height * width, device=device).view(height, width)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
     upper, lower = torch.stack((a, b, c), dim=-1), torch.stack((b, d, c), dim=-1)
@@ -31,20 +30,25 @@ def grid_triangles(height: int, width: int, device: torch.device) -> Int[Tensor,
 
 
 @torch.no_grad()
-def nearest_triangle(
-    points: Float[Tensor, "b n 3"], triangles: Int[Tensor, "t 3"], camera: Camera
+def rasterize(
+    vertices: Float[Tensor, "b n 3"], faces: Int[Tensor, "t 3"], camera: Camera
 ) -> tuple[Int[Tensor, "b h w"], Float[Tensor, "b h w"]]:
-    """Which triangle of each mesh is nearest at each pixel centre, and how far it is.
+    """Find the nearest triangle of each mesh at each pixel centre.
 
-    points: vertices in the camera's frame, all with z > 0. Returns the triangle's index (of several the last), -1 where
-    nothing is hit, and the depth of the surface there (scene units, perspective-correct), +inf where nothing is hit.
+    Args:
+        vertices: in the camera's frame, all with z > 0.
+        faces: shared by the batch; both sides are visible.
+
+    Returns:
+        The index of the triangle (of equally near ones the last), -1 where there is none, and its depth in scene units
+        (perspective-correct), +inf where there is none.
     """
-    batch, size = len(points), camera.size
-    # How far outside a triangle a pixel centre still counts: closes the cracks that rounding leaves between
-    # triangles and lets the rim of the relief see itself. In pixels and in barycentric units alike.
-    slack = 64 * torch.finfo(points.dtype).eps
-    corners = points[:, triangles].reshape(-1, 3, 3)
-    pixels = project(corners, camera)
+    batch, size = len(vertices), camera.size
+    # How far outside a triangle a pixel centre still counts: closes the cracks that rounding leaves between triangles.
+    # In pixels and in barycentric units alike.
+    slack = 64 * torch.finfo(vertices.dtype).eps
+    corners = vertices[:, faces].reshape(-1, 3, 3)
+    pixels = project_points(corners, camera)
     first = (pixels.amin(dim=1) - slack).ceil().clamp(min=0).long()
     last = (pixels.amax(dim=1) + slack).floor().clamp(max=size - 1).long()
     extent = (last - first + 1).clamp(min=0)
@@ -52,7 +56,7 @@ def nearest_triangle(
 
     # One row a (triangle, pixel centre in its bounding box); `step` counts the pixels inside the box.
     owner = torch.repeat_interleave(counts)
-    step = torch.arange(len(owner), device=points.device) - (counts.cumsum(0) - counts)[owner]
+    step = torch.arange(len(owner), device=vertices.device) - (counts.cumsum(0) - counts)[owner]
     columns = extent[owner, 0]
     x = first[owner, 0] + step % columns
     y = first[owner, 1] + torch.div(step, columns, rounding_mode="floor")
@@ -60,7 +64,7 @@ def nearest_triangle(
     (ax, ay), (bx, by), (cx, cy) = (pixels[:, k].unbind(1) for k in range(3))
     area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
     inverse = torch.where(area == 0, torch.zeros_like(area), 1 / area)
-    # Barycentric weights and 1/z are affine over the picture: value = at_a + slope_x (x - ax) + slope_y (y - ay).
+    # Barycentric weights and 1/z are affine over the image: value = at_a + slope_x (x - ax) + slope_y (y - ay).
     wb_x, wb_y = (cy - ay) * inverse, (ax - cx) * inverse
     wc_x, wc_y = (ay - by) * inverse, (bx - ax) * inverse
     za, zb, zc = (1 / corners[:, :, 2]).unbind(1)
@@ -72,48 +76,47 @@ def nearest_triangle(
 
     owner, x, y = owner[inside], x[inside], y[inside]
     depth = 1 / (za + weight_b * zb + weight_c * zc)[inside]
-    mesh = torch.div(owner, len(triangles), rounding_mode="floor")
+    mesh = torch.div(owner, len(faces), rounding_mode="floor")
     slot = (mesh * size + y) * size + x
-    nearest = depth.new_full((batch * size * size,), torch.inf).scatter_reduce_(0, slot, depth, "amin")
-    wins = depth == nearest[slot]
-    # Triangles that meet in a pixel are as near as each other: the last one has it, not whichever thread comes last.
-    winner = torch.full_like(nearest, -1, dtype=torch.long)
-    winner.scatter_reduce_(0, slot[wins], (owner - mesh * len(triangles))[wins], "amax")
-    return winner.view(batch, size, size), nearest.view(batch, size, size)
+    z_buffer = depth.new_full((batch * size * size,), torch.inf).scatter_reduce_(0, slot, depth, "amin")
+    wins = depth == z_buffer[slot]
+    # Of equally near triangles the last wins, so that the result does not depend on the number of threads.
+    face = torch.full_like(z_buffer, -1, dtype=torch.long)
+    face.scatter_reduce_(0, slot[wins], (owner - mesh * len(faces))[wins], "amax")
+    return face.view(batch, size, size), z_buffer.view(batch, size, size)
 
 
-def visible_depth(
+def render_depth(
     depth: Float[Tensor, "b h w"], view: Float[Tensor, "b 6"], camera: Camera, margin: int = 0
 ) -> Float[Tensor, "b h w"]:
-    """Depth of the nearest surface at every pixel centre of a view of a canonical depth map.
+    """Render the depth of a canonical depth map in a view: `render_grid_depth` of its transformed points.
 
-    Clamped to [0.8, 1.2] scene units; 1.2 exactly where the surface is not seen. Differentiable with respect
-    to depth and view: which triangle is seen is held fixed, the depth is that of the ray through the pixel
-    centre on the triangle's plane, z = n·a / n·ray, so moving vertices count as well as receding ones.
-
-    margin: the relief goes on this many pixels beyond the canonical picture with the depth of its rim, so that
-    an object the picture cuts off (a neck, a head of hair) does not end there when it turns.
+    margin: pixels by which the surface continues beyond the canonical frame, at the depth of its border. An object that
+    the frame cuts off (a neck, hair) then does not end there when it turns.
     """
     grid = pad(depth.unsqueeze(1), (margin,) * 4, mode="replicate")[:, 0] if margin else depth
-    return depth_of_points(to_view(back_project(grid, camera, margin), view, camera), camera)
+    return render_grid_depth(canonical_to_view(unproject_points(grid, camera, margin), view, camera), camera)
 
 
-def depth_of_points(points: Float[Tensor, "b v u 3"], camera: Camera) -> Float[Tensor, "b h w"]:
-    """Depth at every pixel centre of the nearest surface through a grid of points, wherever they lie.
+def render_grid_depth(points: Float[Tensor, "b v u 3"], camera: Camera) -> Float[Tensor, "b h w"]:
+    """Render the depth of the surface through a grid of points.
 
-    points: in the camera's frame, scene units. Clamped and differentiable as `visible_depth`.
+    Differentiable: which triangle a pixel shows is constant, its depth is that of the pixel's ray on the triangle's
+    plane, z = n·a / n·ray.
+
+    Returns:
+        Depth clamped to [0.8, 1.2] scene units, exactly 1.2 where there is no surface.
     """
     batch, size = len(points), camera.size
-    triangles = grid_triangles(points.shape[1], points.shape[2], points.device)
-    flat = points.flatten(1, 2)
-    winner, _ = nearest_triangle(flat, triangles, camera)
-    hit = winner >= 0
-    index = triangles[winner.clamp(min=0)].view(batch, -1)
-    corners = flat.gather(1, index.unsqueeze(-1).expand(-1, -1, 3)).view(batch, size, size, 3, 3)
+    faces = grid_faces(points.shape[1], points.shape[2], points.device)
+    vertices = points.flatten(1, 2)
+    face, _ = rasterize(vertices, faces, camera)
+    hit = face >= 0
+    index = faces[face.clamp(min=0)].view(batch, -1)
+    corners = vertices.gather(1, index.unsqueeze(-1).expand(-1, -1, 3)).view(batch, size, size, 3, 3)
     a, b, c = corners.unbind(dim=-2)
     normal = torch.linalg.cross(b - a, c - a)
-    ray = camera.rays(points)
-    facing = (normal * ray).sum(-1)
+    facing = (normal * camera.rays(points)).sum(-1)
     grazing = facing.abs() < GRAZING * normal.norm(dim=-1).detach()
     surface = (normal * a).sum(-1) / torch.where(hit, facing, torch.ones_like(facing))
     surface = torch.where(grazing, surface.detach(), surface)

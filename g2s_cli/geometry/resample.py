@@ -1,4 +1,4 @@
-"""Maps at another resolution: smooth between their pixels, averaged, and continued to where they say nothing."""
+"""Resampling of maps: resizing, hole filling, blurring and cropping."""
 
 from __future__ import annotations
 
@@ -7,86 +7,81 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
-# Beyond the outermost centres a map goes on as it ends, so far that the end of that is not felt (0.27 ^ 8).
-REACH = 8
+# Pixels of border padding for the spline; its influence falls off as 0.27 ^ pixels.
+SPLINE_PADDING = 8
 
 
-def resampled(maps: Float[Tensor, "*c h h"], size: int) -> Float[Tensor, "*c size size"]:
-    """Square maps at `size` pixels over the same picture, by the cubic spline through their pixel centres.
+def resize_bspline(maps: Float[Tensor, "*c h h"], size: int) -> Float[Tensor, "*c size size"]:
+    """Enlarge square maps by the interpolating cubic B-spline through their pixel centres.
 
-    It has continuous curvature, so a relief of few pixels shows no facets. Meant for going up; going down it picks
-    values and averages nothing.
+    Its curvature is continuous, so a coarse depth map shows no facets. There is no anti-aliasing.
     """
     count = maps.shape[-1]
     if size == count:
         return maps
-    centres = torch.arange(-REACH, count + REACH).to(maps)
-    wanted = (torch.arange(size).to(maps) + 0.5) / size * count - 0.5
-    through = torch.linalg.inv(_cubic(centres[:, None] - centres))
-    matrix = _cubic(wanted[:, None] - centres) @ through
-    # Rows and columns of the padding repeat the rim: fold their shares into it.
-    matrix[:, REACH] += matrix[:, :REACH].sum(dim=1)
-    matrix[:, -REACH - 1] += matrix[:, -REACH:].sum(dim=1)
-    matrix = matrix[:, REACH:-REACH]
+    knots = torch.arange(-SPLINE_PADDING, count + SPLINE_PADDING).to(maps)
+    targets = (torch.arange(size).to(maps) + 0.5) / size * count - 0.5
+    to_coefficients = torch.linalg.inv(_cubic_bspline(knots[:, None] - knots))
+    matrix = _cubic_bspline(targets[:, None] - knots) @ to_coefficients
+    # The padding repeats the border pixels: fold its weights into theirs.
+    matrix[:, SPLINE_PADDING] += matrix[:, :SPLINE_PADDING].sum(dim=1)
+    matrix[:, -SPLINE_PADDING - 1] += matrix[:, -SPLINE_PADDING:].sum(dim=1)
+    matrix = matrix[:, SPLINE_PADDING:-SPLINE_PADDING]
     return matrix @ maps @ matrix.T
 
 
-def _cubic(distance: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
-    """The cubic B-spline."""
-    far = distance.abs()
-    inner = 2 / 3 - far.square() + far.pow(3) / 2
-    outer = (2 - far).clamp(min=0).pow(3) / 6
-    return torch.where(far < 1, inner, outer)
+def _cubic_bspline(distance: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
+    distance = distance.abs()
+    inner = 2 / 3 - distance.square() + distance.pow(3) / 2
+    outer = (2 - distance).clamp(min=0).pow(3) / 6
+    return torch.where(distance < 1, inner, outer)
 
 
-def continued(maps: Float[Tensor, "c h h"], weight: Float[Tensor, "h h"]) -> Float[Tensor, "c h h"]:
-    """Maps where their weight is 1; where it is 0, smoothly what lies around (pull-push: Gortler et al. 1996, 4.3).
+def inpaint(maps: Float[Tensor, "c h h"], weight: Float[Tensor, "h h"]) -> Float[Tensor, "c h h"]:
+    """Fill maps smoothly from their surroundings (pull-push: Gortler et al. 1996, 4.3).
 
-    A weight in between mixes the two. Zero everywhere if no weight is left.
+    weight: 1 where a value is known, 0 where it is to be filled, between them a blend. If all are 0, so is the result.
     """
-    held = weight * maps
+    weighted = weight * maps
     if maps.shape[-1] == 1:
-        return held / weight.clamp(min=1e-6)
+        return weighted / weight.clamp(min=1e-6)
     odd = maps.shape[-1] % 2
-    mean = avg_pool2d(pad(torch.cat((held, weight[None]))[None], (0, odd, 0, odd)), 2)[0]
+    mean = avg_pool2d(pad(torch.cat((weighted, weight[None]))[None], (0, odd, 0, odd)), 2)[0]
     share = mean[-1]
-    # Half of a coarse pixel suffices to be sure of it.
-    sure = (2 * share).clamp(max=1)
-    coarse = continued(mean[:-1] / share.clamp(min=1e-6), sure)
-    around = interpolate(coarse[None], scale_factor=2, mode="bilinear", align_corners=False)[0]
-    return held + (1 - weight) * around[:, : maps.shape[-2], : maps.shape[-1]]
+    # A coarse pixel counts as known if half of it is.
+    coarse = inpaint(mean[:-1] / share.clamp(min=1e-6), (2 * share).clamp(max=1))
+    filled = interpolate(coarse[None], scale_factor=2, mode="bilinear", align_corners=False)[0]
+    return weighted + (1 - weight) * filled[:, : maps.shape[-2], : maps.shape[-1]]
 
 
-def shrunk(maps: Float[Tensor, "c h h"], size: int) -> Float[Tensor, "c size size"]:
-    """Square maps averaged over areas."""
+def resize_area(maps: Float[Tensor, "c h h"], size: int) -> Float[Tensor, "c size size"]:
+    """Reduce square maps by averaging areas."""
     return interpolate(maps[None], size=(size, size), mode="area")[0]
 
 
-# Three blurs, which differ in what lies beyond the picture's rim: nothing, zeros, or more of what the rim has.
+# Three blurs that differ at the image's border.
 
 
-def averaged(maps: Float[Tensor, "c m m"], radius: int) -> Float[Tensor, "c m m"]:
-    """Means over square windows; at the picture's rim over what of them lies inside."""
+def window_mean(maps: Float[Tensor, "c m m"], radius: int) -> Float[Tensor, "c m m"]:
+    """Box blur over the part of each window that lies inside the image."""
     side = 2 * radius + 1
     rows = avg_pool2d(maps[None], (side, 1), 1, (radius, 0), count_include_pad=False)
     return avg_pool2d(rows, (1, side), 1, (0, radius), count_include_pad=False)[0]
 
 
-def blurred(maps: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h w"]:
-    """Means over square windows; beyond the picture's rim there is 0."""
-    return avg_pool2d(maps, 2 * reach + 1, 1, reach) if reach else maps
+def box_blur(maps: Float[Tensor, "b c h w"], radius: int) -> Float[Tensor, "b c h w"]:
+    """Box blur with zeros outside the image."""
+    return avg_pool2d(maps, 2 * radius + 1, 1, radius) if radius else maps
 
 
-def softened(maps: Float[Tensor, "b c h w"], reach: int) -> Float[Tensor, "b c h w"]:
-    """Means over square windows of the means over them; beyond the picture's rim maps go on as they end."""
-    soft = pad(maps, (2 * reach,) * 4, mode="replicate")
-    for _ in range(2):
-        soft = avg_pool2d(soft, 2 * reach + 1, stride=1)
-    return soft
+def tent_blur(maps: Float[Tensor, "b c h w"], radius: int) -> Float[Tensor, "b c h w"]:
+    """Box blur applied twice, with the border replicated outside the image."""
+    padded = pad(maps, (2 * radius,) * 4, mode="replicate")
+    return avg_pool2d(avg_pool2d(padded, 2 * radius + 1, stride=1), 2 * radius + 1, stride=1)
 
 
-def middle(whole: int, share: float) -> slice:
-    """Which pixels of a side its middle part has."""
-    side = round(share * whole)
-    start = (whole - side) // 2
-    return slice(start, start + side)
+def center_slice(size: int, share: float) -> slice:
+    """The pixels of a side that its middle `share` covers."""
+    length = round(share * size)
+    start = (size - length) // 2
+    return slice(start, start + length)

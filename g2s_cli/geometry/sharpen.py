@@ -1,8 +1,6 @@
-"""Ramps of a relief made steps: where one part of an object stands before another, as a chin does before a neck.
+"""Sharpening of depth edges, as between a chin and the neck behind it, by a shock filter (Osher and Rudin 1990).
 
-A depth map that is a mean (over people, over views, or over what is likely) has a ramp where each of what it is a mean
-of has a step, here or a little beside. A shock filter (Osher and Rudin, SIAM J. Numer. Anal. 1990) sharpens such
-ramps and leaves all else as it is.
+An averaged depth map (over people, views or estimates) has a ramp where each of its samples has a step.
 """
 
 from __future__ import annotations
@@ -13,40 +11,37 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.geometry.warp import identity_grid, sample
+from g2s_cli.geometry.warp import grid_sample, identity_grid
 
-REACH = 1.5 / 64  # in shares of the side: half of a ramp, from its middle to where it ends
-GENTLE, STEEP = 2.2, 4.3  # slopes (depth by width) up to which a relief is a surface, from which on it is a ramp
-FLAT = 1e-9  # a slope without a direction
+RADIUS = 1.5 / 64  # half the width of a ramp, as a share of the image's side
+MIN_SLOPE, MAX_SLOPE = 2.2, 4.3  # slopes (depth by width) where the filter sets in, and where it has full strength
+EPS = 1e-9
 
 
-def stepped(depth: Float[Tensor, "b h w"], camera: Camera, below: float) -> Float[Tensor, "b h w"]:
-    """Reliefs with steps for ramps, in the part that lies below a share of the picture's height.
+def sharpen_edges(depth: Float[Tensor, "b h w"], camera: Camera, start_row: float) -> Float[Tensor, "b h w"]:
+    """Sharpen the steep ramps of depth maps to steps.
 
-    A point of a ramp goes towards that end of it that it is nearer to: a smooth step between the depths that lie
-    `REACH` before and behind it along its slope. Scene units.
+    A point of a ramp moves towards the nearer one of the depths that lie `RADIUS` before and behind it along the slope.
+    Rows above `start_row`, a share of the image's height, stay.
     """
-    across, down = _slopes(depth)
-    slope = (across.square() + down.square()).sqrt()
-    along = torch.stack((across, down), dim=-1) / slope.clamp(min=FLAT).unsqueeze(-1)
-    shift = along * (REACH * camera.size / camera.centre)
+    dx, dy = _sobel(depth)
+    slope = (dx.square() + dy.square()).sqrt()
+    direction = torch.stack((dx, dy), dim=-1) / slope.clamp(min=EPS).unsqueeze(-1)
+    shift = direction * (RADIUS * camera.size / camera.centre)
     grid = identity_grid(camera.size, depth.device)
-    near, far = (sample(depth.unsqueeze(1), grid + sign * shift, outside="border")[:, 0] for sign in (-1.0, 1.0))
-    share = ((depth - near) / (far - near).clamp(min=FLAT)).clamp(0, 1)
-    step = near + (far - near) * _smooth_step(share)
-    ramp = ((slope * camera.focal - GENTLE) / (STEEP - GENTLE)).clamp(0, 1) * (far > near)
+    near, far = (
+        grid_sample(depth.unsqueeze(1), grid + sign * shift, padding_mode="border")[:, 0] for sign in (-1.0, 1.0)
+    )
+    t = ((depth - near) / (far - near).clamp(min=EPS)).clamp(0, 1)
+    step = near + (far - near) * (t.pow(3) * (t * (6 * t - 15) + 10))  # smootherstep
+    strength = ((slope * camera.focal - MIN_SLOPE) / (MAX_SLOPE - MIN_SLOPE)).clamp(0, 1) * (far > near)
     row = torch.arange(camera.size, device=depth.device)[:, None]
-    return torch.where(row >= below * camera.size, depth + ramp * (step - depth), depth)
+    return torch.where(row >= start_row * camera.size, depth + strength * (step - depth), depth)
 
 
-def _slopes(depth: Float[Tensor, "b h w"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b h w"]]:
-    """How much farther a relief is a pixel to the right, and a pixel down (Sobel's differences)."""
+def _sobel(depth: Float[Tensor, "b h w"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b h w"]]:
+    """Differences a pixel to the right and a pixel down."""
     kernel = depth.new_tensor(((-1, 0, 1), (-2, 0, 2), (-1, 0, 1))) / 8
-    wide = pad(depth.unsqueeze(1), (1,) * 4, mode="replicate")
-    across, down = (conv2d(wide, one[None, None])[:, 0] for one in (kernel, kernel.T))
-    return across, down
-
-
-def _smooth_step(share: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
-    """From 0 to 1, with no slope and no curvature at both ends."""
-    return share.pow(3) * (share * (6 * share - 15) + 10)
+    padded = pad(depth.unsqueeze(1), (1,) * 4, mode="replicate")
+    dx, dy = (conv2d(padded, weight[None, None])[:, 0] for weight in (kernel, kernel.T))
+    return dx, dy

@@ -1,7 +1,6 @@
-"""The warp Π of paper Eq. 1: a canonical texture as the photo's camera sees it, and the way back.
+"""The warp Π of paper Eq. 1 between the canonical frame and the photo's view, and its sampling grids.
 
-Grids are in the units of `grid_sample` with aligned corners: -1 and 1 are the centres of the first and the
-last pixel.
+Grids are those of `torch.nn.functional.grid_sample` with align_corners=True (see `geometry.camera`).
 """
 
 from __future__ import annotations
@@ -11,73 +10,72 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn import functional
 
-from g2s_cli.geometry.camera import Camera, back_project, project, to_canonical, to_view
-from g2s_cli.geometry.rasterizer import VIEW_FAR, visible_depth
+from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points, view_to_canonical
+from g2s_cli.geometry.rasterizer import VIEW_FAR, render_depth
 
 
-def to_grid(pixels: Float[Tensor, "b h w 2"], camera: Camera) -> Float[Tensor, "b h w 2"]:
-    """Pixel coordinates as sampling-grid coordinates."""
+def normalize_pixels(pixels: Float[Tensor, "*b 2"], camera: Camera) -> Float[Tensor, "*b 2"]:
+    """Pixel coordinates as grid coordinates."""
     return pixels / camera.centre - 1
 
 
+def points_to_grid(points: Float[Tensor, "*b 3"], camera: Camera) -> Float[Tensor, "*b 2"]:
+    """Project points of the camera's frame to grid coordinates."""
+    return normalize_pixels(project_points(points, camera), camera)
+
+
 def identity_grid(size: int, device: torch.device) -> Float[Tensor, "1 h w 2"]:
-    """The grid that samples a square map as it is."""
+    """The grid that samples every pixel at its own place."""
     ticks = torch.linspace(-1, 1, size, device=device)
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
     return torch.stack((x, y), dim=-1).unsqueeze(0)
 
 
 def forward_grid(depth: Float[Tensor, "b h w"], view: Float[Tensor, "b 6"], camera: Camera) -> Float[Tensor, "b h w 2"]:
-    """Where each canonical pixel lands in the view (Eq. 5): samples a photo's map into the canonical frame."""
-    return to_grid(project(to_view(back_project(depth, camera), view, camera), camera), camera)
+    """The grid that samples a map of the photo in the canonical frame (Eq. 5). depth: canonical."""
+    return points_to_grid(canonical_to_view(unproject_points(depth, camera), view, camera), camera)
 
 
 def inverse_grid(
-    seen_depth: Float[Tensor, "b h w"], view: Float[Tensor, "b 6"], camera: Camera
+    view_depth: Float[Tensor, "b h w"], view: Float[Tensor, "b 6"], camera: Camera
 ) -> Float[Tensor, "b h w 2"]:
-    """Where in the canonical texture each pixel of the view looks, given the depth seen there (A.2.1, η⁻¹)."""
-    return to_grid(project(to_canonical(back_project(seen_depth, camera), view, camera), camera), camera)
+    """The grid that samples a canonical map in the view (A.2.1, η⁻¹). view_depth: depth in the view."""
+    return points_to_grid(view_to_canonical(unproject_points(view_depth, camera), view, camera), camera)
 
 
-def sample(
-    maps: Float[Tensor, "b c h w"],
-    grid: Float[Tensor, "b v u 2"],
-    outside: Literal["zeros", "border"] = "zeros",
-    between: Literal["bilinear", "bicubic"] = "bilinear",
-) -> Float[Tensor, "b c v u"]:
-    """Samples of maps at a grid; outside the maps zero, or what their border has. Bicubic ones keep more detail."""
-    return grid_sample(maps, grid, mode=between, padding_mode=outside, align_corners=True)
+def view_grid(
+    depth: Float[Tensor, "b h w"], view: Float[Tensor, "b 6"], camera: Camera
+) -> tuple[Float[Tensor, "b h w 2"], Bool[Tensor, "b h w"]]:
+    """The `inverse_grid` of a canonical depth map, and where the view shows a surface."""
+    view_depth = render_depth(depth, view, camera)
+    return inverse_grid(view_depth, view, camera), (view_depth < VIEW_FAR).detach()
 
 
 def warp(
-    texture: Float[Tensor, "b c h w"],
-    depth: Float[Tensor, "b h w"],
-    view: Float[Tensor, "b 6"],
-    camera: Camera,
+    texture: Float[Tensor, "b c h w"], depth: Float[Tensor, "b h w"], view: Float[Tensor, "b 6"], camera: Camera
 ) -> tuple[Float[Tensor, "b c h w"], Bool[Tensor, "b h w"]]:
-    """A canonical texture on a canonical relief, seen from a view; and where the relief is seen at all.
-
-    Differentiable with respect to texture, depth and view; the mask is not.
-    """
-    grid, valid = looking(depth, view, camera)
-    return sample(texture, grid), valid
+    """Warp a canonical texture to a view, differentiably; also returns where the view shows a surface."""
+    grid, valid = view_grid(depth, view, camera)
+    return grid_sample(texture, grid), valid
 
 
-def looking(
-    depth: Float[Tensor, "b h w"], view: Float[Tensor, "b 6"], camera: Camera
-) -> tuple[Float[Tensor, "b h w 2"], Bool[Tensor, "b h w"]]:
-    """Where in a texture on a canonical relief each pixel of a view looks, and where it sees the relief at all."""
-    seen = visible_depth(depth, view, camera)
-    return inverse_grid(seen, view, camera), (seen < VIEW_FAR).detach()
+def grid_sample(
+    maps: Float[Tensor, "b c h w"],
+    grid: Float[Tensor, "b v u 2"],
+    padding_mode: Literal["zeros", "border"] = "zeros",
+    mode: Literal["bilinear", "bicubic"] = "bilinear",
+) -> Float[Tensor, "b c v u"]:
+    """`torch.nn.functional.grid_sample` with align_corners=True."""
+    return functional.grid_sample(maps, grid, mode=mode, padding_mode=padding_mode, align_corners=True)
 
 
-def mirrored(maps: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w"]:
-    """Left and right swapped: the other half of a symmetric object."""
+def hflip(maps: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w"]:
+    """Mirror left and right."""
     return torch.flip(maps, dims=(-1,))
 
 
-def symmetrised(maps: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w"]:
+def symmetrize(maps: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w"]:
     """The mean of a map and its mirror image."""
-    return (maps + mirrored(maps)) / 2
+    return (maps + hflip(maps)) / 2

@@ -1,136 +1,130 @@
-"""The relief as a triangle mesh, in the axes of the world outside: +Y up, the object faces +Z.
+"""The triangle mesh of a canonical depth map, in glTF's axes: +Y up, the object faces +Z.
 
-The origin is the pivot c and lengths are scene units, so a canonical point X becomes F (X - c) with
-F = diag(1, -1, -1).
+The origin is the pivot c and lengths are scene units: a canonical point X becomes F (X - c) with F = diag(1, -1, -1).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
 from g2s_cli.errors import G2SError
-from g2s_cli.geometry.camera import Camera, back_project, rotation, to_view
+from g2s_cli.geometry.camera import Camera, canonical_to_view, rotation_matrix, unproject_points
 from g2s_cli.geometry.factors import Factors
-from g2s_cli.geometry.rasterizer import grid_triangles
-from g2s_cli.mesh.refine import Relief
+from g2s_cli.geometry.rasterizer import grid_faces
+from g2s_cli.mesh.refine import CanonicalDepth
 
 FLIP = np.array((1.0, -1.0, -1.0))
 
-# Triangles at the rim that slant further than this are not surface but a curtain between the object and
-# whatever the depth map does behind it.
-STEEPEST_DEG = 80.0
+# Triangles at the boundary that slant more than this connect the object to what the depth map has behind it.
+MAX_BOUNDARY_SLOPE_DEG = 80.0
 
-# Rounds of averaging along the rim: enough to turn the staircase of pixels, which a steep cheek draws out to
-# saw teeth, into a line; each moves the rim inwards by a fraction of a pixel.
-RIM_ROUNDS = 4
+# Rounds of averaging along the boundary: enough to smooth the staircase of pixels, which a steep cheek draws out to saw
+# teeth. Each moves the boundary inwards by a fraction of a pixel.
+SMOOTHING_ROUNDS = 4
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """A relief's surface, counter-clockwise seen from its front.
+    """A textured surface; its triangles are counter-clockwise seen from its front."""
 
-    vertices: scene units about the pivot. normals: unit, outward, one a vertex. camera: the canonical camera whose
-    picture a texture covers.
-    """
-
-    vertices: Float[ndarray, "n 3"]
+    vertices: Float[ndarray, "n 3"]  # scene units about the pivot
     faces: Int[ndarray, "m 3"]
-    normals: Float[ndarray, "n 3"]
-    camera: Camera
+    camera: Camera  # the canonical camera whose image the texture covers
+
+    @cached_property
+    def normals(self) -> Float[ndarray, "n 3"]:
+        """Unit outward normal of each vertex."""
+        return vertex_normals(self.vertices, self.faces)
 
     @property
     def uv(self) -> Float[ndarray, "n 2"]:
-        """Where each vertex lies in the texture: see `texture_place`."""
-        return texture_place(self.vertices, self.camera)
+        """Texture coordinates of each vertex."""
+        return texture_coordinates(self.vertices, self.camera)
 
 
-def texture_place(vertices: Float[ndarray, "n 3"], camera: Camera) -> Float[ndarray, "n 2"]:
-    """Where mesh points lie in the texture: v points up, (0, 0) is its lower left corner.
+def texture_coordinates(vertices: Float[ndarray, "n 3"], camera: Camera) -> Float[ndarray, "n 2"]:
+    """UV coordinates of mesh points by projection to the canonical camera.
 
-    That is OBJ's convention; trimesh turns it for glTF. The texture is the canonical camera's picture, so it is laid
-    on by projection, whatever was done to the mesh.
+    v points up and (0, 0) is the lower left corner, as in OBJ; trimesh converts for glTF.
     """
     x, y, z = (vertices * FLIP + (0.0, 0.0, camera.pivot)).T
     column, row = (camera.focal * side / z + camera.centre for side in (x, y))
     return np.stack(((column + 0.5) / camera.size, 1 - (row + 0.5) / camera.size), axis=1)
 
 
-def relief_mesh(relief: Relief) -> Mesh:
-    """The relief where its mask is at least 0.5.
+def extract_mesh(canonical: CanonicalDepth) -> Mesh:
+    """Extract the surface where the mask is at least 0.5: its largest component, with a smooth boundary.
 
-    Curtains at the rim and all but the largest connected piece are cut away, then the rim is smoothed.
-    Raises G2SError if nothing is left.
+    Raises:
+        G2SError: if no surface is left.
     """
-    camera, (height, width) = relief.camera, relief.depth.shape
-    points = back_project(relief.depth[None].double(), camera).reshape(-1, 3).cpu().numpy()
+    camera, (height, width) = canonical.camera, canonical.depth.shape
+    points = unproject_points(canonical.depth[None].double(), camera).reshape(-1, 3).cpu().numpy()
     points = (points - (0.0, 0.0, camera.pivot)) * FLIP
-    inside = (relief.mask >= 0.5).flatten().cpu().numpy()
-    # One corner of three: the rim then lies up to a cell outside the mask's edge, and the surface covers all of it.
-    # The grid's triangles turn clockwise as seen from the front; outside, fronts turn counter-clockwise.
-    faces = grid_triangles(height, width, torch.device("cpu")).numpy()[:, ::-1]
-    vertices, faces = in_one_piece(points, without_curtain(faces[inside[faces].any(axis=1)], points))
+    inside = (canonical.mask >= 0.5).flatten().cpu().numpy()
+    # Grid triangles turn clockwise seen from the front. One corner inside the mask suffices: the boundary then lies up
+    # to a cell outside the mask's edge, and the surface covers all of the mask.
+    faces = grid_faces(height, width, torch.device("cpu")).numpy()[:, ::-1]
+    faces = remove_steep_boundary(faces[inside[faces].any(axis=1)], points)
+    vertices, faces = keep_largest_component(points, faces)
     if len(faces) == 0:
         raise G2SError("The photo's mask leaves no surface to make a mesh of.", "Use a photo that fits the category.")
-    return mesh_of(smooth_rim(faces, vertices), faces, camera)
+    return Mesh(smooth_boundary(faces, vertices), faces, camera)
 
 
-def mesh_of(vertices: Float[ndarray, "n 3"], faces: Int[ndarray, "m 3"], camera: Camera) -> Mesh:
-    """A mesh with its normals."""
-    return Mesh(vertices, faces, vertex_normals(vertices, faces), camera)
-
-
-def in_one_piece(
+def keep_largest_component(
     points: Float[ndarray, "n 3"], faces: Int[ndarray, "m 3"]
 ) -> tuple[Float[ndarray, "v 3"], Int[ndarray, "f 3"]]:
-    """The vertices and triangles of the largest piece, whose rim nowhere touches itself."""
-    used, faces = np.unique(largest_piece(without_pinches(faces)), return_inverse=True)
+    """Vertices and triangles of the largest component, whose boundary nowhere touches itself."""
+    used, faces = np.unique(largest_component(remove_pinches(faces)), return_inverse=True)
     return points[used], faces.reshape(-1, 3)
 
 
-def mesh_points(mesh: Mesh, view: Float[Tensor, 6]) -> tuple[Float[Tensor, "1 n 3"], Int[Tensor, "m 3"]]:
-    """A mesh as `scene.visibility` wants it: vertices in the frame of a view, and triangles.
+def transform_mesh(mesh: Mesh, view: Float[Tensor, 6]) -> tuple[Float[Tensor, "1 n 3"], Int[Tensor, "m 3"]]:
+    """Vertices in the frame of a view, and triangles, for `rasterize`.
 
-    In double precision: at 1024 pixels, single leaves cracks between triangles.
+    In double precision: at 1024 pixels, single precision leaves cracks between triangles.
     """
     points = torch.from_numpy(mesh.vertices * FLIP + (0.0, 0.0, mesh.camera.pivot))
-    turned = to_view(points[None, None], view[None].cpu().double(), mesh.camera)[0]
-    return turned, torch.from_numpy(np.ascontiguousarray(mesh.faces))
+    vertices = canonical_to_view(points[None, None], view[None].cpu().double(), mesh.camera)[0]
+    return vertices, torch.from_numpy(np.ascontiguousarray(mesh.faces))
 
 
-def without_curtain(faces: Int[ndarray, "m 3"], points: Float[ndarray, "n 3"]) -> Int[ndarray, "k 3"]:
-    """Peel steep triangles off the rim, ring by ring, then its teeth; steep ones inside (beside the nose) stay.
+def remove_steep_boundary(faces: Int[ndarray, "m 3"], points: Float[ndarray, "n 3"]) -> Int[ndarray, "k 3"]:
+    """Remove steep triangles from the boundary, ring by ring, then those that hang on one edge alone.
 
-    A tooth hangs on one edge alone; smoothing the rim would fold it over.
+    Steep triangles inside, as beside the nose, stay. Smoothing the boundary would fold the hanging ones over.
     """
     a, b, c = points[faces].swapaxes(0, 1)
     normal = np.cross(b - a, c - a)
-    steep = normal[:, 2] < np.cos(np.radians(STEEPEST_DEG)) * np.linalg.norm(normal, axis=1)
-    while (peel := steep & open_edges(faces).any(axis=1)).any():
-        faces, steep = faces[~peel], steep[~peel]
-    return faces[open_edges(faces).sum(axis=1) < 2]
+    steep = normal[:, 2] < np.cos(np.radians(MAX_BOUNDARY_SLOPE_DEG)) * np.linalg.norm(normal, axis=1)
+    while (outer := steep & boundary_edges(faces).any(axis=1)).any():
+        faces, steep = faces[~outer], steep[~outer]
+    return faces[boundary_edges(faces).sum(axis=1) < 2]
 
 
-def without_pinches(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "k 3"]:
-    """Take away what meets at a point alone, or by threes at an edge: walls can then stand on the whole rim."""
+def remove_pinches(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "k 3"]:
+    """Remove non-manifold triangles: those that meet in a point alone, or by threes at an edge."""
     while len(faces):
         which, counts = _edge_ids(faces)
         bad = (counts[which] > 2).any(axis=1)
         if not bad.any():
-            ends, rims = np.unique(edges(faces)[counts[which] == 1], return_counts=True)
-            bad = np.isin(faces, ends[rims > 2]).any(axis=1)
+            ends, uses = np.unique(face_edges(faces)[counts[which] == 1], return_counts=True)
+            bad = np.isin(faces, ends[uses > 2]).any(axis=1)
         if not bad.any():
             break
         faces = faces[~bad]
     return faces
 
 
-def largest_piece(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "k 3"]:
+def largest_component(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "k 3"]:
     """The triangles of the largest set connected by shared edges."""
     if len(faces) == 0:
         return faces
@@ -145,19 +139,19 @@ def largest_piece(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "k 3"]:
         label = spread[spread]
 
 
-def smooth_rim(faces: Int[ndarray, "m 3"], values: Float[ndarray, "n c"]) -> Float[ndarray, "n c"]:
-    """Move what every vertex of the rim holds half way to the mean of its neighbours along the rim, in rounds."""
-    rim = edges(faces)[open_edges(faces)]
-    neighbours = np.bincount(rim.ravel(), minlength=len(values))[:, None]
-    for _ in range(RIM_ROUNDS):
+def smooth_boundary(faces: Int[ndarray, "m 3"], values: Float[ndarray, "n c"]) -> Float[ndarray, "n c"]:
+    """Average the values of each boundary vertex with the mean of its neighbours along the boundary, in rounds."""
+    boundary = face_edges(faces)[boundary_edges(faces)]
+    neighbours = np.bincount(boundary.ravel(), minlength=len(values))[:, None]
+    for _ in range(SMOOTHING_ROUNDS):
         total = np.zeros_like(values)
-        np.add.at(total, rim, values[rim[:, ::-1]])
+        np.add.at(total, boundary, values[boundary[:, ::-1]])
         values = np.where(neighbours > 0, (values + total / neighbours.clip(min=1)) / 2, values)
     return values
 
 
 def vertex_normals(vertices: Float[ndarray, "n 3"], faces: Int[ndarray, "m 3"]) -> Float[ndarray, "n 3"]:
-    """The mean of the normals of the triangles about each vertex, weighted by area; (0, 0, 1) where they cancel."""
+    """The area-weighted mean normal of the triangles at each vertex; (0, 0, 1) where it is zero."""
     a, b, c = vertices[faces].swapaxes(0, 1)
     total = np.zeros_like(vertices)
     np.add.at(total, faces, np.cross(b - a, c - a)[:, None])
@@ -165,35 +159,30 @@ def vertex_normals(vertices: Float[ndarray, "n 3"], faces: Int[ndarray, "m 3"]) 
     return np.where(length > 0, total / np.where(length > 0, length, 1), (0.0, 0.0, 1.0))
 
 
-def edges(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "m 3 2"]:
-    """Each triangle's edges, in its own direction."""
+def face_edges(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "m 3 2"]:
+    """The directed edges of each triangle."""
     return np.stack((faces, np.roll(faces, -1, axis=1)), axis=-1)
 
 
-def _edge_ids(faces: Int[ndarray, "m 3"]) -> tuple[Int[ndarray, "m 3"], Int[ndarray, " e"]]:
-    """A number for each triangle's edges, the same where two share one, and how many triangles share each."""
-    low, high = np.sort(edges(faces).reshape(-1, 2), axis=1).T.astype(np.int64)
-    _, which, counts = np.unique(low * (high.max(initial=0) + 1) + high, return_inverse=True, return_counts=True)
-    return which.reshape(-1, 3), counts
-
-
-def open_edges(faces: Int[ndarray, "m 3"]) -> Bool[ndarray, "m 3"]:
-    """Which of each triangle's edges no other triangle shares."""
+def boundary_edges(faces: Int[ndarray, "m 3"]) -> Bool[ndarray, "m 3"]:
+    """Which edges of each triangle no other triangle shares."""
     which, counts = _edge_ids(faces)
     return counts[which] == 1
 
 
-def to_bytes(image: Float[Tensor, "3 h w"]) -> UInt8[ndarray, "h w 3"]:
-    """An image in [-1, 1] as 8-bit RGB."""
-    return ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+def _edge_ids(faces: Int[ndarray, "m 3"]) -> tuple[Int[ndarray, "m 3"], Int[ndarray, " e"]]:
+    """An index for each undirected edge of each triangle, and how many triangles share each edge."""
+    low, high = np.sort(face_edges(faces).reshape(-1, 2), axis=1).T.astype(np.int64)
+    _, which, counts = np.unique(low * (high.max(initial=0) + 1) + high, return_inverse=True, return_counts=True)
+    return which.reshape(-1, 3), counts
 
 
 def camera_pose(factors: Factors, camera: Camera) -> Float[ndarray, "4 4"]:
-    """The matrix that carries mesh points to the photo's camera, both in OpenGL axes (x right, y up, z back).
+    """The matrix from mesh points to the photo's camera, both in OpenGL axes (x right, y up, z back).
 
     A mesh point p = F (X - c) is seen at R (X - c) + c + t in the inner axes: [F R F | F (c + t)].
     """
     pose = np.eye(4)
-    pose[:3, :3] = FLIP[:, None] * rotation(factors.view[None].double())[0].cpu().numpy() * FLIP
+    pose[:3, :3] = FLIP[:, None] * rotation_matrix(factors.view[None].double())[0].cpu().numpy() * FLIP
     pose[:3, 3] = FLIP * (factors.view[3:].double().cpu().numpy() + np.array((0.0, 0.0, camera.pivot)))
     return pose

@@ -1,4 +1,4 @@
-"""The canonical relief at a finer resolution than the networks', cut out along the outline of the photo."""
+"""The canonical depth at a finer resolution than the networks', cut out along the photo's silhouette."""
 
 from __future__ import annotations
 
@@ -9,96 +9,72 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import max_pool2d, pad
 
-from g2s_cli.geometry.camera import Camera, back_project, project, to_view
+from g2s_cli.geometry.camera import Camera, canonical_to_view, unproject_points
 from g2s_cli.geometry.factors import Factors
-from g2s_cli.geometry.normals import held_to_slope
-from g2s_cli.geometry.render import RIM_SHARE
-from g2s_cli.geometry.resample import resampled
-from g2s_cli.geometry.warp import mirrored, sample, to_grid
+from g2s_cli.geometry.normals import limit_slope
+from g2s_cli.geometry.resample import resize_bspline
+from g2s_cli.geometry.warp import grid_sample, hflip, points_to_grid
 
-# At the outline and outside the relief recedes no more steeply than this, clear of what is cut away as a curtain.
-STEEPEST_DEG = 75.0
+# Slope limit at and outside the silhouette, below `extract.MAX_BOUNDARY_SLOPE_DEG`.
+MAX_SLOPE_DEG = 75.0
 
-# How far outside the photo a point may land and still have what its edge shows, pixels of the networks'.
+# How far outside the photo a point may project and still take the mask of the photo's edge, pixels of the networks'.
 EDGE_PX = 1.0
 
 
 @dataclass(frozen=True)
-class Outline:
-    """What of the photo is object: a mask from 0 to 1 at any resolution, and whether the object's halves are alike.
+class ObjectMask:
+    """The object in the photo, at any resolution, from 0 to 1.
 
-    What one side shows of an object with equal halves, the other has. Otherwise the far cheek of a turned head
-    ends ragged, where it disappears behind the photo's horizon.
+    symmetric: left and right of the object are alike, so that each side completes the mask of the other. Otherwise the
+    far cheek of a turned head ends ragged, where the photo does not show it. extend: an object that the photo cuts off
+    above or below continues there, as far as the margin reaches.
     """
 
     mask: Float[Tensor, "n n"]
     symmetric: bool
+    extend: bool = False
 
 
 @dataclass(frozen=True)
-class Relief:
-    """A canonical depth map and what of it is object (0 to 1), seen by a canonical camera of their own.
-
-    The camera covers the networks' frame and a margin about it, since a photo shows more of a turned object than
-    that frame does.
-    """
+class CanonicalDepth:
+    """A canonical depth map and the object in it (0 to 1); the camera covers the canonical frame and its margin."""
 
     depth: Float[Tensor, "g g"]
     mask: Float[Tensor, "g g"]
     camera: Camera
 
 
-def widened(camera: Camera) -> Camera:
-    """The canonical camera of the networks' frame with the margin about it."""
-    return camera.widened(camera.size // RIM_SHARE)
+def refine_depth(factors: Factors, object_mask: ObjectMask, camera: Camera, size: int) -> CanonicalDepth:
+    """Resample the canonical depth to a grid of `size` points a side, margin included.
 
-
-def refine(factors: Factors, outline: Outline, camera: Camera, size: int, *, beyond: bool = False) -> Relief:
-    """The relief on a grid of `size` points a side, margin and all.
-
-    The surface inside is the smooth one through the networks' depths. At the outline it follows those inside:
-    those outside may belong to something far behind, which would bend the rim back. beyond: an object that the
-    photo cuts off above or below goes on there, as far as the margin reaches.
+    Inside, the surface is the spline through the networks' depths. At the silhouette it follows the depths inside:
+    those outside may belong to something far behind and would bend it back.
     """
-    wide = widened(camera)
-    margin = (wide.size - camera.size) // 2
-    depth = pad(factors.depth[None], (margin,) * 4, mode="replicate")[0]
-    inside = object_mask(depth, wide, factors, outline, camera, beyond=beyond)
-    held = held_to_slope(depth, torch.ones_like(depth, dtype=torch.bool), wide, STEEPEST_DEG)
-    certain = -max_pool2d(-inside[None], 3, 1, 1)[0] >= 0.5
-    depth = resampled(torch.where(certain, depth, held)[None], size)[0]
-    fine = wide.resized(size)
-    return Relief(depth, object_mask(depth, fine, factors, outline, camera, beyond=beyond), fine)
+    wide = camera.with_margin()
+    depth = pad(factors.depth[None], (camera.margin_px,) * 4, mode="replicate")[0]
+    mask = canonical_object_mask(depth, wide, factors, object_mask, camera)
+    limited = limit_slope(depth, torch.ones_like(depth, dtype=torch.bool), wide, MAX_SLOPE_DEG)
+    inside = -max_pool2d(-mask[None], 3, 1, 1)[0] >= 0.5
+    depth = resize_bspline(torch.where(inside, depth, limited)[None], size)[0]
+    fine = wide.resize(size)
+    return CanonicalDepth(depth, canonical_object_mask(depth, fine, factors, object_mask, camera), fine)
 
 
-def object_mask(
-    depth: Float[Tensor, "g g"],
-    canonical: Camera,
-    factors: Factors,
-    outline: Outline,
-    camera: Camera,
-    *,
-    beyond: bool = False,
+def canonical_object_mask(
+    depth: Float[Tensor, "g g"], canonical: Camera, factors: Factors, object_mask: ObjectMask, camera: Camera
 ) -> Float[Tensor, "g g"]:
-    """What of a canonical depth map is object: the outline's mask, looked up where each point lands in the photo."""
-    view = factors.view[None]
-    points = to_view(back_project(depth[None], canonical), view, canonical)
-    seen_by = camera.resized(len(outline.mask))
-    grid = to_grid(project(points, seen_by), seen_by)
-    # As far as the surface is cut at the photo's edge, it is cut a little outside.
-    reach = 1 + EDGE_PX / camera.centre
-    held = torch.where(grid.abs() <= reach, grid.clamp(-1, 1), grid)
-    if beyond:
-        held[..., 1].clamp_(-1, 1)
-    mask = sample(outline.mask[None, None], held)[0, 0]
-    if outline.symmetric:
-        mask = torch.maximum(mask, mirrored(mask))
-    # Beside the networks' frame there is no depth; an ear would be drawn out to a streak.
+    """Sample the object mask where each point of a canonical depth map (of its own camera) projects to in the photo."""
+    points = canonical_to_view(unproject_points(depth[None], canonical), factors.view[None], canonical)
+    grid = points_to_grid(points, camera.resize(len(object_mask.mask)))
+    # The surface is cut off a little outside the photo's edge.
+    limit = 1 + EDGE_PX / camera.centre
+    grid = torch.where(grid.abs() <= limit, grid.clamp(-1, 1), grid)
+    if object_mask.extend:
+        grid[..., 1].clamp_(-1, 1)
+    mask = grid_sample(object_mask.mask[None, None], grid)[0, 0]
+    if object_mask.symmetric:
+        mask = torch.maximum(mask, hflip(mask))
+    # Nothing beside the canonical frame: an ear would be drawn out to a streak.
     ticks = torch.arange(canonical.size, device=depth.device) - canonical.centre
     return mask * (ticks.abs() / canonical.focal <= camera.size / 2 / camera.focal)
-
-
-def points_in_view(relief: Relief, factors: Factors) -> Float[Tensor, "1 g g 3"]:
-    """Every point of the relief in the photo's frame."""
-    points = back_project(relief.depth[None], relief.camera)
-    return to_view(points, factors.view[None], relief.camera)

@@ -1,4 +1,4 @@
-"""A mask of few pixels brought to the outline that the photo itself shows."""
+"""Refinement of a coarse mask to the edges of the photo."""
 
 from __future__ import annotations
 
@@ -7,57 +7,52 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from g2s_cli.geometry.resample import averaged
+from g2s_cli.geometry.resample import resize_area, window_mean
 
-# In pixels of the mask: how far off an outline may be and still be found.
-RADIUS_PX = 3
-# The filter is fitted at so many pixels for one of the mask, and applied at the photo's own.
-FINER = 4
-# Squared contrast, of colours from 0 to 1, below which the photo says nothing.
-CONTRAST = 1e-3
-# How much steeper than the fitted function the outline is drawn: colours hardly ever tell all by themselves.
-STEEPER = 4
-# The first round brings a hard mask near the outline, the second takes it there.
-ROUNDS = 2
+RADIUS_PX = 3  # window radius, pixels of the mask: the largest error of its edge that is corrected
+FIT_FACTOR = 4  # the filter is fitted at this many times the mask's resolution and applied at the photo's
+EPS = 1e-3  # regularisation: squared contrast of colours in [0, 1] below which the mask stays
+EDGE_GAIN = 4  # contrast gain of the fitted function about 0.5
+ROUNDS = 2  # the first takes a hard mask near the edge, the second onto it
 
 
-def outlined(mask: Float[Tensor, "h h"], photo: Float[Tensor, "3 n n"]) -> Float[Tensor, "n n"]:
-    """A mask at the photo's resolution, from 0 to 1, whose edge follows the photo's.
+def refine_mask(mask: Float[Tensor, "h h"], photo: Float[Tensor, "3 n n"]) -> Float[Tensor, "n n"]:
+    """Refine a mask to the photo's resolution and edges by a guided filter.
 
-    A guided filter (He et al. 2013, with colours as guide; fitted at a lower resolution, He and Sun 2015): in every
-    window the mask is taken to be an affine function of the colour. photo: in [-1, 1], no smaller than the mask; at
-    the mask's own size there is nothing to find, and it comes back as it is.
+    In every window the mask is an affine function of the photo's colours (He et al. 2013), fitted at a lower resolution
+    (He and Sun 2015).
+
+    The mask is in [0, 1], the photo in [-1, 1] and no smaller. If they have one size, the mask is returned.
     """
     count, size = len(mask), photo.shape[-1]
     if size <= count:
         return mask
     guide = photo / 2 + 0.5
-    fitted = min(FINER * count, size)
-    radius = RADIUS_PX * fitted // count
-    small = interpolate(guide[None], size=(fitted, fitted), mode="area")[0]
-    fine = _enlarged(mask[None], fitted)[0]
+    fit_size = min(FIT_FACTOR * count, size)
+    small = resize_area(guide, fit_size)
+    fine = _enlarge(mask[None], fit_size)[0]
     for _ in range(ROUNDS):
-        slope, offset = _affine(fine, small, radius)
+        slope, offset = _fit_affine(fine, small, RADIUS_PX * fit_size // count)
         fine = ((slope * small).sum(dim=0) + offset >= 0.5).to(fine.dtype)
-    slope, offset = _enlarged(slope, size), _enlarged(offset[None], size)[0]
-    return (STEEPER * ((slope * guide).sum(dim=0) + offset - 0.5) + 0.5).clamp(0, 1)
+    slope, offset = _enlarge(slope, size), _enlarge(offset[None], size)[0]
+    return (EDGE_GAIN * ((slope * guide).sum(dim=0) + offset - 0.5) + 0.5).clamp(0, 1)
 
 
-def _affine(
+def _fit_affine(
     mask: Float[Tensor, "m m"], guide: Float[Tensor, "3 m m"], radius: int
 ) -> tuple[Float[Tensor, "3 m m"], Float[Tensor, "m m"]]:
-    """Slopes and offset of the affine functions, averaged over the windows that each pixel lies in."""
+    """Slopes and offsets of the affine functions, averaged over the windows that contain each pixel."""
     products = torch.cat((mask[None], guide, mask * guide, (guide[:, None] * guide).flatten(0, 1)))
-    means = averaged(products, radius)
-    of_mask, of_guide = means[0], means[1:4]
-    with_mask = means[4:7] - of_mask * of_guide
-    with_guide = means[7:].unflatten(0, (3, 3)) - of_guide[:, None] * of_guide
-    ridge = CONTRAST * torch.eye(3, dtype=guide.dtype, device=guide.device)
-    slope = torch.linalg.solve(with_guide.permute(2, 3, 0, 1) + ridge, with_mask.permute(1, 2, 0)).permute(2, 0, 1)
-    offset = of_mask - (slope * of_guide).sum(dim=0)
-    smooth = averaged(torch.cat((slope, offset[None])), radius)
+    means = window_mean(products, radius)
+    mask_mean, guide_mean = means[0], means[1:4]
+    cross_covariance = means[4:7] - mask_mean * guide_mean
+    covariance = means[7:].unflatten(0, (3, 3)) - guide_mean[:, None] * guide_mean
+    ridge = EPS * torch.eye(3, dtype=guide.dtype, device=guide.device)
+    slope = torch.linalg.solve(covariance.permute(2, 3, 0, 1) + ridge, cross_covariance.permute(1, 2, 0))
+    slope = slope.permute(2, 0, 1)
+    smooth = window_mean(torch.cat((slope, (mask_mean - (slope * guide_mean).sum(dim=0))[None])), radius)
     return smooth[:3], smooth[3]
 
 
-def _enlarged(maps: Float[Tensor, "c m m"], size: int) -> Float[Tensor, "c size size"]:
+def _enlarge(maps: Float[Tensor, "c m m"], size: int) -> Float[Tensor, "c size size"]:
     return interpolate(maps[None], size=(size, size), mode="bilinear", align_corners=False)[0]

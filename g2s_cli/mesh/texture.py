@@ -1,4 +1,4 @@
-"""The photo's own pixels on the canonical relief, delit; what the photo does not show is the networks' albedo."""
+"""The mesh's texture: the photo's pixels without their shading, and the networks' albedo where the photo shows none."""
 
 from __future__ import annotations
 
@@ -6,150 +6,144 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d, pad
 
-from g2s_cli.geometry.camera import Camera, project, rotation
+from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, rotation_matrix, unproject_points
 from g2s_cli.geometry.factors import Factors
-from g2s_cli.geometry.normals import normals, to_the_rim
-from g2s_cli.geometry.rasterizer import nearest_triangle
-from g2s_cli.geometry.resample import continued, resampled, shrunk
-from g2s_cli.geometry.shading import delit, diffuse_shading, lit
-from g2s_cli.geometry.warp import mirrored, sample, to_grid
-from g2s_cli.mesh.extract import FLIP, Mesh, mesh_points
-from g2s_cli.mesh.refine import Outline, Relief, object_mask, points_in_view, refine, widened
+from g2s_cli.geometry.normals import depth_to_normals, replicate_border
+from g2s_cli.geometry.rasterizer import rasterize
+from g2s_cli.geometry.resample import inpaint, resize_area, resize_bspline
+from g2s_cli.geometry.shading import apply_shading, diffuse_shading, remove_shading
+from g2s_cli.geometry.warp import grid_sample, hflip, points_to_grid
+from g2s_cli.mesh.extract import FLIP, Mesh, transform_mesh
+from g2s_cli.mesh.refine import CanonicalDepth, ObjectMask, canonical_object_mask, refine_depth
 
-# Delit colours are divided by no less: in deep shadow there is more noise than colour.
-LEAST_SHADING = 0.2
-# The photo counts not at all where the surface is seen at the first of these cosines, fully from the second on.
-GRAZING, PLAIN = 0.08, 0.3
-# How far behind the nearest surface a point is still on it, scene units: the grids' own roughness.
+# Least shading that the photo is divided by: in deep shadow there is more noise than colour.
+MIN_SHADING = 0.2
+# The photo's weight rises from 0 at the first cosine between surface and ray to 1 at the second.
+MIN_COSINE, FULL_COSINE = 0.08, 0.3
+# Distance behind the nearest surface up to which a point is visible, scene units: the grids' own roughness.
 TOLERANCE = 0.002
-# Visibility is decided at no more pixels than this a side.
-MOST_SEEN_PX = 512
-# From the photo's part to the rest the texture changes over this share of the picture.
-SEAM_SHARE = 1.5 / 64
+# Largest resolution of the visibility test, pixels a side.
+MAX_VISIBILITY_PX = 512
+# Width of the seam between the photo's part and the rest, as a share of the image's side.
+SEAM_WIDTH = 1.5 / 64
 
 
 @dataclass(frozen=True)
 class Texture:
-    """Colours of the canonical relief, over the picture of its widened camera.
+    """Colours over the image of the canonical camera with its margin."""
 
-    lit: in [-1, 1], as the photo shows them. albedo: lit without the shading; (albedo + 1) / 2 is the reflectance,
-    which exceeds 1 in highlights.
-    """
-
-    lit: Float[Tensor, "3 t t"]
-    albedo: Float[Tensor, "3 t t"]
+    lit: Float[Tensor, "3 t t"]  # in [-1, 1], under the photo's light
+    albedo: Float[Tensor, "3 t t"]  # without shading; (albedo + 1) / 2 is the reflectance, above 1 in highlights
 
 
-def texture_of(
-    photo: Float[Tensor, "3 n n"], factors: Factors, outline: Outline, camera: Camera, mesh: Mesh, size: int
+def project_texture(
+    photo: Float[Tensor, "3 n n"], factors: Factors, object_mask: ObjectMask, camera: Camera, mesh: Mesh, size: int
 ) -> Texture:
-    """The texture of `size` pixels a side: the photo projected onto the relief, and the rest painted in.
+    """Project the photo onto the canonical surface, and inpaint the rest.
 
-    photo: what the camera saw, in [-1, 1], at any resolution. mesh: the surface that hides parts of itself.
+    Args:
+        photo: in [-1, 1], at any resolution.
+        mesh: the surface, for the visibility test.
+        size: of the texture, pixels a side.
     """
-    wide = widened(camera)
-    relief = refine(factors, outline, camera, size)
-    # What the other half lends the outline is no object where the photo looks.
-    shown_object = object_mask(relief.depth, relief.camera, factors, replace(outline, symmetric=False), camera)
-    # Finer pixels than the texture's would alias.
+    wide = camera.with_margin()
+    canonical = refine_depth(factors, object_mask, camera, size)
+    # Without the mask that symmetry completes: the photo does not show the object there.
+    visible_mask = canonical_object_mask(
+        canonical.depth, canonical.camera, factors, replace(object_mask, symmetric=False), camera
+    )
+    points = canonical_to_view(
+        unproject_points(canonical.depth[None], canonical.camera), factors.view[None], canonical.camera
+    )
+    # Pixels finer than the texture's would alias.
     pixels = min(photo.shape[-1], -(-size * camera.size // wide.size))
-    points, seen_by = points_in_view(relief, factors), camera.resized(pixels)
-    grid = to_grid(project(points, seen_by), seen_by)
+    grid = points_to_grid(points, camera.resize(pixels))
     shading = _shading(factors, camera, size)
-    shown = sample(shrunk(photo, pixels)[None], grid, outside="border", between="bicubic")[0].clamp(-1, 1)
-    shown = delit(shown, shading.clamp(min=LEAST_SHADING))
-    weight = _weight(shown_object, points, relief, factors, camera, mesh)
+    colours = grid_sample(resize_area(photo, pixels)[None], grid, padding_mode="border", mode="bicubic")[0]
+    colours = remove_shading(colours.clamp(-1, 1), shading.clamp(min=MIN_SHADING))
+    weight = _photo_weight(visible_mask, points, canonical, factors, camera, mesh)
 
-    # The networks paint the background, too.
-    trusted = shrunk(shown_object[None], wide.size)[0].square()
-    albedo = resampled(continued(_framed(factors.albedo, wide), trusted), size)
-    if outline.symmetric:
-        albedo = _over(albedo, mirrored(shown), mirrored(weight), wide.size)
-    albedo = _over(albedo, shown, weight, wide.size).clamp(min=-1)
-    return Texture(lit(albedo, shading.clamp(min=LEAST_SHADING)).clamp(-1, 1), albedo)
+    # The networks' albedo counts inside the object only.
+    known = resize_area(visible_mask[None], wide.size)[0].square()
+    albedo = resize_bspline(inpaint(_pad_margin(factors.albedo, camera), known), size)
+    if object_mask.symmetric:
+        albedo = _blend(albedo, hflip(colours), hflip(weight), wide.size)
+    albedo = _blend(albedo, colours, weight, wide.size).clamp(min=-1)
+    return Texture(apply_shading(albedo, shading.clamp(min=MIN_SHADING)).clamp(-1, 1), albedo)
 
 
-def lit_by(texture: Texture, factors: Factors, camera: Camera) -> Float[Tensor, "3 t t"]:
+def relight_texture(texture: Texture, factors: Factors, camera: Camera) -> Float[Tensor, "3 t t"]:
     """The texture's albedo under the factors' light, in [-1, 1]."""
-    return lit(texture.albedo, _shading(factors, camera, texture.albedo.shape[-1])).clamp(-1, 1)
+    return apply_shading(texture.albedo, _shading(factors, camera, texture.albedo.shape[-1])).clamp(-1, 1)
 
 
-def normals_at(mesh: Mesh, factors: Factors, camera: Camera) -> Float[ndarray, "v 3"]:
-    """What light falls on at each vertex: unit outward normals of the networks' relief, in the mesh's axes.
+def smooth_normals(mesh: Mesh, factors: Factors, camera: Camera) -> Float[ndarray, "v 3"]:
+    """Unit outward normals of the networks' depth at each vertex, in the mesh's axes.
 
-    They are smooth, as the shading is that the photo's light was taken off by; the mesh's own are finer.
+    The photo's shading was removed by these; the mesh's own normals are finer.
     """
-    inward = normal_texture(factors, camera, mesh.camera.size)
-    points, _ = mesh_points(mesh, torch.zeros(6))
-    grid = to_grid(project(points[None], mesh.camera), mesh.camera).to(inward)  # a row of all vertices
-    found = sample(inward[None], grid, outside="border")[0, :, 0].T
-    outward = -found.double().cpu().numpy() * FLIP  # inner normals point away from the viewer
+    normals = normal_map(factors, camera, mesh.camera.size)
+    vertices, _ = transform_mesh(mesh, torch.zeros(6))
+    grid = points_to_grid(vertices[None], mesh.camera).to(normals)  # one row of all vertices
+    sampled = grid_sample(normals[None], grid, padding_mode="border")[0, :, 0].T
+    outward = -sampled.double().cpu().numpy() * FLIP  # inner normals point away from the viewer
     return outward / np.linalg.norm(outward, axis=1, keepdims=True).clip(min=1e-9)
 
 
-def normal_texture(factors: Factors, camera: Camera, size: int) -> Float[Tensor, "3 t t"]:
-    """Normals of the networks' relief as a texture of the mesh: canonical, with the internal sign, about one long."""
-    facing = to_the_rim(normals(factors.depth[None], camera).permute(0, 3, 1, 2))[0]
-    return resampled(_framed(facing, widened(camera)), size)
+def normal_map(factors: Factors, camera: Camera, size: int) -> Float[Tensor, "3 t t"]:
+    """Canonical normals of the networks' depth as a texture: with the inner sign, of about unit length."""
+    normals = replicate_border(depth_to_normals(factors.depth[None], camera).permute(0, 3, 1, 2))[0]
+    return resize_bspline(_pad_margin(normals, camera), size)
 
 
-def _over(
+def _blend(
     under: Float[Tensor, "3 t t"], top: Float[Tensor, "3 t t"], weight: Float[Tensor, "t t"], coarse: int
 ) -> Float[Tensor, "3 t t"]:
-    """One texture laid over another, whose coarse colours are matched first: no seam, no tint beyond it."""
-    shares = shrunk(weight[None], coarse)
-    difference = shrunk(weight * (top - under), coarse) / shares.clamp(min=1e-6)
-    return torch.lerp(under + resampled(continued(difference, shares[0]), under.shape[-1]), top, weight)
+    """Blend a texture over another whose coarse colours are matched to it first: no seam, no tint."""
+    shares = resize_area(weight[None], coarse)
+    difference = resize_area(weight * (top - under), coarse) / shares.clamp(min=1e-6)
+    return torch.lerp(under + resize_bspline(inpaint(difference, shares[0]), under.shape[-1]), top, weight)
 
 
-def _weight(
-    shown_object: Float[Tensor, "t t"],
+def _photo_weight(
+    visible_mask: Float[Tensor, "t t"],
     points: Float[Tensor, "1 t t 3"],
-    relief: Relief,
+    canonical: CanonicalDepth,
     factors: Factors,
     camera: Camera,
     mesh: Mesh,
 ) -> Float[Tensor, "t t"]:
-    """How far each texel is the photo's: 0 where hidden, turned away or not object, and softly up from there."""
-    normal = normals(relief.depth[None], relief.camera, length_floor=0.0)[0] @ rotation(factors.view[None])[0].T
-    facing = (normal * points[0]).sum(dim=-1) / points[0].norm(dim=-1)
-    plain = ((facing - GRAZING) / (PLAIN - GRAZING)).clamp(0, 1)
+    """The photo's share of each texel: 0 where hidden, turned away or background, with a soft edge."""
+    normal = depth_to_normals(canonical.depth[None], canonical.camera, length_floor=0.0)[0]
+    normal = normal @ rotation_matrix(factors.view[None])[0].T
+    cosine = (normal * points[0]).sum(dim=-1) / points[0].norm(dim=-1)
+    frontal = ((cosine - MIN_COSINE) / (FULL_COSINE - MIN_COSINE)).clamp(0, 1)
 
-    seen_by = camera.resized(min(relief.camera.size, MOST_SEEN_PX))
-    _, nearest = nearest_triangle(*mesh_points(mesh, factors.view), seen_by)
-    # Between pixels, and on steep slopes, the farther neighbour is the surface too.
-    nearest = max_pool2d(nearest.float(), 3, 1, 1)
-    column, row = project(points[0], seen_by).round().long().clamp(0, seen_by.size - 1).unbind(-1)
+    seen_by = camera.resize(min(canonical.camera.size, MAX_VISIBILITY_PX))
+    _, z_buffer = rasterize(*transform_mesh(mesh, factors.view), seen_by)
+    # Between pixels, and on steep slopes, the farther neighbour is visible too.
+    nearest = max_pool2d(z_buffer.float(), 3, 1, 1)
+    column, row = project_points(points[0], seen_by).round().long().clamp(0, seen_by.size - 1).unbind(-1)
     visible = points[0, ..., 2] <= nearest[0, row, column] + TOLERANCE
 
-    weight = plain * visible * shown_object
-    radius = max(1, round(SEAM_SHARE * relief.camera.size))
+    weight = frontal * visible * visible_mask
+    radius = max(1, round(SEAM_WIDTH * canonical.camera.size))
     soft = avg_pool2d(weight[None], 2 * radius + 1, 1, radius)[0]
     return torch.minimum(weight, (2 * soft - 1).clamp(min=0))
 
 
 def _shading(factors: Factors, camera: Camera, size: int) -> Float[Tensor, "t t"]:
-    """Ambient and diffuse light on every texel: smooth, as the networks' relief is."""
-    fine = resampled(_diffuse(factors, camera)[None], size)[0].clamp(min=0)
-    return factors.light[0] + factors.light[1] * fine
+    """The shading of the networks' depth as a texture."""
+    diffuse = diffuse_shading(depth_to_normals(factors.depth[None], camera), factors.light[None])
+    diffuse = resize_bspline(_pad_margin(replicate_border(diffuse[None])[0], camera), size)[0].clamp(min=0)
+    return factors.light[0] + factors.light[1] * diffuse
 
 
-def _diffuse(factors: Factors, camera: Camera) -> Float[Tensor, "w w"]:
-    """The diffuse shading of the networks' relief, in the widened frame."""
-    diffuse = diffuse_shading(normals(factors.depth[None], camera), factors.light[None])
-    return _framed(to_the_rim(diffuse[None])[0], widened(camera))[0]
-
-
-def _framed(maps: Float[Tensor, "c h h"], wide: Camera) -> Float[Tensor, "c w w"]:
-    """Maps that go on in the margin as they end."""
-    return pad(maps[None], ((wide.size - maps.shape[-1]) // 2,) * 4, mode="replicate")[0]
-
-
-def as_image(picture: UInt8[ndarray, "n n 3"]) -> Float[Tensor, "3 n n"]:
-    """8-bit RGB as an image in [-1, 1]."""
-    return torch.from_numpy(picture).permute(2, 0, 1).float() / 127.5 - 1
+def _pad_margin(maps: Float[Tensor, "c h h"], camera: Camera) -> Float[Tensor, "c w w"]:
+    """Canonical maps with the border replicated into the margin."""
+    return pad(maps[None], (camera.margin_px,) * 4, mode="replicate")[0]

@@ -1,4 +1,4 @@
-"""Where the crop lies: as the user says, where a face is, or the middle."""
+"""Choose the square crop of a photo: the user's box, the template fitted to a face, or the centre square."""
 
 from __future__ import annotations
 
@@ -10,125 +10,136 @@ from typing import Literal
 from PIL import Image
 
 from g2s_cli.errors import ImageError, UsageError
-from g2s_cli.geometry.placement import Placement, Template
-from g2s_cli.photo.decode import measures
-from g2s_cli.photo.detect import Face, find_faces
+from g2s_cli.geometry.placement import FaceTemplate, Placement
+from g2s_cli.photo.decode import size_text
+from g2s_cli.photo.detect import Face, detect_faces
 
-# A square picture of at most so many pixels a side is taken for a crop that somebody prepared ...
-PREPARED_PX = 256
-# ... unless a face in it lies clearly elsewhere than prepared ones do: in shares of the crop, factors and degrees.
-# Prepared renders of any pose stay within 0.16, 1.22 and 11 (docs/decisions/0009-alignment.md).
-OFF_CENTRE, OFF_SCALE, OFF_TURN_DEG = 0.2, 1.3, 15.0
-MOST_BEYOND = 2  # times the photo's longer side a crop may measure: about any point of it, that holds all of it
-CLEARLY = 0.99  # how sure the detector must be of that face
+# A square image of at most this many pixels a side counts as an aligned crop ...
+MAX_PREPARED_PX = 256
+# ... unless its face deviates from the template by more than this: share of the crop's side, scale ratio, degrees.
+# Aligned renders of any pose stay within 0.16, 1.22 and 11 (docs/decisions/0009-alignment.md).
+MAX_OFFSET, MAX_SCALE, MAX_ROLL_DEG = 0.2, 1.3, 15.0
+MIN_CONFIDENCE = 0.99  # of the detection that overrides such a crop
+MAX_CROP = 2  # side of a crop, in units of the photo's longer side
 
-How = Literal["aligned", "as it is", "middle", "crop"]
+Box = tuple[float, float, float, float]
+Method = Literal["aligned", "as it is", "middle", "crop"]  # as report.json names them
 
 
 @dataclass(frozen=True)
 class CropOptions:
-    """What the user says about where the object is.
+    """The user's choices of crop and mask.
 
-    align: look for a face where the category has a template. face: which one, 1 is the largest; None is the largest,
-    too, but leaves prepared crops alone. crop: left, top, width and height in pixels of the upright photo. mask: a
-    picture of the upright photo's size, white where the object is.
+    Args:
+        align: detect a face if the category has a template; otherwise take the centre square.
+        face: index of the face, 1 is the largest; None takes the largest but leaves aligned crops unchanged.
+        crop: left, top, width and height in pixels of the upright photo.
+        mask: image of the upright photo's size, white on the object.
     """
 
     align: bool = True
     face: int | None = None
-    crop: tuple[float, float, float, float] | None = None
+    crop: Box | None = None
     mask: Path | None = None
 
     def check(self) -> CropOptions:
-        """The same. Raises UsageError for what cannot be meant, and for wishes that exclude each other."""
+        """Return the options unchanged.
+
+        Raises:
+            UsageError: a value is out of range, or options exclude each other.
+        """
         if self.face is not None and self.face < 1:
             raise UsageError(f"There is no --face {self.face}.", "1 is the largest.")
         if self.crop is not None and not _is_box(self.crop):
             numbers = ",".join(f"{number:g}" for number in self.crop)
             raise UsageError(f"--crop {numbers} is no box.", "Give left, top, width and height in pixels.")
-        given = [("--no-align", not self.align), ("--face", self.face is not None), ("--crop", self.crop is not None)]
-        named = [name for name, there in given if there]
-        if len(named) > 1:
-            raise UsageError(f"{' and '.join(named)} exclude each other.", "Leave all but one out.")
+        flags = {"--no-align": not self.align, "--face": self.face is not None, "--crop": self.crop is not None}
+        active = [name for name, is_set in flags.items() if is_set]
+        if len(active) > 1:
+            raise UsageError(f"{' and '.join(active)} exclude each other.", "Leave all but one out.")
         return self
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A placement and how it came about.
+class Alignment:
+    """The crop of a photo and how it was chosen.
 
-    faces: those that were seen, the largest first. face: the one chosen, from 1. doubtful: a prepared crop in which a
-    face may lie elsewhere.
+    Args:
+        faces: detected faces, the largest first.
+        face: index of the chosen face, from 1.
+        uncertain: an aligned crop was kept although a low-confidence face deviates from the template.
     """
 
     placement: Placement
-    how: How
+    method: Method
     faces: tuple[Face, ...] = ()
     face: int | None = None
-    doubtful: bool = False
+    uncertain: bool = False
 
 
-def place(path: Path, picture: Image.Image, template: Template | None, crop_options: CropOptions) -> Placed:
-    """Where the crop lies in an upright photo; path is for messages.
+def align(path: Path, image: Image.Image, template: FaceTemplate | None, options: CropOptions) -> Alignment:
+    """Choose the crop of an upright photo.
 
-    Raises ImageError if there is no face, UsageError for wishes that this photo or category cannot fulfil.
+    Args:
+        path: file name for messages.
+        template: landmarks of the category's crops; None for categories without faces.
+
+    Raises:
+        ImageError: no face is detected.
+        UsageError: the options do not fit this photo or category.
     """
-    if crop_options.crop:
-        return Placed(_boxed(path, picture, crop_options.crop), "crop")
-    if template is None and crop_options.face is not None:
-        raise UsageError("--face is for categories of faces.", "Name the place with --crop x,y,w,h.")
-    if template is None or not crop_options.align:
-        return Placed(_middle(picture), "middle")
-    faces = tuple(find_faces(picture))
-    if picture.width == picture.height <= PREPARED_PX and crop_options.face is None:
-        elsewhere = bool(faces) and not _agrees(template.placement(faces[0].points), _middle(picture))
-        if not elsewhere or faces[0].sure < CLEARLY:
-            return Placed(_middle(picture), "as it is", faces, doubtful=elsewhere)
+    if options.crop:
+        return Alignment(_enclosing_square(path, image, options.crop), "crop")
+    if template is None and options.face is not None:
+        raise UsageError("--face is for categories of faces.", "Set the crop with --crop x,y,w,h.")
+    if template is None or not options.align:
+        return Alignment(_centre_square(image), "middle")
+    faces = tuple(detect_faces(image))
+    if image.width == image.height <= MAX_PREPARED_PX and options.face is None:
+        deviates = bool(faces) and not _is_close(template.align(faces[0].landmarks), _centre_square(image))
+        if not deviates or faces[0].confidence < MIN_CONFIDENCE:
+            return Alignment(_centre_square(image), "as it is", faces, uncertain=deviates)
     if not faces:
         raise ImageError(
             f"{path} shows no face that g2s can find.",
-            "Say where the object is with --crop x,y,w,h, or take the middle square with --no-align.",
+            "Set the crop with --crop x,y,w,h, or take the centre square with --no-align.",
         )
-    face = crop_options.face or 1
+    face = options.face or 1
     if face > len(faces):
-        raise UsageError(f"{path} shows {_counted(len(faces))}; there is no --face {face}.", "1 is the largest.")
-    return Placed(template.placement(faces[face - 1].points), "aligned", faces, face)
+        count = "one face" if len(faces) == 1 else f"{len(faces)} faces"
+        raise UsageError(f"{path} shows {count}; there is no --face {face}.", "1 is the largest.")
+    return Alignment(template.align(faces[face - 1].landmarks), "aligned", faces, face)
 
 
 def _is_box(crop: tuple[float, ...]) -> bool:
     return len(crop) == 4 and all(map(math.isfinite, crop)) and min(crop[2:]) > 0
 
 
-def _counted(faces: int) -> str:
-    return "one face" if faces == 1 else f"{faces} faces"
+def _centre_square(image: Image.Image) -> Placement:
+    """The largest centred square; an odd margin is larger on the right or below."""
+    side = min(image.size)
+    return Placement.from_box((image.width - side) // 2, (image.height - side) // 2, side)
 
 
-def _middle(picture: Image.Image) -> Placement:
-    """The middle square; of an odd rest the larger half is on the right, or below."""
-    side = min(picture.size)
-    return Placement.box((picture.width - side) // 2, (picture.height - side) // 2, side)
-
-
-def _boxed(path: Path, picture: Image.Image, crop: tuple[float, float, float, float]) -> Placement:
-    """The square about the middle of a box that holds all of it."""
+def _enclosing_square(path: Path, image: Image.Image, crop: Box) -> Placement:
+    """The smallest square around a box, with the same centre."""
     left, top, width, height = crop
-    side = max(width, height)
-    place = Placement.box(left + (width - side) / 2, top + (height - side) / 2, side)
-    if not (0 <= left + width / 2 <= picture.width and 0 <= top + height / 2 <= picture.height):
+    side, option = max(width, height), f"--crop {left:g},{top:g},{width:g},{height:g}"
+    if not (0 <= left + width / 2 <= image.width and 0 <= top + height / 2 <= image.height):
         raise UsageError(
-            f"--crop {left:g},{top:g},{width:g},{height:g} lies outside {path}, {measures(picture)} pixels upright.",
+            f"{option} lies outside {path}, {size_text(image)} pixels upright.",
             "Give left, top, width and height in pixels.",
         )
-    if side > MOST_BEYOND * max(picture.size):
+    if side > MAX_CROP * max(image.size):
         raise UsageError(
-            f"--crop {left:g},{top:g},{width:g},{height:g} is far larger than {path}, {measures(picture)} pixels.",
-            f"Give a width and a height of {MOST_BEYOND * max(picture.size)} at most.",
+            f"{option} is far larger than {path}, {size_text(image)} pixels.",
+            f"Give a width and a height of {MAX_CROP * max(image.size)} at most.",
         )
-    return place
+    return Placement.from_box(left + (width - side) / 2, top + (height - side) / 2, side)
 
 
-def _agrees(found: Placement, prepared: Placement) -> bool:
-    """Whether a face lies about where prepared crops have theirs."""
-    away = max(abs(found.x - prepared.x), abs(found.y - prepared.y)) / prepared.side
-    scale = abs(math.log(found.side / prepared.side))
-    return away < OFF_CENTRE and scale < math.log(OFF_SCALE) and abs(math.degrees(found.turn_rad)) < OFF_TURN_DEG
+def _is_close(face: Placement, crop: Placement) -> bool:
+    """Whether the template's fit to a face is about the given crop."""
+    offset = max(abs(face.x - crop.x), abs(face.y - crop.y)) / crop.side
+    scale = abs(math.log(face.side / crop.side))
+    return offset < MAX_OFFSET and scale < math.log(MAX_SCALE) and abs(math.degrees(face.turn_rad)) < MAX_ROLL_DEG

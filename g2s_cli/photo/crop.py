@@ -1,4 +1,4 @@
-"""Cutting a placed square out of a photo, filled by reflection where it reaches beyond the photo's edges."""
+"""Resample a square of a photo; pixels beyond its edges are mirrored or black."""
 
 from __future__ import annotations
 
@@ -10,62 +10,67 @@ from PIL import Image
 
 from g2s_cli.geometry.placement import Placement
 
-Beyond = Literal["reflect", "black"]
+Padding = Literal["reflect", "black"]
 
-MARGIN_PX = 3  # that interpolation looks beyond a crop's own pixels
-OUTSIDE_GRID = 64  # points a side at which the share outside the photo is counted
+MARGIN_PX = 3  # read by interpolation beyond a crop's own pixels
+COVERAGE_GRID = 64  # points a side that estimate the share outside the photo
 
 
-def cut(picture: Image.Image, placement: Placement, size: int, beyond: Beyond = "reflect") -> Image.Image:
-    """The square at `size` pixels a side. What lies beyond the photo mirrors it, or is black."""
+def crop_photo(image: Image.Image, placement: Placement, size: int, padding: Padding = "reflect") -> Image.Image:
+    """Resample a square of a photo.
+
+    Args:
+        size: of the result, in pixels a side.
+        padding: what lies beyond the photo's edges.
+    """
     corners = placement.to_photo(np.array(((0, 0), (1, 0), (0, 1), (1, 1)), dtype=float))
     left, top = (math.floor(at) - MARGIN_PX for at in corners.min(axis=0))
     right, bottom = (math.ceil(at) + MARGIN_PX + 1 for at in corners.max(axis=0))
     if placement.turn_rad == 0:
-        # Nothing but a box of the photo: what lies around it within the photo may serve the filter.
+        # An upright box: the filter may read the photo's pixels around it.
         left, top = min(left, 0), min(top, 0)
-        right, bottom = max(right, picture.width), max(bottom, picture.height)
-    inside = (max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height))
-    part = picture if inside == (0, 0, *picture.size) else picture.crop(inside)
+        right, bottom = max(right, image.width), max(bottom, image.height)
+    inside = (max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height))
+    part = image if inside == (0, 0, *image.size) else image.crop(inside)
     if (left, top, right, bottom) != inside:
         rows, columns = (inside[1] - top, bottom - inside[3]), (inside[0] - left, right - inside[2])
-        around = (rows, columns, (0, 0))[: 3 if part.mode == "RGB" else 2]
-        part = Image.fromarray(np.pad(np.asarray(part), around, "reflect" if beyond == "reflect" else "constant"))
-    moved = Placement(placement.x - left, placement.y - top, placement.side, placement.turn_rad)
-    return _box(part, moved, size) if placement.turn_rad == 0 else _turned(part, moved, size)
+        widths = (rows, columns, (0, 0))[: 3 if part.mode == "RGB" else 2]
+        part = Image.fromarray(np.pad(np.asarray(part), widths, "reflect" if padding == "reflect" else "constant"))
+    shifted = Placement(placement.x - left, placement.y - top, placement.side, placement.turn_rad)
+    return _resize_box(part, shifted, size) if placement.turn_rad == 0 else _rotate_crop(part, shifted, size)
 
 
-def resized(square: Image.Image, size: int) -> Image.Image:
-    """A square picture at another size."""
-    return _box(square, Placement.box(0, 0, square.width), size)
+def resize_square(image: Image.Image, size: int) -> Image.Image:
+    """A square image at another size."""
+    return _resize_box(image, Placement.from_box(0, 0, image.width), size)
 
 
 def share_outside(placement: Placement, width: int, height: int) -> float:
-    """How much of the square lies beyond the photo."""
-    ticks = (np.arange(OUTSIDE_GRID) + 0.5) / OUTSIDE_GRID
+    """The share of a square's area that lies beyond a photo of this size."""
+    ticks = (np.arange(COVERAGE_GRID) + 0.5) / COVERAGE_GRID
     points = placement.to_photo(np.stack(np.meshgrid(ticks, ticks), axis=-1)) + 0.5
     outside = (points < 0) | (points > (width, height))
     return outside.any(axis=-1).mean().item()
 
 
-def _box(picture: Image.Image, placement: Placement, size: int) -> Image.Image:
+def _resize_box(image: Image.Image, placement: Placement, size: int) -> Image.Image:
     left, top = (at + 0.5 - placement.side / 2 for at in (placement.x, placement.y))
-    # A box filter is the exact area average when whole pixels fall together; Pillow's bicubic widens its
-    # support when it shrinks, so the other factors do not alias either.
-    whole = placement.side % size == left % 1 == top % 1 == 0
-    method = Image.Resampling.BOX if whole else Image.Resampling.BICUBIC
-    return picture.resize((size, size), method, box=(left, top, left + placement.side, top + placement.side))
+    # A box filter is the exact area average for whole factors; Pillow's bicubic filter widens its support when it
+    # shrinks, so other factors do not alias either.
+    is_whole = placement.side % size == left % 1 == top % 1 == 0
+    method = Image.Resampling.BOX if is_whole else Image.Resampling.BICUBIC
+    return image.resize((size, size), method, box=(left, top, left + placement.side, top + placement.side))
 
 
-def _turned(picture: Image.Image, placement: Placement, size: int) -> Image.Image:
-    """By interpolation, after averaging as far down as leaves it something to do."""
+def _rotate_crop(image: Image.Image, placement: Placement, size: int) -> Image.Image:
+    """Area averaging by a whole factor, then bicubic interpolation at up to twice the size."""
     step = max(1, math.floor(placement.side / size))
     if step > 1:
-        picture, placement = picture.reduce(step), placement.scaled(1 / step)
-    finer = 2 if placement.side > 1.1 * size else 1
-    columns = placement.matrix(size * finer)
+        image, placement = image.reduce(step), placement.scale(1 / step)
+    oversampling = 2 if placement.side > 1.1 * size else 1
+    matrix = placement.matrix(size * oversampling)
     # Pillow counts from a pixel's corner, on both sides.
-    shift = columns[:, 2] + 0.5 - columns[:, :2].sum(axis=1) / 2
-    affine = (*columns[0, :2], shift[0], *columns[1, :2], shift[1])
-    turned = picture.transform((size * finer,) * 2, Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC)
-    return turned.reduce(finer) if finer > 1 else turned
+    shift = matrix[:, 2] + 0.5 - matrix[:, :2].sum(axis=1) / 2
+    affine = (*matrix[0, :2], shift[0], *matrix[1, :2], shift[1])
+    rotated = image.transform((size * oversampling,) * 2, Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC)
+    return rotated.reduce(oversampling) if oversampling > 1 else rotated

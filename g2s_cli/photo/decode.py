@@ -1,4 +1,4 @@
-"""Any image file as people see it: turned upright, opaque, 8-bit sRGB."""
+"""Decode image files to upright, opaque 8-bit sRGB."""
 
 from __future__ import annotations
 
@@ -13,79 +13,94 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from g2s_cli.errors import ImageError
 
-MOST_SIDE, MOST_BYTES = 8192, 2**29  # 16 bits and three channels of that take three quarters of it
+MAX_SIDE_PX, MAX_BYTES = 8192, 2**29  # 16 bits and three channels of that size take three quarters of these bytes
+SRGB_TOLERANCE = 4  # grey levels by which two sRGB profiles may differ
 
-ROUNDED = 4  # levels by which profiles of the same colours differ
+Background = Literal["white", "black"]
 
-Behind = Literal["white", "black"]
-
-# Still pictures that cameras and editors write. Pillow knows more, but opening a PostScript file would run
-# Ghostscript on it.
+# Formats of cameras and editors. Pillow supports more, but opening PostScript would run Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+HEIF_SUFFIXES = {".heic", ".heif"}  # registered with Pillow on demand
 
-# What stands at bytes 4 to 12 of the pictures of iPhones (ISO 23008-12).
+# Bytes 4 to 12 of HEIC files (ISO 23008-12).
 HEIC = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")}
 
-HEIF = {".heic", ".heif"}  # Pillow knows them once it has been taught to
 
+def list_images(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The files of a folder with an image's suffix, and all others; without hidden files and folders.
 
-def pictures_in(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The files of a folder that are called as pictures are, and its other ones; hidden ones and folders are neither.
-
-    Raises OSError.
+    Raises:
+        OSError: the folder cannot be read.
     """
-    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS} | HEIF
-    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    is_picture = {path: path.suffix.lower() in suffixes for path in files}
-    return [path for path in files if is_picture[path]], [path for path in files if not is_picture[path]]
+    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS} | HEIF_SUFFIXES
+    images: list[Path] = []
+    others: list[Path] = []
+    for path in folder.iterdir():
+        if path.is_file() and not path.name.startswith("."):
+            (images if path.suffix.lower() in suffixes else others).append(path)
+    return images, others
 
 
-def read_upright(path: Path, notes: list[str], data: bytes | None = None, behind: Behind = "white") -> Image.Image:
-    """A picture as upright, opaque 8-bit sRGB.
+def read_image(
+    path: Path, notes: list[str], data: bytes | None = None, background: Background = "white"
+) -> Image.Image:
+    """Decode an image: apply EXIF orientation and colour profile, flatten transparency.
 
-    EXIF orientation and colour profile are applied, transparency is laid on what is behind it. notes: gets a fragment
-    of a sentence for each. data: the file's bytes, if they are at hand. Raises ImageError for whatever cannot be used;
-    pictures larger than 8192 pixels a side are refused before they are decoded.
+    Args:
+        notes: receives a sentence fragment for each conversion.
+        data: the file's bytes, if they are already in memory.
+        background: colour behind transparent pixels.
+
+    Raises:
+        ImageError: the image cannot be used. Images above 8192 pixels a side are refused before they are decoded.
     """
     if data is None:
         check_file(path)
     try:
-        source = io.BytesIO(path.read_bytes() if data is None else data)
-        formats = FORMATS if source.getvalue()[4:12] not in HEIC else (*FORMATS, _heif_format(path))
+        data = path.read_bytes() if data is None else data
+        formats = (*FORMATS, _register_heif(path)) if data[4:12] in HEIC else FORMATS
         with warnings.catch_warnings():
-            # What Pillow grumbles about and still decodes is fine, except a picture beyond its bomb limit.
+            # Pillow warns of damage it can repair. A decompression bomb remains an error.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(source, formats=formats) as picture:
-                return _decode(path, picture, notes, behind)
+            with Image.open(io.BytesIO(data), formats=formats) as image:
+                return _decode(path, image, notes, background)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
         raise ImageError(f"{path} is not an image that g2s can read.", "Save it as JPEG or PNG.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(path, "") from error
-    except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them run into
+        raise _too_large(path) from error
+    except Exception as error:  # Pillow's decoders raise anything on damaged files
         if isinstance(error, OSError) and error.strerror:
-            raise _unopened(path, error) from error
+            raise _unreadable(path, error) from error
         raise ImageError(f"{path} is damaged or incomplete.", "Copy or download it again.") from error
 
 
 def check_file(path: Path) -> None:
-    """Raises ImageError for what cannot be a photo, whatever is in it."""
+    """Check that a path can be a photo, without reading it.
+
+    Raises:
+        ImageError: the file is missing, not a regular file, or too large.
+    """
     try:
         status = path.stat()
     except OSError as error:
-        raise _unopened(path, error) from error
+        raise _unreadable(path, error) from error
     if stat.S_ISDIR(status.st_mode):
         raise ImageError(f"{path} is a folder, not a photo.", "Name one image file.")
     if not stat.S_ISREG(status.st_mode):
         raise ImageError(f"{path} is not a regular file.", "Save the picture to a file and name that.")
-    if status.st_size > MOST_BYTES:
+    if status.st_size > MAX_BYTES:
         raise _too_large(path, f", {status.st_size >> 20} MiB")
 
 
-def _unopened(path: Path, error: OSError) -> ImageError:
-    """What to say where the system refuses."""
+def size_text(image: Image.Image) -> str:
+    """Width and height for messages."""
+    return f"{image.width}x{image.height}"
+
+
+def _unreadable(path: Path, error: OSError) -> ImageError:
     if isinstance(error, FileNotFoundError):
         return ImageError(f"There is no file {path}.", "Check the path.")
     if isinstance(error, PermissionError):
@@ -93,15 +108,15 @@ def _unopened(path: Path, error: OSError) -> ImageError:
     return ImageError(f"{path} cannot be opened: {error.strerror}.", "Check the path and the disk.")
 
 
-def measures(picture: Image.Image) -> str:
-    """Width and height for people."""
-    return f"{picture.width}x{picture.height}"
+def _too_large(path: Path, size: str = "") -> ImageError:
+    return ImageError(
+        f"{path} is too large{size}: g2s takes up to {MAX_SIDE_PX} pixels a side.", "Scale it down, or crop it."
+    )
 
 
-def _heif_format(path: Path) -> str:
-    """Teach Pillow to open HEIC. Raises ImageError if nothing here can."""
+def _register_heif(path: Path) -> str:
     try:
-        from pillow_heif import register_heif_opener  # noqa: PLC0415  an extra that most people do without
+        from pillow_heif import register_heif_opener  # noqa: PLC0415  optional
     except ImportError as error:
         raise ImageError(
             f"{path} is HEIC, which needs pillow-heif.", "pip install 'g2s-cli[heic]', or save it as JPEG."
@@ -110,77 +125,68 @@ def _heif_format(path: Path) -> str:
     return "HEIF"
 
 
-def _decode(path: Path, picture: Image.Image, notes: list[str], behind: Behind) -> Image.Image:
-    if max(picture.size) > MOST_SIDE:
-        raise _too_large(path, f", {measures(picture)}")
-    # An MPO is a JPEG with a second view or a preview behind it; its first picture is the photo.
-    if getattr(picture, "is_animated", False) and picture.format not in {"MPO", "HEIF"}:
+def _decode(path: Path, image: Image.Image, notes: list[str], background: Background) -> Image.Image:
+    if max(image.size) > MAX_SIDE_PX:
+        raise _too_large(path, f", {size_text(image)}")
+    # An MPO is a JPEG followed by a second view or a preview; its first image is the photo.
+    if getattr(image, "is_animated", False) and image.format not in {"MPO", "HEIF"}:
         raise ImageError(f"{path} holds several pictures.", "Save the one you mean as JPEG or PNG.")
-    orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-    picture.load()
-    profile = picture.info.get("icc_profile")
-    upright = ImageOps.exif_transpose(picture)
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    image.load()
+    profile = image.info.get("icc_profile")
+    upright = ImageOps.exif_transpose(image)
     if orientation in range(2, 9):
         notes.append("turned by its EXIF orientation")
-    if upright.mode.startswith("I"):
-        upright = _in_16_bits(upright)
+    if upright.mode.startswith("I"):  # grey of more than 8 bits, in one of several modes of Pillow
+        upright = Image.fromarray(np.asarray(upright).clip(0, 65535).astype(np.uint16))
         notes.append("brought from 16 to 8 bits")
-    return _as_rgb(path, _as_srgb(upright, profile, notes) if profile else upright, notes, behind)
+    return _to_rgb(path, _to_srgb(upright, profile, notes) if profile else upright, notes, background)
 
 
-def _as_srgb(picture: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
-    """The same colours in sRGB; the picture as it is if its profile is broken or is not meant for its mode."""
+def _to_srgb(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
+    """Convert to sRGB; the image is unchanged if its profile is broken or belongs to another colour mode."""
     fault = "broken"
     try:
         source = ImageCms.getOpenProfile(io.BytesIO(profile))
         if _is_srgb(source):
-            return picture
+            return image
         fault = "not meant for it"
-        opaque = {"P": "RGB", "RGBA": "RGB", "PA": "RGB", "LA": "L"}.get(picture.mode)
-        colours = picture.convert(opaque) if opaque else picture
+        opaque = {"P": "RGB", "RGBA": "RGB", "PA": "RGB", "LA": "L"}.get(image.mode)
+        colours = image.convert(opaque) if opaque else image
         converted = ImageCms.profileToProfile(colours, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         notes.append(f"taken without its colour profile, which is {fault}")
-        return picture
+        return image
     if converted is None:
-        return picture
+        return image
     notes.append("converted from its colour profile to sRGB")
-    if picture.has_transparency_data:
-        converted.putalpha(picture.convert("RGBA").getchannel("A"))
+    if image.has_transparency_data:
+        converted.putalpha(image.convert("RGBA").getchannel("A"))
     return converted
 
 
 def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
-    """Whether a profile that is called sRGB is it. Linear ones are called so, too, and show grey as another grey."""
+    """Whether a profile named sRGB converts greys as sRGB does; linear profiles can have that name, too."""
     if "sRGB" not in ImageCms.getProfileDescription(profile):
         return False
     greys = Image.linear_gradient("L").convert("RGB")
-    shown = ImageCms.profileToProfile(greys, profile, ImageCms.createProfile("sRGB"))
-    return shown is not None and bool((abs(np.asarray(greys, dtype=int) - np.asarray(shown)) <= ROUNDED).all())
+    converted = ImageCms.profileToProfile(greys, profile, ImageCms.createProfile("sRGB"))
+    if converted is None:
+        return False
+    return bool((abs(np.asarray(greys, dtype=int) - np.asarray(converted)) <= SRGB_TOLERANCE).all())
 
 
-def _in_16_bits(picture: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits, whichever way Pillow holds it, as that of 16 which colour profiles are applied to."""
-    return Image.fromarray(np.asarray(picture).clip(0, 65535).astype(np.uint16))
-
-
-def _as_rgb(path: Path, picture: Image.Image, notes: list[str], behind: Behind) -> Image.Image:
-    """Any colour mode as 8-bit RGB."""
-    if picture.mode == "F":
+def _to_rgb(path: Path, image: Image.Image, notes: list[str], background: Background) -> Image.Image:
+    """Any colour mode as opaque 8-bit RGB."""
+    if image.mode == "F":
         raise ImageError(f"{path} holds floating-point values.", "Save it as 8-bit JPEG or PNG.")
-    if picture.mode == "I;16":
-        return Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
+    if image.mode == "I;16":
+        return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
         if layer.getchannel("A").getextrema() != (255, 255):
-            notes.append(f"laid on {behind} where it is transparent")
-        picture = Image.alpha_composite(Image.new("RGBA", layer.size, behind), layer)
-    elif picture.mode != "RGB":
-        notes.append(f"converted from {picture.mode} to RGB")
-    return picture.convert("RGB")
-
-
-def _too_large(path: Path, size: str) -> ImageError:
-    return ImageError(
-        f"{path} is too large{size}: g2s takes up to {MOST_SIDE} pixels a side.", "Scale it down, or crop it."
-    )
+            notes.append(f"laid on {background} where it is transparent")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, background), layer)
+    elif image.mode != "RGB":
+        notes.append(f"converted from {image.mode} to RGB")
+    return image.convert("RGB")

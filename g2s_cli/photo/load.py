@@ -1,4 +1,4 @@
-"""An image file → Photo: opened, turned upright, aligned, cut out, brought to the GAN's size."""
+"""An image file → Photo: decoded, aligned, cropped and resampled to the GAN's size."""
 
 from __future__ import annotations
 
@@ -13,27 +13,32 @@ from PIL import Image
 from torch import Tensor
 
 from g2s_cli.errors import ImageError
-from g2s_cli.geometry.placement import Placement, Template
-from g2s_cli.photo.align import CropOptions, Placed, place
-from g2s_cli.photo.crop import cut, resized, share_outside
-from g2s_cli.photo.decode import measures, read_upright
+from g2s_cli.geometry.placement import FaceTemplate, Placement
+from g2s_cli.photo.align import Alignment, CropOptions, align
+from g2s_cli.photo.crop import crop_photo, resize_square, share_outside
+from g2s_cli.photo.decode import read_image, size_text
 
-LEAST_SIDE = 16
-MOST_ALIGNED = 2048  # pixels a side of the crop that textures are made from
-LEAST_MASKED = 0.01  # of the crop, that a mask must leave, and should leave out
-WHITE_IS = "White is the object, black is the rest."
-MUCH_FILLED = 0.05  # of the crop: more is worth a warning
+MIN_SIDE_PX = 16
+MAX_ALIGNED_PX = 2048  # side of the crop that textures are made from
+MIN_MASK_SHARE = 0.01  # of the crop, inside the mask; outside it, less is worth a warning
+MAX_OUTSIDE_SHARE = 0.05  # of the crop; more is worth a warning
+MASK_COLOURS = "White is the object, black is the rest."
 
 
 @dataclass(frozen=True)
 class Photo:
-    """The user's photo as the GAN would have made it.
+    """A photo, cropped as the GAN's training images are.
 
-    name: the file's name. image: in [-1, 1], square, at the GAN's size. aligned: the same square at the photo's own
-    resolution, from the GAN's size to 2048 pixels a side. placement: where it lies in the upright photo. mask: what of
-    it the user says is the object, from 0 to 1, at the GAN's size. original: the file, byte for byte. alignment: how
-    the placement came about, for the report. notes: what was done to the photo, one sentence fragment each. warnings:
-    sentences that the user should read.
+    Args:
+        name: of the file.
+        image: the crop at the GAN's size, in [-1, 1].
+        aligned: the crop at the photo's resolution, from the GAN's size to 2048 pixels a side.
+        placement: the crop's place in the upright photo.
+        mask: the user's object mask in [0, 1] at the GAN's size.
+        original: the file's bytes.
+        alignment: how the crop was chosen, for report.json.
+        notes: sentence fragments about each conversion.
+        warnings: sentences for the user.
     """
 
     name: str
@@ -48,105 +53,111 @@ class Photo:
 
 
 def open_photo(
-    path: Path, size: int, template: Template | None = None, crop_options: CropOptions | None = None
+    path: Path, size: int, template: FaceTemplate | None = None, crop_options: CropOptions | None = None
 ) -> Photo:
-    """Open an image file as a square of `size` pixels a side.
+    """Open an image file.
 
-    template: where the category's crops have a face; without one the middle square is kept. Raises ImageError for
-    whatever cannot be used, UsageError for wishes that cannot be fulfilled.
+    Args:
+        size: of the GAN's images, in pixels a side.
+        template: landmarks of the category's crops; without them the centre square is taken.
+
+    Raises:
+        ImageError: the image or the mask cannot be used, or shows no face.
+        UsageError: the options do not fit the photo or the category.
     """
-    crop_options = (crop_options or CropOptions()).check()
+    options = (crop_options or CropOptions()).check()
     notes: list[str] = []
-    picture = read_upright(path, notes)
-    if min(picture.size) < LEAST_SIDE:
+    upright = read_image(path, notes)
+    if min(upright.size) < MIN_SIDE_PX:
         raise ImageError(
-            f"{path} is {measures(picture)} pixels; g2s needs {LEAST_SIDE} a side at least.",
+            f"{path} is {size_text(upright)} pixels; g2s needs {MIN_SIDE_PX} a side at least.",
             "Use a larger picture of the same object.",
         )
-    placed = place(path, picture, template, crop_options)
-    side = round(placed.placement.side)
-    if side < LEAST_SIDE:
+    alignment = align(path, upright, template, options)
+    placement, side = alignment.placement, round(alignment.placement.side)
+    if side < MIN_SIDE_PX:
         raise ImageError(
-            f"The object in {path} is {side} pixels a side; g2s needs {LEAST_SIDE} at least.",
+            f"The object in {path} is {side} pixels a side; g2s needs {MIN_SIDE_PX} at least.",
             "Use a larger picture of the same object.",
         )
-    filled = share_outside(placed.placement, *picture.size)
-    notes += _notes(picture, placed, size, filled)
-    aligned = cut(picture, placed.placement, min(max(side, size), MOST_ALIGNED))
-    pixels = np.array(aligned)
-    if (np.ptp(pixels, axis=(0, 1)) == 0).all():
-        raise ImageError(f"{path} shows nothing: what is taken of it has one colour.", "Name another photo.")
-    mask = _mask(crop_options.mask, path, picture, placed.placement, size) if crop_options.mask else None
+    outside = share_outside(placement, *upright.size)
+    crop = crop_photo(upright, placement, _aligned_size(placement, size))
+    aligned = np.array(crop)
+    if (np.ptp(aligned, axis=(0, 1)) == 0).all():
+        raise ImageError(f"{path} shows nothing: its crop has one colour.", "Name another photo.")
+    mask = _crop_mask(options.mask, path, upright, placement, size) if options.mask else None
     return Photo(
         name=path.name,
-        image=torch.from_numpy(np.array(resized(aligned, size))).permute(2, 0, 1).float() / 127.5 - 1,
-        aligned=pixels,
-        placement=placed.placement,
+        image=torch.from_numpy(np.array(resize_square(crop, size))).permute(2, 0, 1).float() / 127.5 - 1,
+        aligned=aligned,
+        placement=placement,
         mask=mask,
         original=path.read_bytes(),
-        alignment=_facts(picture, placed, aligned.width, filled),
-        notes=tuple(notes),
-        warnings=tuple(_warnings(path, placed, crop_options, filled, mask)),
+        alignment=_report(upright, alignment, crop.width, outside),
+        notes=(*notes, *_notes(upright, alignment, size, outside)),
+        warnings=tuple(_warnings(path, alignment, options, outside, mask)),
     )
 
 
-def _mask(path: Path, photo: Path, picture: Image.Image, placement: Placement, size: int) -> Float[Tensor, "s s"]:
-    """The user's mask, cut out as the photo was; what is transparent in it is not the object. Raises ImageError."""
-    mask = read_upright(path, [], behind="black").convert("L")
-    if mask.size != picture.size:
+def _aligned_size(placement: Placement, size: int) -> int:
+    return min(max(round(placement.side), size), MAX_ALIGNED_PX)
+
+
+def _crop_mask(path: Path, photo: Path, upright: Image.Image, placement: Placement, size: int) -> Float[Tensor, "s s"]:
+    """The user's mask, cropped and averaged like the photo; transparent pixels are background."""
+    mask = read_image(path, [], background="black").convert("L")
+    if mask.size != upright.size:
         raise ImageError(
-            f"{path} is {measures(mask)} pixels, {photo} is {measures(picture)} upright.",
+            f"{path} is {size_text(mask)} pixels, {photo} is {size_text(upright)} upright.",
             "Give a mask of the photo's size, white where the object is.",
         )
-    # Twice, so that it is averaged over the same areas as the photo.
-    finer = cut(mask, placement, min(max(round(placement.side), size), MOST_ALIGNED), beyond="black")
-    cropped = torch.from_numpy(np.array(resized(finer, size))).float() / 255
-    if cropped.mean() < LEAST_MASKED:
-        raise ImageError(f"{path} leaves nothing of the crop.", WHITE_IS)
-    return cropped
+    crop = crop_photo(mask, placement, _aligned_size(placement, size), padding="black")
+    result = torch.from_numpy(np.array(resize_square(crop, size))).float() / 255
+    if result.mean() < MIN_MASK_SHARE:
+        raise ImageError(f"{path} leaves nothing of the crop.", MASK_COLOURS)
+    return result
 
 
-def _notes(picture: Image.Image, placed: Placed, size: int, filled: float) -> list[str]:
-    """What was done, in fragments of sentences."""
-    side, notes = round(placed.placement.side), []
-    if placed.how == "aligned":
-        turn = np.degrees(placed.placement.turn_rad)
-        notes.append(f"aligned by the five points of a face: {side}x{side} of {measures(picture)}, turned {turn:.0f}°")
-    elif placed.how == "as it is":
-        notes.append("taken as it is, a crop prepared by somebody")
-    elif placed.how == "crop":
-        notes.append(f"cropped to {side}x{side} of {measures(picture)}, as asked")
-    elif picture.width != picture.height:
-        notes.append(f"cropped to the middle square, {side}x{side} of {measures(picture)}")
-    if filled > 0:
-        notes.append(f"mirrored at its edges to fill {100 * filled:.1f} % of the crop")
+def _notes(upright: Image.Image, alignment: Alignment, size: int, outside: float) -> list[str]:
+    side, whole, notes = round(alignment.placement.side), size_text(upright), []
+    if alignment.method == "aligned":
+        roll_deg = np.degrees(alignment.placement.turn_rad)
+        notes.append(f"aligned by the five points of a face: {side}x{side} of {whole}, turned {roll_deg:.0f}°")
+    elif alignment.method == "as it is":
+        notes.append("taken as an aligned crop")
+    elif alignment.method == "crop":
+        notes.append(f"cropped to {side}x{side} of {whole}, as asked")
+    elif upright.width != upright.height:
+        notes.append(f"cropped to the centre square, {side}x{side} of {whole}")
+    if outside > 0:
+        notes.append(f"mirrored at its edges to fill {100 * outside:.1f} % of the crop")
     if side != size:
         notes.append(f"{'resized' if side > size else 'enlarged'} from {side}x{side} to {size}x{size}")
     return notes
 
 
 def _warnings(
-    path: Path, placed: Placed, crop_options: CropOptions, filled: float, mask: Float[Tensor, "s s"] | None
+    path: Path, alignment: Alignment, options: CropOptions, outside: float, mask: Float[Tensor, "s s"] | None
 ) -> list[str]:
-    """What the user should read."""
-    said = []
-    if crop_options.mask and mask is not None and mask.mean() > 1 - LEAST_MASKED:
-        said.append(f"{crop_options.mask.name} leaves nothing of the crop out. {WHITE_IS}")
-    if placed.how == "aligned" and len(placed.faces) > 1 and crop_options.face is None:
-        said.append(f"{path.name} shows {len(placed.faces)} faces; this is the largest. --face 2 takes the next one.")
-    if placed.doubtful:
-        said.append(f"{path.name} counts as cropped already, but a face may lie elsewhere in it: --face 1 aligns it.")
-    if filled > MUCH_FILLED:
-        said.append(f"{100 * filled:.0f} % of the crop lies beyond the edges of {path.name} and had to be made up.")
-    return said
+    warnings = []
+    if options.mask and mask is not None and mask.mean() > 1 - MIN_MASK_SHARE:
+        warnings.append(f"{options.mask.name} covers the whole crop. {MASK_COLOURS}")
+    if alignment.method == "aligned" and len(alignment.faces) > 1 and options.face is None:
+        count = len(alignment.faces)
+        warnings.append(f"{path.name} shows {count} faces; this is the largest. --face 2 takes the next one.")
+    if alignment.uncertain:
+        warnings.append(f"{path.name} counts as an aligned crop, but its face may lie elsewhere: --face 1 aligns it.")
+    if outside > MAX_OUTSIDE_SHARE:
+        warnings.append(f"{100 * outside:.0f} % of the crop lies beyond the edges of {path.name} and is mirrored.")
+    return warnings
 
 
-def _facts(picture: Image.Image, placed: Placed, size: int, filled: float) -> dict[str, Any]:
-    """The alignment as the report has it."""
-    placement = placed.placement
+def _report(upright: Image.Image, alignment: Alignment, size: int, outside: float) -> dict[str, Any]:
+    """The alignment's entry of report.json."""
+    placement = alignment.placement
     return {
-        "how": placed.how,
-        "photo_px": list(picture.size),
+        "how": alignment.method,
+        "photo_px": list(upright.size),
         "aligned_px": size,
         "centre_px": [round(placement.x, 3), round(placement.y, 3)],
         "side_px": round(placement.side, 3),
@@ -154,10 +165,14 @@ def _facts(picture: Image.Image, placed: Placed, size: int, filled: float) -> di
         "aligned_to_photo": placement.matrix(size).tolist(),
         "convention": "aligned_to_photo carries (column, row, 1) of aligned.png to (column, row) of the upright photo; "
         "pixel centres lie at whole numbers, and turn_deg is clockwise",
-        "filled_share": round(filled, 4),
-        "face": placed.face,
+        "filled_share": round(outside, 4),
+        "face": alignment.face,
         "faces": [
-            {"points_px": face.points.round(2).tolist(), "size_px": round(face.size, 1), "sure": round(face.sure, 4)}
-            for face in placed.faces
+            {
+                "points_px": face.landmarks.round(2).tolist(),
+                "size_px": round(face.size, 1),
+                "sure": round(face.confidence, 4),
+            }
+            for face in alignment.faces
         ],
     }

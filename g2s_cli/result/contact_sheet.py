@@ -1,4 +1,4 @@
-"""A contact sheet: pictures of one size in rows, as one picture."""
+"""Contact sheets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def contact_sheet(tiles: Sequence[Image.Image], columns: int) -> Image.Image:
-    """Tiles in rows of `columns`, from the upper left; what the last row lacks is white."""
+    """Images of one size in rows of `columns`; missing ones in the last row are white."""
     width, height = tiles[0].size
     sheet = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
     for number, tile in enumerate(tiles):

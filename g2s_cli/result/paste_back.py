@@ -1,8 +1,7 @@
-"""Relit and turned objects inside the photo that they came from: `pipeline.relight` and `rotate`, pasted back.
+"""Relit and rotated objects, pasted back into the whole photo.
 
-The change is worked out on the aligned crop, and the change alone is carried back: where there is none, the photo stays
-bit for bit what it was. What the photo shows keeps the photo's own pixels, under another light or in another place;
-only what it does not show is painted, from the factors or from what lies around.
+Only the change of the centre crop is carried into the photo, so that unchanged pixels stay bit for bit. What the photo
+shows of the object keeps the photo's own pixels; the rest is rendered, or inpainted from its surroundings.
 """
 
 from __future__ import annotations
@@ -17,180 +16,203 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, grid_sample, interpolate, max_pool2d
+from torch.nn import functional
+from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
-from g2s_cli import pipeline
 from g2s_cli.errors import ImageError
-from g2s_cli.geometry.camera import back_project, project, to_canonical, to_view
+from g2s_cli.geometry.camera import canonical_to_view, project_points, unproject_points, view_to_canonical
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.geometry.rasterizer import VIEW_FAR
-from g2s_cli.geometry.render import depth_with_rim, render
-from g2s_cli.geometry.resample import continued
-from g2s_cli.geometry.warp import sample, to_grid
-from g2s_cli.mesh.silhouette import outlined
-from g2s_cli.photo.decode import read_upright
-from g2s_cli.result.folder import Result, cut_out, original_file
+from g2s_cli.geometry.render import render, render_depth_with_margin
+from g2s_cli.geometry.resample import inpaint
+from g2s_cli.geometry.warp import grid_sample, normalize_pixels
+from g2s_cli.mesh.silhouette import refine_mask
+from g2s_cli.photo.decode import read_image
+from g2s_cli.result.pictures import Renderer, check_pairs, check_turns, relight_each, rotate_each
+from g2s_cli.result.schema import Result, original_path
+from g2s_cli.result.surface import soft_mask
 
-RAMP_SHARE = 1 / 16  # of the crop: over this a change dies away before an edge beyond which the photo goes on
-STRONGEST = 4.0  # by what a light may multiply or divide a pixel
-DARKEST = 0.05  # shading or brightness below which a ratio says nothing
-BEHIND = 0.01  # scene units: a point that lies so far behind the surface that the photo saw there is hidden in it
-WIDER_PX = 1  # by how many pixels of the maps the object is taken to be wider than its mask
-BAND_PX = 256  # rows of the photo that are changed at once: all of a large photo's would not fit into memory
-TINT_PX = 8  # at what size the colours of the GAN's picture are brought to the photo's
+BLEND_SHARE = 1 / 16  # of the crop's side: width of the blend at edges beyond which the photo goes on
+MAX_GAIN = 4.0  # by which a light may multiply or divide a pixel
+MIN_BRIGHTNESS = 0.05  # of shading or images in a quotient
+OCCLUSION_TOLERANCE = 0.01  # scene units: a point farther than this behind the visible surface is hidden
+DILATION_PX = 1  # of the object mask, canonical pixels
+BAND_ROWS = 256  # rows of the photo changed at once; all of a large photo's would not fit into memory
+TINT_PX = 8  # resolution of the colour correction of the GAN's images
+
+Photo = UInt8[np.ndarray, "h w 3"]
 
 
 def relight(
-    result: Result, lights: Sequence[tuple[float, float]], *, by: pipeline.By = "mesh", device: str = "auto"
-) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """The photo with its object under other lights, each (x, y) as the whole photo shows it, however the crop lies.
+    result: Result, lights: Sequence[tuple[float, float]], *, renderer: Renderer = "mesh", device: str = "auto"
+) -> Iterator[Photo]:
+    """The photo with its object under other lights, one photo at a time.
 
-    As for `pipeline.relight`, but to the right and up in the photo, not in the crop. The photo's pixels are multiplied
-    by how much brighter the shading becomes (mesh), or the GAN's picture (gan).
+    Args:
+        result: The result.
+        lights: Positions (x, y) in the whole photo, not in the turned crop: x to the right, y up, (0, 0) at the camera.
+        renderer: "mesh" multiplies the photo by the ratio of the new shading to the old one; "gan" by that of the
+            brightness of the GAN's images.
+        device: Device of the GAN.
+
+    Raises:
+        ImageError: The result's photo cannot be read.
+        UsageError, WeightsError: As `pictures.relight`.
     """
-    pipeline.check_shown(lights, "light", None)
-    inside = Inside.of(result)
-    lights = [result.placement.as_in_crop(x, y) for x, y in lights]
-    new: Iterator[Float[Tensor, "h w"]]
-    if by == "mesh":
-        own = render(result.factors, result.camera).shading
-        new = (render(result.factors.lit(x, y), result.camera).shading for x, y in lights)
+    check_pairs(lights, "light")
+    canvas = Canvas.of(result)
+    lights = [result.placement.direction_to_crop(x, y) for x, y in lights]
+    relit: Iterator[Float[Tensor, "h w"]]
+    if renderer == "mesh":
+        shading = render(result.factors, result.camera).shading
+        relit = (render(result.factors.relight(x, y), result.camera).shading for x, y in lights)
     else:
-        own = _brightness(result.inverted)
-        new = map(_brightness, pipeline.relight_each(result, lights, by=by, device=device))
-    core = (cut_out(result, result.factors) > 0.5).float()
-    where = outlined(result.mask, inside.crop * 2 - 1)  # to the photo's own outline: no light on what is behind it
-    for shading in new:
-        gain = (shading.clamp(min=DARKEST) / own.clamp(min=DARKEST)).clamp(1 / STRONGEST, STRONGEST)
-        more = inside.grown(continued(gain[None] - 1, core))
-        yield inside.changed(inside.crop * more * where)
+        shading = _brightness(result.inverted)
+        relit = map(_brightness, relight_each(result, lights, renderer=renderer, device=device))
+    known = (soft_mask(result, result.factors) > 0.5).float()
+    mask = refine_mask(result.mask, canvas.crop * 2 - 1)  # at the photo's resolution: the background stays unlit
+    for new_shading in relit:
+        gain = new_shading.clamp(min=MIN_BRIGHTNESS) / shading.clamp(min=MIN_BRIGHTNESS)
+        gain = gain.clamp(1 / MAX_GAIN, MAX_GAIN)
+        yield canvas.add(canvas.crop * canvas.enlarge(inpaint(gain[None] - 1, known)) * mask)
 
 
 def rotate(
-    result: Result, turns: Sequence[tuple[float, float]], *, by: pipeline.By = "mesh", device: str = "auto"
-) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """The photo with its object turned, each turn as `pipeline.rotate` has it: about the crop's axes.
+    result: Result, turns: Sequence[tuple[float, float]], *, renderer: Renderer = "mesh", device: str = "auto"
+) -> Iterator[Photo]:
+    """The photo with its object turned, one photo at a time.
 
-    So a head that leans in the photo turns about its own neck. The photo's pixels move to where the shape carries them;
-    what the photo did not show of the object has the rendering's colours (mesh). Or the GAN's picture is pasted, in the
-    photo's colours (gan). Background that the object uncovers is painted smoothly from around it: its texture is not
-    continued.
+    The turn is about the crop's axes: a head that leans in the photo turns about its own neck. Background that the
+    object uncovers is inpainted smoothly; its texture is not continued.
+
+    Args:
+        result: The result.
+        turns: Angles (yaw, pitch), as for `pictures.rotate`.
+        renderer: "mesh" moves the photo's pixels with the surface, and renders what the photo did not show; "gan"
+            pastes the GAN's image in the photo's colours.
+        device: Device of the GAN.
+
+    Raises:
+        ImageError, UsageError, WeightsError: As `relight`.
     """
-    pipeline.check_turns(turns, None)
-    inside = Inside.of(result)
-    own = cut_out(result, result.factors)
-    around = inside.around(own)
-    painted = pipeline.rotate_each(result, turns, by=by, device=device) if by == "gan" else repeat(None, len(turns))
-    for (yaw, pitch), picture in zip(turns, painted, strict=True):
-        variant = result.factors.turned(yaw, pitch)
-        shown = _moved(inside, result, variant) if picture is None else _tinted(inside, result, picture)
-        covered = cut_out(result, variant)
-        hole = inside.grown(_wider((own > 0.5) & (covered < 0.5)))
-        scene = inside.crop * (1 - hole) + around * hole
-        mask = inside.grown(covered[None])
-        yield inside.changed(scene * (1 - mask) + shown * mask - inside.crop)
+    check_turns(turns)
+    canvas = Canvas.of(result)
+    mask = soft_mask(result, result.factors)
+    background = canvas.inpaint_object(mask)
+    gan_images: Iterator[Float[Tensor, "3 h w"] | None] = repeat(None, len(turns))
+    if renderer != "mesh":
+        gan_images = rotate_each(result, turns, renderer=renderer, device=device)
+    for (yaw, pitch), image in zip(turns, gan_images, strict=True):
+        factors = result.factors.rotate(yaw, pitch)
+        turned = _move_pixels(canvas, result, factors) if image is None else _match_colours(canvas, result, image)
+        turned_mask = soft_mask(result, factors)
+        uncovered = canvas.enlarge(_dilate((mask > 0.5) & (turned_mask < 0.5)))
+        scene = canvas.crop * (1 - uncovered) + background * uncovered
+        alpha = canvas.enlarge(turned_mask[None])
+        yield canvas.add(scene * (1 - alpha) + turned * alpha - canvas.crop)
 
 
 @dataclass(frozen=True)
-class Inside:
-    """The part of a photo that the relief covers, and the way back into the photo.
+class Canvas:
+    """A photo and the centre crop in it, at the photo's own resolution.
 
-    photo: upright. crop: that part at its own resolution, from 0 to 1. placement: where it lies in the photo.
+    photo: the upright photo. crop: the centre crop, in [0, 1]. placement: position of the crop in the photo.
     """
 
-    photo: UInt8[np.ndarray, "h w 3"]
+    photo: Photo
     crop: Float[Tensor, "3 m m"]
     placement: Placement
 
     @classmethod
-    def of(cls, result: Result) -> Inside:
-        """Of a result. Raises ImageError if its photo cannot be read any more, or is another one."""
-        stated = result.report.get("photo_sha256")
-        if stated and hashlib.sha256(result.original).hexdigest() != stated:
+    def of(cls, result: Result) -> Canvas:
+        """The canvas of a result. Raises ImageError if its photo cannot be read, or is not the one of the report."""
+        sha256 = result.report.get("photo_sha256")
+        if sha256 and hashlib.sha256(result.original).hexdigest() != sha256:
             raise ImageError("The photo in the result's folder is not the one it was made from.", "Put that one back.")
-        name = original_file(Path(), result.report)  # for messages
-        photo = np.array(read_upright(name, [], result.original))
-        kept, whole = result.framed, len(result.aligned)
-        placement = result.placement.part((whole - len(kept)) // 2 / whole, len(kept) / whole)
-        return cls(photo, torch.from_numpy(kept).permute(2, 0, 1).float() / 255, placement)
+        photo = np.array(read_image(original_path(Path(), result.report), [], result.original))
+        crop, aligned_size = result.center_crop, len(result.aligned)
+        start = (aligned_size - len(crop)) // 2 / aligned_size
+        placement = result.placement.subsquare(start, len(crop) / aligned_size)
+        return cls(photo, torch.from_numpy(crop).permute(2, 0, 1).float() / 255, placement)
 
-    def grown(self, maps: Float[Tensor, "c h h"]) -> Float[Tensor, "c m m"]:
-        """Maps over the crop at the crop's resolution."""
+    def enlarge(self, maps: Float[Tensor, "c h h"]) -> Float[Tensor, "c m m"]:
+        """Maps of the crop at the crop's resolution."""
         size = self.crop.shape[-1]
         return interpolate(maps[None], size=(size, size), mode="bilinear", align_corners=False)[0]
 
-    def shrunk(self, size: int) -> Float[Tensor, "3 s s"]:
+    def shrink(self, size: int) -> Float[Tensor, "3 s s"]:
         """The crop at a lower resolution."""
         return interpolate(self.crop[None], size=(size, size), mode="area")[0]
 
-    def around(self, mask: Float[Tensor, "h w"]) -> Float[Tensor, "3 m m"]:
-        """What lies around a mask, continued smoothly to where it is."""
-        kept = 1 - _wider(mask > 0)[0]
-        return self.grown(continued(self.shrunk(len(kept)), kept))
+    def inpaint_object(self, mask: Float[Tensor, "h w"]) -> Float[Tensor, "3 m m"]:
+        """The crop with the object of a mask inpainted."""
+        known = 1 - _dilate(mask > 0)[0]
+        return self.enlarge(inpaint(self.shrink(len(known)), known))
 
-    def changed(self, change: Float[Tensor, "3 m m"]) -> UInt8[np.ndarray, "h w 3"]:
-        """The photo with a change of the crop, which dies away towards edges where the photo goes on."""
+    def add(self, change: Float[Tensor, "3 m m"]) -> Photo:
+        """The photo plus a change of the crop, blended at edges beyond which the photo goes on."""
         height, width, _ = self.photo.shape
         corners = self.placement.to_photo(np.array(((0.0, 0), (1, 0), (0, 1), (1, 1))))
         left, top = np.floor(corners.min(axis=0)).clip(0).astype(int)
         right, bottom = np.minimum(np.ceil(corners.max(axis=0)) + 1, (width, height)).astype(int)
-        change, photo = (change * self._ramp())[None], self.photo.copy()
-        for first in range(top, bottom, BAND_PX):
-            part = photo[first : min(first + BAND_PX, bottom), left:right]
-            rows, columns = np.indices(part.shape[:2], dtype=float)
-            shares = self.placement.to_shares(np.stack((columns + left, rows + first), axis=-1))
-            # grid_sample without aligned corners counts from -1 to 1 over the crop, edge to edge.
+        change, photo = (change * self._blend_weight())[None], self.photo.copy()
+        for first in range(top, bottom, BAND_ROWS):
+            band = photo[first : min(first + BAND_ROWS, bottom), left:right]
+            rows, columns = np.indices(band.shape[:2], dtype=float)
+            shares = self.placement.to_crop(np.stack((columns + left, rows + first), axis=-1))
+            # Without aligned corners the grid's -1 and 1 are the crop's edges.
             grid = torch.from_numpy(shares * 2 - 1).float()[None]
-            carried = grid_sample(change, grid, align_corners=False)[0].permute(1, 2, 0).numpy()
-            part[:] = (part + carried * 255).round().clip(0, 255)
+            warped = functional.grid_sample(change, grid, align_corners=False)[0].permute(1, 2, 0).numpy()
+            band[:] = (band + warped * 255).round().clip(0, 255)
         return photo
 
-    def _ramp(self) -> Float[Tensor, "m m"]:
-        """1 inside, 0 at those edges of the crop that lie in the photo."""
+    def _blend_weight(self) -> Float[Tensor, "m m"]:
+        """1 inside, falling to 0 at those edges of the crop that lie inside the photo."""
         size, (height, width) = self.crop.shape[-1], self.photo.shape[:2]
-        rising = ((torch.arange(size) + 0.5) / size / RAMP_SHARE).clamp(max=1)
-        whole = torch.ones(size)
+        ramp = ((torch.arange(size) + 0.5) / size / BLEND_SHARE).clamp(max=1)
+        ones = torch.ones(size)
         left, top, right, bottom = (
             1 < x + 0.5 < width - 1 and 1 < y + 0.5 < height - 1
             for x, y in self.placement.to_photo(np.array(((0, 0.5), (0.5, 0), (1, 0.5), (0.5, 1))))
         )
-        across = (rising if left else whole) * (rising.flip(0) if right else whole)
-        down = (rising if top else whole) * (rising.flip(0) if bottom else whole)
+        across = (ramp if left else ones) * (ramp.flip(0) if right else ones)
+        down = (ramp if top else ones) * (ramp.flip(0) if bottom else ones)
         return down[:, None] * across
 
 
-def _moved(inside: Inside, result: Result, variant: Factors) -> Float[Tensor, "3 m m"]:
-    """The object from another side, of the photo's own pixels where the photo shows them."""
+def _move_pixels(canvas: Canvas, result: Result, factors: Factors) -> Float[Tensor, "3 m m"]:
+    """The object in the view of `factors`: the photo's pixels where the photo shows the surface, else the rendering."""
     camera = result.camera
-    depth = depth_with_rim(variant.depth[None], variant.view[None], camera)
-    points = to_canonical(back_project(depth, camera), variant.view[None], camera)
-    before = to_view(points, result.factors.view[None], camera)
-    pixels = project(before, camera)
-    seen = sample(render(result.factors, camera).depth[None, None], to_grid(pixels, camera), outside="border")[0, 0]
-    there = depth[0] < VIEW_FAR
-    within = ((pixels >= 0) & (pixels <= camera.size - 1)).all(dim=-1)[0]
-    shown = there & within & (before[0, ..., 2] < seen + BEHIND)
-    # Between pixels the places go on as inside the object, not to where the background would come from.
-    shares = continued((pixels[0].permute(2, 0, 1) + 0.5) / camera.size, there.float())
-    grid = inside.grown(shares).permute(1, 2, 0)[None] * 2 - 1
-    own = grid_sample(inside.crop[None], grid, padding_mode="border", align_corners=False)[0]
-    trusted = inside.grown(avg_pool2d(shown.float()[None], 3, 1, 1, count_include_pad=False))
-    painted = inside.grown(render(variant, camera).image / 2 + 0.5)
-    return own * trusted + painted * (1 - trusted)
+    depth = render_depth_with_margin(factors.depth[None], factors.view[None], camera)
+    points = view_to_canonical(unproject_points(depth, camera), factors.view[None], camera)
+    photo_points = canonical_to_view(points, result.factors.view[None], camera)
+    pixels = project_points(photo_points, camera)
+    photo_depth = render(result.factors, camera).depth[None, None]
+    nearest = grid_sample(photo_depth, normalize_pixels(pixels, camera), padding_mode="border")[0, 0]
+    on_surface = depth[0] < VIEW_FAR
+    in_frame = ((pixels >= 0) & (pixels <= camera.size - 1)).all(dim=-1)[0]
+    visible = on_surface & in_frame & (photo_points[0, ..., 2] < nearest + OCCLUSION_TOLERANCE)
+    # Inpainted, so that interpolation at the outline does not mix in positions of the background.
+    shares = inpaint((pixels[0].permute(2, 0, 1) + 0.5) / camera.size, on_surface.float())
+    grid = canvas.enlarge(shares).permute(1, 2, 0)[None] * 2 - 1
+    moved = functional.grid_sample(canvas.crop[None], grid, padding_mode="border", align_corners=False)[0]
+    weight = canvas.enlarge(avg_pool2d(visible.float()[None], 3, 1, 1, count_include_pad=False))
+    rendered = canvas.enlarge(render(factors, camera).image / 2 + 0.5)
+    return moved * weight + rendered * (1 - weight)
 
 
-def _wider(mask: Bool[Tensor, "h w"]) -> Float[Tensor, "1 h w"]:
-    """A mask and what is next to it, where the photo shows some of the object that the mask missed."""
-    return max_pool2d(mask.float()[None], 2 * WIDER_PX + 1, 1, WIDER_PX)
+def _match_colours(canvas: Canvas, result: Result, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 m m"]:
+    """An image of the GAN, plus the low-pass difference between the photo and G(w)."""
+    inverted = interpolate(result.inverted[None] / 2 + 0.5, size=(TINT_PX, TINT_PX), mode="area")[0]
+    return canvas.enlarge(image / 2 + 0.5) + canvas.enlarge(canvas.shrink(TINT_PX) - inverted)
 
 
-def _tinted(inside: Inside, result: Result, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 m m"]:
-    """A picture of the GAN with the colours that its version of the photo lacks, from place to place."""
-    known = interpolate(result.inverted[None] / 2 + 0.5, size=(TINT_PX, TINT_PX), mode="area")[0]
-    return inside.grown(image / 2 + 0.5) + inside.grown(inside.shrunk(TINT_PX) - known)
+def _dilate(mask: Bool[Tensor, "h w"]) -> Float[Tensor, "1 h w"]:
+    """A mask and its neighbouring pixels, in which the photo shows some of the object, too."""
+    return max_pool2d(mask.float()[None], 2 * DILATION_PX + 1, 1, DILATION_PX)
 
 
 def _brightness(image: Float[Tensor, "3 h w"]) -> Float[Tensor, "h w"]:
-    """From 0 to 1, without what is finer than a GAN gets right twice."""
+    """Mean of the channels, from 0 to 1, blurred over detail that differs between two images of a GAN."""
     return avg_pool2d((image / 2 + 0.5).mean(dim=0)[None], 5, 1, 2, count_include_pad=False)[0]

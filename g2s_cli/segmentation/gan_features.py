@@ -1,9 +1,7 @@
-"""Where the object is, by what the GAN itself knows: clusters of the generator's own features.
+"""Object masks without labels: clusters of the generator's own features (cf. Collins et al. 2020).
 
-The features that a late ToRGB reads, that of 64 pixels, fall into a few directions; the one that dominates the rim of
-pictures is the background. It needs no labels and no parsing network: the centroids are found in random images of the
-category, and the mask of a photo is the mask of its inversion. (Collins et al. 2020 found parts of faces this way; for
-the figures here see docs/LOG.md.)
+The features read by the ToRGB layer at 64 pixels fall into a few directions. The one that dominates the images' upper
+rim is the background. Figures are in docs/LOG.md.
 """
 
 from __future__ import annotations
@@ -18,67 +16,69 @@ from torch.nn.functional import max_pool2d, normalize
 from g2s_cli.gan.stylegan2 import Generator
 
 CLUSTERS = 4
-ROUNDS = 30
+ITERATIONS = 30
+BATCH = 16
 
 
 @dataclass(frozen=True)
 class Segmenter:
-    """Unit centroids (k c) of generator features, and which of them is the background."""
+    """Unit centroids of generator features, one of which is the background."""
 
     centroids: Float[Tensor, "k c"]
     background: int
 
     def mask(self, features: Float[Tensor, "b c s s"]) -> Bool[Tensor, "b s s"]:
-        """The object: everything but background that is connected to the picture's rim."""
-        nearest = _nearest_centroid(features, self.centroids)
-        return ~_connected_to_rim(nearest == self.background)
+        """The object: all pixels but background that is connected to the image's rim."""
+        return ~connected_to_rim(_labels(features, self.centroids) == self.background)
 
 
 @torch.no_grad()
-def segmenter_of(generator: Generator, images: int = 64) -> Segmenter:
-    """Cluster the features of some random images; what fills most of the upper rim is background.
+def fit_segmenter(generator: Generator, images: int = 64) -> Segmenter:
+    """Cluster the features of random images by spherical k-means.
 
-    The images are always the same ones, so that a category has one parser whatever a run's seed.
+    The images do not depend on the run's seed, so a category has one segmenter.
     """
     rng = torch.Generator().manual_seed(0)
     device = generator.latent_avg.device
     latents = generator.mapping(torch.randn(images, generator.latent_size, generator=rng).to(device))
-    chunk = min(16, generator.at_once)
-    features = torch.cat([generator.forward_features(some)[1].float() for some in torch.split(latents, chunk)])
+    batches = torch.split(latents, min(BATCH, generator.max_batch))
+    features = torch.cat([generator.forward_features(batch)[1].float() for batch in batches])
     pixels = normalize(features.permute(0, 2, 3, 1).flatten(0, 2), dim=1)
     centroids = pixels[torch.randint(len(pixels), (CLUSTERS,), generator=rng).to(device)]
-    for _ in range(ROUNDS):
-        label = (pixels @ centroids.T).argmax(dim=1)
-        sums = torch.zeros_like(centroids).index_add_(0, label, pixels)
+    for _ in range(ITERATIONS):
+        nearest = (pixels @ centroids.T).argmax(dim=1)
+        sums = torch.zeros_like(centroids).index_add_(0, nearest, pixels)
         centroids = torch.where(sums.norm(dim=1, keepdim=True) > 0, normalize(sums, dim=1), centroids)
-    label = _nearest_centroid(features, centroids)
-    upper = label.shape[1] // 3
-    rim = torch.cat((label[:, :upper, 0].flatten(), label[:, :upper, -1].flatten()))
+    labels = _labels(features, centroids)
+    upper = labels.shape[1] // 3
+    rim = torch.cat((labels[:, :upper, 0].flatten(), labels[:, :upper, -1].flatten()))
     return Segmenter(centroids, background=int(torch.bincount(rim, minlength=CLUSTERS).argmax()))
 
 
-def _nearest_centroid(features: Float[Tensor, "b c s s"], centroids: Float[Tensor, "k c"]) -> Int[Tensor, "b s s"]:
-    return torch.einsum("bchw,kc->bkhw", features.float(), centroids).argmax(dim=1)
-
-
-def _connected_to_rim(mask: Bool[Tensor, "b s s"]) -> Bool[Tensor, "b s s"]:
-    """The part of a mask that touches the picture's rim, by spreading inwards until nothing changes."""
+def connected_to_rim(mask: Bool[Tensor, "b s s"]) -> Bool[Tensor, "b s s"]:
+    """The parts of masks that touch the image's rim, with 8-connectivity."""
     inside = mask.float().unsqueeze(1)
     reached = inside.clone()
     reached[:, :, 1:-1, 1:-1] = 0
-    while True:
-        spread = max_pool2d(reached, 3, 1, 1) * inside
-        if torch.equal(spread, reached):
-            return spread[:, 0] > 0
-        reached = spread
+    return _spread(reached, inside)[:, 0] > 0
 
 
-def largest_piece(mask: Bool[Tensor, "s s"]) -> Bool[Tensor, "s s"]:
-    """The largest part of a mask whose pixels touch one another, corners included; none of an empty mask."""
-    number = torch.arange(1.0, mask.numel() + 1, device=mask.device).view_as(mask)  # exact up to 4096 pixels a side
-    piece = number * mask
-    while True:  # every pixel takes the highest number next to it, until each piece has one
-        spread = max_pool2d(piece[None, None], 3, 1, 1)[0, 0] * mask
-        if torch.equal(spread, piece):
-            return mask & (piece == piece[mask].mode().values) if mask.any() else mask
-        piece = spread
+def largest_component(mask: Bool[Tensor, "s s"]) -> Bool[Tensor, "s s"]:
+    """The largest 8-connected component of a mask."""
+    if not mask.any():
+        return mask
+    inside = mask[None, None].float()
+    indices = torch.arange(1.0, mask.numel() + 1, device=mask.device).view_as(inside)  # exact up to 4096 pixels a side
+    component = _spread(indices * inside, inside)[0, 0]
+    return mask & (component == component[mask].mode().values)
+
+
+def _spread(values: Float[Tensor, "b 1 s s"], inside: Float[Tensor, "b 1 s s"]) -> Float[Tensor, "b 1 s s"]:
+    """Propagate each component's maximum to all of its pixels."""
+    while not torch.equal(spread := max_pool2d(values, 3, 1, 1) * inside, values):
+        values = spread
+    return values
+
+
+def _labels(features: Float[Tensor, "b c s s"], centroids: Float[Tensor, "k c"]) -> Int[Tensor, "b s s"]:
+    return torch.einsum("bchw,kc->bkhw", features.float(), centroids).argmax(dim=1)

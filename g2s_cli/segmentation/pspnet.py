@@ -1,8 +1,7 @@
-"""PSPNet, the parser of cars, cats, horses and churches: a dilated ResNet and a pyramid of averages.
+"""PSPNet (Zhao et al. 2017) for cars, cats, horses and churches: a dilated ResNet and pyramid pooling.
 
-Zhao et al. 2017, with the three-layer stem of its public PyTorch training code (semseg), whose names these are. Depth,
-classes and width are read off the tensors; all widths are multiples of the first layer's. The head for training is left
-out.
+Parameter names and the three-layer stem are those of its public PyTorch code (semseg); the auxiliary head of training
+is left out.
 """
 
 from __future__ import annotations
@@ -14,22 +13,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
-from g2s_cli.estimators.networks import filled, misfit
-
-BINS = (1, 2, 3, 6)  # the pyramid's cells a side; no tensor tells
-WIDEN = 4  # how much wider a block's output is than its inner layers
-STEM, LAST = "layer0.0.weight", "cls.4.weight"
-FOR_TRAINING = ("aux.",)
+BINS = (1, 2, 3, 6)  # the pyramid's cells a side; not stored in checkpoints
+EXPANSION = 4  # of a bottleneck block's output channels
 
 
 class PSPNet(nn.Module):
-    """Images to classes: (b 3 h w) to logits (b k h w), at the size of the images, 1 more than a multiple of 8.
+    """Images (b 3 h w), whose sides are 1 more than multiples of 8, to logits (b k h w).
 
-    classes: k, 21 of VOC, 150 of ADE20K. blocks: of the four stages, 3 4 6 3 for ResNet-50. width: of the first layer;
-    the public ones' is 64. side: what the authors enlarge pictures to.
+    Args:
+        classes: k, 21 for VOC, 150 for ADE20K.
+        blocks: of the four stages, 3 4 6 3 for ResNet-50.
+        width: channels of the first layer, 64 in the public checkpoints; all others are multiples.
     """
 
-    side = 473
+    side_error = 473  # input size in pixels, as the authors resize images
+    stem, head = "layer0.0.weight", "cls.4.weight"  # weights of the first and the last layer
+    auxiliary: tuple[str, ...] = ("aux.",)
 
     def __init__(self, classes: int, blocks: tuple[int, ...] = (3, 4, 6, 3), width: int = 64) -> None:
         super().__init__()
@@ -48,15 +47,11 @@ class PSPNet(nn.Module):
         self.cls = nn.Sequential(*_layer(64 * width, 8 * width, 3), nn.Dropout2d(), nn.Conv2d(8 * width, classes, 1))
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> PSPNet:
-        """The network a state dict belongs to, with its weights, ready to parse. Raises WeightsError."""
-        if not all(name in state and state[name].dim() == 4 and len(state[name]) for name in (STEM, LAST)):
-            raise misfit(cls, f"{STEM} or {LAST} is missing")
-        kept = {name: tensor for name, tensor in state.items() if not name.startswith(FOR_TRAINING)}
-        split = [name.split(".") for name in kept]
-        blocks = tuple(len({name[1] for name in split if name[0] == f"layer{stage}"}) for stage in (1, 2, 3, 4))
-        net = filled(cls, lambda: cls(len(state[LAST]), blocks, len(state[STEM])), kept)
-        return net.eval().requires_grad_(False)
+    def sized_for(cls, state: Mapping[str, Tensor]) -> PSPNet:
+        """An untrained network with a state dict's sizes."""
+        parts = [name.split(".") for name in state]
+        blocks = tuple(len({part[1] for part in parts if part[0] == f"layer{stage}"}) for stage in (1, 2, 3, 4))
+        return cls(len(state[cls.head]), blocks, len(state[cls.stem]))
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]:
         """Logits for images."""
@@ -65,20 +60,20 @@ class PSPNet(nn.Module):
 
 
 class _Block(nn.Module):
-    """A narrow convolution between two of one pixel, beside a shortcut."""
+    """A bottleneck residual block."""
 
-    def __init__(self, before: int, inner: int, stride: int, dilation: int) -> None:
+    def __init__(self, inputs: int, inner: int, stride: int, dilation: int) -> None:
         super().__init__()
-        after = WIDEN * inner
-        self.conv1 = nn.Conv2d(before, inner, 1, bias=False)
+        outputs = EXPANSION * inner
+        self.conv1 = nn.Conv2d(inputs, inner, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(inner)
         self.conv2 = nn.Conv2d(inner, inner, 3, stride, dilation, dilation, bias=False)
         self.bn2 = nn.BatchNorm2d(inner)
-        self.conv3 = nn.Conv2d(inner, after, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(after)
+        self.conv3 = nn.Conv2d(inner, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
         self.downsample: nn.Module = nn.Identity()
-        if before != after:
-            self.downsample = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+        if inputs != outputs:
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, maps: Tensor) -> Tensor:
         inner = relu(self.bn2(self.conv2(relu(self.bn1(self.conv1(maps))))))
@@ -86,7 +81,7 @@ class _Block(nn.Module):
 
 
 class _Pyramid(nn.Module):
-    """Features beside their averages over the whole picture, its quarters, ninths and thirty-sixths."""
+    """Pyramid pooling: features concatenated with their averages over grids of several sizes."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -96,15 +91,15 @@ class _Pyramid(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         size = maps.shape[2:]
-        coarse = [interpolate(one(maps), size, mode="bilinear", align_corners=True) for one in self.features]
+        coarse = [interpolate(branch(maps), size, mode="bilinear", align_corners=True) for branch in self.features]
         return torch.cat((maps, *coarse), dim=1)
 
 
-def _layer(before: int, after: int, kernel: int, stride: int = 1) -> list[nn.Module]:
-    convolution = nn.Conv2d(before, after, kernel, stride, kernel // 2, bias=False)
-    return [convolution, nn.BatchNorm2d(after), nn.ReLU()]
+def _layer(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
-def _stage(before: int, inner: int, count: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    first = _Block(before, inner, stride, dilation)
-    return nn.Sequential(first, *(_Block(WIDEN * inner, inner, 1, dilation) for _ in range(count - 1)))
+def _stage(inputs: int, inner: int, count: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    first = _Block(inputs, inner, stride, dilation)
+    return nn.Sequential(first, *(_Block(EXPANSION * inner, inner, 1, dilation) for _ in range(count - 1)))

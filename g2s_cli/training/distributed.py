@@ -1,4 +1,4 @@
-"""Several processes that train one set of networks: what torchrun started, or one process alone."""
+"""The processes that train one set of networks: those that torchrun started, or one alone."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 
 from g2s_cli.errors import G2SError
 
-# How long a process waits for the others: they invert and collect shares of their own, for hours on slow machines.
-PATIENCE = timedelta(days=2)
+# How long a process waits for the others: each inverts photos and collects samples of its own, for hours on slow
+# machines.
+TIMEOUT = timedelta(days=2)
 
 
 @dataclass(frozen=True)
 class Group:
-    """The processes of a run, and which of them this one is. The first alone writes and speaks.
+    """The processes of a run and the rank of this one. Rank 0 alone writes files and prints.
 
-    local_rank: which of its machine's, and so the number of its GPU.
+    local_rank: the rank on this machine, which is the number of the process's GPU.
     """
 
     rank: int = 0
@@ -29,74 +30,72 @@ class Group:
     local_rank: int = 0
 
     @classmethod
-    def of_environment(cls) -> Group:
-        """What torchrun says in RANK, WORLD_SIZE and LOCAL_RANK; one process alone where it says nothing."""
+    def from_environment(cls) -> Group:
+        """The group that torchrun describes in RANK, WORLD_SIZE and LOCAL_RANK; one process where these are not set."""
         rank, size, local_rank = (
             int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
         )
         return cls(rank, size, local_rank)
 
     @contextmanager
-    def joined(self, device: torch.device) -> Iterator[None]:
-        """Talk to the other processes inside the block: by NCCL between GPUs, else by gloo."""
+    def connected(self, device: torch.device) -> Iterator[None]:
+        """Communicate with the other processes inside the block: by NCCL between GPUs, else by gloo."""
         if self.size == 1:
             yield
             return
         if device.type == "cuda":
             torch.cuda.set_device(device)  # or NCCL takes the first GPU for every process
-            distributed.init_process_group("nccl", timeout=PATIENCE, device_id=torch.device("cuda", device.index or 0))
+            distributed.init_process_group("nccl", timeout=TIMEOUT, device_id=torch.device("cuda", device.index or 0))
         else:
-            distributed.init_process_group("gloo", timeout=PATIENCE)
+            distributed.init_process_group("gloo", timeout=TIMEOUT)
         try:
             yield
         finally:
             distributed.destroy_process_group()
 
-    def device(self, asked: str) -> str:
-        """The name of this process's device: of several processes that ask for a GPU each has one of its own."""
-        if self.size > 1 and (asked == "cuda" or (asked == "auto" and torch.cuda.is_available())):
+    def device(self, name: str) -> str:
+        """The device of this process, if "auto" or "cuda" is asked of several: the GPU of its local rank."""
+        if self.size > 1 and (name == "cuda" or (name == "auto" and torch.cuda.is_available())):
             return f"cuda:{self.local_rank}"
-        return asked
+        return name
 
     @property
-    def leads(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+    def is_main(self) -> bool:
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def share(self, count: int) -> range:
-        """Which of `count` pieces of work are this process's."""
+        """The indices of `count` items that are this process's."""
         return range(self.rank, count, self.size)
 
-    def wait(self) -> None:
-        """Go on when all have come this far."""
+    def barrier(self) -> None:
+        """Wait until every process has called this."""
         if self.size > 1:
-            with _heard():
+            with _connection():
                 distributed.barrier()
 
-    def said_by_all(self, word: str) -> list[str]:
-        """What each process says, in their order."""
-        if self.size == 1:
-            return [word]
-        words = [word] * self.size
-        with _heard():
-            distributed.all_gather_object(words, word)
-        return words
-
-    def agree(self, modules: Iterable[nn.Module]) -> None:
-        """Give all processes the first one's numbers."""
+    def all_gather(self, text: str) -> list[str]:
+        """The texts of all processes, by rank."""
+        texts = [text] * self.size
         if self.size > 1:
-            tensors = [tensor for module in modules for tensor in module.state_dict().values()]
-            with _heard():
+            with _connection():
+                distributed.all_gather_object(texts, text)
+        return texts
+
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite tensors with those of rank 0."""
+        if self.size > 1:
+            with _connection():
                 for tensor in tensors:
                     distributed.broadcast(tensor, src=0)
 
-    def add_up(self, parameters: Iterable[Tensor], loss: Tensor) -> Tensor:
-        """Sum gradients, in place, and a loss over all processes: in one message, for there are many small ones."""
+    def all_reduce(self, parameters: Iterable[Tensor], loss: Tensor) -> Tensor:
+        """Sum gradients, in place, and a loss over all processes, in one message. Returns the loss."""
         if self.size == 1:
             return loss
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         message = torch.cat([*(gradient.flatten() for gradient in gradients), loss.reshape(1).to(gradients[0])])
-        with _heard():
+        with _connection():
             distributed.all_reduce(message)
         parts = message.split([*(gradient.numel() for gradient in gradients), 1])
         for gradient, part in zip(gradients, parts[:-1], strict=True):
@@ -105,10 +104,12 @@ class Group:
 
 
 @contextmanager
-def _heard() -> Iterator[None]:
-    """Say in a sentence that another process is gone, whose own words are the ones to read."""
+def _connection() -> Iterator[None]:
+    """Raise G2SError if another process is gone."""
     try:
         yield
     except RuntimeError as error:
         what = "Another process of the run has stopped."
-        raise G2SError(what, "What it said tells why; mended, the same command goes on.") from error
+        raise G2SError(
+            what, "Its own error message tells why. Once that is mended, the same command goes on."
+        ) from error

@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from g2s_cli.errors import WeightsError
-from g2s_cli.files import replacing, sha256_of
+from g2s_cli.files import atomic_write, sha256_of
 
 PACKAGE = Path(__file__).resolve().parent.parent
 ELSEWHERE = "Free space, or set G2S_CACHE elsewhere."
@@ -68,7 +68,7 @@ def write_record(category: str, part: str, cached: CachedFile) -> None:
     """Write a part's record. A file in the same folder is recorded by its name alone, so that caches can be moved."""
     place, path = record_path(category, part), cached.path.absolute()
     relative = path.name if path.parent == place.parent.absolute() else str(path)
-    with replacing(place) as temporary:
+    with atomic_write(place) as temporary:
         temporary.write_text(json.dumps(asdict(cached) | {"path": relative}, indent=2) + "\n")
 
 
@@ -102,7 +102,7 @@ def cache_errors() -> Iterator[None]:
 def replacing_weights(place: Path, remedy: str = ELSEWHERE) -> Iterator[Path]:
     """As `replacing`; raises WeightsError with this remedy for any error while the block writes."""
     try:
-        with replacing(place) as temporary:
+        with atomic_write(place) as temporary:
             yield temporary
     except Exception as error:  # safetensors has its own exception for a full disk
         raise WeightsError(f"{place} cannot be written: {error}.", remedy) from error

@@ -6,9 +6,9 @@ The authors' networks name none and go with any GAN.
 
 from __future__ import annotations
 
+from g2s_cli.config import SUFFIX, Category
 from g2s_cli.errors import WeightsError
 from g2s_cli.weights.cache import CachedFile, models_root
-from g2s_cli.weights.catalog import SUFFIX, Category
 from g2s_cli.weights.tensors import TRAINED_WITH, read_metadata
 
 

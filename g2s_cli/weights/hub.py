@@ -14,10 +14,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from g2s_cli.config import SUFFIX, Category, Part
 from g2s_cli.errors import G2SError, UsageError, WeightsError
-from g2s_cli.files import replacing, sha256_of
+from g2s_cli.files import atomic_write, sha256_of
 from g2s_cli.weights.cache import CachedFile, cache_root
-from g2s_cli.weights.catalog import SUFFIX, Category, Part, read_category
+from g2s_cli.weights.categories import read_category
 from g2s_cli.weights.compatibility import trained_with_hash
 from g2s_cli.weights.model_toml import MODEL_TOML, README, read_model_toml, set_file, write_model_toml
 from g2s_cli.weights.release import WAYS_OUT
@@ -54,7 +55,7 @@ def pull_category(name: str, repo: HubRepo) -> None:
         contents[README] = _download(repo, f"{name}/{README}").read_bytes()
     contents[MODEL_TOML] = (category.folder / MODEL_TOML).read_bytes()  # last: it makes the folder a category
     for file, content in contents.items():
-        with replacing(cache_root() / name / file) as temporary:
+        with atomic_write(cache_root() / name / file) as temporary:
             temporary.write_bytes(content)
 
 

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from g2s_cli.config import PARSER_CLASSES, SUFFIX, Category, Part
 from g2s_cli.errors import G2SError, WeightsError
-from g2s_cli.estimators.depth_net import SightNet
+from g2s_cli.estimators.depth_net import DepthNet
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.segmentation.parsing_net import NAMED_BY, ParsingNet, parsing_net
-from g2s_cli.weights.catalog import PARSER_CLASSES, SUFFIX, Category, Part
+from g2s_cli.segmentation.parsing_net import NETWORKS_BY_PREFIX, ParsingNet, parsing_net
 from g2s_cli.weights.nvidia import read_nvidia
 from g2s_cli.weights.tensors import load_tensors, submodule_state
 
@@ -134,7 +134,7 @@ def _part_of(tensors: Mapping[str, Tensor]) -> Part:
         return "networks"
     if heads == {"mean", "cov"}:
         return _check_statistics(tensors["mean"], tensors["cov"])
-    if heads & NAMED_BY.keys():
+    if heads & NETWORKS_BY_PREFIX.keys():
         parsing_net(tensors)
         return "parsing"
     raise WeightsError(
@@ -189,7 +189,7 @@ def _check_networks(tensors: Mapping[str, Tensor]) -> None:
         if encoder := submodule_state(tensors, "netEnc"):
             sizes.add(OffsetEncoder.from_state(encoder).size)
         if sight := submodule_state(tensors, "netS"):
-            sizes.add(SightNet.from_state(sight).size)
+            sizes.add(DepthNet.from_state(sight).size)
     except ValueError as error:  # a layer's number that is none
         raise WeightsError("Its layers are not those of factor networks.", AGAIN) from error
     if len(sizes) > 1:

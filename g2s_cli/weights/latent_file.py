@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from g2s_cli.errors import WeightsError, attempt
+from g2s_cli.errors import WeightsError, try_call
 from g2s_cli.weights.importers import is_plain, load_torch_file
 from g2s_cli.weights.tensors import load_tensors
 
@@ -27,7 +27,7 @@ class LatentFile:
     def parse(cls, text: Path | str) -> LatentFile:
         """FILE or FILE:ROW. An existing file whose name ends in :ROW is that file."""
         file, _, row = str(text).rpartition(":")
-        has_row = file and row.isdecimal() and isinstance(attempt(Path(text).stat), OSError)
+        has_row = file and row.isdecimal() and isinstance(try_call(Path(text).stat), OSError)
         return cls(Path(file), int(row)) if has_row else cls(Path(text))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from g2s_cli.files import replacing
+from g2s_cli.files import atomic_write
 
 MODEL_TOML, README = "model.toml", "README.md"
 
@@ -21,7 +21,7 @@ def read_model_toml(folder: Path) -> dict[str, Any]:
 
 def write_model_toml(folder: Path, data: Mapping[str, Any]) -> None:
     """Write a category's model.toml atomically."""
-    with replacing(folder / MODEL_TOML) as temporary:
+    with atomic_write(folder / MODEL_TOML) as temporary:
         temporary.write_text("\n".join(_table(data, "")).lstrip() + "\n", encoding="utf-8")
 
 

@@ -7,15 +7,12 @@ from functools import partial
 from pathlib import Path
 from shutil import copyfile
 
+from g2s_cli.config import SUFFIX, Category, Part
 from g2s_cli.errors import UsageError
-from g2s_cli.files import replacing
+from g2s_cli.files import atomic_write
 from g2s_cli.weights.cache import cache_errors, cache_root, find_cached, store_file
-from g2s_cli.weights.catalog import SUFFIX, Category, Part, category_folders, check_name
+from g2s_cli.weights.categories import category_folders, check_name
 from g2s_cli.weights.model_toml import README, read_model_toml, set_file, write_model_toml
-
-# Keys of a preset that need more than jointly trained networks: a registered template, a morphable model, a depth
-# network.
-NEEDS_MORE = ("register", "agree", "sight", "steps")
 
 
 def check_name_is_free(name: str, source: str) -> None:
@@ -47,18 +44,19 @@ def add_category(category: Category, name: str, files: Mapping[Part, Path], sour
     for table in ("release", "hub", "weights"):
         data.pop(table, None)
     data["title"] = f"{category.title}; joint networks of your own"
-    no_networks = not any(preset.trained for preset in category.presets.values())
+    no_networks = not any(preset.needs_networks for preset in category.presets.values())
     for preset in data["presets"].values():
-        for key in NEEDS_MORE:
-            preset.pop(key, None)
-        preset["follow"] = "encoder"
-        if no_networks:
+        if "estimators" in preset:
+            preset["estimators"] = preset["estimators"][
+                :1
+            ]  # the others need networks that joint training does not make
+        elif no_networks:
             preset |= {"start": "networks", "prior": 0}
     with cache_errors():
         for part, path in files.items():
             cached = store_file(name, part, folder / f"{part}{SUFFIX}", source, partial(copyfile, path))
             set_file(data, part, cached.path.name, cached.sha256)
-        with replacing(folder / README) as temporary:
+        with atomic_write(folder / README) as temporary:
             temporary.write_text(readme, encoding="utf-8")
         write_model_toml(folder, data)
     return folder

@@ -12,6 +12,7 @@ from shutil import copyfile
 
 from torch import Tensor
 
+from g2s_cli.config import SUFFIX, Category, Part, Release
 from g2s_cli.errors import WeightsError
 from g2s_cli.files import sha256_of
 from g2s_cli.weights.cache import (
@@ -27,7 +28,7 @@ from g2s_cli.weights.cache import (
     store_file,
     write_record,
 )
-from g2s_cli.weights.catalog import SUFFIX, Category, Part, Release, category_folders, load_category
+from g2s_cli.weights.categories import category_folders, load_category
 from g2s_cli.weights.compatibility import check_compatible
 from g2s_cli.weights.download_progress import DownloadProgress, SilentDownload
 from g2s_cli.weights.hub import HubRepo, NotOnHubError, fetch_from_hub, is_offline, pull_category, pulled_revision
@@ -107,7 +108,7 @@ def _category_in_remedies(name: str) -> Iterator[None]:
         with cache_errors():
             yield
     except WeightsError as error:
-        raise error.speaking_of("--category NAME", f"--category {name}") from error
+        raise error.replace_name("--category NAME", f"--category {name}") from error
 
 
 def check_sources(category: Category, parts: Sequence[Part]) -> None:

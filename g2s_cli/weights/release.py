@@ -20,9 +20,9 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from g2s_cli.config import Part, Release
 from g2s_cli.errors import WeightsError
 from g2s_cli.weights.cache import require_space
-from g2s_cli.weights.catalog import Part, Release
 from g2s_cli.weights.download_progress import DownloadProgress
 
 CONNECT_SECONDS = 8.0

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float16, Float32
 
 from g2s_cli.errors import G2SError
-from g2s_cli.files import replacing
+from g2s_cli.files import atomic_write
 
 NEUTRAL, IDENTITY = "generic_neutral_mesh", "identity"
 REMEDY = "Get it anew: git clone https://github.com/ICT-VGL/ICT-FaceKit"
@@ -43,7 +43,7 @@ def write_face_model(checkout: Path, path: Path) -> None:
         "ex": np.stack([_offsets(folder / f"{name}.obj", vertices) for name in expressions]),
         "exn": np.array(expressions),
     }
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 

@@ -1,7 +1,10 @@
-"""A z-buffer: which triangle a pixel shows, how far away it is there, and what its corners' values come to.
+"""A z-buffer for the synthetic pictures: the nearest triangle at every pixel centre, and vertex attributes there.
 
-The inner loops are compiled by numba when they are first used, and kept beside this file. They carry no shapes
-for jaxtyping, which numba could not compile; the functions around them do.
+`g2s_cli.geometry.rasterizer.rasterize` does the same without numba, in batches and on GPUs. This one loops over pixels
+in compiled code: on one thread a mesh of 52 000 triangles takes 2 ms at 128 px and 3 ms at 256 px, not 17 and 34 ms.
+
+numba compiles the inner loops on first use and caches them beside this file. It cannot compile functions with shape
+annotations, so typed functions wrap them.
 """
 
 from __future__ import annotations
@@ -19,41 +22,44 @@ try:
 except ImportError as error:
     raise UsageError("Rendering needs numba.", "Install it: pip install -e '.[recipe]'") from error
 
-NOTHING = -1  # the triangle of a pixel that shows none
-LOOSE = {"reassoc", "contract", "arcp", "nsz"}  # rounding may differ from machine to machine; infinity stays infinity
-EDGE = 1e-6  # how far outside a triangle still counts as in it, so that no pixel falls between two
-THINNEST = 1e-12  # squared pixels, twice: what is seen edge-on has no pixel's centre in it, and weights without bounds
+NO_FACE = -1
+FASTMATH = {"reassoc", "contract", "arcp", "nsz"}  # rounding may differ between machines; infinity stays infinity
+SLACK = 1e-6  # how far outside a triangle a pixel centre still counts, in barycentric units: closes cracks
+MIN_AREA = 1e-12  # twice the area in squared pixels below which a triangle is skipped: it is seen edge-on
 
 
 def vertex_normals(
     vertices: Float32[np.ndarray, "v 3"], triangles: Int32[np.ndarray, "t 3"]
 ) -> Float32[np.ndarray, "v 3"]:
-    """Unit normals: the mean of a vertex's triangles' normals, weighed by area. Zero where it has no triangle."""
+    """The area-weighted mean unit normal of the triangles at each vertex; zero where there is none."""
     return _vertex_normals(vertices, triangles)
 
 
-def rasterise(
+def rasterize(
     points: Float32[np.ndarray, "v 3"], triangles: Int32[np.ndarray, "t 3"], size: int
 ) -> tuple[Float32[np.ndarray, "size size"], Int32[np.ndarray, "size size"]]:
-    """Depth, and the number of the nearest triangle, seen at every pixel's centre.
+    """Find the nearest triangle at each pixel centre; both sides of a triangle are visible.
 
-    points: x and y in pixels, the centre of the first pixel at 0; depth z > 0 of a pinhole camera. Both sides of
-    a triangle are seen. Where there is none the depth is infinite and the number `NOTHING`.
+    Args:
+        points: x and y in pixels, z > 0 the depth of a pinhole camera (see `geometry.camera`).
+
+    Returns:
+        Depth, infinite where there is no triangle, and the triangle's index, `NO_FACE` where there is none.
     """
-    return _rasterise(points, triangles, size)
+    return _rasterize(points, triangles, size)
 
 
-def interpolate(
+def interpolate_attributes(
     points: Float32[np.ndarray, "v 3"],
     triangles: Int32[np.ndarray, "t 3"],
-    shown: Int32[np.ndarray, "size size"],
-    values: Float32[np.ndarray, "v c"],
+    face: Int32[np.ndarray, "size size"],
+    attributes: Float32[np.ndarray, "v c"],
 ) -> Float32[np.ndarray, "c p"]:
-    """The vertices' values, perspective-correct, at the pixels that show a triangle, row by row."""
-    return _interpolate(points, triangles, shown, values)
+    """Interpolate vertex attributes, perspective-correct, at the pixels that show a triangle, row by row."""
+    return _interpolate_attributes(points, triangles, face, attributes)
 
 
-@njit(cache=True, fastmath=LOOSE)
+@njit(cache=True, fastmath=FASTMATH)
 @no_type_check
 def _vertex_normals(v, f):
     sums = np.zeros_like(v)
@@ -74,11 +80,11 @@ def _vertex_normals(v, f):
     return sums
 
 
-@njit(cache=True, fastmath=LOOSE)
+@njit(cache=True, fastmath=FASTMATH)
 @no_type_check
-def _rasterise(points, f, size):
+def _rasterize(points, f, size):
     depth = np.full((size, size), np.inf, np.float32)
-    shown = np.full((size, size), NOTHING, np.int32)
+    face = np.full((size, size), NO_FACE, np.int32)
     for i in range(f.shape[0]):
         a, b, c = f[i, 0], f[i, 1], f[i, 2]
         x0, x1, x2 = points[a, 0], points[b, 0], points[c, 0]
@@ -88,10 +94,10 @@ def _rasterise(points, f, size):
         if left > right or top > bottom:
             continue
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-        if abs(area) < THINNEST:
+        if abs(area) < MIN_AREA:
             continue
         z0, z1, z2 = points[a, 2], points[b, 2], points[c, 2]
-        nearest = min(z0, z1, z2) * (1 - 2 * EDGE)
+        nearest = min(z0, z1, z2) * (1 - 2 * SLACK)
         per_area = 1 / area
         for y in range(top, bottom + 1):
             for x in range(left, right + 1):
@@ -100,25 +106,25 @@ def _rasterise(points, f, size):
                 w1 = ((x - x0) * (y2 - y0) - (x2 - x0) * (y - y0)) * per_area
                 w2 = ((x1 - x0) * (y - y0) - (x - x0) * (y1 - y0)) * per_area
                 w0 = 1 - w1 - w2
-                if w0 < -EDGE or w1 < -EDGE or w2 < -EDGE:
+                if w0 < -SLACK or w1 < -SLACK or w2 < -SLACK:
                     continue
                 z = 1 / (w0 / z0 + w1 / z1 + w2 / z2)
                 if z < depth[y, x]:
                     depth[y, x] = z
-                    shown[y, x] = i
-    return depth, shown
+                    face[y, x] = i
+    return depth, face
 
 
-@njit(cache=True, fastmath=LOOSE)
+@njit(cache=True, fastmath=FASTMATH)
 @no_type_check
-def _interpolate(points, f, shown, values):
-    out = np.empty((values.shape[1], np.sum(shown != NOTHING)), np.float32)
+def _interpolate_attributes(points, f, face, attributes):
+    out = np.empty((attributes.shape[1], np.sum(face != NO_FACE)), np.float32)
     p = 0
-    for y in range(shown.shape[0]):
-        for x in range(shown.shape[1]):
-            if shown[y, x] == NOTHING:
+    for y in range(face.shape[0]):
+        for x in range(face.shape[1]):
+            if face[y, x] == NO_FACE:
                 continue
-            i = shown[y, x]
+            i = face[y, x]
             a, b, c = f[i, 0], f[i, 1], f[i, 2]
             x0, y0 = points[a, 0], points[a, 1]
             x1, y1 = points[b, 0], points[b, 1]
@@ -128,7 +134,7 @@ def _interpolate(points, f, shown, values):
             w2 = ((x1 - x0) * (y - y0) - (x - x0) * (y1 - y0)) / area
             n0, n1, n2 = (1 - w1 - w2) / points[a, 2], w1 / points[b, 2], w2 / points[c, 2]
             z = 1 / (n0 + n1 + n2)
-            for k in range(values.shape[1]):
-                out[k, p] = (n0 * values[a, k] + n1 * values[b, k] + n2 * values[c, k]) * z
+            for k in range(attributes.shape[1]):
+                out[k, p] = (n0 * attributes[a, k] + n1 * attributes[b, k] + n2 * attributes[c, k]) * z
             p += 1
     return out

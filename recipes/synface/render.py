@@ -27,7 +27,7 @@ from recipes.synface.heads import (
     hair_cover,
     with_hair,
 )
-from recipes.synface.raster import NOTHING, interpolate, rasterise, vertex_normals
+from recipes.synface.raster import NO_FACE, interpolate_attributes, rasterize, vertex_normals
 from recipes.synface.waves import Waves, draw_waves
 
 FAR = np.float32(Camera.far)  # the depth of the background
@@ -139,8 +139,8 @@ def render(model: FaceModel, seed: int, size: int) -> Rendered:
     """The picture of a seed, `size` pixels wide and high, and its depth at the centres of its pixels."""
     scene = draw_scene(model, seed)
     head = posed(model, scene, bare_heads(model, [scene.shape])[0])
-    depth, shown = rasterise(_project(head.vertices, size), model.triangles, size)
-    mask = shown != NOTHING
+    depth, shown = rasterize(_project(head.vertices, size), model.triangles, size)
+    mask = shown != NO_FACE
     return Rendered(picture(model, head, scene, size), np.where(mask, depth, FAR), mask, scene.pose, scene.light)
 
 
@@ -188,16 +188,16 @@ def picture(model: FaceModel, head: Posed, scene: Scene, size: int) -> UInt8[np.
     """
     fine = 2 * size
     points = _project(head.vertices, fine)
-    _, shown = rasterise(points, model.triangles, fine)
+    _, shown = rasterize(points, model.triangles, fine)
     surface = np.concatenate([head.albedo.T, head.normals], axis=1)
-    seen = interpolate(points, model.triangles, shown, surface)
+    seen = interpolate_attributes(points, model.triangles, shown, surface)
     image = backdrop(scene.background, fine)
     for channel, light in zip(image, shaded(seen[:3], seen[3:], scene.light), strict=True):
-        channel[shown != NOTHING] = light
+        channel[shown != NO_FACE] = light
     image = np.clip(image, 0, 1, out=image)
     rows = image[:, 0::2] + image[:, 1::2]
-    averaged = (rows[..., 0::2] + rows[..., 1::2]) / 4
-    return (averaged.transpose(1, 2, 0) * 255 + 0.5).astype(np.uint8)
+    window_mean = (rows[..., 0::2] + rows[..., 1::2]) / 4
+    return (window_mean.transpose(1, 2, 0) * 255 + 0.5).astype(np.uint8)
 
 
 def shaded(

@@ -17,12 +17,12 @@ import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 from PIL import Image
 
-from g2s_cli.atomic_folder import built_beside
+from g2s_cli.atomic_folder import replace_folder
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.files import replacing
+from g2s_cli.files import atomic_write
 from recipes.synface.face_model import FaceModel
+from recipes.synface.parallel import parallel_map
 from recipes.synface.render import FAR, Rendered, images, render
-from recipes.synface.side_by_side import in_turn
 
 FIRST_TRAINING_SEED = 10_000_000
 BLOCK = 32  # pictures that one process makes at a time, and that a kill can cost
@@ -59,7 +59,7 @@ def render_set(
             _reserve(partial, shape)
         _open(partial, shape)  # damaged? Then say so before the work
         blocks = [range(start, min(start + BLOCK, count)) for start in range(done, count, BLOCK)]
-        for done in in_turn(functools.partial(_render_block, model, first_seed, size, partial), blocks, processes):
+        for done in parallel_map(functools.partial(_render_block, model, first_seed, size, partial), blocks, processes):
             _state(stated, facts, done)
             if report:
                 report(done, count)
@@ -104,14 +104,14 @@ def _begun(path: Path, stated: Path, facts: dict[str, int | str]) -> int:
 
 
 def _state(stated: Path, facts: dict[str, int | str], done: int) -> None:
-    with replacing(stated) as temporary:
+    with atomic_write(stated) as temporary:
         temporary.write_text(json.dumps({**facts, "rendered": done}, indent=2) + "\n")
 
 
 def _reserve(partial: Path, shape: tuple[int, ...]) -> None:
     """An empty array of bytes on the disk. Raises G2SError if there is too little room, or none to write."""
     try:
-        with replacing(partial) as temporary:
+        with atomic_write(partial) as temporary:
             needed, free = int(np.prod(shape)), shutil.disk_usage(partial.parent).free
             if needed > free:
                 raise G2SError(
@@ -143,7 +143,7 @@ def write_benchmark(model: FaceModel, first_seed: int, count: int, size: int, fo
     _check_order(count, size)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there already.", "Name a new folder, or delete that one.")
-    with built_beside(folder) as building:
+    with replace_folder(folder) as building:
         for part in ("image", "depth"):
             (building / part).mkdir()
         views = []
@@ -151,12 +151,12 @@ def write_benchmark(model: FaceModel, first_seed: int, count: int, size: int, fo
             result = render(model, first_seed + number, size)
             name = f"{number:06d}_image.png"
             Image.fromarray(result.image).save(building / "image" / name)
-            Image.fromarray(depth_code(result.depth)).save(building / "depth" / f"{number:06d}_depth.png")
+            Image.fromarray(encode_depth(result.depth)).save(building / "depth" / f"{number:06d}_depth.png")
             views.append({"file": name, **_view(result)})
         (building / "views.json").write_text(json.dumps(views, indent=0))
 
 
-def depth_code(depth: Float32[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
+def encode_depth(depth: Float32[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
     """Depth in 16 bits, the nearer the larger; the background, at `FAR`, is 0."""
     return np.clip((FAR - depth) / DEPTH_SPAN * 65535 + 0.5, 0, 65535).astype(np.uint16)
 

@@ -1,4 +1,4 @@
-"""The installed command, as a user runs it."""
+"""The installed command, as a user runs it, and where its weights come from."""
 
 from __future__ import annotations
 
@@ -6,27 +6,24 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import fake_checkpoints
 import pytest
-from caches import OUTSIDE, RELEASED, members
-from installed import SCRIPT, Installed
+from caches import NO_PROXY, RELEASED, members
+from installed import SCRIPT, Command, Installed
 from servers import FileServer, HubServer
 
-from g2s_cli.result.folder import Result, write_result
-
-Start = Callable[..., "subprocess.Popen[str]"]
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+from g2s_cli.result.schema import Result
+from g2s_cli.result.write import write_result
 
 # A wide, plain terminal and one thread: what is printed does not depend on who runs the tests.
 PLAIN = os.environ | {"COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Start:
-    """Start g2s in the test's folder."""
+def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start g2s in the test's folder, as a process that gets signals."""
     # In the background of a shell Ctrl-C is ignored, and whatever is started there inherits that; handled, it is not.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -45,41 +42,41 @@ def installed() -> Installed:
 
 
 @pytest.fixture
-def g2s(installed: Installed, tmp_path: Path) -> Run:
-    """Run g2s in the test's folder; exit code, stdout and stderr."""
-    return partial(installed.run, tmp_path, timeout=120)
+def g2s(installed: Installed, tmp_path: Path) -> Command:
+    """g2s in the test's folder."""
+    return Command(installed, tmp_path, {})
 
 
 @pytest.fixture
 def out(result: Result, tmp_path: Path) -> Path:
-    """A made-up result folder."""
+    """A small synthetic result folder."""
     write_result(result, tmp_path / "out")
     return tmp_path / "out"
 
 
-# --- where weights come from
-
-
 @pytest.fixture(scope="session")
 def archives() -> dict[str, dict[str, bytes]]:
+    """The release's archives, by category."""
     return {name: fake_checkpoints.release(members(name) | {"checkpoints/other.bin": bytes(9999)}) for name in RELEASED}
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """HF_HOME, so g2s's cache too."""
+    """HF_HOME, which holds g2s's cache too."""
     return tmp_path / "hf"
 
 
 @pytest.fixture
 def release(archives: dict[str, dict[str, bytes]]) -> Iterator[FileServer]:
+    """A server with the release's archive of "car"."""
     with FileServer(dict(archives["car"])) as server:
         yield server
 
 
 @pytest.fixture
-def from_release(g2s: Callable, release: FileServer, home: Path) -> Callable:
-    return lambda *arguments: g2s(*arguments, HF_HOME=str(home), G2S_RELEASE_URL=release.url, **OUTSIDE)
+def from_release(g2s: Command, release: FileServer, home: Path) -> Command:
+    """g2s with an empty cache and that release."""
+    return g2s.using(HF_HOME=home, G2S_RELEASE_URL=release.url, **NO_PROXY)
 
 
 @pytest.fixture
@@ -89,18 +86,13 @@ def hub() -> Iterator[HubServer]:
 
 
 @pytest.fixture
-def on_hub(g2s: Callable, hub: HubServer, home: Path) -> Callable:
-    def run(*arguments: object, **environment: str) -> object:
-        base = {"HF_HOME": str(home), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"} | OUTSIDE
-        return g2s(*arguments, **base | environment)
-
-    return run
+def on_hub(g2s: Command, hub: HubServer, home: Path) -> Command:
+    """g2s with an empty cache and that Hub."""
+    return g2s.using(HF_HOME=home, HF_ENDPOINT=hub.url, **NO_PROXY)
 
 
 @pytest.fixture
-def owls(on_hub: Callable, tmp_path: Path) -> Path:
-    """A category of one's own, imported."""
+def owls(on_hub: Command, tmp_path: Path) -> Path:
+    """The GAN's file of an imported category."""
     (tmp_path / "owls.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(32)))
-    answer = on_hub("weights", "import", "owls.pt", "--category", "owls")
-    assert answer.returncode == 0, answer.stderr
-    return Path(answer.stdout.strip())
+    return Path(on_hub.ok("weights", "import", "owls.pt", "--category", "owls").stdout.strip())

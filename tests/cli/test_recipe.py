@@ -4,15 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from filelock import FileLock
+from installed import Command
 from PIL import Image
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parents[2]
 FACE_MODEL = ROOT / "tests" / "data" / "face_model.npz"
 
@@ -31,7 +30,7 @@ def recipe(*words: object, processes: int = 0, **environment: str) -> subprocess
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make` leaves after two steps on twelve pictures of 32 px, begun with untrained networks."""
+    """The folder of `make` after two steps on twelve pictures of 32 px, from untrained networks."""
     folder = tmp_path_factory.mktemp("made") / "run"
     done = recipe(
         "make", FACE_MODEL, "-o", folder, "--renders", 12, "--steps", 2, "--batch", 4, "--size", 32, "--fresh"
@@ -40,7 +39,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_make_leaves_pictures_a_log_and_both_formats(result: Path) -> None:
+def test_make_writes_pictures_a_log_and_both_formats(result: Path) -> None:
     assert (result / "pictures.npy").exists()
     steps = [json.loads(line) for line in (result / "run" / "log.jsonl").read_text().splitlines()]
     assert steps[-1]["step"] == 2
@@ -56,21 +55,21 @@ def test_two_processes_train_one_network(result: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [str(result / "two")]  # one of them speaks
     last = json.loads((result / "two" / "log.jsonl").read_text().splitlines()[-1])
-    assert (last["step"], last["seen"]) == (2, 16)
-    settings = torch.load(result / "two" / "learner.pt", weights_only=True)["settings"]
+    assert (last["step"], last["images"]) == (2, 16)
+    settings = torch.load(result / "two" / "checkpoint.pt", weights_only=True)["settings"]
     stated = {
         "batch": 8,
-        "rate": 1e-3,
-        "generator_rate": 5e-4,
+        "lr": 1e-3,
+        "generator_lr": 5e-4,
         "r1": 0.5,
         "path": 2.0,
-        "copies": 10.0,
+        "rec_weight": 10.0,
         "half_life": 400,
     }
     assert settings.items() >= stated.items()
 
 
-def test_a_folder_at_work_is_left_alone(result: Path) -> None:
+def test_a_locked_folder_is_refused(result: Path) -> None:
     with FileLock(result / "run" / ".lock"):
         done = recipe("train", result / "pictures.npy", "-o", result / "run", "--batch", 4, "--steps", 3)
     assert done.returncode == 2
@@ -78,7 +77,7 @@ def test_a_folder_at_work_is_left_alone(result: Path) -> None:
     assert len((result / "run" / "log.jsonl").read_text().splitlines()) == 1
 
 
-def test_the_mean_of_a_run_with_itself_is_the_run(result: Path, tmp_path: Path) -> None:
+def test_the_mean_of_a_run_and_itself_is_the_run(result: Path, tmp_path: Path) -> None:
     done = recipe("export", result / "run", result / "run", "-o", tmp_path / "mean.pt")
     assert done.returncode == 0, done.stderr
     mean, one = (torch.load(path, weights_only=True) for path in (tmp_path / "mean.pt", result / "gan.pt"))
@@ -86,14 +85,13 @@ def test_the_mean_of_a_run_with_itself_is_the_run(result: Path, tmp_path: Path) 
         torch.testing.assert_close(mean["g_ema"][name], tensor, msg=name)
 
 
-def test_g2s_takes_what_was_made(result: Path, g2s: Run, tmp_path: Path) -> None:
-    done = g2s("reconstruct", ROOT / "examples" / "face.png", "--gan", result / "gan.safetensors", "--preset",
-               "fast", "--iterations", 1, "--no-align", "-o", tmp_path / "out")  # fmt: skip
-    assert done.returncode == 0, done.stderr
+def test_g2s_reconstructs_with_the_exported_gan(result: Path, g2s: Command, tmp_path: Path) -> None:
+    gan, photo = result / "gan.safetensors", ROOT / "examples" / "face.png"
+    g2s.ok("reconstruct", photo, "--gan", gan, "--iterations", 1, "--no-align", "-o", "out")
     assert (tmp_path / "out" / "mesh.glb").exists()
 
 
-def test_judging_says_how_far_from_unseen_pictures(result: Path) -> None:
+def test_judge_prints_the_frechet_distance(result: Path) -> None:
     done = recipe("judge", result / "gan.pt", result / "pictures.npy", "--count", 12, "--features", "colours")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
@@ -106,4 +104,4 @@ def test_a_checkpoint_of_another_size_is_refused(result: Path, tmp_path: Path) -
     assert rendered.returncode == 0, rendered.stderr
     done = recipe("train", tmp_path / "small.npy", "-o", tmp_path / "run", "--from", result / "gan.pt")
     assert done.returncode == 2
-    assert "makes pictures of 32 pixels; those to learn from have 8" in done.stderr
+    assert "generates images of 32 pixels; the training images have 8" in done.stderr

@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from installed import SCRIPT
+from installed import SCRIPT, Command
 from PIL import Image
 from torch.nn.functional import interpolate, max_pool2d
 
+from g2s_cli.geometry.image import to_uint8
 from g2s_cli.geometry.render import render
-from g2s_cli.mesh.extract import to_bytes
-from g2s_cli.result.folder import Result, write_result
+from g2s_cli.result.schema import Result
+from g2s_cli.result.write import write_result
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
@@ -43,25 +44,23 @@ OPTIONS = [
 ]
 
 
-def test_the_page_lies_in_the_folder_and_nothing_else_changes(g2s: Callable, out: Path) -> None:
+def test_view_adds_the_page_to_the_folder_and_changes_nothing_else(g2s: Command, out: Path) -> None:
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    answer = g2s("view", out)
-    assert answer.returncode == 0, answer.stderr
-    assert answer.stdout.splitlines() == [str(out / "view.html")]
+    assert g2s.ok("view", out).stdout.splitlines() == [str(out / "view.html")]
     after = {path.name: path.read_bytes() for path in out.iterdir()}
     assert after.pop("view.html").startswith(b"<!doctype html>")
     assert after == before
-    assert json.loads(g2s("view", out, "--json").stdout) == {"folder": str(out), "file": str(out / "view.html")}
+    assert g2s.json("view", out) == {"folder": str(out), "file": str(out / "view.html")}
 
 
-def test_a_coarser_mesh_makes_a_smaller_page(g2s: Callable, out: Path) -> None:
+def test_a_coarser_mesh_makes_a_smaller_page(g2s: Command, out: Path) -> None:
     g2s("view", out)
     whole = (out / "view.html").stat().st_size
-    assert g2s("view", out, "--mesh-size", "40", "--texture-size", "64").returncode == 0
+    g2s.ok("view", out, "--mesh-size", "40", "--texture-size", "64")
     assert (out / "view.html").stat().st_size < whole / 2
 
 
-def test_open_hands_the_page_to_the_browser(start: Callable, out: Path, tmp_path: Path) -> None:
+def test_open_starts_the_browser(start: Callable, out: Path, tmp_path: Path) -> None:
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/opened\n')
     browser.chmod(0o755)
@@ -71,7 +70,7 @@ def test_open_hands_the_page_to_the_browser(start: Callable, out: Path, tmp_path
     assert (tmp_path / "opened").read_text().strip() == (out / "view.html").as_uri()
 
 
-def test_where_there_is_no_browser_it_says_so_and_the_page_is_there(start: Callable, out: Path) -> None:
+def test_a_missing_browser_is_a_note(start: Callable, out: Path) -> None:
     process = start("view", out, "--open", BROWSER="false", PATH="")
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 0
@@ -81,7 +80,7 @@ def test_where_there_is_no_browser_it_says_so_and_the_page_is_there(start: Calla
 
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii", "latin-1"])
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
-def test_a_path_is_printed_as_the_file_system_has_it(out: Path, encoding: str) -> None:
+def test_a_path_is_printed_in_the_file_systems_encoding(out: Path, encoding: str) -> None:
     folder = os.fsencode(out.parent) + b"/\xfc and " + "ü€".encode()
     os.rename(out, folder)  # noqa: PTH104  bytes
     command = [SCRIPT, "view", folder, "--mesh-size", "16", "--texture-size", "16"]
@@ -92,27 +91,22 @@ def test_a_path_is_printed_as_the_file_system_has_it(out: Path, encoding: str) -
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "hint"),
-    [(["nowhere"], 2, "is not a g2s result folder"), (["out", "--mesh-size", "4"], 2, "--mesh-size")],
+    ("arguments", "message"),
+    [(["nowhere"], "is not a g2s result folder"), (["out", "--mesh-size", "4"], "--mesh-size")],
 )
-def test_what_cannot_be_meant(g2s: Callable, out: Path, arguments: list[str], code: int, hint: str) -> None:
-    answer = g2s("view", *arguments)
-    assert answer.returncode == code
-    assert answer.stdout == ""
-    assert hint in answer.stderr
+def test_wrong_arguments_are_refused(g2s: Command, out: Path, arguments: list[str], message: str) -> None:
+    assert message in g2s.fails(2, "view", *arguments)
 
 
-def test_a_place_that_cannot_be_written_is_named(g2s: Callable, out: Path) -> None:
+def test_an_unwritable_page_is_named(g2s: Command, out: Path) -> None:
     (out / "view.html").mkdir()
-    answer = g2s("view", out)
-    assert answer.returncode == 1
-    assert "view.html cannot be written" in answer.stderr
+    assert "view.html cannot be written" in g2s.fails(1, "view", out)
     assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
 
 
-def in_browser(page: Path, asked: str, picture: Path) -> np.ndarray:
-    """What a browser without a screen shows of a page."""
-    address = f"{page.as_uri()}#{asked}&zoom=1&bare=1"
+def in_browser(page: Path, state: str, picture: Path) -> np.ndarray:
+    """A screenshot of the page by a headless browser."""
+    address = f"{page.as_uri()}#{state}&zoom=1&bare=1"
     command = [str(BROWSER), *OPTIONS, f"--user-data-dir={picture.parent}/profile", f"--screenshot={picture}", address]
     subprocess.run(command, check=True, timeout=100, capture_output=True)
     with Image.open(picture) as shown:
@@ -125,18 +119,18 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.fixture
 def finer(sharp: Result, tmp_path: Path) -> Path:
-    """A result whose mesh is finer than the relief that light falls on, with a highlight, in hard light."""
+    """A result whose mesh is finer than its depth map, with a highlight, in hard light."""
     albedo, light = sharp.factors.albedo.clone(), torch.tensor([0.15, 0.9, 1.2, -0.6])
     albedo[:, 20:26, 20:26] = 1.6
     factors = replace(sharp.factors, albedo=albedo, light=light)
     photo = render(factors, sharp.camera).image
     fine = interpolate(photo[None], size=(320, 320), mode="bicubic", align_corners=False)[0]
-    write_result(replace(sharp, factors=factors, photo=photo, aligned=to_bytes(fine)), tmp_path / "finer")
+    write_result(replace(sharp, factors=factors, photo=photo, aligned=to_uint8(fine)), tmp_path / "finer")
     return tmp_path / "finer"
 
 
 @needs_browser
-def test_a_long_name_ends_within_the_window(g2s: Callable, out: Path, tmp_path: Path) -> None:
+def test_a_long_name_ends_within_the_window(g2s: Command, out: Path, tmp_path: Path) -> None:
     report = json.loads((out / "report.json").read_text())
     (out / "report.json").write_text(json.dumps(report | {"photo": f"{'long ' * 60}.png"}))
     g2s("view", out, "--mesh-size", "16", "--texture-size", "16")
@@ -153,20 +147,20 @@ def test_a_long_name_ends_within_the_window(g2s: Callable, out: Path, tmp_path: 
 
 @needs_browser
 @pytest.mark.parametrize(
-    ("verb", "options", "asked"),
+    ("verb", "options", "state"),
     [
         ("rotate", ["--yaw", "20", "--pitch", "-8"], "yaw=20&pitch=-8"),
         ("relight", ["--light=3,-1"], "light=3,-1"),
     ],
 )
 def test_a_browser_shows_what_rotate_and_relight_show(
-    g2s: Callable, finer: Path, tmp_path: Path, verb: str, options: list[str], asked: str
+    g2s: Command, finer: Path, tmp_path: Path, verb: str, options: list[str], state: str
 ) -> None:
-    for command in (["view", finer], [verb, finer, *options, "--size", SIZE]):
-        assert g2s(*command).returncode == 0
+    g2s.ok("view", finer)
+    g2s.ok(verb, finer, *options, "--size", SIZE)
     with Image.open(finer / verb / "000.png") as result:
         right = np.asarray(result.convert("RGB"), dtype=float)
-    shown = in_browser(finer / "view.html", asked, tmp_path / "shown.png")
+    shown = in_browser(finer / "view.html", state, tmp_path / "shown.png")
     assert shown.shape == right.shape
     # Outlines are softened by each in its own way.
     white = torch.from_numpy((right >= 254).all(axis=2))[None].float()
@@ -177,7 +171,7 @@ def test_a_browser_shows_what_rotate_and_relight_show(
 
 
 @needs_browser
-def test_what_an_address_cannot_mean_is_passed_over(g2s: Callable, out: Path, tmp_path: Path) -> None:
+def test_meaningless_parts_of_an_address_are_ignored(g2s: Command, out: Path, tmp_path: Path) -> None:
     g2s("view", out)
     plain = in_browser(out / "view.html", "yaw=0", tmp_path / "plain.png")
     odd = in_browser(out / "view.html", "yaw=abc&pitch=&light=0.5&mode=bogus", tmp_path / "odd.png")

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from g2s_cli.config import PARSER_CLASSES, ParserName
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.segmentation.bisenet import BiSeNet
 from g2s_cli.segmentation.pspnet import PSPNet
-from g2s_cli.weights.catalog import PARSER_CLASSES, ParserName
 
 TEXTBOOK = Path(__file__).parents[2] / "benchmarks" / "textbook_stylegan2.py"
 LATENT, WIDTH, MAPPING = 16, 8, 8

@@ -1,4 +1,4 @@
-"""The benchmarks of speed run with what g2s embeds, and print a line a contender."""
+"""The speed benchmarks run with the embedded networks, and print a line for each variant."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHORTEST = {
 
 
 @pytest.mark.parametrize("name", SHORTEST)
-def test_it_runs(name: str) -> None:
+def test_the_benchmark_runs(name: str) -> None:
     options, lines = SHORTEST[name]
     command = [sys.executable, ROOT / "benchmarks" / name, "--threads", "1", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What the README and examples/ promise runs as it stands there."""
+"""The examples and commands of README and examples/ run as they are written."""
 
 from __future__ import annotations
 
@@ -16,21 +16,19 @@ ROOT = Path(__file__).parents[2]
 def test_the_python_api_in_three_lines(tmp_path: Path) -> None:
     script = [sys.executable, ROOT / "examples" / "three_lines.py", ROOT / "examples" / "face.png", tmp_path / "out"]
     alone = os.environ | {"OMP_NUM_THREADS": "1"}
-    said = subprocess.run(script, env=alone, capture_output=True, text=True, timeout=300, check=True).stdout
-    assert "2 turned, 2 lit pictures of torch.Size([3, 256, 256])" in said
+    stdout = subprocess.run(script, env=alone, capture_output=True, text=True, timeout=300, check=True).stdout
+    assert "2 turned, 2 lit pictures of torch.Size([3, 256, 256])" in stdout
     assert (tmp_path / "out" / "mesh.glb").is_file()
 
 
 @pytest.mark.parametrize("page", ["README.md", "examples/README.md"])
-def test_every_command_of_the_pages_is_one_that_g2s_knows(page: str) -> None:
-    """Each `g2s verb ... --option` of a page: the verb's help names the option."""
+def test_every_flag_on_the_page_is_in_its_commands_help(page: str) -> None:
     blocks = "".join((ROOT / page).read_text().split("```")[1::2])
     lines = [line.split("#")[0] for line in blocks.splitlines() if line.startswith("g2s ")]
     commands = [command.split() for line in lines for command in line.split("&&")]
     assert len(commands) >= 4
     for command in commands:
         verb = command[1 : 3 if command[1] == "weights" else 2]
-        asked = [SCRIPT, *verb, "--help"]
-        help_text = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+        help_text = subprocess.run([SCRIPT, *verb, "--help"], capture_output=True, text=True, check=True).stdout
         options = [word.split("=")[0] for word in command if word.startswith("--")]
         assert not [option for option in options if option not in help_text]

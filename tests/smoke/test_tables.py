@@ -1,4 +1,4 @@
-"""The benchmark that prints the paper's tables: what its rows are, and a tiny run of it."""
+"""The benchmark that prints the paper's tables: its rows, its statistics, and a tiny run of it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from g2s_cli.result.folder import depth_code
 from PIL import Image
 
+from g2s_cli.config import Ellipsoid
 from g2s_cli.errors import UsageError
-from g2s_cli.evaluation.ground_truth import pairs_in
+from g2s_cli.evaluation.ground_truth import find_pairs
 from g2s_cli.geometry.render import render
-from g2s_cli.loading import Machine, Plan
+from g2s_cli.loading import Plan
+from g2s_cli.machine import Machine
 from g2s_cli.progress import SilentProgress
-from g2s_cli.result.folder import Result, depth_code
-from g2s_cli.weights.catalog import Ellipsoid, load_category
+from g2s_cli.result.schema import Result
+from g2s_cli.weights.categories import load_category
 
 ROOT = Path(__file__).parents[2]
 CPU = Machine(torch.device("cpu"), torch.float32)
@@ -44,7 +47,7 @@ def tables() -> ModuleType:
 
 @pytest.fixture
 def data(result: Result, tmp_path: Path) -> Path:
-    """The benchmark's layout around one photo; its depth is made up."""
+    """A folder in the benchmark's layout: one photo, with a synthetic depth."""
     for config in ("image", "depth"):
         (tmp_path / "data" / config).mkdir(parents=True)
     copy(ROOT / "tests" / "data" / "face.png", tmp_path / "data" / "image" / "0_image.png")
@@ -53,7 +56,7 @@ def data(result: Result, tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def test_a_tiny_run_and_one_that_takes_it_up(
+def test_a_tiny_run_can_be_resumed(
     tables: ModuleType, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = ("--rows", "supervised", "flat", "fast, without")
@@ -64,21 +67,19 @@ def test_a_tiny_run_and_one_that_takes_it_up(
     upper, flat, ours = table["rows"]
     assert [row["name"] for row in table["rows"]] == ["supervised", "flat depth", "fast, without symmetry"]
     assert upper["note"] == "not run: needs --renders"
-    assert (
-        ours["note"]
-        == "inversion 0, register 1, place 1, steps 0/0/1, 1/0/0, keep 0.4, agree 0.5, sight 0.5, a step below 0.5"
-    )
+    steps = "inversion 0, register 1, place 1, steps 0/0/1, 1/0/0, keep 0.4, agree 0.5, sight 0.5, a step below 0.5"
+    assert ours["note"] == steps
     assert flat["coverage"]["mean"] == 1
     assert ours["seconds"]["mean"] > 0
     tables.main(quick)
-    again = capsys.readouterr().out
-    assert f"{ours['mad_deg']['mean']:.3f} ± 0.000" in again
-    assert f"{ours['seconds']['mean']:.3f}" in again  # those of the run before
+    resumed = capsys.readouterr().out
+    assert f"{ours['mad_deg']['mean']:.3f} ± 0.000" in resumed
+    assert f"{ours['seconds']['mean']:.3f}" in resumed  # the first run's
 
 
-def test_photos_that_were_missed_are_counted_and_left_out(tables: ModuleType) -> None:
-    seen, missed = {"side_e2": 2.0, "coverage": 1.0}, {"side_e2": float("nan"), "coverage": 0.0}
-    lines = [tables.Line.of("some", [seen, missed], "steps"), tables.Line.of("all", [missed])]
+def test_missed_photos_are_counted_and_left_out_of_the_means(tables: ModuleType) -> None:
+    evaluate_factors, missed = {"side_e2": 2.0, "coverage": 1.0}, {"side_e2": float("nan"), "coverage": 0.0}
+    lines = [tables.Line.of("some", [evaluate_factors, missed], "steps"), tables.Line.of("all", [missed])]
     some, none = tables.document(lines, "", {})["rows"]
     assert (some["side_e2"]["mean"], some["coverage"]["mean"]) == (2, 0.5)
     assert some["note"] == "steps; 1 of 2 photos missed"
@@ -89,10 +90,10 @@ def test_photos_that_were_missed_are_counted_and_left_out(tables: ModuleType) ->
 def test_data_of_another_layout_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "tables.py"), str(tmp_path)]
     alone = os.environ | {"OMP_NUM_THREADS": "1"}
-    said = subprocess.run(command, env=alone, capture_output=True, text=True, timeout=300, check=False)
-    assert said.returncode == 2
-    assert "has no photos" in said.stderr
-    assert "Traceback" not in said.stderr
+    answer = subprocess.run(command, env=alone, capture_output=True, text=True, timeout=300, check=False)
+    assert answer.returncode == 2
+    assert "has no photos" in answer.stderr
+    assert "Traceback" not in answer.stderr
 
 
 def test_an_ablation_changes_one_value_of_the_plan(tables: ModuleType) -> None:
@@ -101,9 +102,8 @@ def test_an_ablation_changes_one_value_of_the_plan(tables: ModuleType) -> None:
     for name, (preset, change) in tables.ablations(config.presets).items():
         plan = Plan.of(category="synface", preset=preset)
         other = change(plan)
-        changed[name] = {
-            field.name for field in fields(plan) if getattr(plan, field.name) != getattr(other, field.name)
-        }
+        names = [field.name for field in fields(plan)]
+        changed[name] = {name for name in names if getattr(plan, name) != getattr(other, name)}
     assert changed["fast"] == changed["paper"] == set()
     assert changed["paper, without symmetry"] == changed["fast, without symmetry"] == {"symmetry"}
     assert changed["paper, offset not by the mapping network"] == {"kind"}
@@ -111,14 +111,14 @@ def test_an_ablation_changes_one_value_of_the_plan(tables: ModuleType) -> None:
     assert not [name for name in changed if name.startswith("fast, offset")]  # fast learns no offset
 
 
-def test_the_shapes_of_table_2(tables: ModuleType) -> None:
+def test_table_2_has_six_different_initial_shapes(tables: ModuleType) -> None:
     shape = Ellipsoid(near=0.9, far=1.0, radius=0.4)
     shapes = tables.starts(shape)
     assert shapes["ellipsoid"] == shape
     assert len(set(shapes.values())) == 6
 
 
-def test_what_is_cut_short(tables: ModuleType) -> None:
+def test_a_shortened_preset_keeps_its_prior(tables: ModuleType) -> None:
     whole = load_category("synface").preset("ellipsoid")
     short = tables.shortened(whole, 3, 0)
     assert tables.steps(short) == "inversion 0, start 1000, steps 3/3/3, 3/3/3, 3/3/3, 3/3/3"
@@ -136,7 +136,7 @@ def test_mean_and_standard_error(tables: ModuleType) -> None:
     assert tables.summary([4.0]) == {"mean": 4.0, "standard_error": 0.0}
 
 
-def test_angles_between_people(tables: ModuleType) -> None:
+def test_angles_between_identities(tables: ModuleType) -> None:
     own = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     found = tables.strangers(own)
     assert [one["mean_deg"] for one in found] == pytest.approx([135, 90, 135])
@@ -144,8 +144,8 @@ def test_angles_between_people(tables: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("by", ["mesh", "gan"])
-def test_how_far_turning_takes_a_picture(tables: ModuleType, result: Result, by: str) -> None:
-    """An embedder that sees how bright each third is: turning the made-up head moves it."""
+def test_identity_drift_under_rotation(tables: ModuleType, result: Result, by: str) -> None:
+    """The embedding is the brightness of each third of the picture, which a rotation changes."""
     gan_made = replace(result, latent=0.1 * torch.randn(512, generator=torch.Generator().manual_seed(0)), offset_net={})
 
     def thirds(images: torch.Tensor) -> torch.Tensor:
@@ -155,8 +155,8 @@ def test_how_far_turning_takes_a_picture(tables: ModuleType, result: Result, by:
     assert 0 < found["mean_deg"] < found["most_deg"] < 90
 
 
-def test_an_embedder_in_onnx(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """With a runtime of the test's own, whose network sees NHWC pictures one at a time."""
+def test_an_onnx_embedder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With a fake runtime, whose network takes NHWC pictures one at a time."""
     identity = import_module("identity")
 
     class Session:
@@ -178,27 +178,26 @@ def test_an_embedder_in_onnx(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     (tmp_path / "face.onnx").touch()
     embed = identity.OnnxEmbedder(tmp_path / "face.onnx")
     colours = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.6, 0.8]])
-    said = embed(colours[:, :, None, None].expand(-1, -1, 64, 64))
-    torch.testing.assert_close(said, colours)
+    torch.testing.assert_close(embed(colours[:, :, None, None].expand(-1, -1, 64, 64)), colours)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UsageError, match="pip install onnxruntime"):
         identity.OnnxEmbedder(tmp_path / "face.onnx")
 
 
-def test_the_supervised_network_learns_what_it_is_shown(data: Path) -> None:
-    lesson = import_module("supervised")
-    config, pairs = load_category("synface"), pairs_in(data)
-    shown = lesson.read_lessons(pairs, config)
+def test_the_supervised_network_learns(data: Path) -> None:
+    supervised = import_module("supervised")
+    config, pairs = load_category("synface"), find_pairs(data)
+    shown = supervised.read_lessons(pairs, config)
     assert shown.image[0, :, ~shown.mask[0]].abs().max() == 0
     losses: list[float] = []
 
     class Losses(SilentProgress):
-        def advance(self, done: int, loss: float) -> None:
+        def advance(self, done: int, value: float) -> None:
             assert done == len(losses) + 1
-            losses.append(loss)
+            losses.append(value)
 
-    net = lesson.taught(shown, config, 16, 12, CPU, 0, Losses())
+    net = supervised.taught(shown, config, 16, 12, CPU, 0, Losses())
     assert losses[-1] < 0.5 * losses[0]
-    [mark] = lesson.marks(net, pairs, config, CPU)
+    [mark] = supervised.marks(net, pairs, config, CPU)
     assert mark["coverage"] == 1
     assert 0 < mark["side_e2"] < 5

@@ -1,4 +1,4 @@
-"""The installed command from a photo to pictures of it, with the embedded category and no short cuts."""
+"""The installed command from a photo to its pictures, with the embedded category at full length."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def out(answer: subprocess.CompletedProcess[str]) -> Path:
     return Path(json.loads(answer.stdout)["folder"])
 
 
-def test_the_report_tells_what_was_done(answer: subprocess.CompletedProcess[str], out: Path) -> None:
+def test_the_report_states_options_scores_and_seconds(answer: subprocess.CompletedProcess[str], out: Path) -> None:
     report = json.loads(answer.stdout)
     assert report.items() >= json.loads((out / "report.json").read_text()).items()
     assert report["command"].startswith("g2s reconstruct ")
@@ -42,7 +42,7 @@ def test_the_report_tells_what_was_done(answer: subprocess.CompletedProcess[str]
     assert report["reconstruction_psnr_db"] > 22
     assert sum(report["seconds"].values()) == pytest.approx(2 * report["seconds"]["total"], rel=0.05)
     assert all(Path(path).is_file() for path in report["files"].values())
-    # Words for people, a line a step, went to the other stream.
+    # Progress, a line a step, went to stderr.
     assert "iterations" in answer.stderr
     assert "PSNR" in answer.stderr
 
@@ -58,26 +58,26 @@ def test_the_mesh_is_a_face_that_looks_along_z(out: Path) -> None:
     assert towards[central].mean() > towards.mean() + 0.01
 
 
-@pytest.mark.parametrize("by", ["mesh", "gan"])
-def test_both_ways_of_showing_it(out: Path, by: str) -> None:
-    g2s("relight", out, "--light", "-1,0", "--light", "1,0", "--by", by)
+@pytest.mark.parametrize("renderer", ["mesh", "gan"])
+def test_both_renderers_relight_and_rotate(out: Path, renderer: str) -> None:
+    g2s("relight", out, "--light", "-1,0", "--light", "1,0", "--renderer", renderer)
     with Image.open(out / "relight" / "000.png") as left, Image.open(out / "relight" / "001.png") as right:
         change = np.asarray(right).astype(float).mean(axis=-1) - np.asarray(left).astype(float).mean(axis=-1)
     third = change.shape[1] // 3
     assert change[:, -third:].mean() > change[:, :third].mean() + 5
-    g2s("rotate", out, "--yaw", "-20:20", "--frames", "3", "--by", by)
+    g2s("rotate", out, "--yaw", "-20:20", "--frames", "3", "--renderer", renderer)
     assert len(list((out / "rotate").glob("*.png"))) == 3
 
 
-def test_its_own_light_and_view_give_the_photo_at_its_own_resolution(out: Path) -> None:
+def test_its_own_light_and_view_give_the_photo_at_full_resolution(out: Path) -> None:
     g2s("relight", out, "--light-from", out)
     g2s("rotate", out, "--yaw", "0:0")
     with Image.open(out / "aligned.png") as photo, Image.open(FACE) as file:
         assert photo.size == file.size == (128, 128)
-        wanted = np.asarray(photo).astype(float)
+        original = np.asarray(photo).astype(float)
     with Image.open(out / "mask.png") as mask:
         inside = np.asarray(mask.filter(ImageFilter.MinFilter(3)).resize((128, 128), Image.Resampling.NEAREST)) > 127
     for name in ("relight", "rotate"):
         with Image.open(out / name / "000.png") as picture:
-            error = np.square(np.asarray(picture).astype(float) - wanted)[inside].mean()
+            error = np.square(np.asarray(picture).astype(float) - original)[inside].mean()
         assert 10 * np.log10(255**2 / error) > 30

@@ -16,7 +16,7 @@ from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.segmentation.gan_features import Segmenter, segmenter_of
+from g2s_cli.segmentation.gan_features import Segmenter, fit_segmenter
 from g2s_cli.weights.cache import models_root
 from g2s_cli.weights.tensors import load_tensors, submodule_state
 
@@ -50,7 +50,7 @@ def latents(generator: Generator) -> Tensor:
 
 @pytest.fixture(scope="session")
 def segmenter(generator: Generator) -> Segmenter:
-    return segmenter_of(generator)
+    return fit_segmenter(generator)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def nets() -> FactorNets:
         view=CodeNet(SIZE, 6, 8),
         light=CodeNet(SIZE, 4, 8),
         camera=Camera(SIZE),
-        base=None,
+        mean_depth=None,
         mean_view=torch.tensor([0.05, -0.1, 0, 0, 0, 0]),
         mean_light=torch.zeros(4),
     )

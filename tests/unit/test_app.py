@@ -1,4 +1,4 @@
-"""Errors become exit codes in one place."""
+"""Errors and signals become exit codes in one place; the commands' options and help texts."""
 
 from __future__ import annotations
 
@@ -16,72 +16,72 @@ import torch
 import typer
 
 from g2s_cli import app
-from g2s_cli.atomic_folder import built_beside
-from g2s_cli.commands import rotate
+from g2s_cli.atomic_folder import replace_folder
+from g2s_cli.commands import options
 from g2s_cli.errors import WeightsError
 
+ExitCode = Callable[..., int]
 
-def raised(monkeypatch: pytest.MonkeyPatch, error: BaseException, *options: str) -> int:
-    """The exit code of a verb that fails with `error`."""
 
-    def fail(*_: str) -> NoReturn:
+@pytest.fixture
+def exit_code(monkeypatch: pytest.MonkeyPatch) -> ExitCode:
+    """Run a command that calls `act` and then fails with exit code 4."""
+
+    def run(act: Callable[[], object], *flags: str) -> int:
+        def fail(*_: str) -> NoReturn:
+            act()
+            raise WeightsError("gan.safetensors is damaged.", "Install g2s again.")
+
+        monkeypatch.setattr(options, "read_turn", fail)
+        monkeypatch.setattr(sys, "argv", ["g2s", "rotate", "out", *flags])
+        with pytest.raises(SystemExit) as stop:
+            app.main()
+        return stop.value.code
+
+    return run
+
+
+def raising(error: BaseException) -> Callable[[], NoReturn]:
+    def act() -> NoReturn:
         raise error
 
-    monkeypatch.setattr(rotate, "read_turn", fail)
-    monkeypatch.setattr(sys, "argv", ["g2s", "rotate", "out", *options])
-    with pytest.raises(SystemExit) as stop:
-        app.main()
-    assert isinstance(stop.value.code, int)
-    return stop.value.code
+    return act
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "words"),
+    ("act", "code", "message"),
     [
-        (WeightsError("gan.safetensors is damaged.", "Install g2s again."), 4, "damaged. Install g2s again."),
-        (MemoryError(), 5, "The memory ran out."),
-        (torch.OutOfMemoryError("CUDA out of memory"), 5, "The memory ran out."),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 5, "The memory ran out."),
-        (KeyboardInterrupt(), 130, "Stopped"),
-        (ZeroDivisionError("division by zero"), 1, "ZeroDivisionError: division by zero. Run it again with -v"),
+        (lambda: None, 4, "damaged. Install g2s again."),
+        (raising(MemoryError()), 5, "The memory ran out."),
+        (raising(torch.OutOfMemoryError("CUDA out of memory")), 5, "The memory ran out."),
+        (raising(RuntimeError("DefaultCPUAllocator: can't allocate memory")), 5, "The memory ran out."),
+        (raising(KeyboardInterrupt()), 130, "Stopped"),
+        (
+            raising(ZeroDivisionError("division by zero")),
+            1,
+            "ZeroDivisionError: division by zero. Run it again with -v",
+        ),
     ],
 )
-def test_exit_codes(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, words: str
+def test_an_error_is_one_line_on_stderr_and_an_exit_code(
+    exit_code: ExitCode, capsys: pytest.CaptureFixture[str], act: Callable[[], object], code: int, message: str
 ) -> None:
-    assert raised(monkeypatch, error) == code
+    assert exit_code(act) == code
     stdout, stderr = capsys.readouterr()
     assert stdout == ""
-    assert words in stderr
+    assert message in stderr
     assert stderr.count("\n") == 1
 
 
-@pytest.fixture(params=["SIGTERM", "SIGHUP"])
-def number(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
-    """A signal that ends a process, as a terminal's processes begin with it."""
-    number = signal.Signals[request.param]
-    before = signal.signal(number, signal.SIG_DFL)
-    yield number
-    signal.signal(number, before)
+def test_verbose_prints_the_traceback(exit_code: ExitCode, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(raising(ZeroDivisionError("division by zero")), "-v") == 1
+    stderr = capsys.readouterr().err
+    assert "Traceback" in stderr
+    assert "with -v" not in stderr
 
 
-def during(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> int:
-    """The exit code of a verb that does something and then fails."""
-
-    def fail(*_: str) -> NoReturn:
-        act()
-        raise WeightsError("No signal came.")
-
-    monkeypatch.setattr(rotate, "read_turn", fail)
-    monkeypatch.setattr(sys, "argv", ["g2s", "rotate", "out"])
-    with pytest.raises(SystemExit) as stop:
-        app.main()
-    assert isinstance(stop.value.code, int)
-    return stop.value.code
-
-
-def test_ctrl_c_is_heard_while_g2s_is_imported() -> None:
-    """Most of a second, in which Python's own answer would be a traceback."""
+def test_ctrl_c_during_the_import_exits_with_130() -> None:
+    """The import takes most of a second, in which Python's own answer would be a traceback."""
     interrupted = (
         "import sys\n"
         "class Stop:\n"
@@ -95,11 +95,20 @@ def test_ctrl_c_is_heard_while_g2s_is_imported() -> None:
     assert (answer.returncode, answer.stdout, answer.stderr) == (130, "", "g2s: Stopped; nothing was written.\n")
 
 
-def test_told_to_end_it_removes_what_is_half_done(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, number: signal.Signals
+@pytest.fixture(params=["SIGTERM", "SIGHUP"])
+def number(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
+    """A signal that ends a process, with its default handler."""
+    number = signal.Signals[request.param]
+    before = signal.signal(number, signal.SIG_DFL)
+    yield number
+    signal.signal(number, before)
+
+
+def test_a_signal_removes_what_is_half_written(
+    exit_code: ExitCode, capsys: pytest.CaptureFixture[str], tmp_path: Path, number: signal.Signals
 ) -> None:
     def build() -> None:
-        with built_beside(tmp_path / "out") as building:
+        with replace_folder(tmp_path / "out") as building:
             (building / "half").touch()
             try:
                 os.kill(os.getpid(), number)
@@ -108,13 +117,15 @@ def test_told_to_end_it_removes_what_is_half_done(
                 os.kill(os.getpid(), number)  # systemd and terminals send two: the clean-up goes on
                 (building / "more").touch()
 
-    assert during(monkeypatch, build) == 128 + number
+    assert exit_code(build) == 128 + number
     assert capsys.readouterr().err == "g2s: Stopped; nothing was written.\n"
     assert list(tmp_path.iterdir()) == []
     assert signal.getsignal(number) == signal.SIG_DFL
 
 
-def test_a_clean_up_that_hangs_can_be_ended(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+def test_a_second_signal_ends_a_clean_up_that_hangs(
+    exit_code: ExitCode, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
     def hang() -> None:
         try:
             os.kill(os.getpid(), number)
@@ -122,70 +133,88 @@ def test_a_clean_up_that_hangs_can_be_ended(monkeypatch: pytest.MonkeyPatch, num
         finally:
             os.kill(os.getpid(), number)
             time.sleep(5)
-            raise AssertionError("The second one was not heeded.")
+            raise AssertionError("The second signal was ignored.")
 
     monkeypatch.setattr(app, "CLEAN_UP_S", 0.0)
-    assert during(monkeypatch, hang) == 128 + number
+    assert exit_code(hang) == 128 + number
 
 
-def test_what_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+def test_an_ignored_signal_stays_ignored(exit_code: ExitCode, number: signal.Signals) -> None:
     signal.signal(number, signal.SIG_IGN)  # as nohup does
-    assert during(monkeypatch, lambda: os.kill(os.getpid(), number)) == 4
+    assert exit_code(lambda: os.kill(os.getpid(), number)) == 4
 
 
-def test_of_several_processes_each_ends_at_once(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+def test_one_process_of_several_keeps_the_default_handler(
+    exit_code: ExitCode, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    found = []
-    during(monkeypatch, lambda: found.append(signal.getsignal(number)))
-    assert found == [signal.SIG_DFL]
+    handlers: list[object] = []
+    exit_code(lambda: handlers.append(signal.getsignal(number)))
+    assert handlers == [signal.SIG_DFL]
 
 
-def test_after_a_hang_up_nobody_reads_what_is_said(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+def test_a_hang_up_that_closes_stderr_keeps_the_exit_code(
+    exit_code: ExitCode, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
     def closed(*_: object) -> NoReturn:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(app.output, "fail", closed)
-    assert during(monkeypatch, lambda: os.kill(os.getpid(), number)) == 128 + number
-
-
-def test_verbose_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert raised(monkeypatch, ZeroDivisionError("division by zero"), "-v") == 1
-    stderr = capsys.readouterr().err
-    assert "Traceback" in stderr
-    assert "with -v" not in stderr
+    monkeypatch.setattr(app.output, "error", closed)
+    assert exit_code(lambda: os.kill(os.getpid(), number)) == 128 + number
 
 
 def commands(group: Any) -> Iterator[Any]:
-    """Every verb, those of groups too."""
+    """Every command, those of groups too."""
     for command in group.commands.values():
         yield from commands(command) if hasattr(command, "commands") else [command]
 
 
-def test_options_are_those_that_the_readme_says() -> None:
-    given = {c.name: {name for p in c.params for name in p.opts} for c in commands(typer.main.get_command(app.app))}
-    lacking = {option: {name for name, has in given.items() if option not in has} for option in ("--json", "-q", "-v")}
-    assert lacking == {"--json": {"verify", "publish"}, "-q": {"list", "path"}, "-v": {"list", "path"}}
+@pytest.fixture(scope="module")
+def flags() -> dict[str, set[str]]:
+    """The flags that each command's help shows."""
+    return {
+        command.name: {flag for option in command.params for flag in option.opts}
+        for command in commands(typer.main.get_command(app.app))
+    }
+
+
+def test_the_readme_names_the_commands_without_json_quiet_and_verbose(flags: dict[str, set[str]]) -> None:
+    without = {flag: {name for name, shown in flags.items() if flag not in shown} for flag in ("--json", "-q", "-v")}
+    assert without == {"--json": {"verify", "publish"}, "-q": {"list", "path"}, "-v": {"list", "path"}}
     readme = " ".join((Path(__file__).parents[2] / "README.md").read_text("utf-8").split())
     assert "but `g2s weights verify` and `publish` no `--json`, `list` and `path` no `-q` and `-v`" in readme
 
 
-def test_help_breaks_lines_where_the_terminal_does() -> None:
-    verbs = {command.name: command.help for command in commands(typer.main.get_command(app.app))}
-    assert {"reconstruct", "relight", "sample", "import", "publish"} <= verbs.keys()
-    for name, said in verbs.items():
-        first, *_, example = said.split("\n\n")
+@pytest.mark.parametrize("command", ["relight", "rotate"])
+def test_renamed_flags_are_shown_by_their_new_name(flags: dict[str, set[str]], command: str) -> None:
+    assert {"--renderer", "--paste-back"} <= flags[command]
+    assert not {"--by", "--in-place"} & flags[command]
+
+
+def test_every_option_is_in_a_panel_of_help() -> None:
+    for command in commands(typer.main.get_command(app.app)):
+        for option in command.params:
+            panel = getattr(option, "rich_help_panel", None)
+            assert panel in {"Input", "Method", "Output", "Machine"} or not option.opts[0].startswith("-"), option.name
+
+
+def test_help_leaves_line_breaks_to_the_terminal() -> None:
+    helps = {command.name: command.help for command in commands(typer.main.get_command(app.app))}
+    assert {"reconstruct", "relight", "sample", "import", "publish"} <= helps.keys()
+    for name, text in helps.items():
+        first, *_, example = text.split("\n\n")
         assert len(first) > 20
-        assert "\n" not in said.replace("\n\n", "")
+        assert "\n" not in text.replace("\n\n", "")
         assert example.startswith("Example: g2s"), name
 
 
 @pytest.mark.parametrize(
-    ("said", "spins"),
-    [({}, app.SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+    ("environment", "spins"),
+    [({}, app.SPIN_COUNT), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
 )
-def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(
-    monkeypatch: pytest.MonkeyPatch, said: dict[str, str], spins: str | None
+def test_waiting_threads_sleep_soon_unless_the_environment_says_otherwise(
+    exit_code: ExitCode, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], spins: str | None
 ) -> None:
-    monkeypatch.setattr(os, "environ", dict(said))
-    raised(monkeypatch, MemoryError())
+    monkeypatch.setattr(os, "environ", dict(environment))
+    exit_code(lambda: None)
     assert os.environ.get("GOMP_SPINCOUNT") == spins

@@ -1,4 +1,4 @@
-"""Which photos there are, where their results go, and what becomes of each; with made-up reconstructions."""
+"""Many photos: their list, folders and outcomes, with made-up reconstructions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,25 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from g2s_cli.batch import SUMMARY, Job, Outcome, jobs_for, kept, photos_named, run_all, summary_of, write_summary
+from g2s_cli.batch import (
+    SUMMARY,
+    Job,
+    Outcome,
+    find_photos,
+    finished_outcome,
+    make_jobs,
+    run_jobs,
+    summarize,
+    write_summary,
+)
 from g2s_cli.errors import G2SError, ImageError, UsageError
 from g2s_cli.files import sha256_of
-from g2s_cli.mesh.export import Body, Detail
-from g2s_cli.result.folder import Result, read_result, rewrite_meshes, write_result
+from g2s_cli.mesh.export import Body, MeshOptions
+from g2s_cli.result.read import read_result
+from g2s_cli.result.schema import Result
+from g2s_cli.result.write import rewrite_meshes, write_result
 
-FACTS = {"seed": 0, "weights": {"gan": "abc"}}
+SETTINGS = {"seed": 0, "weights": {"gan": "abc"}}
 Make = Callable[..., Result]
 
 
@@ -31,12 +43,12 @@ def photos(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def runner(make: Make) -> Callable[..., Callable[[Sequence[Path]], Iterator[Result | Exception]]]:
-    """A run that makes something up for each photo, or raises or yields what it is told to for some."""
+    """Makes up a result for each photo, or yields or raises the exception given for its stem."""
 
-    def runner(facts: dict = FACTS, **fate: BaseException) -> Callable:
+    def runner(settings: dict = SETTINGS, **failures: BaseException) -> Callable:
         def run(paths: Sequence[Path]) -> Iterator[Result | Exception]:
             for path in paths:
-                failure = fate.get(path.stem)
+                failure = failures.get(path.stem)
                 if isinstance(failure, Exception):
                     yield failure
                     continue
@@ -44,15 +56,15 @@ def runner(make: Make) -> Callable[..., Callable[[Sequence[Path]], Iterator[Resu
                     raise failure
                 figures = {"inversion_psnr_db": 30.0, "reconstruction_psnr_db": 31.0, "seconds": {"total": 1.0}}
                 result = make(16)
-                yield replace(result, report=result.report | facts | figures | {"photo_sha256": sha256_of(path)})
+                yield replace(result, report=result.report | settings | figures | {"photo_sha256": sha256_of(path)})
 
         return run
 
     return runner
 
 
-def outcomes(jobs: list[Job], run: Callable, facts: dict = FACTS, overwrite: bool = False) -> dict[str, Outcome]:
-    found = run_all(jobs, facts, run, Detail(), command="g2s reconstruct", overwrite=overwrite)
+def outcomes(jobs: list[Job], run: Callable, settings: dict = SETTINGS, overwrite: bool = False) -> dict[str, Outcome]:
+    found = run_jobs(jobs, settings, run, MeshOptions(), command="g2s reconstruct", overwrite=overwrite)
     return {outcome.job.photo.stem: outcome for outcome in found}
 
 
@@ -64,12 +76,12 @@ def refuse(paths: Sequence[Path]) -> Iterator[Result | Exception]:
     raise AssertionError(f"{paths} were run")
 
 
-def test_a_folder_stands_for_its_images_in_natural_order(tmp_path: Path) -> None:
+def test_a_folder_means_its_images_in_natural_order(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     (folder / "sub.png").mkdir(parents=True)
     for name in ("b10.jpg", "B2.JPEG", "b1.png", "a.webp", "notes.txt", ".hidden.png", "clip.eps"):
         (folder / name).touch()
-    photos, notes = photos_named([folder])
+    photos, notes = find_photos([folder])
     assert [path.name for path in photos] == ["a.webp", "b1.png", "B2.JPEG", "b10.jpg"]
     assert notes == [f"Not taken for photos: {folder / 'clip.eps'}, {folder / 'notes.txt'}."]
 
@@ -79,16 +91,16 @@ def test_a_photo_named_twice_is_taken_once(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     around = tmp_path / "c" / ".." / "a.png"
     (tmp_path / "c").mkdir()
-    photos, notes = photos_named([tmp_path / "b.png", tmp_path, around])
+    photos, notes = find_photos([tmp_path / "b.png", tmp_path, around])
     assert photos == [tmp_path / "b.png", tmp_path / "a.png"]
     assert notes == [f"{path} is named more than once, and taken once." for path in (tmp_path / "b.png", around)]
 
 
-def test_files_are_taken_whatever_they_are_called_and_empty_folders_are_refused(tmp_path: Path) -> None:
-    assert photos_named([tmp_path / "nosuch", tmp_path / ".x.png"])[0] == [tmp_path / "nosuch", tmp_path / ".x.png"]
+def test_named_files_are_taken_unchecked_and_empty_folders_are_refused(tmp_path: Path) -> None:
+    assert find_photos([tmp_path / "nosuch", tmp_path / ".x.png"])[0] == [tmp_path / "nosuch", tmp_path / ".x.png"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="empty has no images"):
-        photos_named([tmp_path / "empty"])
+        find_photos([tmp_path / "empty"])
 
 
 @pytest.mark.parametrize(
@@ -103,21 +115,21 @@ def test_files_are_taken_whatever_they_are_called_and_empty_folders_are_refused(
     ],
 )
 def test_folders_are_named_after_stems(names: list[str], folders: list[str], tmp_path: Path) -> None:
-    jobs = jobs_for([Path(name) for name in names], tmp_path / "out")
+    jobs = make_jobs([Path(name) for name in names], tmp_path / "out")
     assert [job.folder for job in jobs] == [tmp_path / "out" / folder for folder in folders]
 
 
-def test_what_cannot_hold_results_is_refused(tmp_path: Path, result: Result) -> None:
+def test_files_and_single_results_are_refused_as_folder_of_results(tmp_path: Path, result: Result) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="is a file"):
-        jobs_for([Path("a.png")], tmp_path / "file")
+        make_jobs([Path("a.png")], tmp_path / "file")
     write_result(result, tmp_path / "one")
     with pytest.raises(UsageError, match="is the result of one photo"):
-        jobs_for([Path("a.png")], tmp_path / "one")
+        make_jobs([Path("a.png")], tmp_path / "one")
 
 
-def test_one_failure_stops_no_other(photos: list[Path], runner: Callable, tmp_path: Path) -> None:
-    jobs, error = jobs_for(photos, tmp_path / "out"), ImageError("two.png is damaged.")
+def test_a_failed_photo_does_not_stop_the_others(photos: list[Path], runner: Callable, tmp_path: Path) -> None:
+    jobs, error = make_jobs(photos, tmp_path / "out"), ImageError("two.png is damaged.")
     found = outcomes(jobs, runner(two=error))
     assert states(found) == {"one": "made", "two": "failed", "three": "made"}
     assert found["two"].error is error
@@ -127,8 +139,8 @@ def test_one_failure_stops_no_other(photos: list[Path], runner: Callable, tmp_pa
     assert not jobs[1].folder.exists()
 
 
-def test_what_is_finished_is_kept(photos: list[Path], runner: Callable, tmp_path: Path) -> None:
-    jobs = jobs_for(photos, tmp_path / "out")
+def test_finished_results_are_kept(photos: list[Path], runner: Callable, tmp_path: Path) -> None:
+    jobs = make_jobs(photos, tmp_path / "out")
     outcomes(jobs[:2], runner())
     found = outcomes(jobs, runner())
     assert states(found) == {"one": "kept", "two": "kept", "three": "made"}
@@ -139,54 +151,52 @@ def test_what_is_finished_is_kept(photos: list[Path], runner: Callable, tmp_path
 
 
 @pytest.mark.parametrize("name", ["mesh.glb", "mesh.obj", "aligned.png", "original.png", "mesh.stl"])
-def test_what_is_not_whole_is_no_longer_finished(
-    photos: list[Path], runner: Callable, tmp_path: Path, name: str
-) -> None:
-    jobs, detail = jobs_for(photos[:1], tmp_path / "out"), Detail(body=Body())
+def test_incomplete_results_are_not_kept(photos: list[Path], runner: Callable, tmp_path: Path, name: str) -> None:
+    jobs, detail = make_jobs(photos[:1], tmp_path / "out"), MeshOptions(body=Body())
 
     def found(run: Callable, *, overwrite: bool) -> Outcome:
-        [one] = run_all(jobs, FACTS, run, detail, command="g2s reconstruct", overwrite=overwrite)
+        [one] = run_jobs(jobs, SETTINGS, run, detail, command="g2s reconstruct", overwrite=overwrite)
         return one
 
     assert found(runner(), overwrite=False).state == "made"
     assert found(refuse, overwrite=False).state == "kept"
     (jobs[0].folder / name).unlink()
-    said = f"{jobs[0].folder} is not whole: it lacks {name}. Add --overwrite to make it again."
-    assert str(found(refuse, overwrite=False).error) == said
+    message = f"{jobs[0].folder} is incomplete: it lacks {name}. Add --overwrite to make it again."
+    assert str(found(refuse, overwrite=False).error) == message
     assert found(runner(), overwrite=True).state == "made"
     assert found(refuse, overwrite=False).state == "kept"
 
 
-def test_meshes_that_were_made_anew_are_not_those_that_were_asked_for(
+def test_results_with_rewritten_meshes_of_another_size_are_not_kept(
     photos: list[Path], runner: Callable, tmp_path: Path
 ) -> None:
-    jobs = jobs_for(photos[:1], tmp_path / "out")
+    jobs = make_jobs(photos[:1], tmp_path / "out")
     outcomes(jobs, runner())
     for size, state in ((16, "failed"), (None, "kept")):
-        rewrite_meshes(read_result(jobs[0].folder), jobs[0].folder, Detail(mesh_size=size))
+        rewrite_meshes(read_result(jobs[0].folder), jobs[0].folder, MeshOptions(mesh_size=size))
         assert states(outcomes(jobs, refuse)) == {"one": state}
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("warnings", None), ("warnings", 3), ("seconds", {}), ("inversion_psnr_db", "much")]
 )
-def test_a_report_that_lacks_something_fails_its_photo_alone(
+def test_a_damaged_report_fails_its_photo_only(
     photos: list[Path], runner: Callable, tmp_path: Path, name: str, value: object
 ) -> None:
-    jobs = jobs_for(photos[:2], tmp_path / "out")
+    jobs = make_jobs(photos[:2], tmp_path / "out")
     outcomes(jobs, runner())
-    place = jobs[0].folder / "report.json"
-    report = {key: said for key, said in json.loads(place.read_text()).items() if key != name}
-    place.write_text(json.dumps(report if value is None else report | {name: value}))
+    path = jobs[0].folder / "report.json"
+    report = {key: entry for key, entry in json.loads(path.read_text()).items() if key != name}
+    path.write_text(json.dumps(report if value is None else report | {name: value}))
     found = outcomes(jobs, refuse)
     assert states(found) == {"one": "failed", "two": "kept"}
     assert "is damaged: its report.json cannot be read. Add --overwrite." in str(found["one"].error)
-    summary_of(list(found.values()))
+    summarize(list(found.values()))
     assert states(outcomes(jobs, runner(), overwrite=True)) == {"one": "made", "two": "kept"}
 
 
-def test_ctrl_c_leaves_what_is_finished(photos: list[Path], runner: Callable, tmp_path: Path) -> None:
-    jobs = jobs_for(photos, tmp_path / "out")
+def test_ctrl_c_leaves_finished_results(photos: list[Path], runner: Callable, tmp_path: Path) -> None:
+    jobs = make_jobs(photos, tmp_path / "out")
     with pytest.raises(KeyboardInterrupt):
         outcomes(jobs, runner(two=KeyboardInterrupt()))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["one"]
@@ -194,36 +204,36 @@ def test_ctrl_c_leaves_what_is_finished(photos: list[Path], runner: Callable, tm
 
 
 @pytest.mark.parametrize("change", ["photo", "seed", "weights"])
-def test_results_of_something_else_are_replaced_only_when_asked(
+def test_results_of_other_photos_or_settings_are_replaced_only_on_request(
     change: str, photos: list[Path], runner: Callable, tmp_path: Path
 ) -> None:
-    jobs, facts = jobs_for(photos[:1], tmp_path / "out"), FACTS
+    jobs, settings = make_jobs(photos[:1], tmp_path / "out"), SETTINGS
     outcomes(jobs, runner())
     if change == "photo":
         Image.new("RGB", (32, 32), "white").save(photos[0])
     else:
-        facts = FACTS | {change: {"gan": "other"}}
-    found = outcomes(jobs, refuse, facts)["one"]
+        settings = SETTINGS | {change: {"gan": "other"}}
+    found = outcomes(jobs, refuse, settings)["one"]
     assert isinstance(found.error, UsageError)
     assert f"was made with another {change}. Add --overwrite" in str(found.error)
-    assert states(outcomes(jobs, runner(facts), facts, overwrite=True)) == {"one": "made"}
-    assert kept(jobs[0], facts).state == "kept"
+    assert states(outcomes(jobs, runner(settings), settings, overwrite=True)) == {"one": "made"}
+    assert finished_outcome(jobs[0], settings).state == "kept"
 
 
-def test_folders_of_something_else_stay(photos: list[Path], tmp_path: Path) -> None:
-    jobs = jobs_for(photos[:1], tmp_path / "out")
+def test_folders_without_a_result_are_never_replaced(photos: list[Path], tmp_path: Path) -> None:
+    jobs = make_jobs(photos[:1], tmp_path / "out")
     jobs[0].folder.mkdir(parents=True)
     (jobs[0].folder / "diary.txt").touch()
     for overwrite in (False, True):
-        said = str(outcomes(jobs, refuse, overwrite=overwrite)["one"].error)
-        assert "is not empty and holds no g2s result: g2s will not delete it. Name another folder" in said
+        message = str(outcomes(jobs, refuse, overwrite=overwrite)["one"].error)
+        assert "is not empty and holds no g2s result: g2s will not delete it. Name another folder" in message
     assert (jobs[0].folder / "diary.txt").exists()
 
 
-def test_folders_that_hold_a_photo_or_the_gan_are_not_replaced(
+def test_folders_that_contain_a_photo_or_the_gan_are_not_replaced(
     photos: list[Path], runner: Callable, tmp_path: Path
 ) -> None:
-    jobs, facts = jobs_for(photos, tmp_path / "out"), FACTS | {"seed": 1}
+    jobs, settings = make_jobs(photos, tmp_path / "out"), SETTINGS | {"seed": 1}
     outcomes(jobs, runner())
     inside, gan = tmp_path / "out" / "one" / "own.png", tmp_path / "out" / "two" / "gan.pt"
     photos[2].rename(inside)
@@ -231,7 +241,7 @@ def test_folders_that_hold_a_photo_or_the_gan_are_not_replaced(
     jobs = [jobs[0], jobs[1], Job(inside, jobs[2].folder)]
     for overwrite in (False, True):
         how = {"command": "g2s reconstruct", "overwrite": overwrite, "gan": gan}
-        found = {one.job.folder.name: one for one in run_all(jobs, facts, runner(facts), Detail(), **how)}
+        found = {one.job.folder.name: one for one in run_jobs(jobs, settings, runner(settings), MeshOptions(), **how)}
         assert "own.png lies in" in str(found["one"].error)
         assert "gan.pt lies in" in str(found["two"].error)
     assert found["three"].state == "made"
@@ -239,23 +249,23 @@ def test_folders_that_hold_a_photo_or_the_gan_are_not_replaced(
     assert gan.exists()
 
 
-def test_damaged_results_and_missing_photos_are_told_apart(
+def test_damaged_results_and_missing_photos_are_distinguished(
     photos: list[Path], runner: Callable, tmp_path: Path
 ) -> None:
-    jobs = jobs_for(photos[:2], tmp_path / "out")
+    jobs = make_jobs(photos[:2], tmp_path / "out")
     outcomes(jobs, runner())
     (jobs[0].folder / "report.json").write_text("[]")
     photos[1].unlink()
     with pytest.raises(G2SError, match="is damaged"):
-        kept(jobs[0], FACTS)
+        finished_outcome(jobs[0], SETTINGS)
     with pytest.raises(ImageError, match=r"two.png cannot be read"):
-        kept(jobs[1], FACTS)
+        finished_outcome(jobs[1], SETTINGS)
 
 
 def test_the_summary(photos: list[Path], runner: Callable, tmp_path: Path) -> None:
-    jobs = jobs_for(photos, tmp_path / "out")
+    jobs = make_jobs(photos, tmp_path / "out")
     outcomes(jobs[:1], runner())
-    summary = summary_of(list(outcomes(jobs, runner(two=ZeroDivisionError("by zero"))).values()))
+    summary = summarize(list(outcomes(jobs, runner(two=ZeroDivisionError("by zero"))).values()))
     assert [one["state"] for one in summary["photos"]] == ["kept", "failed", "made"]
     assert (summary["made"], summary["kept"], summary["failed"]) == (1, 1, 1)
     assert summary["photos"][1]["exit_code"] == 1

@@ -1,4 +1,4 @@
-"""What is said on which stream, and how much."""
+"""Messages, progress and results: which stream each goes to, and how -q and -v change it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from g2s_cli.console import LiveProgress, Output, TrainingTable
-from g2s_cli.errors import attempt
+from g2s_cli.console import Output, StepBar
+from g2s_cli.errors import try_call
 from g2s_cli.progress import Progress
+
+
+@pytest.fixture
+def output() -> Output:
+    return Output()
 
 
 def run(progress: Progress) -> None:
@@ -20,106 +25,97 @@ def run(progress: Progress) -> None:
     progress.advance(10, 0.5)
     progress.advance(30, 0.25)
     progress.note("Half way [there].")
-    progress.begin("shape", 5)
+    progress.begin("depth", 5, "residual")
     progress.advance(5, 0.125)
+    progress.begin("sample", 1)
+    progress.advance(1, 0.0)
 
 
-def test_away_from_a_terminal_a_step_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with Output().progress() as progress:
+def test_away_from_a_terminal_each_step_is_a_line(output: Output, capsys: pytest.CaptureFixture[str]) -> None:
+    with output.progress() as progress:
         run(progress)
     stdout, stderr = capsys.readouterr()
     assert stdout == ""
-    note, albedo, shape = stderr.splitlines()
+    note, *steps = stderr.splitlines()
     assert note == "Note: Half way [there]."
-    assert albedo.split()[:5] == ["albedo", "30", "iterations", "loss", "0.2500"]
-    assert shape.split()[:5] == ["shape", "5", "iterations", "loss", "0.1250"]
+    albedo, depth, sample = (step.split() for step in steps)
+    assert albedo[:5] == ["albedo", "30", "iterations", "loss", "0.2500"]
+    assert depth[:5] == ["depth", "5", "iterations", "residual", "0.1250"]
+    assert sample[:3] + sample[4:] == ["sample", "1", "iteration", "s"]  # no value
 
 
-def test_on_a_terminal_there_is_a_bar_with_loss_and_time_left() -> None:
+def test_a_terminal_shows_a_bar_with_the_value_and_the_time_left() -> None:
     screen = io.StringIO()
-    live = LiveProgress(Console(file=screen, force_terminal=True, width=120, markup=False))
-    with live.bar:
-        run(live)
-        live.bar.refresh()
-        shown = screen.getvalue()
-        assert "5/5" in shown
-        assert "loss 0.1250" in shown
-        assert "0:00:00" in shown
+    steps = StepBar(Console(file=screen, force_terminal=True, width=120, markup=False))
+    with steps.bar:
+        steps.begin("depth", 5, "residual")
+        steps.advance(5, 0.125)
+        steps.bar.refresh()
+        for shown in ("5/5", "residual 0.1250", "0:00:00"):
+            assert shown in screen.getvalue()
 
 
-def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    output = Output()
+def test_a_training_shows_photos_per_second(
+    output: Output, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr("g2s_cli.console.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    with output.progress(photos_a_step=4) as progress:
+        progress.begin("invert", 7)
+        progress.advance(7, 0.0)
+        progress.begin("cycle 1, shape", 20)
+        progress.advance(12, 0.5)  # resumed at the 12th
+        progress.advance(20, 0.25)
+    stdout, stderr = capsys.readouterr()
+    assert stdout == ""
+    invert, shape = (line.split() for line in stderr.splitlines())
+    assert invert == ["invert", "7", "iterations", "1.0", "s", "7.00", "photos/s"]
+    assert shape[2:] == ["shape", "20", "iterations", "loss", "0.2500", "1.0", "s", "36.00", "photos/s"]  # 9 steps of 4
+
+
+def test_quiet_prints_results_alone(output: Output, capsys: pytest.CaptureFixture[str]) -> None:
     output.set(quiet=True, verbose=False)
     with output.progress() as progress:
         run(progress)
-    output.say("Done.")
+    output.info("Done.")
     assert capsys.readouterr() == ("", "")
-    output.put("out/")
-    assert capsys.readouterr().out == "out/\n"
+    output.print("out/")
+    assert capsys.readouterr() == ("out/\n", "")
 
 
-def test_a_watch_that_a_failure_cuts_short_leaves_no_line_for_the_step(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KeyboardInterrupt), Output().progress() as progress:
+def test_a_step_that_fails_leaves_no_line(output: Output, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), output.progress() as progress:
         progress.begin("albedo", 30)
         raise KeyboardInterrupt
     assert capsys.readouterr().err.strip() == ""
 
 
-def test_a_brief_watch_leaves_no_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    with Output().progress(brief=True) as progress:
+def test_brief_progress_leaves_no_lines(output: Output, capsys: pytest.CaptureFixture[str]) -> None:
+    with output.progress(brief=True) as progress:
         run(progress)
     assert capsys.readouterr() == ("", "")
 
 
-def test_tables_for_people_go_to_stderr_unless_they_asked_for_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    table, output = Table("photo", "folder", box=None), Output()
+def test_info_tables_go_to_stderr_at_full_width_unless_quiet(
+    output: Output, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = Table("photo", "folder", box=None)
     table.add_row("a" * 100, "b" * 100)
-    output.show_table(table)
+    output.info_table(table)
     stdout, stderr = capsys.readouterr()
     assert stdout == ""
     assert stderr.splitlines()[1].split() == ["a" * 100, "b" * 100]
     output.set(quiet=True, verbose=False)
-    output.show_table(table)
+    output.info_table(table)
     assert capsys.readouterr() == ("", "")
 
 
-def test_verbose_shows_where_an_error_that_is_over_came_from(capsys: pytest.CaptureFixture[str]) -> None:
-    error, output = attempt(int, "twelve"), Output()
-    for verbose in (False, True):
-        output.set(quiet=True, verbose=verbose)
-        output.fail("a.png failed.", error)
-        stderr = capsys.readouterr().err
-        assert stderr.splitlines()[-1] == "g2s: a.png failed."
-        assert ("Traceback" in stderr and "twelve" in stderr) == verbose
-
-
-def train(progress: Progress) -> None:
-    progress.begin("invert", 7)
-    progress.advance(7, 0.0)
-    progress.begin("cycle 1, shape", 20)
-    progress.advance(12, 0.5)  # taken up again at the 12th
-    progress.advance(20, 0.25)
-
-
-def test_a_training_is_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = itertools.count()
-    monkeypatch.setattr("g2s_cli.console.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
-    screen = io.StringIO()
-    table = TrainingTable(Console(file=screen, force_terminal=True, width=120, markup=False), photos_a_step=4)
-    train(table)
-    shown = Console(file=screen, width=120)
-    shown.print(table.table())
-    header, invert, shape = screen.getvalue().splitlines()
-    assert header.split() == ["phase", "step", "loss", "seconds", "photos", "a", "second"]
-    assert invert.split() == ["invert", "7/7", "1.0", "7.00"]
-    assert shape.split() == ["cycle", "1,", "shape", "20/20", "0.2500", "1.0", "36.00"]  # 9 steps of 4 photos
-
-
-def test_a_training_is_a_line_a_phase_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
-    with Output().training(4) as progress:
-        train(progress)
-    stdout, stderr = capsys.readouterr()
-    assert stdout == ""
-    invert, shape = stderr.splitlines()
-    assert invert.split()[:2] == ["invert", "7/7"]
-    assert shape.split()[:6] == ["cycle", "1,", "shape", "20/20", "loss", "0.2500"]
+@pytest.mark.parametrize("verbose", [False, True])
+def test_verbose_prints_the_traceback_of_a_caught_error(
+    output: Output, capsys: pytest.CaptureFixture[str], verbose: bool
+) -> None:
+    output.set(quiet=True, verbose=verbose)
+    output.error("a.png failed.", try_call(int, "twelve"))
+    stderr = capsys.readouterr().err
+    assert stderr.splitlines()[-1] == "g2s: a.png failed."
+    assert ("Traceback" in stderr and "twelve" in stderr) == verbose

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Atomic writes and hashes."""
 
 from __future__ import annotations
 
@@ -10,49 +10,43 @@ from pathlib import Path
 import pytest
 
 from g2s_cli.errors import G2SError, ImageError
-from g2s_cli.files import replacing, sha256_of, sha256_of_input, writing
+from g2s_cli.files import atomic_write, sha256_of, sha256_of_input
 
 
-def test_a_file_is_there_when_all_of_it_is_and_nothing_else_stays(tmp_path: Path) -> None:
-    place = tmp_path / "deep" / "down.txt"
-    with replacing(place) as temporary:
-        temporary.write_text("whole")
-        assert not place.exists()
-    assert place.read_text() == "whole"
-    assert list(place.parent.iterdir()) == [place]
+def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "down.txt"
+    with atomic_write(path) as temporary:
+        temporary.write_text("complete")
+        assert not path.exists()
+    assert path.read_text() == "complete"
+    assert list(path.parent.iterdir()) == [path]
 
 
-def test_whoever_is_stopped_leaves_the_file_as_it_was(tmp_path: Path) -> None:
-    place = tmp_path / "a.txt"
-    place.write_text("before")
-
-    def write_half() -> None:
-        with replacing(place) as temporary:
-            temporary.write_text("ha")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_half()
-    assert place.read_text() == "before"
-    assert list(tmp_path.iterdir()) == [place]
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as temporary:
+        temporary.write_text("ha")
+        raise KeyboardInterrupt
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="modes are POSIX's")
-def test_others_may_read_what_a_strict_writer_wrote(tmp_path: Path) -> None:
-    place = tmp_path / "a.txt"
-    usual = tmp_path / "usual.txt"
-    usual.touch()
-    with replacing(place) as temporary:
+def test_permissions_are_those_of_the_umask(tmp_path: Path) -> None:
+    (usual := tmp_path / "usual.txt").touch()
+    with atomic_write(path := tmp_path / "a.txt") as temporary:
         temporary.chmod(0o600)
-    assert stat.S_IMODE(place.stat().st_mode) == stat.S_IMODE(usual.stat().st_mode)
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(usual.stat().st_mode)
 
 
-def test_a_place_that_cannot_be_written_is_named_with_its_remedy(tmp_path: Path) -> None:
-    blocked = tmp_path / "file"
-    blocked.touch()
-    with pytest.raises(G2SError, match="cannot be written") as caught, writing(blocked / "a.txt", "Free it."):
+def test_a_write_that_fails_names_the_file_and_the_remedy(tmp_path: Path) -> None:
+    (blocked := tmp_path / "file").touch()
+    with pytest.raises(G2SError, match="cannot be written") as caught, atomic_write(blocked / "a.txt", "Free it."):
         pytest.fail("there is nowhere to write")
     assert caught.value.remedy == "Free it."
+    with pytest.raises(OSError, match="file"), atomic_write(blocked / "a.txt"):
+        pytest.fail("there is nowhere to write")
 
 
 def test_hashes_are_sha256(tmp_path: Path) -> None:

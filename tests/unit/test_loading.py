@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from g2s_cli.errors import UsageError, WeightsError
-from g2s_cli.estimators.depth_net import SightNet
-from g2s_cli.loading import Machine, Plan, Weights, load, load_gan
+from g2s_cli.estimators.depth_net import DepthNet
+from g2s_cli.loading import Plan, Weights, load, load_gan
+from g2s_cli.machine import Machine
 from g2s_cli.photo.align import CropOptions
 
 CPU = Machine(torch.device("cpu"), torch.float32)
@@ -119,7 +120,7 @@ def test_networks_have_an_s_that_reads_photos_of_their_size(monkeypatch: pytest.
     assert load(Plan.of(preset="paper"), CPU).guides.sight is None
 
     whole = Weights.tensors
-    other = {f"netS.{name}": tensor for name, tensor in SightNet(32, 8, 8).state_dict().items()}
+    other = {f"netS.{name}": tensor for name, tensor in DepthNet(32, 8, 8).state_dict().items()}
     for mine in ({}, other):
 
         def without(self: Weights, part: str, mine: dict[str, Tensor] = mine) -> dict[str, Tensor]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,16 +11,15 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from g2s_cli import pipeline, reconstruct
+from g2s_cli import reconstruct
 from g2s_cli.errors import ImageError, UsageError
 from g2s_cli.files import sha256_of
-from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.metrics import psnr
-from g2s_cli.loading import Machine, Plan
+from g2s_cli.loading import Plan
+from g2s_cli.machine import Machine
 from g2s_cli.photo.align import CropOptions
-from g2s_cli.pipeline import facts_of, reconstruct_each, relight, relight_each, rotate, rotate_each
-from g2s_cli.result import paste_back as in_place
-from g2s_cli.result.folder import Result
+from g2s_cli.pipeline import facts_of, reconstruct_each
+from g2s_cli.result.schema import Result
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 QUICK = {"preset": "fast", "iterations": 4, "seed": 3}
@@ -44,10 +41,10 @@ def together(photos: list[Path]) -> list[Result | Exception]:
 
 
 def test_one_unusable_photo_is_its_own_failure_alone(together: list[Result | Exception], photos: list[Path]) -> None:
-    face, broken, mirrored = together
+    face, broken, hflip = together
     assert isinstance(broken, ImageError)
-    assert [one.report["photo"] for one in (face, mirrored)] == ["face.png", "mirrored.png"]
-    assert [one.report["photo_sha256"] for one in (face, mirrored)] == [sha256_of(photos[0]), sha256_of(photos[2])]
+    assert [one.report["photo"] for one in (face, hflip)] == ["face.png", "mirrored.png"]
+    assert [one.report["photo_sha256"] for one in (face, hflip)] == [sha256_of(photos[0]), sha256_of(photos[2])]
     with pytest.raises(ImageError):
         reconstruct(photos[1], **QUICK, device="cpu")
 
@@ -85,56 +82,6 @@ def test_together_as_alone(together: list[Result | Exception], photos: list[Path
     torch.testing.assert_close(one.factors.light, alone.factors.light, rtol=0, atol=0.02)
     assert one.report.keys() == alone.report.keys()
     assert one.report.items() >= facts_of(Plan.of(**QUICK)).items()
-
-
-@pytest.mark.parametrize(
-    ("each", "way", "makes"), [(relight_each, (0.5, 0.0), "lit_by"), (rotate_each, (0.1, 0.0), "show")]
-)
-def test_pictures_are_made_when_they_are_asked_for(
-    result: Result, each: Callable, way: tuple[float, float], makes: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown: list[object] = []
-    as_ever = getattr(pipeline, makes)
-    monkeypatch.setattr(pipeline, makes, lambda *given: shown.append(given) or as_ever(*given))
-    pictures = each(result, [way] * 100, size=16)
-    assert next(pictures).shape == (3, 16, 16)
-    next(pictures)
-    assert len(shown) == 2
-    with pytest.raises(UsageError, match="no device 'bogus'"):
-        each(result, [way], device="bogus")
-    with pytest.raises(UsageError, match="Use --size with --by mesh"):
-        each(result, [way], size=16, by="gan")
-
-
-def test_turns_are_radians(result: Result) -> None:
-    with pytest.raises(UsageError, match=r"There is no turn \(20\.0, 0\.0\)\. Give radians, within ±π/2"):
-        rotate(result, [(20.0, 0.0)], size=16)
-    with pytest.raises(UsageError, match=r"There is no turn \(0\.0, 1\.6\)\."):
-        next(in_place.rotate(result, [(0.0, 1.6)]))
-    assert rotate(result, [(math.pi / 2, 0.0)], size=16)[0].shape == (3, 16, 16)
-
-
-@pytest.mark.parametrize("verb", [relight, rotate])
-@pytest.mark.parametrize(
-    ("place", "size", "said"),
-    [((math.nan, 0.0), None, "nan"), ((0.0, math.inf), None, "inf"), ((0.1, 0.0), 1, "--size 1 is out of range")],
-)
-def test_what_cannot_be_shown_is_refused(
-    result: Result, verb: Callable[..., object], place: tuple[float, float], size: int | None, said: str
-) -> None:
-    with pytest.raises(UsageError, match=said):
-        verb(result, [place], size=size)
-
-
-def test_what_the_gan_paints_does_not_depend_on_how_much_is_painted_at_once(
-    together: list[Result | Exception], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    turns = [(0.2, 0.0), (-0.2, 0.0), (0.0, 0.1)]
-    at_once = rotate(together[0], turns, by="gan", device="cpu")
-    monkeypatch.setattr(Generator, "at_once", 2)
-    in_parts = rotate(together[0], turns, by="gan", device="cpu")
-    assert len(in_parts) == 3
-    assert all((one - other).abs().max() < 0.02 for one, other in zip(at_once, in_parts, strict=True))
 
 
 def test_facts_say_what_a_preset_means_and_survive_a_file() -> None:

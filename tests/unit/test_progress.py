@@ -1,4 +1,4 @@
-"""Seconds add up, step by step."""
+"""Seconds of the steps of a run."""
 
 from __future__ import annotations
 

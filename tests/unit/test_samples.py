@@ -1,4 +1,4 @@
-"""A GAN's pictures on disk: which, where, and all or nothing."""
+"""Random images of a GAN: which, where, and all or nothing."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from safetensors.torch import load_file
 
 from g2s_cli import samples
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.loading import Machine, Weights, load_gan
-from g2s_cli.mesh.extract import to_bytes
+from g2s_cli.geometry.image import to_uint8
+from g2s_cli.loading import Weights, load_gan
+from g2s_cli.machine import Machine
 from g2s_cli.progress import SilentProgress
-from g2s_cli.samples import FACTS, Draw, Target, sample
-from g2s_cli.weights.catalog import load_category
+from g2s_cli.samples import FACTS, SampleOptions, SampleOutput, sample
+from g2s_cli.weights.categories import load_category
 
 SIZE = 16
 CPU = Machine(torch.device("cpu"), torch.bfloat16)
@@ -32,8 +33,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
     return Weights({}, path)
 
 
-def result(weights: Weights, draw: Draw, target: Target) -> dict:
-    return sample(load_category("own"), weights, draw, CPU, target, SilentProgress())
+def run(weights: Weights, options: SampleOptions, output: SampleOutput) -> dict:
+    return sample(load_category("own"), weights, options, CPU, output, SilentProgress())
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -41,91 +42,91 @@ def pixels(path: Path) -> np.ndarray:
         return np.array(picture)
 
 
-def test_a_picture_is_the_same_in_whatever_company(weights: Weights, tmp_path: Path) -> None:
-    few, many = (Target(tmp_path / f"{name}.png", tmp_path / name) for name in ("few", "many"))
-    result(weights, Draw(2, seed=5), few)
-    facts = result(weights, Draw(19, seed=5), many)
+def test_an_image_does_not_depend_on_the_count(weights: Weights, tmp_path: Path) -> None:
+    few, many = (SampleOutput(tmp_path / f"{name}.png", tmp_path / name) for name in ("few", "many"))
+    run(weights, SampleOptions(2, seed=5), few)
+    facts = run(weights, SampleOptions(19, seed=5), many)
     assert facts["pictures"] == [f"seed5-{number:04}.png" for number in range(19)]
     for name in facts["pictures"][:2]:
         assert (few.folder / name).read_bytes() == (many.folder / name).read_bytes()
     assert len({(many.folder / name).read_bytes() for name in facts["pictures"]}) == 19
 
 
-def test_the_latents_make_the_pictures_again_in_full_precision(weights: Weights, tmp_path: Path) -> None:
-    target = Target(tmp_path / "s.png", tmp_path / "s")
-    facts = result(weights, Draw(3), target)
-    latents = load_file(target.folder / "latents.safetensors")["w"]
+def test_the_saved_latents_reproduce_the_images_in_float32(weights: Weights, tmp_path: Path) -> None:
+    output = SampleOutput(tmp_path / "s.png", tmp_path / "s")
+    facts = run(weights, SampleOptions(3), output)
+    latents = load_file(output.folder / "latents.safetensors")["w"]
     generator = load_gan(weights, Machine(CPU.device, torch.float32)).generator
     with torch.no_grad():
-        again = [to_bytes(image) for image in generator(latents)]
+        again = [to_uint8(image) for image in generator(latents)]
     for name, picture in zip(facts["pictures"], again, strict=True):
-        np.testing.assert_array_equal(pixels(target.folder / name), picture)
-    assert json.loads((target.folder / "samples.json").read_text()) == facts
+        np.testing.assert_array_equal(pixels(output.folder / name), picture)
+    assert json.loads((output.folder / "samples.json").read_text()) == facts
     assert (facts["seed"], facts["truncation"], facts["size_px"]) == (0, 0.7, SIZE)
     assert facts["weights"] == weights.hashes()
 
 
-def test_the_sheet_shows_them_row_by_row(weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = Target(tmp_path / "s.png", tmp_path / "s")
-    facts = result(weights, Draw(7), target)
-    sheet = pixels(target.sheet)
+def test_the_sheet_shows_images_row_by_row(weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = SampleOutput(tmp_path / "s.png", tmp_path / "s")
+    facts = run(weights, SampleOptions(7), output)
+    sheet = pixels(output.sheet)
     assert sheet.shape == (3 * SIZE, 3 * SIZE, 3)
-    np.testing.assert_array_equal(sheet[SIZE : 2 * SIZE, :SIZE], pixels(target.folder / facts["pictures"][3]))
-    monkeypatch.setattr(samples, "MOST_SHEET_PX", 24)
-    result(weights, Draw(7), alone := Target(tmp_path / "small.png", None))
+    np.testing.assert_array_equal(sheet[SIZE : 2 * SIZE, :SIZE], pixels(output.folder / facts["pictures"][3]))
+    monkeypatch.setattr(samples, "MAX_SHEET_PX", 24)
+    run(weights, SampleOptions(7), alone := SampleOutput(tmp_path / "small.png", None))
     assert pixels(alone.sheet).shape == (24, 24, 3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s", "s.png", "small.png"]
 
 
-def test_a_failure_leaves_nothing(weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_leaves_no_files(weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(samples, "contact_sheet", stop)
     with pytest.raises(KeyboardInterrupt):
-        result(weights, Draw(2), Target(tmp_path / "s.png", tmp_path / "s"))
+        run(weights, SampleOptions(2), SampleOutput(tmp_path / "s.png", tmp_path / "s"))
     assert not list(tmp_path.iterdir())
     monkeypatch.undo()
     (tmp_path / "file").touch()
     with pytest.raises(G2SError, match=r"file/s\.png cannot be written"):
-        result(weights, Draw(1), Target(tmp_path / "file" / "s.png", None))
+        run(weights, SampleOptions(1), SampleOutput(tmp_path / "file" / "s.png", None))
 
 
 @pytest.mark.parametrize(
-    ("draw", "says"),
+    ("options", "message"),
     [
-        (Draw(0), r"--count 0 is out of range\. Give 1 to 100000"),
-        (Draw(-3), "--count -3"),
-        (Draw(1, 1.01), "--truncation 1.01 is out of range"),
-        (Draw(1, -0.1), "--truncation -0.1"),
-        (Draw(1, float("nan")), "--truncation nan"),
+        (SampleOptions(0), r"--count 0 is out of range\. Give 1 to 100000"),
+        (SampleOptions(-3), "--count -3"),
+        (SampleOptions(1, 1.01), "--truncation 1.01 is out of range"),
+        (SampleOptions(1, -0.1), "--truncation -0.1"),
+        (SampleOptions(1, float("nan")), "--truncation nan"),
     ],
 )
-def test_draws_that_cannot_be_meant(draw: Draw, says: str) -> None:
-    with pytest.raises(UsageError, match=says):
-        draw.check()
+def test_options_out_of_range_are_refused(options: SampleOptions, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        options.check()
 
 
-def test_the_ends_of_the_range_can_be_meant() -> None:
-    for truncation in (0.0, 1.0):
-        assert Draw(1, truncation).check() == Draw(1, truncation)
+@pytest.mark.parametrize("truncation", [0.0, 1.0])
+def test_the_ends_of_the_range_are_valid(truncation: float) -> None:
+    assert SampleOptions(1, truncation).check() == SampleOptions(1, truncation)
 
 
-def test_nothing_that_is_there_is_replaced_unasked(tmp_path: Path) -> None:
+def test_existing_files_are_replaced_only_on_request(tmp_path: Path) -> None:
     sheet = tmp_path / "s.png"
     sheet.touch()
     with pytest.raises(UsageError, match="Add --overwrite"):
-        Target.of(sheet, save=False, overwrite=False)
-    assert Target.of(sheet, save=True, overwrite=True) == Target(sheet, tmp_path / "s")
+        SampleOutput.of(sheet, save=False, overwrite=False)
+    assert SampleOutput.of(sheet, save=True, overwrite=True) == SampleOutput(sheet, tmp_path / "s")
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "diary.txt").touch()
     with pytest.raises(UsageError, match="will not delete it"):
-        Target.of(sheet, save=True, overwrite=True)
+        SampleOutput.of(sheet, save=True, overwrite=True)
     for name in ("gan.pt", FACTS):
         (tmp_path / "s" / name).touch()
     with pytest.raises(UsageError, match=r"gan\.pt lies in .* which would be replaced"):
-        Target.of(sheet, save=True, overwrite=True, gan=tmp_path / "s" / "gan.pt")
-    for bad, says in ((tmp_path / "s.jpg", "no name for a sheet"), (tmp_path / "f.png", "is a folder")):
+        SampleOutput.of(sheet, save=True, overwrite=True, gan=tmp_path / "s" / "gan.pt")
+    for bad, message in ((tmp_path / "s.jpg", "no name for a sheet"), (tmp_path / "f.png", "is a folder")):
         (tmp_path / "f.png").mkdir(exist_ok=True)
-        with pytest.raises(UsageError, match=says):
-            Target.of(bad, save=False, overwrite=True)
+        with pytest.raises(UsageError, match=message):
+            SampleOutput.of(bad, save=False, overwrite=True)

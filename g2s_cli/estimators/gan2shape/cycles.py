@@ -1,199 +1,104 @@
-"""The iterative self-refinement (paper 3.1): where the networks start, and the three steps, cycle by cycle."""
+"""The paper's method for one photo (3.1, "Iterative self-refinement"): cycles of steps 1 to 3 on new networks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
-from torch.nn.functional import mse_loss
 
-from g2s_cli.estimators.depth_net import SightNet
-from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.fusion import Witness, agreeing, depth_by_sight
-from g2s_cli.estimators.gan2shape.prior import ellipsoid
-from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
-from g2s_cli.estimators.gan2shape.steps import (
-    EncoderPredictor,
-    OffsetPredictor,
-    Target,
-    as_it_is,
-    collect,
-    fit_albedo,
-    fit_offset,
-    fit_shape,
-    fit_view,
-    pseudo_sampler,
-)
-from g2s_cli.estimators.morphable import second_opinion
-from g2s_cli.estimators.morphable_model import ShapeModel
-from g2s_cli.estimators.networks import CodeNet, MapNet, default_width
-from g2s_cli.estimators.optimize import Fit, going_back, minimise
-from g2s_cli.estimators.registration import MeanObject, fit_registered, match
-from g2s_cli.gan.losses import DiscriminatorDistance, Perceptual
-from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.geometry.camera import Camera
-from g2s_cli.geometry.factors import Factors
-from g2s_cli.geometry.render import depth_with_rim
+from g2s_cli.config import Ellipsoid, Schedule, Stage
+from g2s_cli.estimators.albedo import train_albedo
+from g2s_cli.estimators.base import DepthEstimate, MaskedImages, Observation
+from g2s_cli.estimators.feedforward import FactorNets, estimate_of
+from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor
+from g2s_cli.estimators.gan2shape.prior import ellipsoid, fit_prior
+from g2s_cli.estimators.gan2shape.step2 import GanPrior, photo_sample, project_samples, pseudo_sampler, train_offsets
+from g2s_cli.estimators.gan2shape.step3 import train_shape
+from g2s_cli.estimators.optimize import Fit
+from g2s_cli.estimators.reconstruction import PhotoGeometry
 from g2s_cli.progress import Progress
-from g2s_cli.segmentation.gan_features import Segmenter
-from g2s_cli.weights.catalog import Category, Preset, Symmetry, halves_alike
-from g2s_cli.weights.tensors import submodule_state
+
+# New networks of each photo: D, A, V, L, and E.
+Networks = Callable[[], tuple[FactorNets, EncoderPredictor]]
 
 
 @dataclass(frozen=True)
-class Guides:
-    """What judges and varies: the two distances, the priors of views and lights, and the parser of masks.
+class GAN2Shape:
+    """Shape from the GAN's projected samples of a photo.
 
-    mean: what photos are registered with, if the category knows it. shapes: how objects differ from it. sight: S.
+    Attributes:
+        networks: makes the networks that a photo begins with: the category's jointly trained ones, or untrained ones.
+        gan: what is taken from the GAN.
+        schedule: iterations, samples and rates (paper tables 9 to 12).
+        shape: of the weak prior.
+        seed: of all random draws.
     """
 
-    distance: DiscriminatorDistance
-    perceptual: Perceptual
-    views: ViewPrior
-    lights: LightPrior
-    segmenter: Segmenter | None
-    mean: MeanObject | None = None
-    shapes: ShapeModel | None = None
-    sight: SightNet | None = None
+    networks: Networks
+    gan: GanPrior
+    schedule: Schedule
+    shape: Ellipsoid
+    seed: int
 
+    def estimate(self, observation: Observation, progress: Progress) -> DepthEstimate:
+        """All cycles for one photo; the report has the trained E under "encoder"."""
+        nets, predictor = self.networks()
+        rng = torch.Generator().manual_seed(self.seed)
+        if self.schedule.prior:
+            mask = observation.mask if observation.inner_mask is None else observation.inner_mask
+            fit_prior(nets, observation, ellipsoid(mask, self.shape), self._fit(self.schedule.prior), progress)
+        for number, stage in enumerate(self.schedule.stages):
+            nets = self._with_symmetry(nets, number)
+            self._cycle(nets, predictor, observation, stage, number, rng, progress)
+        estimate = estimate_of(nets.factors_of(observation.image), nets.camera)
+        return replace(estimate, report={"encoder": predictor.encoder.state_dict()})
 
-def camera_of(category: Category) -> Camera:
-    """The category's camera at its working size."""
-    return Camera(category.working_size, category.fov_deg, category.near, category.far)
+    def _cycle(
+        self,
+        nets: FactorNets,
+        predictor: EncoderPredictor,
+        observation: Observation,
+        stage: Stage,
+        number: int,
+        rng: torch.Generator,
+        progress: Progress,
+    ) -> None:
+        """Steps 1 to 3. Without iterations of step 3, or samples for it, there is no step 2."""
+        photo = PhotoGeometry.predicted(nets, observation, symmetric=False)
+        fit = self._fit(stage.albedo)
+        train_albedo(nets, photo, observation, self.gan.perceptual, fit, "step 1: albedo", progress)
+        if not (stage.shape and self.schedule.samples):
+            return
+        samples = self._project(nets, predictor, observation, stage.project, rng, progress)
+        # Networks with a template are averaged with their mirror image; the authors' are pulled towards it.
+        symmetric = self.schedule.symmetric(number) and nets.mean_depth is None
 
+        def draw() -> MaskedImages:
+            index = torch.randint(len(samples.image), (self.schedule.batch,), generator=rng, device=rng.device)
+            return samples.pick(index.to(samples.image.device))
 
-@dataclass(frozen=True)
-class Means:
-    """What is added to what V and L say, in network units: the category's mean view (6) and mean light (4)."""
+        fit = self._fit(stage.shape)
+        train_shape(nets, observation, draw, self.gan.perceptual, fit, progress, symmetric=symmetric)
 
-    view: Float[Tensor, 6]
-    light: Float[Tensor, 4]
+    def _project(
+        self,
+        nets: FactorNets,
+        predictor: EncoderPredictor,
+        observation: Observation,
+        iterations: int,
+        rng: torch.Generator,
+        progress: Progress,
+    ) -> MaskedImages:
+        """Step 2: train E on pseudo samples, then collect projected samples."""
+        generator, schedule = self.gan.generator, self.schedule
+        photo = photo_sample(nets, observation, generator)
+        sampler = pseudo_sampler(nets, observation, self.gan, schedule.batch, rng)
+        train_offsets(predictor, sampler, photo, observation, self.gan, self._fit(iterations), progress)
+        return project_samples(predictor, sampler, photo, observation, generator, schedule.samples)
 
+    def _with_symmetry(self, nets: FactorNets, number: int) -> FactorNets:
+        return replace(nets, symmetric=self.schedule.symmetric(number) and nets.mean_depth is not None)
 
-def trained_nets(tensors: dict[str, Tensor], category: Category, means: Means) -> FactorNets:
-    """The category's jointly trained networks, from the tensors of its file.
-
-    Ours with a mean shape (`base`) say everything themselves; those of g2s pretrain state the means that they are
-    relative to; the authors' are relative to the category's.
-    """
-    ours = "base" in tensors
-    return FactorNets(
-        depth=MapNet.from_state(submodule_state(tensors, "netD"), bounded=False),
-        albedo=MapNet.from_state(submodule_state(tensors, "netA"), bounded=True),
-        view=CodeNet.from_state(submodule_state(tensors, "netV")),
-        light=CodeNet.from_state(submodule_state(tensors, "netL")),
-        camera=camera_of(category),
-        base=tensors.get("base"),
-        mean_view=torch.zeros(6) if ours else tensors.get("mean_view", means.view),
-        mean_light=torch.zeros(4) if ours else tensors.get("mean_light", means.light),
-        symmetric=ours,
-    )
-
-
-def fresh_nets(category: Category, means: Means, width: int | None = None) -> FactorNets:
-    """Untrained networks which say the category's mean view and mean light. width: None is the authors'."""
-    size = category.working_size
-    width = width or default_width(size)
-    return FactorNets(
-        depth=MapNet(size, 1, width, bounded=False),
-        albedo=MapNet(size, 3, width, bounded=True),
-        view=CodeNet(size, 6, width),
-        light=CodeNet(size, 4, width),
-        camera=camera_of(category),
-        base=None,
-        mean_view=means.view,
-        mean_light=means.light,
-    )
-
-
-def fit_prior(nets: FactorNets, target: Target, depth: Float[Tensor, "h w"], settings: Fit, progress: Progress) -> None:
-    """Change D until it says the given depth for the photo: what the first cycle starts from."""
-
-    def loss() -> Iterator[Tensor]:
-        yield prior_loss(nets, target, depth)
-
-    minimise(loss, nets.parameters("depth"), settings, "prior", progress)
-
-
-def prior_loss(nets: FactorNets, target: Target, depth: Float[Tensor, "h w"]) -> Float[Tensor, ""]:
-    """How far from a depth map is what D says of the photo."""
-    return mse_loss(nets.depth_of(target.image[None]), depth[None])
-
-
-def fit(
-    nets: FactorNets,
-    offset_predictor: OffsetPredictor,
-    generator: Generator,
-    target: Target,
-    mask: Float[Tensor, "h w"],
-    category: Category,
-    preset: Preset,
-    symmetry: Symmetry,
-    guides: Guides,
-    rng: torch.Generator,
-    progress: Progress,
-) -> Factors:
-    """All cycles for one photo. Changes the networks it is given; returns the photo's factors.
-
-    mask: the object's core, which places the weak prior, whether or not the losses are confined to it. A cycle
-    without iterations of step 3 or without samples for it has no use for step 2.
-    """
-    if preset.prior:
-        shape = ellipsoid(mask, category.ellipsoid)
-        fit_prior(nets, target, shape, Fit(preset.prior, preset.rate, preset.decay), progress)
-    # Our jointly trained networks are averaged with their mirror image; others are pulled towards it.
-    averaged = nets.base is not None
-    second, agreed = None, None
-    for number, stage in enumerate(preset.stages):
-        symmetric = halves_alike(symmetry, number)
-        nets = replace(nets, symmetric=symmetric and averaged)
-        if number == 0 and preset.register and guides.mean:
-            given = (nets, generator, target, guides.mean)
-            if preset.agree and guides.shapes:
-                second = second_opinion(*given, guides.shapes, progress, masked=preset.masked, steps=preset.steps)
-                nets = replace(nets, specular=second.specular.item())
-            first = match(*given, progress, masked=preset.masked)
-            fit_registered(nets, first, Fit(preset.register, preset.rate, preset.decay), progress)
-        if number == 0 and preset.place:
-            fit_view(nets, target, guides.perceptual, Fit(preset.place, preset.rate, preset.decay), progress)
-        albedo, project, relief = (
-            Fit(count, preset.rate, preset.decay) for count in (stage.albedo, stage.project, stage.shape)
-        )
-        fit_albedo(nets, target, guides.perceptual, albedo, progress, symmetric=False)
-        samples = None
-        if relief.iterations and preset.samples:
-            own = as_it_is(nets, target, generator)
-            pseudo = pseudo_sampler(nets, target, guides.views, guides.lights, preset.batch, rng)
-            if isinstance(offset_predictor, EncoderPredictor):
-                fit_offset(offset_predictor, generator, pseudo, own, target, guides.distance, project, progress)
-            samples = collect(offset_predictor, generator, pseudo, own, target, preset.samples, guides.segmenter)
-        if relief.iterations:
-            flips = symmetric and not averaged
-            with going_back(nets.parameters("depth"), preset.keep):
-                fit_shape(
-                    nets, target, samples, guides.perceptual, relief, preset.batch, rng, progress, symmetric=flips
-                )
-        if number == 0:
-            witnesses = [Witness(second.depth, preset.agree)] if second else []
-            if preset.sight and guides.sight:
-                witnesses.append(Witness(depth_by_sight(guides.sight, target.alone), preset.sight))
-            if witnesses:
-                nets, agreed = agreeing(nets, target.alone, witnesses)
-            # Results are the paper's matt objects: from here on highlights are paint.
-            nets = replace(nets, specular=0.0)
-    factors = factors_of(nets, target)
-    if agreed is None or any(stage.shape for stage in preset.stages[1:]):
-        return factors
-    shown = depth_with_rim(factors.depth[None], factors.view[None], nets.camera)
-    return replace(factors, apart=agreed.apart(shown))
-
-
-@torch.no_grad()
-def factors_of(nets: FactorNets, target: Target) -> Factors:
-    """What the networks now say of a photo."""
-    image = target.image[None]
-    canonical = nets.canonical(image)
-    return Factors(canonical.depth[0], canonical.albedo[0], nets.view_of(image)[0], nets.light_of(image)[0])
+    def _fit(self, iterations: int) -> Fit:
+        return Fit(iterations, self.schedule.rate, self.schedule.decay)

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, relu
 
-from g2s_cli.estimators.networks import filled, halvings, misfit
+from g2s_cli.estimators.networks import halvings
+from g2s_cli.gan.state_dict import load_state, state_mismatch
 
 
 class ResBlock(nn.Module):
@@ -53,8 +54,8 @@ class OffsetEncoder(nn.Module):
         try:
             width, code, latent_size = (len(state[f"network.{n}.weight"]) for n in (0, blocks + 2, blocks + 4))
         except KeyError as error:
-            raise misfit(cls, f"{error.args[0]} is missing") from error
-        return filled(cls, lambda: cls(2 ** (blocks + 3), latent_size, width, code), state)
+            raise state_mismatch(cls, f"{error.args[0]} is missing") from error
+        return load_state(cls, lambda: cls(2 ** (blocks + 3), latent_size, width, code), state)
 
     def forward(self, image: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
         """Offsets for images."""

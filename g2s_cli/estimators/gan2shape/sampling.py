@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from g2s_cli.estimators.gan2shape.prior import view_from_code
+from g2s_cli.estimators.factor_codes import view_from_code
 
 
 @dataclass(frozen=True)
 class ViewPrior:
-    """A normal distribution of views, in network units (see `prior.view_from_code`); yaw is stretched."""
+    """A normal distribution of views, in network units (see `factor_codes`); yaw is stretched."""
 
     mean: Float[Tensor, 6]
     covariance: Float[Tensor, "6 6"]

@@ -9,16 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from g2s_cli.estimators.feedforward import FactorNets, see
-from g2s_cli.estimators.gan2shape.cycles import Means, camera_of, fresh_nets, trained_nets
+from g2s_cli.estimators.feedforward import FactorNets, NetworkMeans, camera_of, fresh_nets, render_batch, trained_nets
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.factors import Factors
-from g2s_cli.geometry.normals import normals
+from g2s_cli.geometry.normals import depth_to_normals
 from g2s_cli.geometry.render import render
 from g2s_cli.geometry.shading import specular_shading
-from g2s_cli.geometry.warp import mirrored, warp
+from g2s_cli.geometry.warp import hflip, warp
 from g2s_cli.weights.cache import models_root
-from g2s_cli.weights.catalog import load_category
+from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.tensors import load_tensors
 
 IMAGE = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -44,11 +43,11 @@ def test_factors_of_images_are_in_scene_units(nets: FactorNets) -> None:
 @torch.no_grad()
 def test_symmetric_networks_say_symmetric_things(nets: FactorNets) -> None:
     lopsided, even = nets.canonical(IMAGE), replace(nets, symmetric=True).canonical(IMAGE)
-    assert not torch.allclose(lopsided.albedo, mirrored(lopsided.albedo), atol=1e-3)
-    assert not torch.allclose(lopsided.depth, mirrored(lopsided.depth), atol=1e-5)
-    torch.testing.assert_close(even.albedo, mirrored(even.albedo))
-    torch.testing.assert_close(even.depth, mirrored(even.depth))
-    torch.testing.assert_close(even.albedo, (lopsided.albedo + mirrored(lopsided.albedo)) / 2)
+    assert not torch.allclose(lopsided.albedo, hflip(lopsided.albedo), atol=1e-3)
+    assert not torch.allclose(lopsided.depth, hflip(lopsided.depth), atol=1e-5)
+    torch.testing.assert_close(even.albedo, hflip(even.albedo))
+    torch.testing.assert_close(even.depth, hflip(even.depth))
+    torch.testing.assert_close(even.albedo, (lopsided.albedo + hflip(lopsided.albedo)) / 2)
 
 
 @torch.no_grad()
@@ -72,7 +71,7 @@ def test_parameters_are_of_the_networks_named(nets: FactorNets) -> None:
 @torch.no_grad()
 def test_one_object_seen_from_many_views_is_what_render_shows(nets: FactorNets) -> None:
     canonical = nets.canonical(IMAGE[:1])
-    seen = see(canonical, VIEWS, LIGHTS, nets.camera)
+    seen = render_batch(canonical, VIEWS, LIGHTS, nets.camera)
     for image, valid, view, light in zip(seen.image, seen.valid, VIEWS, LIGHTS, strict=True):
         wanted = render(Factors(canonical.depth[0], canonical.albedo[0], view, light), nets.camera)
         # Pictures go on beyond the frame; training does not.
@@ -86,9 +85,11 @@ def test_one_object_seen_from_many_views_is_what_render_shows(nets: FactorNets) 
 @torch.no_grad()
 def test_a_glossy_object_is_the_matt_one_with_highlights_upon_it(nets: FactorNets) -> None:
     canonical = nets.canonical(IMAGE[:1])
-    matt, glossy = (see(canonical, VIEWS, LIGHTS, nets.camera, specular).image for specular in (0.0, 0.1))
-    assert torch.equal(matt, see(canonical, VIEWS, LIGHTS, nets.camera).image)
-    bright = specular_shading(normals(canonical.depth, nets.camera).expand(len(VIEWS), -1, -1, -1), LIGHTS, VIEWS)
+    matt, glossy = (render_batch(canonical, VIEWS, LIGHTS, nets.camera, specular).image for specular in (0.0, 0.1))
+    assert torch.equal(matt, render_batch(canonical, VIEWS, LIGHTS, nets.camera).image)
+    bright = specular_shading(
+        depth_to_normals(canonical.depth, nets.camera).expand(len(VIEWS), -1, -1, -1), LIGHTS, VIEWS
+    )
     added, _ = warp(bright.unsqueeze(1), canonical.depth.expand(len(VIEWS), -1, -1), VIEWS, nets.camera)
     torch.testing.assert_close(glossy - matt, 0.2 * added.expand(-1, 3, -1, -1), atol=1e-6, rtol=0)
     assert (glossy - matt).max() > 0.1
@@ -99,25 +100,25 @@ def test_a_mirrored_object_is_its_mirror_image(nets: FactorNets) -> None:
     canonical = nets.canonical(IMAGE[:1])
     # Mirroring x turns the other way about y and z, and moves and lights from the other side.
     view, light = VIEWS[:1] * torch.tensor([1, -1, -1, -1, 1, 1]), LIGHTS[:1] * torch.tensor([1, 1, -1, 1])
-    one = see(canonical, VIEWS[:1], LIGHTS[:1], nets.camera)
-    other = see(canonical.mirrored(), view, light, nets.camera)
+    one = render_batch(canonical, VIEWS[:1], LIGHTS[:1], nets.camera)
+    other = render_batch(canonical.hflip(), view, light, nets.camera)
     # Cells are split along one diagonal, which mirroring does not keep.
-    assert (one.image - mirrored(other.image)).abs().mean() < 0.02
+    assert (one.image - hflip(other.image)).abs().mean() < 0.02
 
 
 def test_gradients_reach_every_network(nets: FactorNets) -> None:
     canonical = nets.canonical(IMAGE)
-    see(canonical, nets.view_of(IMAGE), nets.light_of(IMAGE), nets.camera).image.square().mean().backward()
+    render_batch(canonical, nets.view_of(IMAGE), nets.light_of(IMAGE), nets.camera).image.square().mean().backward()
     for name in ("depth", "albedo", "view", "light"):
-        slopes = torch.cat([parameter.grad.flatten() for parameter in nets.parameters(name)])
-        assert torch.isfinite(slopes).all()
-        assert slopes.any(), name
+        masked_gradients = torch.cat([parameter.grad.flatten() for parameter in nets.parameters(name)])
+        assert torch.isfinite(masked_gradients).all()
+        assert masked_gradients.any(), name
 
 
 @torch.no_grad()
 def test_the_embedded_networks_see_a_face(generator: torch.nn.Module, latents: Tensor) -> None:
     category = load_category("synface")
-    nobody = Means(torch.full((6,), torch.nan), torch.full((4,), torch.nan))  # ours say everything themselves
+    nobody = NetworkMeans(torch.full((6,), torch.nan), torch.full((4,), torch.nan))  # ours say everything themselves
     trained = trained_nets(load_tensors(models_root() / "synface" / "networks.safetensors"), category, nobody)
     assert trained.camera == camera_of(category)
     faces = CenterCrop(category.frame_share, category.working_size)(generator(latents).clamp(-1, 1))
@@ -125,9 +126,9 @@ def test_the_embedded_networks_see_a_face(generator: torch.nn.Module, latents: T
     middle, rim = depth[:, 28:44, 26:38].mean(), depth[:, :10, 4:14].mean()
     assert middle < rim - 0.03  # a nose before a temple
     # Turned faces: the mirrored one looks the other way.
-    yaw, other = trained.view_of(faces)[:, 1], trained.view_of(mirrored(faces))[:, 1]
+    yaw, other = trained.view_of(faces)[:, 1], trained.view_of(hflip(faces))[:, 1]
     torch.testing.assert_close(yaw, -other, rtol=0, atol=0.12)
-    light, flipped = trained.light_of(faces)[:, 2], trained.light_of(mirrored(faces))[:, 2]
+    light, flipped = trained.light_of(faces)[:, 2], trained.light_of(hflip(faces))[:, 2]
     torch.testing.assert_close(light, -flipped, rtol=0, atol=0.25)
 
 
@@ -135,7 +136,7 @@ def test_the_embedded_networks_see_a_face(generator: torch.nn.Module, latents: T
 @torch.no_grad()
 def test_networks_without_a_mean_shape_are_relative_to_the_means(config: str) -> None:
     category = replace(load_category("celeba"), working_size=16)
-    means = Means(torch.tensor([0.1, -0.2, 0.05, 0.1, 0.0, 0.3]), torch.tensor([0.2, -0.1, 0.3, 0.1]))
+    means = NetworkMeans(torch.tensor([0.1, -0.2, 0.05, 0.1, 0.0, 0.3]), torch.tensor([0.2, -0.1, 0.3, 0.1]))
     torch.manual_seed(0)
     nets = fresh_nets(category, means)
     if config != "fresh":
@@ -143,7 +144,7 @@ def test_networks_without_a_mean_shape_are_relative_to_the_means(config: str) ->
         tensors = {f"{part}.{name}": value for part, net in parts.items() for name, value in net.state_dict().items()}
         if config == "of g2s pretrain":  # they state their own, and the category's are the statistics of what they say
             tensors |= {"mean_view": means.view, "mean_light": means.light}
-            means, stated = Means(torch.ones(6), torch.ones(4)), means
+            means, stated = NetworkMeans(torch.ones(6), torch.ones(4)), means
         nets = trained_nets(tensors, category, means)
         means = stated if config == "of g2s pretrain" else means
     assert nets.base is None

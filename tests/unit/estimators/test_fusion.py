@@ -9,12 +9,12 @@ import torch
 from shapes import bumps, nets_around, two_eyes
 from torch import Tensor
 
-from g2s_cli.estimators.depth_net import SightNet
+from g2s_cli.estimators.base import MaskedImages
+from g2s_cli.estimators.depth_net import DepthNet
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.fusion import Witness, agreeing, depth_by_sight
-from g2s_cli.estimators.gan2shape.steps import MaskedImages
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.geometry.rasterizer import VIEW_FAR, visible_depth
+from g2s_cli.geometry.rasterizer import VIEW_FAR, render_depth
 
 CAMERA = Camera(32)
 SIZE = CAMERA.size
@@ -38,7 +38,7 @@ def photo() -> MaskedImages:
 
 def shown_by(nets: FactorNets, photo: MaskedImages) -> Tensor:
     with torch.no_grad():
-        return visible_depth(nets.depth_of(photo.image), nets.view_of(photo.image), CAMERA)
+        return render_depth(nets.depth_of(photo.image), nets.view_of(photo.image), CAMERA)
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -94,25 +94,28 @@ def test_what_one_relief_does_not_hold_is_kept_beside_it(nets: FactorNets, photo
     before = shown_by(nets, photo)
     wall = 0.02 * (COLUMN > 0.1)
     led, agreed = agreeing(nets, photo, [Witness(before + wall + 0.03, 0.5)])
-    shown = shown_by(led, photo)
-    apart = agreed.apart(shown)
+    generate = shown_by(led, photo)
+    apart = agreed.apart(generate)
     there = agreed.there[0] > 0
     wanted = 0.5 * wall[there] + before[0][there]
-    found = (shown[0] + apart)[there]
+    found = (generate[0] + apart)[there]
     torch.testing.assert_close(found - found.mean(), wanted - wanted.mean(), atol=1e-5, rtol=0)
     assert abs(apart[there].mean()) < 1e-6
     assert (apart[~there] == 0).all()
     beside = there & (COLUMN.abs() < 0.25)
     off = [
         (one - one.mean()).abs().mean()
-        for one in ((shown[0] - 0.5 * wall - before[0])[beside], (shown[0] + apart - 0.5 * wall - before[0])[beside])
+        for one in (
+            (generate[0] - 0.5 * wall - before[0])[beside],
+            (generate[0] + apart - 0.5 * wall - before[0])[beside],
+        )
     ]
     assert off[1] < 0.1 * off[0]
 
 
 def test_s_is_asked_about_the_mirror_image_too(photo: MaskedImages) -> None:
     torch.manual_seed(1)
-    net = SightNet(SIZE, 8, 16)
+    net = DepthNet(SIZE, 8, 16)
     turned = MaskedImages(photo.image.roll(3, 3), photo.mask.roll(3, 3))
     one, other = (
         depth_by_sight(net, some) for some in (turned, MaskedImages(turned.image.flip(3), turned.mask.flip(3)))

@@ -43,10 +43,10 @@ def test_size_and_widths_are_read_off_the_weights(category: str, size: int) -> N
 @torch.no_grad()
 def test_shapes_and_ranges() -> None:
     image = 100 * torch.randn(2, 3, 16, 16)
-    maps, codes, offsets = (result(category, 16)(image) for category in READERS)
-    assert (maps.shape, codes.shape, offsets.shape) == ((2, 3, 16, 16), (2, 6), (2, 10))
+    maps, coeffs, offsets = (result(category, 16)(image) for category in READERS)
+    assert (maps.shape, coeffs.shape, offsets.shape) == ((2, 3, 16, 16), (2, 6), (2, 10))
     assert maps.abs().max() <= 1
-    assert codes.abs().max() <= 1
+    assert coeffs.abs().max() <= 1
     raw = MapNet(16, 1, 8, bounded=False)
     raw.network[-1].weight.mul_(1000)
     assert raw(image).abs().max() > 1

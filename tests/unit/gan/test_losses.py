@@ -1,4 +1,4 @@
-"""Masked distances between images."""
+"""Masked distances of images and of depth differences."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ LEFT = torch.cat((torch.ones(1, 1, 64, 32), torch.zeros(1, 1, 64, 32)), dim=-1)
 EVERYWHERE = torch.ones(1, 1, 64, 64)
 
 
-def test_a_mean_over_a_soft_mask() -> None:
+def test_the_mean_over_a_soft_mask() -> None:
     values = torch.tensor([[[[1.0, 5.0, 9.0]], [[3.0, 7.0, 9.0]]]])
     assert masked_mean(values, torch.tensor([[[[1.0, 0.5, 0.0]]]])) == (1 + 3 + 0.5 * (5 + 7)) / (1.5 * 2)
     assert masked_mean(values, torch.zeros(1, 1, 1, 3)) == 0
 
 
-def test_l1_does_not_look_behind_the_mask(faces: Tensor) -> None:
+def test_l1_ignores_pixels_outside_the_mask(faces: Tensor) -> None:
     one, other = faces[:1], faces[1:]
     half = torch.where(LEFT > 0, one, other)
     assert l1(one, half, LEFT) == 0
     torch.testing.assert_close(l1(one, half, EVERYWHERE), (one - other).abs()[..., 32:].mean() / 2)
 
 
-def test_features_of_an_image_are_no_distance_from_themselves(distance: DiscriminatorDistance, faces: Tensor) -> None:
+def test_the_distance_grows_with_the_difference(distance: DiscriminatorDistance, faces: Tensor) -> None:
     one, other = faces[:1], faces[1:]
     assert distance(one, one, EVERYWHERE) == 0
     near, far = distance(one, 0.9 * one + 0.1 * other, EVERYWHERE), distance(one, other, EVERYWHERE)
@@ -43,12 +43,12 @@ def test_features_of_an_image_are_no_distance_from_themselves(distance: Discrimi
     torch.testing.assert_close(distance(one, other, EVERYWHERE), distance(other, one, EVERYWHERE))
 
 
-def test_features_do_not_look_behind_the_mask(distance: DiscriminatorDistance, faces: Tensor) -> None:
+def test_the_distance_ignores_pixels_outside_the_mask(distance: DiscriminatorDistance, faces: Tensor) -> None:
     one, other = faces[:1], faces[1:]
     assert distance(one, torch.where(LEFT > 0, one, other), LEFT) == 0
 
 
-def test_the_distance_of_features_is_their_mean_difference(distance: DiscriminatorDistance) -> None:
+def test_feature_distances_are_masked_means(distance: DiscriminatorDistance) -> None:
     a, b = torch.zeros(1, 2, 4, 4), torch.ones(1, 2, 4, 4)
     b[..., 2:] = 3
     mask = torch.cat((torch.ones(1, 1, 8, 4), torch.zeros(1, 1, 8, 4)), dim=-1)
@@ -56,7 +56,7 @@ def test_the_distance_of_features_is_their_mean_difference(distance: Discriminat
     assert distance.between([a, a], [b, b], mask) == 1 + 1
 
 
-def test_images_of_another_size_are_looked_at_as_they_are(distance: DiscriminatorDistance, faces: Tensor) -> None:
+def test_images_of_another_size_are_not_resized(distance: DiscriminatorDistance, faces: Tensor) -> None:
     corner = faces[..., :32, :32]
     for ours, whole in zip(distance.features(corner), distance.features(faces), strict=True):
         half = whole.shape[-1] // 2
@@ -65,7 +65,7 @@ def test_images_of_another_size_are_looked_at_as_they_are(distance: Discriminato
         torch.testing.assert_close(ours[..., :inner, :inner], whole[..., :inner, :inner], rtol=0, atol=0.3)
 
 
-def test_it_teaches_both_images(distance: DiscriminatorDistance, faces: Tensor) -> None:
+def test_both_images_receive_gradients(distance: DiscriminatorDistance, faces: Tensor) -> None:
     one, other = (face[None].clone().requires_grad_() for face in faces)
     distance(one, other, LEFT).backward()
     for image in (one, other):
@@ -73,7 +73,7 @@ def test_it_teaches_both_images(distance: DiscriminatorDistance, faces: Tensor) 
         assert not image.grad[..., 32:].any()
 
 
-def test_without_lpips_the_discriminator_judges(
+def test_the_discriminator_replaces_missing_lpips(
     distance: DiscriminatorDistance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "lpips", None)  # import lpips raises ImportError

@@ -1,3 +1,5 @@
+"""The generator against the textbook implementation."""
+
 from __future__ import annotations
 
 from types import ModuleType
@@ -21,27 +23,27 @@ def latents() -> Tensor:
 def gradient(render: torch.nn.Module, w: Tensor) -> Tensor:
     w = w.clone().requires_grad_()
     image = render(w)
-    # A weight a pixel, so that no two errors cancel.
+    # One weight a pixel, so that no errors cancel.
     return torch.autograd.grad((image * torch.linspace(-1, 1, image.numel()).view_as(image)).sum(), w)[0]
 
 
-def test_the_architecture_is_read_off_the_tensors(generator_state: State) -> None:
+def test_sizes_are_read_off_the_tensors(generator_state: State) -> None:
     net = Generator(generator_state)
     assert (net.size, net.latent_size, net.mapping.depth) == (16, 6, 3)
     assert [net.first.width, *(conv.width for conv in net.convs)] == [7, 5, 5, 3, 3]
 
 
-def test_images_and_gradients_are_the_textbooks(textbook: ModuleType, generator_state: State, latents: Tensor) -> None:
+def test_images_and_gradients_equal_the_textbook(textbook: ModuleType, generator_state: State, latents: Tensor) -> None:
     ours, theirs = Generator(generator_state), textbook.generator_of(generator_state)
     torch.testing.assert_close(ours(latents), theirs(latents), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(gradient(ours, latents), gradient(theirs, latents), rtol=1e-4, atol=1e-4)
 
 
-def test_nothing_learns(generator_state: State) -> None:
+def test_there_are_no_parameters(generator_state: State) -> None:
     assert not list(Generator(generator_state).parameters())
 
 
-def test_one_latent_a_layer(generator_state: State, latents: Tensor) -> None:
+def test_every_layer_reads_its_own_latent(generator_state: State, latents: Tensor) -> None:
     net = Generator(generator_state)
     stacked = latents.unsqueeze(1).repeat(1, 6, 1)
     torch.testing.assert_close(net(stacked), net(latents))
@@ -51,7 +53,7 @@ def test_one_latent_a_layer(generator_state: State, latents: Tensor) -> None:
         assert not torch.allclose(net(changed), net(latents)), f"layer {layer} is not read"
 
 
-def test_features_are_no_finer_than_asked(
+def test_features_have_at_most_the_feature_resolution(
     monkeypatch: pytest.MonkeyPatch, generator_state: State, latents: Tensor
 ) -> None:
     net = Generator(generator_state)
@@ -59,56 +61,51 @@ def test_features_are_no_finer_than_asked(
     image, finest = net.forward_features(stacked)
     torch.testing.assert_close(image, net(latents))
     assert finest.shape == (3, 3, 16, 16)
-    monkeypatch.setattr(stylegan2, "FEATURE_SIDE", 8)
+    monkeypatch.setattr(stylegan2, "FEATURE_PX", 8)
     same, coarser = net.forward_features(stacked)
     torch.testing.assert_close(same, image)
     assert coarser.shape == (3, 5, 8, 8)
-    stacked[:, 4:] += 1  # what only layers of 16 px read
+    stacked[:, 4:] += 1  # read by layers of 16 px only
     assert torch.equal(net.forward_features(stacked)[1], coarser)
 
 
-def test_bfloat16_makes_float32_images_near_those_of_float32(generator_state: State, latents: Tensor) -> None:
+def test_bfloat16_images_are_float32_and_close_to_it(generator_state: State, latents: Tensor) -> None:
     exact = Generator(generator_state)(latents)
     rounded = Generator(generator_state).with_dtype(torch.bfloat16)(latents)
     assert rounded.dtype == torch.float32
     assert (rounded - exact).square().mean() < 1e-3 * exact.square().mean()
 
 
-def test_mapping_is_the_textbooks_whole_and_in_two_parts(
+def test_mapping_in_two_parts_equals_the_textbook(
     textbook: ModuleType, generator_state: State, latents: Tensor
 ) -> None:
     mapping = Generator(generator_state).mapping
-    wanted = textbook.generator_of(generator_state).style(latents)
-    torch.testing.assert_close(mapping(latents), wanted, rtol=1e-5, atol=1e-5)
+    expected = textbook.generator_of(generator_state).style(latents)
+    torch.testing.assert_close(mapping(latents), expected, rtol=1e-5, atol=1e-5)
     for split in range(5):
-        torch.testing.assert_close(mapping(mapping(latents, last=split), first=split), wanted, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(mapping(mapping(latents, last=split), first=split), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(mapping(latents, last=1).square().mean(dim=1), torch.ones(3))
 
 
-def test_the_mean_latent_is_the_files_or_the_mapping_of_the_origin(generator_state: State) -> None:
-    given = torch.arange(6.0)
-    torch.testing.assert_close(Generator(generator_state, given).latent_avg, given)
+def test_the_mean_latent_defaults_to_the_mapping_of_zero(generator_state: State) -> None:
+    latent_avg = torch.arange(6.0)
+    torch.testing.assert_close(Generator(generator_state, latent_avg).latent_avg, latent_avg)
     net = Generator(generator_state)
     torch.testing.assert_close(net.latent_avg, net.mapping(torch.zeros(1, 6))[0])
 
 
-def test_a_file_without_noise_has_none(textbook: ModuleType, generator_state: State, latents: Tensor) -> None:
+def test_checkpoints_without_noise_have_none(textbook: ModuleType, generator_state: State, latents: Tensor) -> None:
     silent = {name: 0 * value if name.startswith("noises.") else value for name, value in generator_state.items()}
     bare = {name: value for name, value in generator_state.items() if not name.startswith("noises.")}
-    wanted = textbook.generator_of(silent)(latents)
-    torch.testing.assert_close(Generator(bare)(latents), wanted, rtol=1e-4, atol=1e-5)
+    expected = textbook.generator_of(silent)(latents)
+    torch.testing.assert_close(Generator(bare)(latents), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_every_tensor_is_missed(generator_state: State) -> None:
-    for name in generator_state:
+def test_missing_and_misshapen_tensors_are_refused(generator_state: State) -> None:
+    for name, value in generator_state.items():
+        rest = {other: tensor for other, tensor in generator_state.items() if other != name}
         if not name.startswith("noises."):
-            rest = {other: value for other, value in generator_state.items() if other != name}
             with pytest.raises(WeightsError, match=f"{name} is missing"):
                 Generator(rest)
-
-
-def test_every_tensor_has_its_shape(generator_state: State) -> None:
-    for name, value in generator_state.items():
-        grown = torch.cat((value, value), dim=-1)
         with pytest.raises(WeightsError, match=r"rosinality layout: .* not "):
-            Generator(generator_state | {name: grown})
+            Generator(rest | {name: torch.cat((value, value), dim=-1)})

@@ -1,4 +1,4 @@
-"""The conventions of space: pixels, rotations, and what people mean by yaw and pitch."""
+"""The conventions of space: pixels, rotations, yaw and pitch."""
 
 from __future__ import annotations
 
@@ -10,84 +10,93 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from g2s_cli.geometry.camera import Camera, back_project, project, rotation, to_canonical, to_view, turn
+from g2s_cli.geometry.camera import (
+    Camera,
+    canonical_to_view,
+    project_points,
+    rotate_view,
+    rotation_matrix,
+    unproject_points,
+    view_to_canonical,
+)
 
 ANGLES = st.floats(-1.5, 1.5)
 SHIFTS = st.floats(-0.1, 0.1)
 VIEWS = st.tuples(ANGLES, ANGLES, ANGLES, SHIFTS, SHIFTS, SHIFTS).map(lambda v: torch.tensor(v, dtype=torch.float64))
 CAMERAS = st.builds(Camera, size=st.integers(2, 9), fov_deg=st.floats(1.0, 120.0))
+LIKE = torch.zeros(1, dtype=torch.float64)
 
 
-def bumpy(camera: Camera, seed: int) -> Tensor:
+def random_depth(camera: Camera, seed: int) -> Tensor:
     rng = torch.Generator().manual_seed(seed)
     return 0.9 + 0.2 * torch.rand(1, camera.size, camera.size, generator=rng, dtype=torch.float64)
 
 
-def close(found: Tensor, wanted: Tensor) -> None:
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+def assert_close(found: Tensor, expected: Tensor, atol: float = 1e-12) -> None:
+    torch.testing.assert_close(found, expected, rtol=0, atol=atol)
 
 
 def test_the_field_of_view_spans_the_outermost_pixel_centres() -> None:
-    rays = Camera(7, fov_deg=60.0).rays(torch.zeros(1, dtype=torch.float64))
+    rays = Camera(7, fov_deg=60.0).rays(LIKE)
     side = math.tan(math.radians(30))
-    close(rays[0, 0], torch.tensor((-side, -side, 1), dtype=torch.float64))
-    close(rays[3, 3], torch.tensor((0.0, 0, 1), dtype=torch.float64))
-    close(rays[6, 3], torch.tensor((0, side, 1), dtype=torch.float64))  # rows go down, and so does y
+    assert_close(rays[0, 0], LIKE.new_tensor((-side, -side, 1)))
+    assert_close(rays[3, 3], LIKE.new_tensor((0, 0, 1)))
+    assert_close(rays[6, 3], LIKE.new_tensor((0, side, 1)))  # rows go down, and so does y
 
 
-def test_a_margin_goes_on_with_the_same_steps() -> None:
-    camera, like = Camera(5), torch.zeros(1, dtype=torch.float64)
-    wide = camera.rays(like, margin=2)
-    close(wide[2:-2, 2:-2], camera.rays(like))
-    close(wide[:, 1:] - wide[:, :-1], wide.new_tensor((1 / camera.focal, 0, 0)).expand(9, 8, 3))
+def test_a_margin_continues_the_rays_with_the_same_steps() -> None:
+    camera = Camera(5)
+    wide = camera.rays(LIKE, margin=2)
+    assert_close(wide[2:-2, 2:-2], camera.rays(LIKE))
+    assert_close(wide[:, 1:] - wide[:, :-1], LIKE.new_tensor((1 / camera.focal, 0, 0)).expand(9, 8, 3))
 
 
 @given(CAMERAS, st.integers(2, 40))
-def test_in_other_pixels_it_is_the_same_picture(camera: Camera, size: int) -> None:
-    other = camera.resized(size)
-    points = torch.tensor([[0.02, -0.01, 0.9], [-0.07, 0.03, 1.1]], dtype=torch.float64)
-    here = (project(points, camera) + 0.5) / camera.size
-    torch.testing.assert_close((project(points, other) + 0.5) / size, here, rtol=0, atol=1e-9)
+def test_a_resized_camera_sees_the_same_image(camera: Camera, size: int) -> None:
+    other = camera.resize(size)
+    points = LIKE.new_tensor([[0.02, -0.01, 0.9], [-0.07, 0.03, 1.1]])
+    here = (project_points(points, camera) + 0.5) / camera.size
+    assert_close((project_points(points, other) + 0.5) / size, here, atol=1e-9)
     assert (other.near, other.far, other.pivot) == (camera.near, camera.far, camera.pivot)
 
 
-@given(CAMERAS, st.integers(0, 5))
-def test_widened_it_has_the_rays_of_a_margin(camera: Camera, margin: int) -> None:
-    like = torch.zeros(1, dtype=torch.float64)
-    torch.testing.assert_close(camera.widened(margin).rays(like), camera.rays(like, margin), rtol=0, atol=1e-9)
+@pytest.mark.parametrize(("size", "margin"), [(7, 0), (8, 1), (64, 8), (70, 8)])
+def test_a_camera_with_margin_has_the_rays_of_the_margin(size: int, margin: int) -> None:
+    camera = Camera(size)
+    assert_close(camera.with_margin().rays(LIKE), camera.rays(LIKE, margin), atol=1e-9)
 
 
 @given(CAMERAS, st.integers(0, 99))
-def test_projecting_undoes_back_projecting(camera: Camera, seed: int) -> None:
-    depth = bumpy(camera, seed)
-    points = back_project(depth, camera)
-    close(points[..., 2], depth)
+def test_projection_inverts_unprojection(camera: Camera, seed: int) -> None:
+    depth = random_depth(camera, seed)
+    points = unproject_points(depth, camera)
+    assert_close(points[..., 2], depth)
     row, column = torch.meshgrid(*[torch.arange(camera.size, dtype=torch.float64)] * 2, indexing="ij")
-    close(project(points, camera)[0], torch.stack((column, row), dim=-1))
+    assert_close(project_points(points, camera)[0], torch.stack((column, row), dim=-1))
 
 
 @given(VIEWS)
-def test_a_rotation_is_rz_ry_rx(view: Tensor) -> None:
+def test_the_rotation_is_rz_ry_rx(view: Tensor) -> None:
     def about(axis: int) -> Tensor:
         eye = torch.eye(3, dtype=torch.float64)
         spin = torch.linalg.cross(eye[axis].expand(3, 3), eye).T
         return eye + view[axis].sin() * spin + (1 - view[axis].cos()) * spin @ spin  # Rodrigues
 
-    close(rotation(view[None])[0], about(2) @ about(1) @ about(0))
+    assert_close(rotation_matrix(view[None])[0], about(2) @ about(1) @ about(0))
 
 
 @given(VIEWS, st.integers(0, 99))
-def test_to_canonical_undoes_to_view(view: Tensor, seed: int) -> None:
+def test_view_to_canonical_inverts_canonical_to_view(view: Tensor, seed: int) -> None:
     camera = Camera(4)
-    points = back_project(bumpy(camera, seed), camera)
-    close(to_canonical(to_view(points, view[None], camera), view[None], camera), points)
+    points = unproject_points(random_depth(camera, seed), camera)
+    assert_close(view_to_canonical(canonical_to_view(points, view[None], camera), view[None], camera), points)
 
 
 @given(VIEWS)
 def test_the_object_turns_about_the_pivot(view: Tensor) -> None:
     camera = Camera(4, pivot=1.3)
-    pivot = torch.tensor((0, 0, 1.3), dtype=torch.float64).view(1, 1, 1, 3)
-    close(to_view(pivot, view[None], camera)[0, 0, 0], pivot[0, 0, 0] + view[3:])
+    pivot = LIKE.new_tensor((0, 0, 1.3))
+    assert_close(canonical_to_view(pivot.view(1, 1, 1, 3), view[None], camera)[0, 0, 0], pivot + view[3:])
 
 
 @pytest.mark.parametrize(
@@ -95,26 +104,22 @@ def test_the_object_turns_about_the_pivot(view: Tensor) -> None:
     [(20, 0, (1, 0)), (-20, 0, (-1, 0)), (0, 20, (0, -1)), (0, -20, (0, 1))],
     ids=["right", "left", "up", "down"],
 )
-def test_turning_moves_the_near_side_where_it_is_asked_to(
+def test_positive_yaw_turns_right_and_positive_pitch_up(
     yaw_deg: float, pitch_deg: float, direction: tuple[int, int]
 ) -> None:
     camera = Camera(64)
-    view = turn(torch.zeros(6), math.radians(yaw_deg), math.radians(pitch_deg))
-    nose = to_view(torch.tensor((0, 0, 0.95)).view(1, 1, 1, 3), view[None], camera)
-    moved = project(nose, camera)[0, 0, 0] - camera.centre
-    far = 0.05 * math.sin(math.radians(20)) / (1 - 0.05 * math.cos(math.radians(20))) * camera.focal
-    torch.testing.assert_close(moved, far * torch.tensor(direction), rtol=1e-4, atol=1e-4)
+    view = rotate_view(torch.zeros(6), math.radians(yaw_deg), math.radians(pitch_deg))
+    nose = canonical_to_view(torch.tensor((0, 0, 0.95)).view(1, 1, 1, 3), view[None], camera)
+    moved = project_points(nose, camera)[0, 0, 0] - camera.centre
+    distance = 0.05 * math.sin(math.radians(20)) / (1 - 0.05 * math.cos(math.radians(20))) * camera.focal
+    torch.testing.assert_close(moved, distance * torch.tensor(direction), rtol=1e-4, atol=1e-4)
 
 
 @given(VIEWS, ANGLES, ANGLES)
-def test_a_turn_is_made_in_the_photos_frame(view: Tensor, yaw: float, pitch: float) -> None:
-    turned = turn(view, yaw, pitch)
-    extra = rotation(view.new_tensor([[-pitch, -yaw, 0, 0, 0, 0]]))
-    # Near a quarter turn about y the angles are read off an arc sine, whose slope is infinite there.
-    torch.testing.assert_close(rotation(turned[None]), extra @ rotation(view[None]), rtol=0, atol=1e-7)
-    close(turned[3:], view[3:])
-
-
-@given(VIEWS)
-def test_no_turn_changes_nothing(view: Tensor) -> None:
-    torch.testing.assert_close(turn(view, 0.0, 0.0), view, rtol=0, atol=1e-9)
+def test_rotate_view_rotates_in_the_photos_frame(view: Tensor, yaw: float, pitch: float) -> None:
+    rotated = rotate_view(view, yaw, pitch)
+    extra = rotation_matrix(view.new_tensor([[-pitch, -yaw, 0, 0, 0, 0]]))
+    # Near a quarter turn about y the angles come from an arc sine, whose slope is infinite there.
+    assert_close(rotation_matrix(rotated[None]), extra @ rotation_matrix(view[None]), atol=1e-7)
+    assert_close(rotated[3:], view[3:])
+    assert_close(rotate_view(view, 0.0, 0.0), view, atol=1e-9)

@@ -1,91 +1,92 @@
-"""Maps at other resolutions: what must stay, what must come out of nothing."""
+"""Resampling: what is kept, and what is filled in."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from g2s_cli.geometry.resample import averaged, blurred, continued, middle, resampled, shrunk, softened
-
-
-def centres(size: int) -> torch.Tensor:
-    """Pixel centres over the unit square."""
-    return (torch.arange(size, dtype=torch.float64) + 0.5) / size
+from g2s_cli.geometry.resample import (
+    box_blur,
+    center_slice,
+    inpaint,
+    resize_area,
+    resize_bspline,
+    tent_blur,
+    window_mean,
+)
 
 
 def wave(size: int) -> torch.Tensor:
-    x = centres(size)
+    """A smooth function, sampled at the pixel centres of the unit square."""
+    x = (torch.arange(size, dtype=torch.float64) + 0.5) / size
     return (torch.sin(3 * x)[:, None] * torch.cos(2 * x))[None]
 
 
-def test_a_smooth_map_comes_out_as_it_would_have_been_drawn() -> None:
-    error = (resampled(wave(24), 96) - wave(96)).abs()[0]
+def test_the_spline_reproduces_a_smooth_function() -> None:
+    error = (resize_bspline(wave(24), 96) - wave(96)).abs()[0]
     assert error[24:-24, 24:-24].max() < 2e-5
-    assert error.max() < 0.04  # beyond the outermost centres it goes on as it ends
+    assert error.max() < 0.04  # beyond the outermost centres the border is replicated
 
 
-def test_odd_factors_and_the_same_size() -> None:
+def test_the_spline_interpolates() -> None:
     maps = wave(20)
-    assert resampled(maps, 20) is maps
-    # Three times as fine: every third centre falls on an old one, whose value it keeps.
-    assert torch.allclose(resampled(maps, 60)[:, 1::3, 1::3], maps, atol=1e-12)
-    assert torch.allclose(resampled(torch.full((1, 9, 9), 0.7), 23), torch.tensor(0.7))
+    assert resize_bspline(maps, 20) is maps
+    # Three times as fine: every third centre falls on an old one.
+    assert torch.allclose(resize_bspline(maps, 60)[:, 1::3, 1::3], maps, atol=1e-12)
+    assert torch.allclose(resize_bspline(torch.full((1, 9, 9), 0.7), 23), torch.tensor(0.7))
 
 
-def test_where_the_weight_is_one_a_map_stays_and_elsewhere_it_goes_on_smoothly() -> None:
-    maps = torch.full((1, 21, 21), 9.0)
+def test_inpainting_keeps_known_values_and_fills_from_them() -> None:
+    maps, weight = torch.full((1, 21, 21), 9.0), torch.zeros(21, 21)
     maps[:, :, :10] = 1.0
-    weight = torch.zeros(21, 21)
     weight[:, :10] = 1
-    filled = continued(maps, weight)
+    filled = inpaint(maps, weight)
     assert torch.equal(filled[:, :, :10], maps[:, :, :10])
     assert filled[:, :, 10:] == pytest.approx(1.0, abs=1e-5)
 
 
-def test_between_two_known_parts_lies_something_between() -> None:
-    maps = torch.zeros(1, 32, 32)
+def test_inpainting_interpolates_across_a_gap() -> None:
+    maps, weight = torch.zeros(1, 32, 32), torch.ones(32, 32)
     maps[:, :, 20:] = 1
-    weight = torch.ones(32, 32)
     weight[:, 12:20] = 0
-    gap = continued(maps, weight)[0, 16, 11:21]
-    assert (gap.diff() >= 0).all()
-    assert gap.diff().max() < 0.5
+    steps = inpaint(maps, weight)[0, 16, 11:21].diff()
+    assert (steps >= 0).all()
+    assert steps.max() < 0.5
 
 
-def test_of_nothing_comes_nothing() -> None:
-    assert torch.equal(continued(torch.rand(2, 8, 8), torch.zeros(8, 8)), torch.zeros(2, 8, 8))
+def test_inpainting_without_known_values_is_zero() -> None:
+    assert torch.equal(inpaint(torch.rand(2, 8, 8), torch.zeros(8, 8)), torch.zeros(2, 8, 8))
 
 
-def test_shrinking_averages() -> None:
-    assert shrunk(torch.arange(16.0).view(1, 4, 4), 2).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+def test_reduction_averages_areas() -> None:
+    assert resize_area(torch.arange(16.0).view(1, 4, 4), 2).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
 
 
 @pytest.mark.parametrize(
-    ("whole", "share", "kept"), [(256, 170 / 256, (43, 213)), (64, 1.0, (0, 64)), (9, 0.5, (2, 6))]
+    ("size", "share", "expected"), [(256, 170 / 256, (43, 213)), (64, 1.0, (0, 64)), (9, 0.5, (2, 6))]
 )
-def test_the_middle(whole: int, share: float, kept: tuple[int, int]) -> None:
-    assert middle(whole, share) == slice(*kept)
+def test_the_center_slice_is_the_middle(size: int, share: float, expected: tuple[int, int]) -> None:
+    assert center_slice(size, share) == slice(*expected)
 
 
-def test_softening_leaves_a_slope_and_goes_on_beyond_the_rim() -> None:
+def test_the_tent_blur_keeps_a_slope_and_replicates_the_border() -> None:
     ramp = torch.arange(12.0).expand(1, 1, 12, 12)
-    soft = softened(ramp, 2)
-    torch.testing.assert_close(soft[..., 4:-4], ramp[..., 4:-4])
+    torch.testing.assert_close(tent_blur(ramp, 2)[..., 4:-4], ramp[..., 4:-4])
     step = torch.zeros(1, 1, 8, 8)
-    step[..., 0] = 9.0  # of its column's windows of three, beyond the rim two thirds are nines, inside one third
-    torch.testing.assert_close(softened(step, 1)[0, 0, :, 0], torch.full((8,), 9 * (1 + 2 / 3 + 1 / 3) / 3))
+    step[..., 0] = 9.0  # of its column's windows of three, outside two thirds are nines, inside one third
+    torch.testing.assert_close(tent_blur(step, 1)[0, 0, :, 0], torch.full((8,), 9 * (1 + 2 / 3 + 1 / 3) / 3))
 
 
-def test_blurring_counts_zeros_beyond_the_rim() -> None:
-    found = blurred(torch.ones(1, 1, 5, 5), 1)[0, 0]
+def test_the_box_blur_counts_zeros_outside() -> None:
+    found = box_blur(torch.ones(1, 1, 5, 5), 1)[0, 0]
     torch.testing.assert_close(found[0], torch.tensor([4.0, 6.0, 6.0, 6.0, 4.0]) / 9)
     torch.testing.assert_close(found[2], torch.tensor([6.0, 9.0, 9.0, 9.0, 6.0]) / 9)
-    assert torch.equal(blurred(found[None, None], 0)[0, 0], found)
+    assert torch.equal(box_blur(found[None, None], 0)[0, 0], found)
 
 
-def test_window_means_leave_out_what_lies_beyond_the_picture() -> None:
+def test_window_means_leave_out_the_outside() -> None:
     maps = torch.rand(2, 9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    means = averaged(maps, 2)
+    means = window_mean(maps, 2)
     for row, column in ((0, 0), (4, 4), (8, 3)):
         window = maps[:, max(0, row - 2) : row + 3, max(0, column - 2) : column + 3]
         torch.testing.assert_close(means[:, row, column], window.mean(dim=(1, 2)))

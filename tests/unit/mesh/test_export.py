@@ -1,4 +1,4 @@
-"""Mesh files as other programs read them, and how many triangles they have."""
+"""Mesh files as other programs read them, and their number of triangles."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from PIL import Image
 
 from g2s_cli.commands.options import MeshSize, PictureSize, TextureSize
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.mesh import export as meshes
+from g2s_cli.geometry.image import to_uint8
+from g2s_cli.mesh import export
 from g2s_cli.mesh.export import (
     MESH_SIZES,
     TEXTURE_SIZES,
     Body,
-    Detail,
-    printable,
-    simple_front,
-    simplified,
+    MeshOptions,
+    make_body,
+    simplify,
+    simplify_front,
     write_meshes,
 )
-from g2s_cli.mesh.extract import Mesh, to_bytes
+from g2s_cli.mesh.extract import Mesh
 from g2s_cli.mesh.texture import Texture
-from g2s_cli.pipeline import PICTURE_SIZES
-from g2s_cli.result.folder import Result, surface
+from g2s_cli.result.pictures import PICTURE_SIZES
+from g2s_cli.result.schema import Result
+from g2s_cli.result.surface import textured_mesh
 
 
 @pytest.fixture(scope="module")
 def textured(sharp: Result) -> tuple[Mesh, Texture]:
-    return surface(sharp, Detail())
+    return textured_mesh(sharp, MeshOptions())
 
 
 def read(path: Path) -> trimesh.Trimesh:
@@ -43,18 +45,16 @@ def size_of(path: Path) -> tuple[int, int]:
         return picture.size
 
 
-def test_sizes_are_those_that_were_asked_for(sharp: Result, tmp_path: Path) -> None:
-    detail = Detail(mesh_size=40, texture_size=100)
-    paths = write_meshes(tmp_path, *surface(sharp, detail), detail)
+def test_the_options_set_the_sizes(sharp: Result, tmp_path: Path) -> None:
+    options = MeshOptions(mesh_size=40, texture_size=100)
+    paths = write_meshes(tmp_path, *textured_mesh(sharp, options), options)
     assert sorted(paths) == sorted(tmp_path.iterdir())
     assert size_of(tmp_path / "texture.png") == size_of(tmp_path / "texture_albedo.png") == (100, 100)
     assert 400 < len(read(tmp_path / "mesh.glb").faces) < 2 * 40**2
 
 
-def test_a_body_for_printing_is_watertight_in_millimetres_and_coloured(
-    textured: tuple[Mesh, Texture], tmp_path: Path
-) -> None:
-    write_meshes(tmp_path, *textured, Detail(body=Body(height_mm=80.0, thickness_mm=5.0)))
+def test_body_files_are_watertight_in_millimetres_and_coloured(textured: tuple[Mesh, Texture], tmp_path: Path) -> None:
+    write_meshes(tmp_path, *textured, MeshOptions(body=Body(height_mm=80.0, thickness_mm=5.0)))
     for name in ("mesh.stl", "mesh.ply"):
         body = read(tmp_path / name)
         assert body.is_watertight
@@ -67,95 +67,90 @@ def test_a_body_for_printing_is_watertight_in_millimetres_and_coloured(
 
 
 def thickness_of(body: trimesh.Trimesh) -> float:
-    """How far the back lies behind the surface's farthest point. The back's vertices are the second half."""
+    """Distance of the back behind the farthest point of the front. The back is the second half of the vertices."""
     front = body.vertices[: len(body.vertices) // 2]
     return front[:, 2].min() - body.bounds[0, 2]
 
 
 @pytest.mark.parametrize(("height", "thickness"), [(100.0, 3.0), (80.0, 20.0), (30.0, 30.0)])
-@pytest.mark.parametrize("most", [None, 700])
-def test_a_body_is_as_tall_and_as_thick_as_asked(
-    textured: tuple[Mesh, Texture], height: float, thickness: float, most: int | None
+@pytest.mark.parametrize("max_faces", [None, 700])
+def test_a_body_has_its_height_and_thickness(
+    textured: tuple[Mesh, Texture], height: float, thickness: float, max_faces: int | None
 ) -> None:
-    if most:
+    if max_faces:
         pytest.importorskip("fast_simplification")
     mesh, texture = textured
-    body = printable(mesh, to_bytes(texture.lit), Body(height, thickness), most)
+    body = make_body(mesh, to_uint8(texture.lit), Body(height, thickness), max_faces)
     assert body.extents[1] == pytest.approx(height, rel=1e-3)
     assert thickness_of(body) == pytest.approx(thickness, rel=1e-3)
     assert body.is_watertight
 
 
-def test_a_body_below_the_cameras_axis_is_as_tall_as_asked(textured: tuple[Mesh, Texture]) -> None:
+def test_a_body_below_the_cameras_axis_has_its_height(textured: tuple[Mesh, Texture]) -> None:
     mesh, texture = textured
     below = replace(mesh, vertices=mesh.vertices - (0, 0.3, 0))
-    body = printable(below, to_bytes(texture.lit), Body(60.0, 10.0), None)
+    body = make_body(below, to_uint8(texture.lit), Body(60.0, 10.0), None)
     assert body.extents[1] == pytest.approx(60, rel=1e-3)
 
 
-@pytest.mark.parametrize("detail", [Detail(mesh_size=0), Detail(mesh_size=1), Detail(texture_size=-1)])
-def test_a_size_that_the_command_line_refuses_is_refused_in_python(sharp: Result, detail: Detail) -> None:
+@pytest.mark.parametrize("options", [MeshOptions(mesh_size=0), MeshOptions(mesh_size=1), MeshOptions(texture_size=-1)])
+def test_mesh_options_out_of_range_are_refused(sharp: Result, options: MeshOptions) -> None:
     with pytest.raises(UsageError, match=r"-size .* is out of range"):
-        surface(sharp, detail)
+        textured_mesh(sharp, options)
 
 
-def test_sizes_are_bounded_alike_at_the_command_line_and_in_python() -> None:
+def test_the_command_line_has_the_same_ranges() -> None:
     bounds = {MeshSize: MESH_SIZES, TextureSize: TEXTURE_SIZES, PictureSize: PICTURE_SIZES}
     for option, (least, most) in bounds.items():
-        [told] = option.__metadata__
-        assert (told.min, told.max) == (least, most)
+        [metadata] = option.__metadata__
+        assert (metadata.min, metadata.max) == (least, most)
 
 
-def test_a_body_thicker_than_tall_is_refused_before_any_work() -> None:
+def test_a_body_thicker_than_tall_is_refused() -> None:
     with pytest.raises(UsageError, match="10 mm tall cannot be 11 mm thick") as refusal:
-        Detail(body=Body(height_mm=10.0, thickness_mm=11.0)).check()
+        MeshOptions(body=Body(height_mm=10.0, thickness_mm=11.0)).check()
     assert "--thickness-mm" in refusal.value.remedy
 
 
 @pytest.mark.parametrize("size", [float("nan"), float("inf"), 0.0, -3.0, 1e9])
 @pytest.mark.parametrize("name", ["height_mm", "thickness_mm"])
-def test_a_body_of_no_size_is_refused_before_any_work(name: str, size: float) -> None:
+def test_a_body_out_of_range_is_refused(name: str, size: float) -> None:
     with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} .* is out of range"):
-        Detail(body=Body(**{name: size})).check()
+        MeshOptions(body=Body(**{name: size})).check()
 
 
-@pytest.mark.parametrize("most", [5000, 700, 150])
-def test_no_more_triangles_than_asked_and_the_texture_still_fits(
-    textured: tuple[Mesh, Texture], tmp_path: Path, most: int
+@pytest.mark.parametrize("max_faces", [5000, 700, 150])
+def test_simplified_meshes_keep_shape_and_texture_coordinates(
+    textured: tuple[Mesh, Texture], tmp_path: Path, max_faces: int
 ) -> None:
     pytest.importorskip("fast_simplification")
     mesh, texture = textured
-    write_meshes(tmp_path, mesh, texture, Detail(max_faces=most, body=Body()))
+    write_meshes(tmp_path, mesh, texture, MeshOptions(max_faces=max_faces, body=Body()))
     for name in ("mesh.glb", "mesh.obj", "mesh.stl", "mesh.ply"):
-        fewer = read(tmp_path / name)
-        assert most / 2 < len(fewer.faces) <= most
-    assert fewer.is_watertight
-    assert fewer.volume > 0
-    # Every vertex lies close to one of the full mesh, with nearly the same place in the texture.
+        simple = read(tmp_path / name)
+        assert max_faces / 2 < len(simple.faces) <= max_faces
+    assert simple.is_watertight
+    assert simple.volume > 0
+    # Every vertex lies close to one of the full mesh, in the texture too.
     glb = read(tmp_path / "mesh.glb")
-    apart = np.linalg.norm(glb.vertices[:, None] - mesh.vertices[None, ::5], axis=-1)
-    nearest = apart.argmin(axis=1)
-    assert apart.min(axis=1).max() < 0.02
-    assert np.abs(glb.visual.uv - mesh.uv[::5][nearest]).max() < 0.06
+    distance = np.linalg.norm(glb.vertices[:, None] - mesh.vertices[None, ::5], axis=-1)
+    assert distance.min(axis=1).max() < 0.02
+    assert np.abs(glb.visual.uv - mesh.uv[::5][distance.argmin(axis=1)]).max() < 0.06
 
 
-def test_few_enough_triangles_are_left_alone(textured: tuple[Mesh, Texture]) -> None:
+def test_a_simple_mesh_is_kept_and_too_few_triangles_are_refused(textured: tuple[Mesh, Texture]) -> None:
     mesh, _ = textured
-    same = simplified(mesh, len(mesh.faces))
-    assert same.faces is mesh.faces
-
-
-def test_a_mesh_that_cannot_be_that_simple_is_said(textured: tuple[Mesh, Texture]) -> None:
+    assert simplify(mesh, len(mesh.faces)) is mesh
     pytest.importorskip("fast_simplification")
-    with pytest.raises(UsageError, match="cannot be had with 30 triangles"):
-        simple_front(textured[0], 30)
+    with pytest.raises(UsageError, match="needs more than 30 triangles"):
+        simplify_front(mesh, 30)
 
 
-def test_without_the_library_the_remedy_is_named_before_any_work(
+def test_a_missing_library_is_named_before_any_work(
     textured: tuple[Mesh, Texture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(meshes, "SIMPLIFIER", "no_such_library")
+    monkeypatch.setattr(export, "SIMPLIFIER", "no_such_library")
     with pytest.raises(G2SError, match=r"pip install 'g2s-cli\[simplify\]'"):
-        write_meshes(tmp_path, *textured, Detail(max_faces=500))
+        write_meshes(tmp_path, *textured, MeshOptions(max_faces=500))
     assert not list(tmp_path.iterdir())
-    Detail(body=Body()).check()
+    MeshOptions(body=Body()).check()

@@ -1,49 +1,39 @@
-"""A coarse mask on a sharp photo finds the photo's outline."""
+"""Refinement of coarse masks to the edges of a photo."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.nn.functional import interpolate
 
-from g2s_cli.mesh.silhouette import outlined
+from g2s_cli.mesh.silhouette import refine_mask
 
 SIZE, COARSE = 256, 64
+ROW, COLUMN = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+DISC = (ROW - 133) ** 2 + (COLUMN - 117) ** 2 < 81**2
+MASK = interpolate(DISC.float()[None, None], size=(COARSE, COARSE), mode="area")[0, 0]
 
 
-def scene() -> tuple[torch.Tensor, torch.Tensor]:
-    """A reddish disc off the middle on a bluish ground, both with a gradient and noise; and where it is."""
-    row, column = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
-    disc = (row - 133) ** 2 + (column - 117) ** 2 < 81**2
-    noise = 0.05 * torch.randn(3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    colours = torch.where(
-        disc, torch.tensor((0.4, -0.2, -0.3))[:, None, None], torch.tensor((-0.3, 0.0, 0.4))[:, None, None]
-    )
-    return (colours + 0.2 * (row / SIZE - 0.5) + noise).clamp(-1, 1), disc
-
-
-def overlap(mask: torch.Tensor, disc: torch.Tensor) -> float:
+def iou(mask: Tensor) -> float:
     found = mask >= 0.5
-    return ((found & disc).sum() / (found | disc).sum()).item()
+    return ((found & DISC).sum() / (found | DISC).sum()).item()
 
 
-def test_the_edge_moves_to_where_the_photo_has_it() -> None:
-    photo, disc = scene()
-    # As a network would give it: hard, at few pixels, and one of them off to the side.
-    coarse = (interpolate(disc.float()[None, None], size=(COARSE, COARSE), mode="area")[0, 0] > 0.5).float().roll(1, 1)
-    staircase = interpolate(coarse[None, None], size=(SIZE, SIZE), mode="nearest")[0, 0]
-    fine = outlined(coarse, photo)
-    assert fine.shape == (SIZE, SIZE)
-    assert 0 <= fine.min() < fine.max() <= 1
-    assert overlap(staircase, disc) < 0.965
-    assert overlap(fine, disc) > 0.985
+def test_the_edge_moves_to_the_photos_edge() -> None:
+    noise = 0.05 * torch.randn(3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    reddish, bluish = (torch.tensor(colour)[:, None, None] for colour in ((0.4, -0.2, -0.3), (-0.3, 0.0, 0.4)))
+    photo = (torch.where(DISC, reddish, bluish) + 0.2 * (ROW / SIZE - 0.5) + noise).clamp(-1, 1)
+    coarse = (MASK > 0.5).float().roll(1, 1)  # a hard mask, a pixel off
+    refined = refine_mask(coarse, photo)
+    assert refined.shape == (SIZE, SIZE)
+    assert 0 <= refined.min() < refined.max() <= 1
+    assert iou(interpolate(coarse[None, None], size=(SIZE, SIZE), mode="nearest")[0, 0]) < 0.965
+    assert iou(refined) > 0.985
 
 
-def test_where_the_photo_says_nothing_the_mask_stays_about_where_it_was() -> None:
-    _, disc = scene()
-    coarse = interpolate(disc.float()[None, None], size=(COARSE, COARSE), mode="area")[0, 0]
-    assert overlap(outlined(coarse, torch.zeros(3, SIZE, SIZE)), disc) > 0.95
+def test_a_photo_without_edges_leaves_the_mask_about_where_it_was() -> None:
+    assert iou(refine_mask(MASK, torch.zeros(3, SIZE, SIZE))) > 0.95
 
 
-def test_a_photo_of_the_mask_s_own_size_has_nothing_to_add() -> None:
-    coarse = torch.rand(COARSE, COARSE)
-    assert outlined(coarse, torch.zeros(3, COARSE, COARSE)) is coarse
+def test_a_photo_of_the_masks_size_leaves_the_mask() -> None:
+    assert refine_mask(MASK, torch.zeros(3, COARSE, COARSE)) is MASK

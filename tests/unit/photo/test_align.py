@@ -1,9 +1,10 @@
-"""The rules by which a crop's place is chosen; faces are made up here."""
+"""Choosing the crop; detections are made up here."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -11,154 +12,132 @@ import pytest
 from PIL import Image
 
 from g2s_cli.errors import ImageError, UsageError
-from g2s_cli.geometry.placement import Placement, Template
-from g2s_cli.photo import align as placing
-from g2s_cli.photo.align import PREPARED_PX, CropOptions, Placed, place
+from g2s_cli.geometry.placement import FaceTemplate, Placement
+from g2s_cli.photo import align as align_module
+from g2s_cli.photo.align import MAX_PREPARED_PX, Alignment, CropOptions, align
 from g2s_cli.photo.detect import Face
 
-FLAT = Template(((0.35, 0.42), (0.65, 0.42), (0.5, 0.6), (0.38, 0.75), (0.62, 0.75)))
-PATH = Path("photo.jpg")
-Show = Callable[..., None]
+TEMPLATE = FaceTemplate(((0.35, 0.42), (0.65, 0.42), (0.5, 0.6), (0.38, 0.75), (0.62, 0.75)))
+TILTED = Placement(300.0, 210.0, 160.0, math.radians(12))
+Detections = Callable[..., None]
 
 
 @pytest.fixture
-def show(monkeypatch: pytest.MonkeyPatch) -> Show:
-    """Let the photo have faces that fill some squares."""
+def detections(monkeypatch: pytest.MonkeyPatch) -> Detections:
+    """Sets the detected faces by the crops that they ask for."""
 
-    def show(*squares: Placement, sure: float = 0.999) -> None:
-        found = [Face(square.to_photo(np.array(FLAT.points)), square.side / 2, sure) for square in squares]
-        monkeypatch.setattr(placing, "find_faces", lambda _: found)
+    def set_detections(*crops: Placement, confidence: float = 0.999) -> None:
+        faces = [Face(crop.to_photo(np.array(TEMPLATE.points)), crop.side / 2, confidence) for crop in crops]
+        monkeypatch.setattr(align_module, "detect_faces", lambda _: faces)
 
-    return show
-
-
-def placed(
-    width: int, height: int, crop_options: CropOptions | None = None, template: Template | None = FLAT
-) -> Placed:
-    return place(PATH, Image.new("RGB", (width, height)), template, crop_options or CropOptions())
+    return set_detections
 
 
-def same(found: Placement, expected: Placement) -> bool:
-    return np.allclose(
-        (found.x, found.y, found.side, found.turn_rad), (expected.x, expected.y, expected.side, expected.turn_rad)
-    )
+def aligned(
+    width: int, height: int, options: CropOptions | None = None, template: FaceTemplate | None = TEMPLATE
+) -> Alignment:
+    return align(Path("photo.jpg"), Image.new("RGB", (width, height)), template, options or CropOptions())
 
 
-TILTED = Placement(300.0, 210.0, 160.0, math.radians(12))
+def is_same(placement: Placement, expected: Placement) -> bool:
+    return np.allclose(astuple(placement), astuple(expected))
 
 
-def test_a_face_says_where_the_crop_lies(show: Show) -> None:
-    show(TILTED)
-    answer = placed(640, 480)
-    assert (answer.how, answer.face) == ("aligned", 1)
-    assert same(answer.placement, TILTED)
+def test_the_template_is_fitted_to_the_face(detections: Detections) -> None:
+    detections(TILTED)
+    alignment = aligned(640, 480)
+    assert (alignment.method, alignment.face) == ("aligned", 1)
+    assert is_same(alignment.placement, TILTED)
 
 
-def test_of_several_faces_one_is_asked_for(show: Show) -> None:
+def test_the_face_option_chooses_among_several(detections: Detections) -> None:
     other = Placement(100.0, 90.0, 80.0)
-    show(TILTED, other)
-    assert same(placed(640, 480).placement, TILTED)
-    assert same(placed(640, 480, CropOptions(face=2)).placement, other)
+    detections(TILTED, other)
+    assert is_same(aligned(640, 480).placement, TILTED)
+    assert is_same(aligned(640, 480, CropOptions(face=2)).placement, other)
     with pytest.raises(UsageError, match="2 faces; there is no --face 3"):
-        placed(640, 480, CropOptions(face=3))
+        aligned(640, 480, CropOptions(face=3))
 
 
-def test_without_a_face_there_is_a_remedy(show: Show) -> None:
-    show()
-    for width, height in ((640, 480), (PREPARED_PX + 1, PREPARED_PX + 1), (60, 64)):
-        with pytest.raises(ImageError, match="no face") as refusal:
-            placed(width, height)
-        assert "--crop" in refusal.value.remedy
-        assert "--no-align" in refusal.value.remedy
+@pytest.mark.parametrize("size", [(640, 480), (MAX_PREPARED_PX + 1, MAX_PREPARED_PX + 1), (60, 64)])
+def test_a_photo_without_a_face_is_refused(detections: Detections, size: tuple[int, int]) -> None:
+    detections()
+    with pytest.raises(ImageError, match="no face") as refusal:
+        aligned(*size)
+    assert "--crop" in refusal.value.remedy
+    assert "--no-align" in refusal.value.remedy
 
 
-@pytest.mark.parametrize("side", [64, 128, PREPARED_PX])
-@pytest.mark.parametrize(
-    "face",
-    [
-        None,
-        Placement(0.5, 0.5, 1.0),
-        Placement(0.65, 0.35, 1.2, math.radians(10)),  # a head turned far, as in the category's own renders
-    ],
-)
-def test_a_small_square_with_its_face_in_place_is_left_alone(show: Show, side: int, face: Placement | None) -> None:
-    show(*([Placement(face.x * side, face.y * side, face.side * side, face.turn_rad)] if face else []))
-    answer = placed(side, side)
-    assert answer.how == "as it is"
-    assert answer.placement == Placement.box(0, 0, side)
+@pytest.mark.parametrize("side", [64, 128, MAX_PREPARED_PX])
+@pytest.mark.parametrize("face", [(), (0.5, 0.5, 1.0), (0.65, 0.35, 1.2, math.radians(10))])  # last: a head turned far
+def test_a_small_square_with_its_face_near_the_template_is_kept(
+    detections: Detections, side: int, face: tuple[float, ...]
+) -> None:
+    detections(*([Placement(*(side * value for value in face[:3]), *face[3:])] if face else []))
+    alignment = aligned(side, side)
+    assert (alignment.method, alignment.placement) == ("as it is", Placement.from_box(0, 0, side))
 
 
-@pytest.mark.parametrize(
-    "face",
-    [
-        Placement(30.0, 64.0, 100.0),
-        Placement(64.0, 64.0, 60.0),
-        Placement(64.0, 64.0, 128.0, math.radians(25)),
-    ],
-)
-def test_a_small_square_with_its_face_elsewhere_is_aligned(show: Show, face: Placement) -> None:
-    show(face)
-    answer = placed(128, 128)
-    assert answer.how == "aligned"
-    assert same(answer.placement, face)
+@pytest.mark.parametrize("face", [(30.0, 64.0, 100.0), (64.0, 64.0, 60.0), (64.0, 64.0, 128.0, math.radians(25))])
+def test_a_small_square_with_its_face_elsewhere_is_aligned(detections: Detections, face: tuple[float, ...]) -> None:
+    detections(Placement(*face))
+    alignment = aligned(128, 128)
+    assert alignment.method == "aligned"
+    assert is_same(alignment.placement, Placement(*face))
 
 
-def test_a_face_that_may_be_none_does_not_overrule_a_prepared_crop(show: Show) -> None:
-    show(Placement(64.0, 64.0, 60.0), sure=0.95)
-    answer = placed(128, 128)
-    assert (answer.how, answer.doubtful) == ("as it is", True)
-    assert not placed(128, 128, CropOptions(face=1)).doubtful
-    assert placed(640, 480).how == "aligned"
+def test_an_uncertain_face_does_not_override_an_aligned_crop(detections: Detections) -> None:
+    detections(Placement(64.0, 64.0, 60.0), confidence=0.95)
+    alignment = aligned(128, 128)
+    assert (alignment.method, alignment.uncertain) == ("as it is", True)
+    assert not aligned(128, 128, CropOptions(face=1)).uncertain
+    assert aligned(640, 480).method == "aligned"
 
 
-def test_asking_for_a_face_aligns_even_a_prepared_crop(show: Show) -> None:
+def test_the_face_option_aligns_even_an_aligned_crop(detections: Detections) -> None:
     face = Placement(66.0, 62.0, 120.0)
-    show(face)
-    assert same(placed(128, 128, CropOptions(face=1)).placement, face)
+    detections(face)
+    assert is_same(aligned(128, 128, CropOptions(face=1)).placement, face)
 
 
-def test_no_face_is_looked_for_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placing, "find_faces", lambda _: pytest.fail("looked"))
-    middle = Placement.box(10, 0, 40)
-    assert placed(60, 40, CropOptions(align=False)) == Placed(middle, "middle")
-    assert placed(60, 40, template=None) == Placed(middle, "middle")
+def test_without_alignment_or_template_no_face_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(align_module, "detect_faces", lambda _: pytest.fail("detected"))
+    centre = Alignment(Placement.from_box(10, 0, 40), "middle")
+    assert aligned(60, 40, CropOptions(align=False)) == centre
+    assert aligned(60, 40, template=None) == centre
     with pytest.raises(UsageError, match="--face is for categories of faces"):
-        placed(60, 40, CropOptions(face=1), template=None)
+        aligned(60, 40, CropOptions(face=1), template=None)
 
 
 @pytest.mark.parametrize(
-    ("crop", "expected"),
+    ("crop", "square"),
     [
-        ((10.0, 20.0, 30.0, 30.0), Placement.box(10, 20, 30)),
-        ((10.0, 20.0, 30.0, 50.0), Placement.box(0, 20, 50)),  # the square that holds all of it
-        ((-5.0, 0.0, 20.5, 10.0), Placement.box(-5, -5.25, 20.5)),
+        ((10.0, 20.0, 30.0, 30.0), (10, 20, 30)),
+        ((10.0, 20.0, 30.0, 50.0), (0, 20, 50)),
+        ((-5.0, 0.0, 20.5, 10.0), (-5, -5.25, 20.5)),
+        ((-50.0, -50.0, 200.0, 150.0), (-50, -75, 200)),  # the largest
     ],
 )
-def test_a_crop_of_the_users_own(crop: tuple[float, float, float, float], expected: Placement) -> None:
-    assert placed(100, 80, CropOptions(crop=crop)) == Placed(expected, "crop")
+def test_the_crop_is_the_square_around_the_users_box(
+    crop: tuple[float, ...], square: tuple[float, float, float]
+) -> None:
+    assert aligned(100, 80, CropOptions(crop=crop)) == Alignment(Placement.from_box(*square), "crop")
 
 
-def test_a_crop_that_would_be_mostly_made_up() -> None:
-    most = (-50.0, -50.0, 200.0, 150.0)
-    assert same(placed(100, 80, CropOptions(crop=most)).placement, Placement.box(-50, -75, 200))
+def test_a_box_outside_or_far_larger_than_the_photo_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--crop 90,0,30,30 lies outside photo\.jpg, 100x80 pixels"):
+        aligned(100, 80, CropOptions(crop=(90.0, 0.0, 30.0, 30.0)))
     with pytest.raises(UsageError, match=r"is far larger than photo\.jpg, 100x80 pixels") as refusal:
-        placed(100, 80, CropOptions(crop=(-20_000.0, -20_000.0, 40_100.0, 40_080.0)))
+        aligned(100, 80, CropOptions(crop=(-20_000.0, -20_000.0, 40_100.0, 40_080.0)))
     assert "200 at most" in refusal.value.remedy
 
 
-def test_a_crop_beside_the_photo() -> None:
-    with pytest.raises(UsageError, match=r"--crop 90,0,30,30 lies outside photo\.jpg, 100x80 pixels"):
-        placed(100, 80, CropOptions(crop=(90.0, 0.0, 30.0, 30.0)))
+BOX = (0.0, 0.0, 9.0, 9.0)
 
 
 @pytest.mark.parametrize(
-    "crop_options",
-    [
-        CropOptions(align=False, face=1),
-        CropOptions(align=False, crop=(0.0, 0.0, 9.0, 9.0)),
-        CropOptions(face=2, crop=(0.0, 0.0, 9.0, 9.0)),
-    ],
+    "options", [{"align": False, "face": 1}, {"align": False, "crop": BOX}, {"face": 2, "crop": BOX}]
 )
-def test_wishes_that_exclude_each_other(crop_options: CropOptions) -> None:
+def test_options_that_exclude_each_other_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="exclude each other"):
-        crop_options.check()
+        CropOptions(**options).check()

@@ -29,10 +29,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_cut_file_is_damaged(tmp_path: Path, model_file: Path) -> None:
-    cut = tmp_path / "cut.npz"
-    cut.write_bytes(model_file.read_bytes()[:100_000])
+    crop_photo = tmp_path / "cut.npz"
+    crop_photo.write_bytes(model_file.read_bytes()[:100_000])
     with pytest.raises(G2SError, match=r"cut\.npz is no face model, or damaged"):
-        read_face_model(cut)
+        read_face_model(crop_photo)
 
 
 def test_flipped_bytes_are_damaged(tmp_path: Path, model_file: Path) -> None:

@@ -11,7 +11,6 @@ from recipes.synface.face_model import FaceModel
 from recipes.synface.heads import (
     HAIRS,
     INNER_MOUTH,
-    MOUTH,
     SCLERA,
     Colours,
     Hair,
@@ -25,7 +24,7 @@ from recipes.synface.heads import (
     hair_cover,
     with_hair,
 )
-from recipes.synface.markings import LANDMARKS
+from recipes.synface.markings import LANDMARKS, MOUTH
 
 NEUTRAL = Shape(np.zeros(100), ())
 CHIN, FOREHEAD, CROWN = LANDMARKS[8], 2, 9500

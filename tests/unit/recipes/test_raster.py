@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from g2s_cli.errors import UsageError
-from recipes.synface.raster import NOTHING, interpolate, rasterise, vertex_normals
+from recipes.synface.raster import NO_FACE, interpolate_attributes, rasterize, vertex_normals
 
 SIZE = 16
 
 
 def seen(points: list[list[float]], triangles: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
-    return rasterise(np.array(points, np.float32), np.array(triangles, np.int32), SIZE)
+    return rasterize(np.array(points, np.float32), np.array(triangles, np.int32), SIZE)
 
 
 def test_a_triangle_covers_the_pixels_whose_centres_it_holds() -> None:
@@ -25,7 +25,7 @@ def test_a_triangle_covers_the_pixels_whose_centres_it_holds() -> None:
     np.testing.assert_array_equal(shown == 0, held)
     np.testing.assert_allclose(depth[held], 2, rtol=1e-6)
     assert (depth[~held] == np.inf).all()
-    assert (shown[~held] == NOTHING).all()
+    assert (shown[~held] == NO_FACE).all()
 
 
 def test_both_sides_are_seen() -> None:
@@ -57,14 +57,14 @@ def test_two_that_cross_share_the_picture_where_their_depths_meet() -> None:
 
 def test_no_pixel_falls_between_two_triangles() -> None:
     _, shown = seen([[2, 2, 1], [13, 2, 1], [13, 13, 1], [2, 13, 1]], [[0, 1, 2], [0, 2, 3]])
-    assert (shown != NOTHING).sum() == 12 * 12  # edges and diagonal go through centres of pixels
+    assert (shown != NO_FACE).sum() == 12 * 12  # edges and diagonal go through centres of pixels
 
 
 def test_what_is_outside_or_has_no_area_is_not_seen() -> None:
     outside = [[-9, -9, 1], [-2, -9, 1], [-9, -2, 1], [30, 30, 1], [40, 30, 1], [30, 40, 1]]
     line = [[2, 2, 1], [5, 5, 1], [9, 9, 1]]
     _, shown = seen(outside + line, [[0, 1, 2], [3, 4, 5], [6, 7, 8]])
-    assert (shown == NOTHING).all()
+    assert (shown == NO_FACE).all()
 
 
 def test_depth_and_values_are_those_of_the_plane_that_a_ray_meets() -> None:
@@ -73,8 +73,8 @@ def test_depth_and_values_are_those_of_the_plane_that_a_ray_meets() -> None:
     points = np.stack([corners[:, 0] / corners[:, 2], corners[:, 1] / corners[:, 2]], 1) * focal + centre
     points = np.column_stack([points, corners[:, 2]]).astype(np.float32)
     triangles = np.array([[0, 1, 2]], np.int32)
-    depth, shown = rasterise(points, triangles, SIZE)
-    found = interpolate(points, triangles, shown, corners.astype(np.float32))
+    depth, shown = rasterize(points, triangles, SIZE)
+    found = interpolate_attributes(points, triangles, shown, corners.astype(np.float32))
 
     y, x = np.nonzero(shown == 0)
     rays = np.stack([(x - centre) / focal, (y - centre) / focal, np.ones(len(x))])

@@ -66,8 +66,8 @@ def test_many_pictures_are_those_of_one_by_one(model: FaceModel) -> None:
 
 def test_a_picture_of_another_size_shows_the_same_scene(model: FaceModel) -> None:
     small, large = render(model, SEED, 24), render(model, SEED, 96)
-    averaged = large.image.reshape(24, 4, 24, 4, 3).mean((1, 3))
-    assert np.abs(averaged - small.image).mean() < 4  # of 255
+    window_mean = large.image.reshape(24, 4, 24, 4, 3).mean((1, 3))
+    assert np.abs(window_mean - small.image).mean() < 4  # of 255
     assert small.pose == large.pose
 
 

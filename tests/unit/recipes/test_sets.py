@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.evaluation.ground_truth import pairs_in, read_truth
+from g2s_cli.evaluation.ground_truth import find_pairs, read_ground_truth
 from recipes.synface import sets
 from recipes.synface.face_model import FaceModel
 from recipes.synface.render import images, render
-from recipes.synface.sets import BLOCK, depth_code, render_set, write_benchmark
+from recipes.synface.sets import BLOCK, encode_depth, render_set, write_benchmark
 
 ROOT = Path(__file__).parents[3]
 SEED, SIZE = 10_000_000, 8
@@ -150,13 +150,13 @@ def test_sets_that_cannot_be_made(model: FaceModel, tmp_path: Path, count: int, 
 
 def test_a_benchmark_is_read_as_one(model: FaceModel, tmp_path: Path) -> None:
     write_benchmark(model, SEED, 2, 32, tmp_path / "bench")
-    pairs = pairs_in(tmp_path / "bench")
+    pairs = find_pairs(tmp_path / "bench")
     views = json.loads((tmp_path / "bench" / "views.json").read_text())
     assert [view["file"] for view in views] == [pair.photo.name for pair in pairs]
     for number, pair in enumerate(pairs):
         result = render(model, SEED + number, 32)
         np.testing.assert_array_equal(np.asarray(Image.open(pair.photo)), result.image)
-        truth = read_truth(pair.depth, 1.0, 32)
+        truth = read_ground_truth(pair.depth, 1.0, 32)
         np.testing.assert_array_equal(truth.mask, result.mask)
         np.testing.assert_allclose(truth.depth, result.depth, atol=0.2 / 65535)
         assert views[number]["yaw_deg"] == round(np.degrees(result.pose.yaw_rad), 3)
@@ -172,4 +172,4 @@ def test_a_folder_in_use_is_kept(model: FaceModel, tmp_path: Path) -> None:
 
 def test_codes_of_depth() -> None:
     depth = np.array([[0.9, 1.0, 1.1, 0.8]], np.float32)
-    np.testing.assert_array_equal(depth_code(depth), [[65535, 32768, 0, 65535]])
+    np.testing.assert_array_equal(encode_depth(depth), [[65535, 32768, 0, 65535]])

@@ -15,14 +15,15 @@ import pytest
 import torch
 from PIL import Image
 
-from g2s_cli.geometry.shading import user_from_light
-from g2s_cli.mesh.export import Detail
+from g2s_cli.geometry.shading import position_from_light
+from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.mesh.extract import Mesh
-from g2s_cli.mesh.texture import Texture, lit_by
-from g2s_cli.result.folder import Result, surface
-from g2s_cli.result.page import page_of
+from g2s_cli.mesh.texture import Texture, relight_texture
+from g2s_cli.result.page import render_page
+from g2s_cli.result.schema import Result
+from g2s_cli.result.surface import textured_mesh
 
-FINE = Detail(mesh_size=120, texture_size=240)
+FINE = MeshOptions(mesh_size=120, texture_size=240)
 
 
 class Scripts(HTMLParser):
@@ -66,19 +67,19 @@ def sampled(picture: np.ndarray, place: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def textured(sharp: Result) -> tuple[Mesh, Texture]:
-    return surface(sharp, FINE, beyond=True)
+    return textured_mesh(sharp, FINE, extend=True)
 
 
 @pytest.fixture(scope="module")
 def scene(sharp: Result) -> dict[str, Any]:
-    return scene_in(page_of(sharp, FINE))
+    return scene_in(render_page(sharp, FINE))
 
 
 def test_the_page_holds_the_mesh(scene: dict[str, Any], textured: tuple[Mesh, Texture]) -> None:
     mesh, _ = textured
     np.testing.assert_allclose(array(scene["positions"], "<f4", 3), mesh.vertices, atol=1e-7)
     np.testing.assert_array_equal(array(scene["faces"], "<u4", 3), mesh.faces)
-    fine = array(scene["fine_normals"], "i1", 4)[:, :3] / 127
+    fine = array(scene["mesh_normals"], "i1", 4)[:, :3] / 127
     np.testing.assert_allclose(fine, mesh.normals, atol=0.005)
 
 
@@ -93,18 +94,18 @@ def test_what_the_shader_computes_is_what_relight_computes(
     towards = pose.T @ (x, y, 1.0)
     towards = np.array([*(towards[:2] / max(towards[2], 0.01)), 1.0])
     towards /= np.linalg.norm(towards)
-    normal = array(scene["broad_normals"], "i1", 4)[:, :3].astype(float)
+    normal = array(scene["smooth_normals"], "i1", 4)[:, :3].astype(float)
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
     shading = scene["light"]["ambient"] + scene["light"]["diffuse"] * (normal @ towards).clip(min=0)
     focal, centre, size, pivot = scene["texture_camera"]
     position = array(scene["positions"], "<f4", 3)
     place = (focal * position[:, :2] * (1, -1) / (pivot - position[:, 2:]) + centre + 0.5) / size
     with Image.open(io.BytesIO(base64.b64decode(scene["reflectance"].partition(",")[2]))) as picture:
-        reflectance = sampled(np.asarray(picture) / 255.0, place) ** 2 * scene["brightest"]
+        reflectance = sampled(np.asarray(picture) / 255.0, place) ** 2 * scene["max_reflectance"]
     colours = (reflectance * shading[:, None]).clip(0, 1)
 
-    factors = sharp.factors if light is None else sharp.factors.lit(*light)
-    right = sampled((lit_by(texture, factors, sharp.camera) / 2 + 0.5).permute(1, 2, 0).numpy(), place)
+    factors = sharp.factors if light is None else sharp.factors.relight(*light)
+    right = sampled((relight_texture(texture, factors, sharp.camera) / 2 + 0.5).permute(1, 2, 0).numpy(), place)
     apart = np.abs(colours - right)
     assert apart.mean() < 1.5 / 255
     assert np.quantile(apart, 0.99) < 10 / 255
@@ -113,13 +114,13 @@ def test_what_the_shader_computes_is_what_relight_computes(
 
 def test_the_light_it_begins_with_is_the_photos(sharp: Result, scene: dict[str, Any]) -> None:
     light = sharp.factors.light
-    assert (scene["light"]["x"], scene["light"]["y"]) == pytest.approx(user_from_light(light, sharp.factors.view))
+    assert (scene["light"]["x"], scene["light"]["y"]) == pytest.approx(position_from_light(light, sharp.factors.view))
     assert [scene["light"]["ambient"], scene["light"]["diffuse"]] == pytest.approx(light[:2].tolist())
 
 
 def test_it_needs_no_network_and_a_photos_name_is_only_a_name(sharp: Result) -> None:
     name = '</script><script src="http://evil.example/x.js">&<!--.png'
-    page = page_of(replace(sharp, report=sharp.report | {"photo": name}), FINE)
+    page = render_page(replace(sharp, report=sharp.report | {"photo": name}), FINE)
     found = Scripts(page)
     assert len(found.texts) == 2
     assert json.loads(found.texts[0])["title"] == name

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from g2s_cli.config import Category
 from g2s_cli.errors import WeightsError
 from g2s_cli.files import sha256_of
 from g2s_cli.weights import cache, tensors
 from g2s_cli.weights.cache import CachedFile, find_cached, lock, remove_stale, write_record
-from g2s_cli.weights.catalog import Category, load_category
+from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.registry import local_file, store_part
 
 

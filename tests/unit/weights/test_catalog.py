@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from g2s_cli.config import MaskRule
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR
 from g2s_cli.weights import catalog
 from g2s_cli.weights.cache import models_root
-from g2s_cli.weights.catalog import MaskRule, category_names, load_category
+from g2s_cli.weights.categories import category_names, load_category
 from g2s_cli.weights.registry import local_file
 
 SHIPPED = pytest.mark.parametrize("name", category_names())

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from g2s_cli.config import Category, WeightsFile
 from g2s_cli.errors import WeightsError
 from g2s_cli.files import sha256_of
 from g2s_cli.weights.cache import CachedFile
-from g2s_cli.weights.catalog import Category, WeightsFile, category_names, load_category, read_category
+from g2s_cli.weights.categories import category_names, load_category, read_category
 from g2s_cli.weights.compatibility import check_compatible, trained_with_hash
 from g2s_cli.weights.hub import staged
 from g2s_cli.weights.registry import check_local_networks, local_record

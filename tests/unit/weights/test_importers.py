@@ -19,9 +19,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from g2s_cli.config import PARSER_CLASSES
 from g2s_cli.errors import WeightsError
 from g2s_cli.files import sha256_of
-from g2s_cli.weights.catalog import PARSER_CLASSES, load_category
+from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.importers import build_gan, build_parsing_net, read_checkpoint
 from g2s_cli.weights.latent_file import LatentFile, read_latent
 from g2s_cli.weights.tensors import converted_sha256, load_tensors, write_weights

@@ -12,7 +12,7 @@ import pytest
 
 from g2s_cli.errors import UsageError
 from g2s_cli.weights.cache import models_root
-from g2s_cli.weights.catalog import category_names, load_category
+from g2s_cli.weights.categories import category_names, load_category
 from g2s_cli.weights.model_toml import read_model_toml, write_model_toml
 from g2s_cli.weights.new_category import add_category, check_name_is_free
 from g2s_cli.weights.registry import local_file

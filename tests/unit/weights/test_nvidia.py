@@ -348,8 +348,8 @@ def test_a_cut_or_changed_file_raises_no_other_error(tmp_path: Path) -> None:
     whole = saved(tmp_path / "a.pkl", tiny(G=None)).read_bytes()
     rng = np.random.default_rng(0)
     path = tmp_path / "b.pkl"
-    for cut in rng.integers(0, len(whole), 100):
-        path.write_bytes(whole[:cut])
+    for crop_photo in rng.integers(0, len(whole), 100):
+        path.write_bytes(whole[:crop_photo])
         with pytest.raises(WeightsError, match=r"b\.pkl"):
             read_nvidia(path)
     refused = 0

@@ -14,9 +14,9 @@ import pytest
 from fake_checkpoints import release
 from servers import Fault, FileServer
 
+from g2s_cli.config import Release
 from g2s_cli.errors import WeightsError
 from g2s_cli.weights import release as release_module
-from g2s_cli.weights.catalog import Release
 from g2s_cli.weights.download_progress import SilentDownload
 from g2s_cli.weights.release import extract_members
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from servers import HubServer, Repo
 
-from g2s_cli.weights.catalog import load_category
+from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.importers import read_checkpoint
 from g2s_cli.weights.registry import Sources, check_local_networks, fetch_weights, find_category, local_file
 

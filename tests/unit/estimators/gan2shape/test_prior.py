@@ -8,15 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from g2s_cli.estimators.gan2shape.prior import (
-    depth_from_raw,
-    ellipsoid,
-    light_from_code,
-    raw_from_depth,
-    view_from_code,
-)
+from g2s_cli.config import Ellipsoid
+from g2s_cli.estimators.factor_codes import depth_from_raw, light_from_code, raw_from_depth, view_from_code
+from g2s_cli.estimators.gan2shape.prior import ellipsoid
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.weights.catalog import Ellipsoid
 
 CAMERA = Camera(12)
 RAW = torch.randn(2, 12, 12, generator=torch.Generator().manual_seed(0))

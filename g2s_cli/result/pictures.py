@@ -1,0 +1,119 @@
+"""Images of a result under other lights and from other views, without the photo around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from g2s_cli.errors import UsageError
+from g2s_cli.machine import Machine
+from g2s_cli.mesh.export import MeshOptions
+from g2s_cli.mesh.render import rasterize_mesh, render_mesh
+from g2s_cli.mesh.texture import relight_texture
+from g2s_cli.result.gan_renderer import render_with_gan
+from g2s_cli.result.schema import Result
+from g2s_cli.result.surface import textured_mesh
+
+Renderer = Literal["mesh", "gan"]
+Pairs = Sequence[tuple[float, float]]  # positions of lights, or angles
+Image = Float[Tensor, "3 h w"]
+PICTURE_SIZES = (16, 2048)  # pixels a side of images of the mesh, from and to
+MAX_TURN_RAD = math.pi / 2 + 1e-6
+
+
+def relight(
+    result: Result, lights: Pairs, *, renderer: Renderer = "mesh", size: int | None = None, device: str = "auto"
+) -> list[Image]:
+    """Images of the object under other lights.
+
+    Args:
+        result: The result.
+        lights: Positions (x, y) in the aligned crop: x to the right, y up, (0, 0) at the camera, (1, 0) at 45° to the
+            right.
+        renderer: "mesh" renders the mesh with the photo's pixels; "gan" projects renderings through the generator.
+        size: Pixels a side, for "mesh" only; by default those of the photo, at most 512.
+        device: Device of the GAN.
+
+    Returns:
+        Images in [-1, 1], on white. `relight_each` yields them one by one.
+
+    Raises:
+        UsageError: A size, light or device cannot be used.
+        WeightsError: The GAN is missing, or is not the result's.
+    """
+    return list(relight_each(result, lights, renderer=renderer, size=size, device=device))
+
+
+def rotate(
+    result: Result, turns: Pairs, *, renderer: Renderer = "mesh", size: int | None = None, device: str = "auto"
+) -> list[Image]:
+    """Images of the object, turned from the photo's view. `rotate_each` yields them one by one.
+
+    Args:
+        result: The result.
+        turns: Angles (yaw, pitch) in radians, within ±π/2: yaw to the aligned crop's right, pitch upwards. The shape is
+            good to about ±0.5.
+        renderer, size, device: As for `relight`, as are the images and the errors.
+    """
+    return list(rotate_each(result, turns, renderer=renderer, size=size, device=device))
+
+
+def relight_each(
+    result: Result, lights: Pairs, *, renderer: Renderer = "mesh", size: int | None = None, device: str = "auto"
+) -> Iterator[Image]:
+    """As `relight`, one image at a time. Arguments are checked before the first."""
+    check_pairs(lights, "light", size)
+    variants = [result.factors.relight(x, y) for x, y in lights]
+    if _is_mesh(renderer, size, device):
+        mesh, texture = textured_mesh(result, MeshOptions(), extend=True)
+        camera = result.camera.resize(size or result.picture_size)
+        view = rasterize_mesh(mesh, texture.lit.shape[-1], result.factors.view, camera)
+        lit = (relight_texture(texture, factors, result.camera) for factors in variants)
+        return (view.sample_texture(texels).on_white for texels in lit)
+    return render_with_gan(result, variants, Machine.named(device))
+
+
+def rotate_each(
+    result: Result, turns: Pairs, *, renderer: Renderer = "mesh", size: int | None = None, device: str = "auto"
+) -> Iterator[Image]:
+    """As `rotate`, one image at a time. Arguments are checked before the first."""
+    check_turns(turns, size)
+    variants = [result.factors.rotate(yaw, pitch) for yaw, pitch in turns]
+    if _is_mesh(renderer, size, device):
+        mesh, texture = textured_mesh(result, MeshOptions(), extend=True)
+        camera = result.camera.resize(size or result.picture_size)
+        return (render_mesh(mesh, texture.lit, factors.view, camera).on_white for factors in variants)
+    return render_with_gan(result, variants, Machine.named(device))
+
+
+def check_pairs(pairs: Pairs, name: str, size: int | None = None) -> None:
+    """Raise UsageError for a size out of range, and for lights or turns that are not pairs of finite numbers."""
+    least, most = PICTURE_SIZES
+    if size is not None and not least <= size <= most:
+        raise UsageError(f"--size {size} is out of range.", f"Give {least} to {most} pixels a side.")
+    for pair in pairs:
+        if len(pair) != 2 or not all(map(math.isfinite, pair)):
+            raise UsageError(f"There is no {name} {pair}.", "Give pairs of finite numbers.")
+
+
+def check_turns(turns: Pairs, size: int | None = None) -> None:
+    """Raise UsageError as `check_pairs`, and for turns beyond a right angle."""
+    check_pairs(turns, "turn", size)
+    for turn in turns:
+        if max(map(abs, turn)) > MAX_TURN_RAD:
+            raise UsageError(f"There is no turn {turn}.", "Give radians, within ±π/2.")
+
+
+def _is_mesh(renderer: Renderer, size: int | None, device: str) -> bool:
+    """Whether the mesh is rendered, not the GAN. Raises UsageError for options that do not go together."""
+    if device != "auto":
+        Machine.named(device)  # raises for an unknown device, even where the mesh needs none
+    if renderer not in ("mesh", "gan"):
+        raise UsageError(f"There is no renderer {renderer!r}.", "Use --by mesh or --by gan.")
+    if renderer == "gan" and size is not None:
+        raise UsageError("What the GAN paints has the GAN's own size.", "Use --size with --by mesh.")
+    return renderer == "mesh"

@@ -1,0 +1,71 @@
+"""The textured mesh and the masks of a result."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from g2s_cli.geometry.factors import Factors
+from g2s_cli.geometry.image import composite_on_white, from_uint8
+from g2s_cli.geometry.render import mask_to_canonical, mask_to_view, render
+from g2s_cli.geometry.warp import hflip
+from g2s_cli.mesh.export import MeshOptions
+from g2s_cli.mesh.extract import Mesh, extract_mesh
+from g2s_cli.mesh.refine import ObjectMask, refine_depth
+from g2s_cli.mesh.silhouette import refine_mask
+from g2s_cli.mesh.texture import Texture, project_texture
+from g2s_cli.result.schema import Result
+
+# Default sizes, at most: vertices of the mesh's grid and texels of its texture, a side.
+MAX_MESH_SIZE, MAX_TEXTURE_SIZE = 320, 2048
+SOFT_EDGE_PX = 5  # width of a soft mask's edge, canonical pixels
+
+
+def textured_mesh(result: Result, detail: MeshOptions, *, extend: bool = False) -> tuple[Mesh, Texture]:
+    """The mesh and the texture of a result.
+
+    Args:
+        result: The result.
+        detail: Their sizes; by default those of the photo.
+        extend: Continue an object above and below the photo's edge that cuts it off (for pictures).
+
+    Raises:
+        UsageError, G2SError: As `MeshOptions.check`.
+    """
+    detail.check()
+    photo = from_uint8(result.center_crop)
+    photo_size = max(photo.shape[-1], result.camera.size)
+    wide_size = round(photo_size * result.camera.with_margin().size / result.camera.size)
+    outline = ObjectMask(refine_mask(result.mask, photo), result.is_symmetric, extend)
+    # Twice the photo's resolution: the outline is smooth between the photo's pixels.
+    mesh_size = detail.mesh_size or min(2 * wide_size, MAX_MESH_SIZE)
+    mesh = extract_mesh(refine_depth(result.factors, outline, result.camera, mesh_size))
+    texture_size = detail.texture_size or min(wide_size, MAX_TEXTURE_SIZE)
+    return mesh, project_texture(photo, result.factors, outline, result.camera, mesh, texture_size)
+
+
+def canonical_mask(result: Result) -> Float[Tensor, "h w"]:
+    """The object mask in the canonical view.
+
+    The mask of a symmetric object is the union with its mirror image. Without it the far cheek of a turned head would
+    end ragged at the photo's horizon.
+    """
+    mask = mask_to_canonical(result.mask, result.factors, result.camera)
+    return torch.maximum(mask, hflip(mask)) if result.is_symmetric else mask
+
+
+def soft_mask(result: Result, factors: Factors) -> Float[Tensor, "h w"]:
+    """The object mask in the view of `factors`, from 0 to 1 across a soft edge.
+
+    The edge is softened in the canonical view: a hard one would turn ragged where the depth map is steep.
+    """
+    mask = canonical_mask(result)[None, None]
+    soft = avg_pool2d(mask, SOFT_EDGE_PX, 1, SOFT_EDGE_PX // 2, count_include_pad=False)[0, 0]
+    return ((mask_to_view(soft, factors, result.camera) - 0.25) * 2).clamp(0, 1)
+
+
+def render_on_white(result: Result, factors: Factors) -> Float[Tensor, "3 h w"]:
+    """The object with other factors (view, light), at the working size on white."""
+    return composite_on_white(render(factors, result.camera).image, soft_mask(result, factors))

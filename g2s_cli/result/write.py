@@ -1,0 +1,201 @@
+"""Write a result folder, and rewrite its meshes."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt16
+from PIL import Image
+from safetensors.torch import save
+from torch import Tensor
+
+from g2s_cli.atomic_folder import check_target, replace_folder
+from g2s_cli.files import convert_write_errors
+from g2s_cli.geometry.camera import rotation_matrix
+from g2s_cli.geometry.factors import Factors
+from g2s_cli.geometry.image import to_uint8
+from g2s_cli.geometry.render import photo_depth, render
+from g2s_cli.geometry.shading import position_from_light
+from g2s_cli.mesh.export import BODY_FILES, MeshOptions, write_meshes
+from g2s_cli.mesh.extract import camera_pose
+from g2s_cli.mesh.render import Fragments, rasterize_mesh
+from g2s_cli.mesh.texture import Texture, normal_map
+from g2s_cli.result.schema import (
+    ALIGNED,
+    OFFSET_PREFIX,
+    OWNED_PATHS,
+    REPORT,
+    RESIDUAL_KEY,
+    SCHEMA,
+    STATE,
+    Result,
+    original_path,
+)
+from g2s_cli.result.surface import textured_mesh
+
+# depth.png encodes (FAR - depth) / DEPTH_RANGE: the benchmark's convention.
+FAR, DEPTH_RANGE = 1.1, 0.2
+
+
+def write_result(result: Result, folder: Path, *, overwrite: bool = False, detail: MeshOptions | None = None) -> None:
+    """Write a result folder atomically. Files in it that g2s did not write stay.
+
+    Raises:
+        UsageError: As `atomic_folder.check_target`.
+        G2SError: The disk refuses, or as `mesh.export.write_meshes`.
+    """
+    check_target(folder, STATE, overwrite=overwrite)
+    detail = detail or MeshOptions()
+    with replace_folder(folder, OWNED_PATHS, overwrite=overwrite) as temporary:
+        _write_maps(result, temporary)
+        original_path(temporary, result.report).write_bytes(result.original)
+        _write_json(temporary / "camera.json", _camera_facts(result))
+        _write_json(temporary / "light.json", _light_facts(result.factors))
+        _write_json(temporary / REPORT, result.report)
+        _write_state(temporary / STATE, result)
+        mesh, texture = textured_mesh(result, detail)
+        write_meshes(temporary, mesh, texture, detail)
+        camera = result.camera.resize(result.picture_size)
+        view = rasterize_mesh(mesh, len(texture.lit[0]), result.factors.view, camera)
+        save_image(temporary / "reconstruction.png", view.sample_texture(texture.lit).on_white)
+        _write_large_maps(temporary, result, view, texture)
+
+
+def rewrite_meshes(result: Result, folder: Path, detail: MeshOptions) -> list[Path]:
+    """Replace the meshes of a result folder, and `meshes` in its report. Nothing changes before all are written.
+
+    Files of a body for printing are deleted if `detail` has none.
+
+    Returns:
+        The paths of the new meshes and textures.
+
+    Raises:
+        G2SError: The disk refuses, or as `mesh.export.write_meshes`.
+    """
+    with (
+        convert_write_errors(folder, "Free space, or make it writable."),
+        tempfile.TemporaryDirectory(prefix=".meshes-", dir=folder) as temporary,
+    ):
+        written = write_meshes(Path(temporary), *textured_mesh(result, detail), detail)
+        _write_json(report := Path(temporary) / REPORT, result.report | {"meshes": asdict(detail)})
+        report.replace(folder / REPORT)
+        paths = [path.replace(folder / path.name) for path in written]
+        for path in {folder / name for name in BODY_FILES} - set(paths):
+            path.unlink(missing_ok=True)
+        return paths
+
+
+def save_image(path: Path, image: Float[Tensor, "3 h w"]) -> None:
+    """Write an image in [-1, 1] as 8-bit PNG."""
+    Image.fromarray(to_uint8(image)).save(path)
+
+
+def encode_depth(depth: Float[np.ndarray, "*shape"]) -> UInt16[np.ndarray, "*shape"]:
+    """The 16-bit code of depth.png: 1 at a depth of 1.1 and beyond, 65535 at 0.9; 0 for NaN (no surface)."""
+    code = ((FAR - depth) / DEPTH_RANGE * 65535).round().clip(1, 65535)
+    return np.nan_to_num(code, nan=0.0).astype(np.uint16)
+
+
+def _write_maps(result: Result, folder: Path) -> None:
+    """The maps at the working size, and the crops."""
+    rendering = render(result.factors, result.camera)
+    visible = (result.mask >= 0.5) & rendering.valid
+    depth = photo_depth(rendering, result.factors, result.mask, result.camera).float().numpy()
+    save_image(folder / "input.png", result.photo)
+    save_image(folder / "inverted.png", result.inverted)
+    save_image(folder / "albedo.png", rendering.albedo)
+    _write_normal(folder / "normal.png", rendering.normal.permute(2, 0, 1), visible)
+    Image.fromarray(result.aligned).save(folder / ALIGNED)
+    Image.fromarray((result.mask * 255).round().byte().numpy()).save(folder / "mask.png")
+    Image.fromarray(encode_depth(depth)).save(folder / "depth.png")
+    np.save(folder / "depth.npy", depth)
+
+
+def _write_large_maps(folder: Path, result: Result, view: Fragments, texture: Texture) -> None:
+    """Depth, normals and albedo of the mesh, pixel for pixel as reconstruction.png."""
+    visible = view.depth.isfinite()
+    depth = torch.where(visible, view.depth, torch.nan)
+    Image.fromarray(encode_depth(depth.numpy())).save(folder / "depth_large.png")
+    canonical = view.sample_texture(normal_map(result.factors, result.camera, len(texture.lit[0]))).image
+    normal = torch.einsum("ij,jhw->ihw", rotation_matrix(result.factors.view[None])[0], canonical)
+    _write_normal(folder / "normal_large.png", normal / normal.norm(dim=0).clamp(min=1e-6), visible)
+    save_image(folder / "albedo_large.png", view.sample_texture(texture.albedo.clamp(-1, 1)).on_white)
+
+
+def _write_normal(path: Path, normal: Float[Tensor, "3 h w"], visible: Bool[Tensor, "h w"]) -> None:
+    """Outward unit normals in the photo's frame, OpenGL axes; black where no surface is."""
+    # The internal normal is minus the outward one; y and z change their signs.
+    outward = normal * normal.new_tensor((-1.0, 1.0, 1.0))[:, None, None]
+    save_image(path, torch.where(visible, outward, -1.0))
+
+
+def _camera_facts(result: Result) -> dict[str, Any]:
+    camera = result.camera
+    large = camera.resize(result.picture_size)
+    opengl = camera_pose(result.factors, camera)
+    opencv = np.diag((1.0, -1.0, -1.0, 1.0)) @ opengl
+    return {
+        "size_px": camera.size,
+        "fov_deg": camera.fov_deg,
+        "focal_px": camera.focal,
+        "centre_px": [camera.centre, camera.centre],
+        "large": {"size_px": large.size, "focal_px": large.focal, "centre_px": [large.centre, large.centre]},
+        "world_to_camera_opengl": opengl.tolist(),
+        "world_to_camera_opencv": opencv.tolist(),
+        "convention": {
+            "pixels": "column = centre + focal X / Z, row = centre + focal Y / Z in the OpenCV frame; pixel centres "
+            "lie at whole numbers, and fov_deg reaches from the first pixel's centre to the last one's",
+            "world": "the axes of mesh.glb and mesh.obj: +Y up, the object faces +Z",
+            "opengl": "the camera looks along -Z, +X right, +Y up",
+            "opencv": "the camera looks along +Z, +X right, +Y down",
+        },
+    }
+
+
+def _light_facts(factors: Factors) -> dict[str, Any]:
+    x, y = position_from_light(factors.light, factors.view)
+    return {
+        "x": x,
+        "y": y,
+        "ambient": factors.light[0].item(),
+        "diffuse": factors.light[1].item(),
+        "convention": "Where the light stands as seen in input.png, the aligned crop: x to the right, y up, 0,0 at the "
+        "camera. In the whole photo the crop lies turned clockwise by alignment.turn_deg of report.json.",
+    }
+
+
+def _write_json(path: Path, facts: dict[str, Any]) -> None:
+    path.write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def _write_state(path: Path, result: Result) -> None:
+    factors = result.factors
+    tensors = {
+        "w": result.latent,
+        "depth": factors.depth,
+        "albedo": factors.albedo,
+        "view": factors.view,
+        "light": factors.light,
+        "mask": result.mask,
+        "photo": result.photo,
+        "inverted": result.inverted,
+    } | {OFFSET_PREFIX + name: tensor for name, tensor in result.offset_net.items()}
+    if factors.depth_residual is not None:
+        tensors[RESIDUAL_KEY] = factors.depth_residual
+    metadata = {
+        "schema": str(SCHEMA),
+        "category": result.category,
+        "camera": json.dumps(asdict(result.camera)),
+        "placement": json.dumps(asdict(result.placement)),
+        "frame_share": str(result.frame_share),
+    }
+    # safetensors refuses tensors that share memory, which views of one state dict may. `save_file` would make the file
+    # readable for its owner alone.
+    copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    path.write_bytes(save(copies, metadata))

@@ -1,0 +1,73 @@
+"""The categories at hand, and which files of theirs a run reads."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+
+from g2s_cli.config import Category, Part, parse_category
+from g2s_cli.errors import UsageError, WeightsError
+from g2s_cli.weights.cache import cache_root, find_cached, models_root
+
+
+def category_folders() -> dict[str, Path]:
+    """Folders of the categories that came with g2s and of those in the cache, by name; the former go first."""
+    roots = (cache_root(), models_root())
+    return {path.parent.name: path.parent for root in roots for path in root.glob("*/model.toml")}
+
+
+def category_names() -> list[str]:
+    """All categories at hand, sorted."""
+    return sorted(category_folders())
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError for a name that a new category cannot have."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name):
+        raise UsageError(f"{name!r} is no name for a category.", "Use small letters, digits, - and _.")
+
+
+def load_category(name: str) -> Category:
+    """A category by name.
+
+    Raises:
+        UsageError: there is none; the message names the known ones.
+        WeightsError: its model.toml is damaged.
+    """
+    folders = category_folders()
+    if name not in folders:
+        near = get_close_matches(name, folders, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise UsageError(f"There is no category {name!r}.", f"{hint}Known: {', '.join(sorted(folders))}.")
+    return read_category(folders[name])
+
+
+def read_category(folder: Path) -> Category:
+    """The category of a folder. Raises WeightsError for a damaged model.toml."""
+    path = folder / "model.toml"
+    try:
+        return parse_category(folder, tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        inside = folder.parent == models_root()
+        remedy = "Install g2s again." if inside else f"Mend it, or delete {folder} and pull or import it again."
+        raise WeightsError(f"{path} is damaged: {error}.", remedy) from error
+
+
+def required_parts(category: Category, *, networks: bool, own_gan: bool = False) -> list[Part]:
+    """The files that a run cannot do without.
+
+    Args:
+        networks: whether it begins from the jointly trained networks.
+        own_gan: whether the user's GAN takes the place of the category's, whose networks do not fit it.
+    """
+    statistics: tuple[Part, ...] = ("views", "lights")
+    stated = [part for part in statistics if part in category.weights or find_cached(category.name, part)]
+    trained: list[Part] = ["networks"] if networks else []
+    return stated if own_gan else ["gan", *trained, *stated]
+
+
+def optional_parts(category: Category) -> list[Part]:
+    """The files that a run reads where they are at hand."""
+    return ["parsing"] if category.mask else []

@@ -1,0 +1,79 @@
+"""Images of a result under other lights and from other views."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from g2s_cli.errors import UsageError, WeightsError
+from g2s_cli.gan.stylegan2 import Generator
+from g2s_cli.result import pictures
+from g2s_cli.result.pictures import relight, relight_each, rotate, rotate_each
+from g2s_cli.result.read import read_result
+from g2s_cli.result.schema import Result
+
+OLD_RESULT = Path(__file__).parents[2] / "data" / "result-0.1.0"
+
+
+@pytest.mark.parametrize(
+    ("each", "pair", "renders"),
+    [(relight_each, (0.5, 0.0), "relight_texture"), (rotate_each, (0.1, 0.0), "render_mesh")],
+)
+def test_images_are_rendered_one_by_one(
+    result: Result, each: Callable, pair: tuple[float, float], renders: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+    original = getattr(pictures, renders)
+    monkeypatch.setattr(pictures, renders, lambda *args: calls.append(args) or original(*args))
+    images = each(result, [pair] * 100, size=16)
+    assert next(images).shape == (3, 16, 16)
+    next(images)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("each", [relight_each, rotate_each])
+@pytest.mark.parametrize(
+    ("pair", "options", "message"),
+    [
+        ((math.nan, 0.0), {}, "nan"),
+        ((0.0, math.inf), {}, "inf"),
+        ((0.1, 0.0), {"size": 1}, "--size 1 is out of range"),
+        ((0.1, 0.0), {"device": "bogus"}, "no device 'bogus'"),
+        ((0.1, 0.0), {"renderer": "gan", "size": 16}, "Use --size with --by mesh"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_the_first_image(
+    result: Result, each: Callable, pair: tuple[float, float], options: dict, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        each(result, [pair], **options)
+
+
+def test_turns_are_radians_within_a_right_angle(result: Result) -> None:
+    with pytest.raises(UsageError, match=r"There is no turn \(20\.0, 0\.0\)\. Give radians, within ±π/2"):
+        rotate(result, [(20.0, 0.0)], size=16)
+    with pytest.raises(UsageError, match=r"There is no turn \(0\.0, 1\.6\)\."):
+        rotate(result, [(0.0, 1.6)], size=16)
+    assert rotate(result, [(math.pi / 2, 0.0)], size=16)[0].shape == (3, 16, 16)
+
+
+def test_images_of_the_gan_do_not_depend_on_its_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = read_result(OLD_RESULT)
+    result = replace(old, report={"symmetry": old.report["symmetry"]})  # of whatever GAN the category has by now
+    turns = [(0.2, 0.0), (-0.2, 0.0), (0.0, 0.1)]
+    together = rotate(result, turns, renderer="gan", device="cpu")
+    monkeypatch.setattr(Generator, "at_once", 2)
+    in_batches = rotate(result, turns, renderer="gan", device="cpu")
+    assert len(in_batches) == 3
+    assert all((one - other).abs().max() < 0.02 for one, other in zip(together, in_batches, strict=True))
+
+
+def test_another_gan_is_refused() -> None:
+    old = read_result(OLD_RESULT)
+    other = replace(old, report=old.report | {"weights": {"gan": "0" * 64}})
+    with pytest.raises(WeightsError, match=r"made with another GAN than .* begins with 000000000000"):
+        relight(other, [(0.5, 0.0)], renderer="gan", device="cpu")
