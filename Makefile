@@ -22,7 +22,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-#	$(BIN)/python tools/check_size.py
+	$(BIN)/python tools/check_size.py
 
 clean:
 	rm -rf $(VENV) out build dist *.egg-info

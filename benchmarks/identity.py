@@ -49,10 +49,7 @@ class OnnxEmbedder:
 
     def __call__(self, images: Tensor) -> Tensor:
         last = self.asked.shape[1] != 3
-        height, width = (
-            side_error if isinstance(side_error, int) else USUAL_PX
-            for side_error in self.asked.shape[1 + (not last) :][:2]
-        )
+        height, width = (side if isinstance(side, int) else USUAL_PX for side in self.asked.shape[1 + (not last) :][:2])
         seen = interpolate(images.cpu().float(), size=(height, width), mode="bilinear", antialias=True)
         seen = seen.permute(0, 2, 3, 1) if last else seen
         # One at a time: many files are for batches of one.

@@ -59,7 +59,7 @@ def main() -> None:
     given = segmenter.parse_args()
     torch.set_num_threads(1)
     category = load_category("synface")
-    gan = load_gan(Weights.of(category, category.preset("fast"), Sources()), Machine.named("cpu"))
+    gan = load_gan(Weights.of(category, Sources(), networks=True), Machine.named("cpu"))
     files = find_photos([given.photos])[0][: given.count]
     photos = [open_photo(file, category.image_size, category.align, CropOptions()).image[None] for file in files]
     gan.generator(random_latents(gan.generator, 64, torch.Generator().manual_seed(1)))  # kernels are made only once

@@ -35,7 +35,7 @@ from g2s_cli.weights.registry import Sources
 
 def draw_photos(folder: Path, count: int) -> None:
     category = load_category("synface")
-    generator = load_gan(Weights.of(category, category.preset("fast"), Sources()), Machine.named("cpu")).generator
+    generator = load_gan(Weights.of(category, Sources(), networks=True), Machine.named("cpu")).generator
     z = torch.randn(count, generator.latent_size, generator=torch.Generator().manual_seed(0))
     for number, image in enumerate(generator(generator.mapping(z)).clamp(-1, 1)):
         save_image(folder / f"{number}.png", image)

@@ -36,8 +36,9 @@ from g2s_cli.evaluation.ground_truth import DepthPair, find_pairs
 from g2s_cli.evaluation.report import baseline_metrics
 from g2s_cli.loading import Plan, load_gan
 from g2s_cli.machine import Machine
+from g2s_cli.options import ReconstructOptions
 from g2s_cli.photo.align import CropOptions
-from g2s_cli.pipeline import reconstruct_each
+from g2s_cli.pipeline import Pipeline
 from g2s_cli.progress import Progress
 from g2s_cli.result.pictures import rotate
 from g2s_cli.result.schema import Result
@@ -95,44 +96,49 @@ class Run:
         return not self.words or any(word in name for word in self.words)
 
     def plan(self, preset: str) -> Plan:
-        """A preset, shortened as was asked; photos are not aligned, because the truth lies where the photo has it."""
-        plan = Plan.of(category=self.config.name, preset=preset, seed=self.seed, crop_options=CropOptions(align=False))
-        return replace(plan, effort=shortened(plan.effort, self.iterations, self.inversion))
+        """A preset, shortened as asked; photos are not aligned, because the truth lies where the photo has it."""
+        crop = CropOptions(align=False)
+        plan = Plan.of(ReconstructOptions(self.config.name, preset, seed=self.seed, crop=crop))
+        return replace(plan, preset=shortened(plan.preset, self.iterations, self.inversion))
 
     def result(self, plan: Plan, photos: Sequence[Path], progress: Progress) -> Iterator[Result | Exception]:
-        return reconstruct_each(photos, plan, self.machine, progress)
+        return Pipeline.of(plan, self.machine).each(photos, progress)
 
     def line(self, name: str, plan: Plan, progress: Progress) -> Line:
         """The row of a plan: every photo reconstructed and scored, or read from an earlier run."""
-        output.say(name)
-        settings = {"g2s_version": __version__} | plan.facts | {"ellipsoid": asdict(plan.config.ellipsoid)}
-        settings |= {"offset_depth": plan.config.offset_depth}
+        output.info(name)
+        settings = {"g2s_version": __version__} | plan.facts | {"ellipsoid": asdict(plan.category.ellipsoid)}
+        settings |= {"offset_depth": plan.category.offset_depth}
         folder = self.out / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-        rows = evaluate(self.pairs, plan.config, folder, lambda photos: self.result(plan, photos, progress), settings)
-        return Line.of(name, [{key: getattr(row, key) for key in COLUMNS} for row in rows], steps(plan.effort))
+        rows = evaluate(self.pairs, plan.category, folder, lambda photos: self.result(plan, photos, progress), settings)
+        return Line.of(name, [{key: getattr(row, key) for key in COLUMNS} for row in rows], steps(plan.preset))
 
 
-def shortened(effort: Preset, iterations: int | None, inversion: int | None) -> Preset:
-    """No more than so many iterations a step, with the samples that they can draw, and updates of the inversion."""
-    if iterations is not None:
-        samples = min(effort.samples, iterations * effort.batch)
-        short = effort.at_most(iterations)
-        effort = replace(effort, stages=short.stages, register=short.register, place=short.place, samples=samples)
+def shortened(preset: Preset, iterations: int | None, inversion: int | None) -> Preset:
+    """At most so many iterations a step, with the samples that they can draw, and of the inversion."""
     if inversion is not None:
-        short = effort.at_most(inversion)
-        effort = replace(effort, invert=short.invert, candidates=short.candidates)
-    return effort
+        short = preset.at_most(inversion)
+        preset = replace(preset, inversion_iterations=short.inversion_iterations, candidates=short.candidates)
+    if iterations is None:
+        return preset
+    first, *others = preset.at_most(iterations).estimators
+    if (whole := preset.schedule) and first.schedule:
+        samples = min(whole.samples, iterations * whole.batch)
+        schedule = replace(first.schedule, batch=whole.batch, samples=samples, prior=whole.prior)
+        first = replace(first, schedule=schedule)
+    albedo = min(preset.albedo_iterations, iterations)
+    return replace(preset, estimators=(first, *others), albedo_iterations=albedo)
 
 
-def steps(effort: Preset) -> str:
-    """An effort's iterations: inversion, fit to the starting shape, V and L alone, and steps 1/2/3 of each cycle."""
-    cycles = ", ".join(f"{stage.albedo}/{stage.project_points}/{stage.shape}" for stage in effort.stages)
-    before = {"inversion": effort.invert, "start": effort.prior, "register": effort.register, "place": effort.place}
-    said = [f"{name} {count}" for name, count in before.items() if count or name == "inversion"]
-    shares = {"keep": effort.keep, "agree": effort.agree, "sight": effort.sight}
-    after = [f"{name} {share}" for name, share in shares.items() if share]
-    after += [f"a step below {effort.steps}"] if effort.steps < 1 else []
-    return ", ".join([*said, f"steps {cycles}", *after])
+def steps(preset: Preset) -> str:
+    """A preset's iterations: inversion, prior, steps 1/2/3 of each cycle, and what each other estimator has."""
+    parts = [f"inversion {preset.inversion_iterations}"]
+    if schedule := preset.schedule:
+        parts += [f"prior {schedule.prior}"] if schedule.prior else []
+        parts += ["steps " + ", ".join(f"{one.albedo}/{one.project}/{one.shape}" for one in schedule.stages)]
+    for one in preset.estimators[1:]:
+        parts.append(f"{one.name} {one.weight}" + (f" ({one.iterations})" if one.iterations else ""))
+    return ", ".join([*parts, *([f"albedo {preset.albedo_iterations}"] if preset.albedo_iterations else [])])
 
 
 def ablations(presets: Mapping[str, Preset]) -> dict[str, tuple[str, Variant]]:
@@ -142,17 +148,33 @@ def ablations(presets: Mapping[str, Preset]) -> dict[str, tuple[str, Variant]]:
     weaker regulariser (3.2).
     """
     changes: dict[str, Variant] = {
-        "without symmetry": lambda plan: replace(plan, symmetry="off"),
-        "offset not by the mapping network": lambda plan: replace(plan, config=replace(plan.config, offset_depth=0)),
-        "offset for free (λ₁ = 0)": lambda plan: replace(plan, effort=replace(plan.effort, offset_weight=0.0)),
+        "without symmetry": lambda plan: replace(plan, preset=plan.preset.with_symmetry("off")),
+        "offset not by the mapping network": lambda plan: replace(
+            plan, category=replace(plan.category, offset_depth=0)
+        ),
+        "offset for free (λ₁ = 0)": free_offset,
     }
     rows: dict[str, tuple[str, Variant]] = {}
     for name in [preset for preset in ("instant", "fast", "paper") if preset in presets]:
         rows[name] = (name, lambda plan: plan)
         for what, change in changes.items():
-            if what == "without symmetry" or presets[name].follow == "encoder":
+            if what == "without symmetry" or presets[name].schedule:
                 rows[f"{name}, {what}"] = (name, change)
     return rows
+
+
+def no_mapping(plan: Plan) -> Plan:
+    """The plan with latent offsets that E predicts directly."""
+    return replace(plan, category=replace(plan.category, offset_depth=0))
+
+
+def free_offset(plan: Plan) -> Plan:
+    """The plan without a cost of latent offsets in step 2."""
+    first, *others = plan.preset.estimators
+    if first.schedule is None:
+        return plan
+    first = replace(first, schedule=replace(first.schedule, offset_weight=0.0))
+    return replace(plan, preset=replace(plan.preset, estimators=(first, *others)))
 
 
 def starts(shape: Ellipsoid) -> dict[str, Ellipsoid]:
@@ -186,7 +208,7 @@ def supervised(run: Run, progress: Progress, renders: Path | None, updates: int)
     """The row of the network that is taught true depth, if there are renders to teach it with."""
     if renders is None:
         return Line("supervised", {}, "not run: needs --renders")
-    output.say("supervised")
+    output.info("supervised")
     pairs = find_pairs(renders)
     width = width_of_depth_net(run.config, run.plan("fast").weights.files.get("networks"))
     net = taught(read_lessons(pairs, run.config), run.config, width, updates, run.machine, run.seed, progress)
@@ -202,22 +224,22 @@ def table_2(run: Run, progress: Progress) -> Iterator[Line]:
     plan = run.plan("ellipsoid")
     for name, shape in starts(run.config.ellipsoid).items():
         if run.wants(name):
-            yield run.line(name, replace(plan, config=replace(plan.config, ellipsoid=shape)), progress)
+            yield run.line(name, replace(plan, category=replace(plan.category, ellipsoid=shape)), progress)
 
 
 def table_3(run: Run, progress: Progress, embedder: Embedder) -> Iterator[Line]:
     """Each preset's photos turned by yaw -20° to 20°, against the same way's picture of the photo as it is."""
     own: list[torch.Tensor] = []
     for preset in [name for name in ("fast", "paper") if name in run.config.presets and run.wants(name)]:
-        output.say(preset)
+        output.info(preset)
         plan, turned, own = run.plan(preset), [], []
         for result in run.result(plan, [pair.photo for pair in run.pairs], progress):
             if isinstance(result, Exception):
                 raise result
             turned.append({by: drift(result, by, embedder, run.machine) for by in ("mesh", "gan")})
             own.append(embedder(result.photo[None].to(run.machine.device))[0])
-        by_gan = "directions in W" if plan.effort.follow == "linear" else "the photo's own encoder"
-        note = steps(plan.effort)
+        by_gan = "the photo's own encoder" if plan.preset.schedule else "latent directions"
+        note = steps(plan.preset)
         yield Line.of(f"{preset}, by mesh", [one["mesh"] for one in turned], note)
         yield Line.of(f"{preset}, by gan ({by_gan})", [one["gan"] for one in turned], note)
     if len(run.pairs) > 1 and not run.words:
@@ -323,14 +345,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             lines = list(table_3(run, progress, embedder))
     result = document(lines, TITLES[options.table], facts)
     if options.json:
-        output.put_json(result)
+        output.print_json(result)
     else:
-        output.put_table(drawn(result, columns, ", ".join(f"{name} {value}" for name, value in facts.items())))
+        output.print_table(drawn(result, columns, ", ".join(f"{name} {value}" for name, value in facts.items())))
 
 
 if __name__ == "__main__":
     try:
         main()
     except G2SError as error:
-        output.fail(str(error))
+        output.error(str(error))
         sys.exit(error.exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +34,6 @@ from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.machine import Machine
 from g2s_cli.options import Background, ReconstructOptions, Symmetry
 from g2s_cli.photo.align import CropOptions
-from g2s_cli.result.schema import Result
 from g2s_cli.seeding import seeded_weights
 from g2s_cli.segmentation.gan_features import Segmenter, fit_segmenter
 from g2s_cli.segmentation.masks import ObjectMask, segment_object, segment_with_features
@@ -314,11 +314,11 @@ def with_gan_size(category: Category, generator: Generator) -> Category:
 
 
 def offset_predictor_of(
-    result: Result, category: Category, gan: Gan, weights: Weights, machine: Machine
+    state: Mapping[str, Tensor], category: Category, gan: Gan, weights: Weights, machine: Machine
 ) -> OffsetPredictor:
-    """The offset predictor of a finished run: its own encoder, or the category's latent directions."""
-    if result.offset_net:
-        encoder = OffsetEncoder.from_state(result.offset_net).to(machine.device)
+    """The offset predictor of a finished run: the encoder of a state dict, or without one the latent directions."""
+    if state:
+        encoder = OffsetEncoder.from_state(state).to(machine.device)
         return encoder_predictor(category, gan, encoder, machine)
     return LatentDirections(_directions(weights.tensors("networks"), gan).to(machine.device))
 

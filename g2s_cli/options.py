@@ -33,7 +33,7 @@ class ReconstructOptions:
         crop: where the object lies in the photo, and its mask. None: a face is detected in categories of faces, else
             the centre square is taken.
         sources: where missing weights are fetched from. None: the environment's (`Sources.from_environment`).
-        detail: resolution of the meshes and textures that are written, and the solid body. None: `Detail()`.
+        detail: resolution of the meshes and textures that are written, and the solid body. None: `MeshOptions()`.
     """
 
     category: str | None = None

@@ -182,11 +182,11 @@ class Pipeline:
             progress.begin("fuse", 1)
             weights = [one.weight for one in self.preset.estimators[1:]]
             factors = fuse(factors, others, weights, observation, self.nets.camera)
+            progress.advance(1, 0.0)
         if self.preset.albedo_iterations:
             perceptual, fit = self.loaded.prior.perceptual, Fit(self.preset.albedo_iterations)
             factors = fit_albedo(self.nets, factors, observation, perceptual, fit, progress)
-        encoder = first.report.get("encoder", {})
-        return factors, {name: tensor.detach().cpu() for name, tensor in encoder.items()}
+        return factors, {name: tensor.detach().cpu() for name, tensor in first.encoder.items()}
 
     def _report(self, path: Path, photo: Photo, inversion: Inversion) -> dict[str, Any]:
         """What report.json says before the photo is reconstructed."""

@@ -17,22 +17,24 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("g2s_cli", "recipes", "tests", "benchmarks", "examples")
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 400, 60, 8
-COMMANDS = "g2s_cli/commands/"
+COMMANDS = ("g2s_cli/commands/", "recipes/")
 # Identifiers that contain one of these are refused in g2s_cli/ and recipes/.
 OLD_WORDS = (
     "witness fantas strangeness counterparts circumstances second_opinion going_back taken_apart sightnet gloss misfit "
     "unlikely unbiased relief_apart turned_away held_to_slope stepped misread misjudg pupil lesson teacher"
 )
 OLD_WORD = re.compile("|".join(OLD_WORDS.split()), re.IGNORECASE)
-ALLOWED = {"PUPIL", "PUPIL_CM"}  # of an eye
+ALLOWED = {"PUPIL", "PUPIL_CM", "unbiased"}  # of an eye; torch's keyword
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def is_command(function: Function, name: str) -> bool:
-    """Whether Typer calls it: its parameters' annotations are options of `commands.options` or `typer`."""
+    """Whether Typer calls it: it is decorated as a command, or has options of `commands.options` or `typer`."""
+    decorators = [ast.unparse(decorator) for decorator in function.decorator_list]
     annotations = [ast.unparse(argument.annotation) for argument in function.args.args if argument.annotation]
-    return name.startswith(COMMANDS) and any("options." in text or "typer." in text for text in annotations)
+    has_options = any("options." in text or "typer." in text for text in annotations)
+    return name.startswith(COMMANDS) and (has_options or any(".command(" in text for text in decorators))
 
 
 def parameters(function: Function) -> int:

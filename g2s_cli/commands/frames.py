@@ -58,13 +58,13 @@ def _write_series(
     images: Iterable[UInt8[np.ndarray, "h w 3"]], count: int, folder: Path, prefix: str, name: str, progress: Progress
 ) -> list[str]:
     """Write numbered pictures, and a GIF if there are several; returns the names, the GIF's last."""
-    digits, side_error = max(3, len(str(count - 1))), min(MAX_GIF_PX, math.isqrt(MAX_GIF_PIXELS // count))
+    digits, side = max(3, len(str(count - 1))), min(MAX_GIF_PX, math.isqrt(MAX_GIF_PIXELS // count))
     names, small = [f"{prefix}{index:0{digits}d}.png" for index in range(count)], []
     progress.begin(name, count)
     for file, image in zip(names, images, strict=True):
         picture = Image.fromarray(image)
         picture.save(folder / file)
-        picture.thumbnail((side_error, side_error))
+        picture.thumbnail((side, side))
         small.append(picture)
         progress.advance(len(small), 0.0)
     if count == 1:

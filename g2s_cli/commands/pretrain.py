@@ -1,4 +1,4 @@
-"""g2s pretrain: many photos → a category with networks trained on all of them."""
+"""g2s pretrain: many photos → a category with networks trained jointly on all of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from g2s_cli.commands.options import Device, HubRepo, Json, Quiet, Seed, Symmetry, Verbose
+from g2s_cli.commands import options
 from g2s_cli.console import format_number, output
 from g2s_cli.errors import StoppedError, UsageError
 
@@ -20,36 +20,36 @@ def pretrain(
         Path,
         typer.Argument(metavar="PHOTOS", help="A folder of photos; or with image/ and depth/, as of g2s evaluate."),
     ],
-    category: Annotated[str, typer.Option("--category", "-c", help="What the photos show.")] = "synface",
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the run keeps its work and its report.")
-    ] = Path("pretrained"),
-    name: Annotated[
-        str | None,
-        typer.Option("--as", metavar="NAME", help="What to call the new category.", show_default="FOLDER's name"),
+    category: options.Category = "synface",
+    limit: options.Limit = None,
+    iterations: options.TrainingIterations = None,
+    cycles: Annotated[
+        int | None, options.method_option("--cycles", min=1, help="The first so many cycles alone.")
     ] = None,
-    iterations: Annotated[
-        int | None, typer.Option("--iterations", min=1, help="At most so many iterations a step: for a quick try.")
-    ] = None,
-    cycles: Annotated[int | None, typer.Option("--cycles", min=1, help="The first so many cycles alone.")] = None,
-    symmetry: Annotated[
-        Symmetry | None,
-        typer.Option("--symmetry", help="Whether left and right are alike.", show_default="the category's"),
-    ] = None,
+    symmetry: options.Symmetry = None,
     photos_a_step: Annotated[
         int | None,
-        typer.Option("--photos-a-step", min=1, help="Over all processes.", show_default="one a process"),
+        options.method_option(
+            "--photos-a-step", min=1, help="Batch size over all processes.", show_default="one a process"
+        ),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="The first so many photos alone.")] = None,
+    seed: options.Seed = 0,
+    out: options.Out = Path("pretrained"),
+    name: Annotated[
+        str | None,
+        options.output_option("--as", metavar="NAME", help="The new category.", show_default="FOLDER's name"),
+    ] = None,
     save_every: Annotated[
-        float, typer.Option("--save-every", min=0, metavar="SECONDS", help="How often to save; 0 is at every step.")
+        float,
+        options.output_option(
+            "--save-every", min=0, metavar="SECONDS", help="How often to save a checkpoint; 0 is at every step."
+        ),
     ] = 300.0,
-    hub_repo: HubRepo = "",
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    device: options.Device = "auto",
+    hub_repo: options.HubRepo = "",
 ) -> None:
     """Train networks on many photos jointly, as the paper does on 200; the result is a category of your own.
 
@@ -63,7 +63,7 @@ def pretrain(
     from g2s_cli.training.pretrain_config import PhotoCollection, PretrainConfig, PretrainOptions, schedule_of
     from g2s_cli.training.pretraining import run
     from g2s_cli.weights.categories import optional_parts, required_parts
-    from g2s_cli.weights.registry import Sources, fetch_weights, find_category
+    from g2s_cli.weights.registry import Sources, find_category
 
     group = Group.from_environment()
     output.set(quiet=quiet or not group.is_main, verbose=verbose, as_json=as_json)
@@ -79,12 +79,9 @@ def pretrain(
     for note in collection.notes:
         output.info(f"Note: {note}")
     machine = Machine.named(group.device(device))
-    with output.fetching() as fetching:
-        fetch_weights(config, required_parts(config, networks=False), sources, fetching, optional_parts(config))
-    options = PretrainOptions(
-        name or out.resolve().name, config.name, iterations, cycles, symmetry, photos_a_step, seed
-    )
-    run_config = PretrainConfig.of(collection, out, options, sources)
+    options.fetch(config, required_parts(config, networks=False), sources, optional_parts(config))
+    chosen = PretrainOptions(name or out.resolve().name, config.name, iterations, cycles, symmetry, photos_a_step, seed)
+    run_config = PretrainConfig.of(collection, out, chosen, sources)
     try:
         with group.connected(machine.device), output.progress(photos_a_step=photos_a_step) as progress:
             report = run(run_config, machine, group, progress, save_every)

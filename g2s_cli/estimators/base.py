@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -62,16 +62,16 @@ class DepthEstimate:
     """What one estimator knows of a photo's depth.
 
     Attributes:
-        depth: along the viewing axis in the photo's view, scene units, up to its mean.
+        depth: along the viewing axis in the photo's view, scene units, up to an additive constant.
         valid: where it is known.
         factors: canonical depth and albedo, view and light, of estimators that have them.
-        report: figures worth telling, JSON-able.
+        encoder: state dict of the offset encoder E that was trained on the photo, if there is one.
     """
 
     depth: Float[Tensor, "h w"]
     valid: Float[Tensor, "h w"]
     factors: Factors | None = None
-    report: dict[str, Any] = field(default_factory=dict)
+    encoder: dict[str, Tensor] = field(default_factory=dict)
 
 
 @runtime_checkable

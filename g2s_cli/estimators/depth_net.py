@@ -26,7 +26,7 @@ ON_DISK = {"whole": "bottleneck", "said": "head"}  # module names of files of ve
 
 
 class DepthNet(nn.Module):
-    """Images and masks to depth, up to its mean.
+    """Images and masks to depth, up to an additive constant.
 
     Forward: images (b 3 s s) in [-1, 1], 0 outside their masks (b 1 s s), to depth less one (b s s), scene units.
 
@@ -60,10 +60,10 @@ class DepthNet(nn.Module):
         if first is None or linear is None or first.dim() != 4 or linear.dim() != 2:
             raise state_mismatch(cls, "no fine.first.weight and bottleneck.1.weight of a U-Net")
         width, (bottleneck, coarsest) = len(first), linear.shape
-        side_error = round((coarsest / (4 * width)) ** 0.5) if width else 0
-        if not side_error or width % CHANNELS_A_GROUP or 4 * width * side_error**2 != coarsest:
+        side = round((coarsest / (4 * width)) ** 0.5) if width else 0
+        if not side or width % CHANNELS_A_GROUP or 4 * width * side**2 != coarsest:
             raise state_mismatch(cls, f"{coarsest} numbers from a width of {width}")
-        return load_state(cls, lambda: cls(side_error * 2 ** (LEVELS + 1), width, bottleneck), state)
+        return load_state(cls, lambda: cls(side * 2 ** (LEVELS + 1), width, bottleneck), state)
 
     def forward(self, image: Float[Tensor, "b 3 s s"], mask: Float[Tensor, "b 1 s s"]) -> Float[Tensor, "b s s"]:
         """Depth less one, of all pixels, also outside the masks."""

@@ -32,7 +32,7 @@ def fuse(
     """The factors with a canonical depth whose rendering is the weighted mean of all depths.
 
     The canonical depth is fitted through the renderer. What it cannot express of the mean, beside occluding edges, is
-    kept as the depth residual. Depths count up to their mean, and where all of them are valid.
+    kept as the depth residual. Depths count up to an additive constant, and where all of them are valid.
 
     Args:
         factors: whose depth has the weight that the estimates leave of 1.

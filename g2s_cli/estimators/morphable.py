@@ -118,7 +118,7 @@ class MorphableEstimator:
     masked: bool
 
     def estimate(self, observation: Observation, progress: Progress) -> DepthEstimate:
-        """Depth of the fitted model; the report has the specular strength."""
+        """Depth of the fitted model."""
         progress.begin("morphable fit", self.iterations)
         # The template's segmenter, whatever found the photo's object: a mask of the user's knows this photo alone.
         segmenter = self.template.segmenter if self.masked else None
@@ -134,8 +134,7 @@ class MorphableEstimator:
         coeffs = fit_coefficients(self.model, points, camera, coeffs, self.iterations, DECAY)
         progress.advance(self.iterations, points.weights.mean().item())
         depth = render_fit(self.model, points, camera, debias(self.model, points, coeffs))[0]
-        report = {"specular": specular_strength(coeffs).item()}
-        return DepthEstimate(depth, (depth < VIEW_FAR).float(), report=report)
+        return DepthEstimate(depth, (depth < VIEW_FAR).float())
 
 
 def find_correspondences(

@@ -1,4 +1,4 @@
-"""The networks that read factors off an image: depth, albedo, view and light (paper tables 5 and 6).
+"""The factor networks: depth, albedo, view and light (paper tables 5 and 6).
 
 Layers stand in one `network` sequence, in the authors' order, so that their checkpoints load by name. All
 sizes follow from the image size (a power of two, 16 or more) and the width of the first layer; the
@@ -7,14 +7,14 @@ sizes follow from the image size (a power of two, 16 or more) and the width of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TypeVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from g2s_cli.errors import WeightsError
+from g2s_cli.gan.state_dict import load_state, state_mismatch
 
 CHANNELS_A_GROUP = 4
 TOP_OF_CODE = 512  # channels of the last 4x4 layer of the view and light nets, whatever their width
@@ -36,7 +36,7 @@ class MapNet(nn.Module):
     """Image to image through a bottleneck (table 6): the depth net D (1 channel) and the albedo net A (3).
 
     Forward: images (b 3 s s) in [-1, 1] to maps (b c s s). With `bounded` the output passes a tanh, as A's
-    does; D's is raw (see `method.prior`).
+    does; D's is raw (see `estimators.factor_codes`).
     """
 
     def __init__(self, size: int, channels: int, width: int, bottleneck: int = 256, *, bounded: bool) -> None:
@@ -70,14 +70,12 @@ class MapNet(nn.Module):
     def from_state(cls, state: Mapping[str, Tensor], *, bounded: bool) -> MapNet:
         """The network a state dict belongs to, with its weights. Raises WeightsError."""
         weights = _kernels(state)
-        count_modules = (sum(weight.shape[2] == 4 for weight in weights) - 1) // 2
+        levels = (sum(weight.shape[2] == 4 for weight in weights) - 1) // 2
         width = len(weights[0])
-        if count_modules < 2 or width % CHANNELS_A_GROUP:
-            raise state_mismatch(cls, f"{count_modules} levels from a width of {width}")
-        top = len(weights[count_modules])
-        return load_state(
-            cls, lambda: cls(2 ** (count_modules + 2), len(weights[-1]), width, top, bounded=bounded), state
-        )
+        if levels < 2 or width % CHANNELS_A_GROUP:
+            raise state_mismatch(cls, f"{levels} levels from a width of {width}")
+        top = len(weights[levels])
+        return load_state(cls, lambda: cls(2 ** (levels + 2), len(weights[-1]), width, top, bounded=bounded), state)
 
     def forward(self, image: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b c s s"]:
         """Maps for images."""
@@ -87,7 +85,7 @@ class MapNet(nn.Module):
 class CodeNet(nn.Module):
     """Image to a few numbers in (-1, 1) (table 5): the view net V (6) and the light net L (4).
 
-    Forward: images (b 3 s s) in [-1, 1] to codes (b c); `scene` units are made of them in `method.prior`.
+    Forward: images (b 3 s s) in [-1, 1] to codes (b c); `estimators.factor_codes` scales them to scene units.
     """
 
     def __init__(self, size: int, channels: int, width: int) -> None:
@@ -106,35 +104,12 @@ class CodeNet(nn.Module):
     def from_state(cls, state: Mapping[str, Tensor]) -> CodeNet:
         """The network a state dict belongs to, with its weights. Raises WeightsError."""
         weights = _kernels(state)
-        count_modules = sum(weight.shape[2] == 4 for weight in weights) - 1
-        return load_state(cls, lambda: cls(2 ** (count_modules + 2), len(weights[-1]), len(weights[0])), state)
+        levels = sum(weight.shape[2] == 4 for weight in weights) - 1
+        return load_state(cls, lambda: cls(2 ** (levels + 2), len(weights[-1]), len(weights[0])), state)
 
     def forward(self, image: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b c"]:
         """Codes for images."""
         return self.network(image).flatten(1)
-
-
-def load_state(category: type[Net], build: Callable[[], Net], state: Mapping[str, Tensor]) -> Net:
-    """A network with copies of a state dict's weights, which must fit it name by name.
-
-    It is built without memory first: what a file's names suggest may be far larger than what it holds.
-    """
-    try:
-        with torch.device("meta"):
-            net = build()
-        net.load_state_dict({name: tensor.detach().float().clone() for name, tensor in state.items()}, assign=True)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise state_mismatch(category, first) from error
-    return net
-
-
-def state_mismatch(category: type[nn.Module], how: str) -> WeightsError:
-    """The error for a state dict that is not this kind of network's."""
-    return WeightsError(
-        f"These tensors are not the weights of a {category.__name__}: {how.rstrip('.')}.",
-        "Fetch the file again or name another.",
-    )
 
 
 def _block(layer: nn.Module, channels: int, activation: nn.Module) -> list[nn.Module]:

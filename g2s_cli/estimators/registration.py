@@ -126,7 +126,7 @@ def pose_template(
 
 
 def optical_flow(objects: MaskedImages, others: MaskedImages) -> Float[Tensor, "b h w 2"]:
-    """Smooth flow from objects to other images: grids for `sample`, near the identity."""
+    """Smooth flow from objects to other images: grids for `grid_sample`, near the identity."""
     size, count, device = objects.image.shape[-1], len(objects.image), objects.image.device
     identity, target, moving = identity_grid(size, device), features(objects), features(others)
     weights = objects.mask / objects.mask.sum(dim=(2, 3), keepdim=True).clamp(min=1)

@@ -29,7 +29,7 @@ RIDGE = 0.06  # in units of the features' variance
 
 @dataclass(frozen=True)
 class InversionSettings:
-    """Settings of the optimisation; docs/LOG.md has the figures behind the defaults.
+    """Settings of the optimisation; docs/experiments/inversion-start.md has the figures behind the defaults.
 
     Args:
         candidates: random latents that the initial latent is regressed from.

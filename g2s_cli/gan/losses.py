@@ -37,23 +37,6 @@ def masked_gradients(
     return horizontal, vertical
 
 
-def depth_and_slope_distance(
-    difference: Float[Tensor, "b h w"], weight: Float[Tensor, "b h w"]
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Weighted means of absolute depth differences, up to their mean, and of their gradients.
-
-    Args:
-        difference: of two depth maps, in scene units.
-        weight: of each pixel, from 0 to 1.
-    """
-    difference = difference / DEPTH_UNIT
-    total = weight.sum(dim=(1, 2), keepdim=True).clamp(min=1)
-    difference = difference - (difference * weight).sum(dim=(1, 2), keepdim=True) / total
-    horizontal, vertical = masked_gradients(difference, weight.sqrt())
-    area = weight.sum().clamp(min=1)
-    return (difference * weight).abs().sum() / area, (horizontal.sum() + vertical.sum()) / area
-
-
 @runtime_checkable
 class PerceptualDistance(Protocol):
     """A perceptual distance of masked images, differentiable with respect to both."""

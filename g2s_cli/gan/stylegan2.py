@@ -24,7 +24,9 @@ from g2s_cli.gan.rosinality import State, count_modules, get_blur_kernel, get_sc
 
 SLOPE = 0.2
 GAIN = math.sqrt(2.0)  # of the activation; leaky_relu(x) √2 = leaky_relu(√2 x), so it moves into weights
-FEATURE_PX = 64  # resolution of the features for segmentation; finer layers encode edges and grain (docs/LOG.md)
+FEATURE_PX = (
+    64  # resolution of the features for segmentation; finer layers encode edges and grain (docs/experiments/masks.md)
+)
 MAPPING_RATE = 0.01  # learning-rate multiplier of the mapping network, the same in every released model
 MAX_BATCH_PIXELS = 1 << 20  # of images in one batch: 64 of 128 px, 4 of 512
 EPSILON = 1e-8

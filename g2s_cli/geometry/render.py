@@ -17,7 +17,7 @@ from g2s_cli.geometry.shading import apply_shading, diffuse_shading, lambert_sha
 from g2s_cli.geometry.warp import forward_grid, grid_sample, inverse_grid
 
 # The slope limit of `photo_depth` at yaw 0, and how much it falls a degree of yaw: behind the far cheek of a turned
-# head the canonical surface continues far away. Tuned on the training images (docs/LOG.md).
+# head the canonical surface continues far away. Tuned on the training images (docs/experiments/outlines.md).
 MAX_SLOPE_DEG, SLOPE_PER_YAW = 88.0, 0.2
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from g2s_cli.geometry.camera import rotation_matrix
 
 MIN_LIGHT_Z = 1e-2  # least z of a light's direction; below it, its position (x, y) = direction / z is not finite
-SHININESS = 18.0  # Blinn exponent; skin has about 10 to 30, and the choice matters little (docs/LOG.md)
+SHININESS = 18.0  # Blinn exponent; skin has about 10 to 30; it matters little (docs/experiments/specular.md)
 
 
 def light_direction(light: Float[Tensor, "b 4"]) -> Float[Tensor, "b 3"]:

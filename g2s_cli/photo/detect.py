@@ -124,8 +124,8 @@ def _refine_landmarks(
         window = Placement.fit(UPRIGHT_LANDMARKS, landmarks)
         pixels = _to_tensor(crop_photo(image, window, WINDOW_PX[2]))
         _, places, _ = net(torch.cat((pixels, pixels.flip(-1))))
-        direct, hflip = _landmarks(places.numpy()).astype(np.float64)
-        landmarks = window.to_photo((direct + hflip[MIRROR_ORDER] * (-1, 1) + (1, 0)) / 2)
+        direct, mirrored = _landmarks(places.numpy()).astype(np.float64)
+        landmarks = window.to_photo((direct + mirrored[MIRROR_ORDER] * (-1, 1) + (1, 0)) / 2)
     return landmarks
 
 

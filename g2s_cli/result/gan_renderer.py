@@ -49,7 +49,7 @@ def render_with_gan(result: Result, variants: Sequence[Factors], machine: Machin
     _check_gan(result, weights)
     category = with_gan_size(category, gan.generator)
     center_crop = CenterCrop(category.frame_share, category.working_size)
-    predictor = offset_predictor_of(result, category, gan, weights, machine)
+    predictor = offset_predictor_of(result.offset_net, category, gan, weights, machine)
     latent, photo_mask = result.latent.to(machine.device), result.mask.to(machine.device)
     object_mask = canonical_mask(result)
     with torch.no_grad():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -38,10 +40,10 @@ def textured_mesh(result: Result, detail: MeshOptions, *, extend: bool = False) 
     photo = from_uint8(result.center_crop)
     photo_size = max(photo.shape[-1], result.camera.size)
     wide_size = round(photo_size * result.camera.with_margin().size / result.camera.size)
-    outline = ObjectMask(refine_mask(result.mask, photo), result.is_symmetric, extend)
+    outline = ObjectMask(refine_mask(result.mask, photo), result.is_symmetric)
     # Twice the photo's resolution: the outline is smooth between the photo's pixels.
     mesh_size = detail.mesh_size or min(2 * wide_size, MAX_MESH_SIZE)
-    mesh = extract_mesh(refine_depth(result.factors, outline, result.camera, mesh_size))
+    mesh = extract_mesh(refine_depth(result.factors, replace(outline, extend=extend), result.camera, mesh_size))
     texture_size = detail.texture_size or min(wide_size, MAX_TEXTURE_SIZE)
     return mesh, project_texture(photo, result.factors, outline, result.camera, mesh, texture_size)
 

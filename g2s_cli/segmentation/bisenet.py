@@ -22,7 +22,7 @@ class BiSeNet(nn.Module):
         width: channels of the first layer, 64 in the public checkpoints; all others are multiples.
     """
 
-    side_error = 512  # input size in pixels, as the authors resize faces
+    input_size = 512  # input size in pixels, as the authors resize faces
     stem, head = "cp.resnet.conv1.weight", "conv_out.conv_out.weight"  # weights of the first and the last layer
     auxiliary: tuple[str, ...] = ("conv_out16.", "conv_out32.")
 

@@ -1,7 +1,7 @@
 """Object masks without labels: clusters of the generator's own features (cf. Collins et al. 2020).
 
 The features read by the ToRGB layer at 64 pixels fall into a few directions. The one that dominates the images' upper
-rim is the background. Figures are in docs/LOG.md.
+rim is the background. Figures are in docs/experiments/masks.md.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def segment_object(
 @torch.no_grad()
 def segment_with_network(photo: Float[Tensor, "3 h w"], net: ParsingNet, rule: MaskRule) -> ObjectMask:
     """The mask of a parsing network for a photo in [-1, 1], which is resized to the network's input size."""
-    image = CenterCrop(1.0, net.side_error)(photo[None])
+    image = CenterCrop(1.0, net.input_size)(photo[None])
     if rule.normalise:
         mean, std = (image.new_tensor(channels)[:, None, None] for channels in (IMAGENET_MEAN, IMAGENET_STD))
         image = (image / 2 + 0.5 - mean) / std

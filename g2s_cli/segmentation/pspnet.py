@@ -26,7 +26,7 @@ class PSPNet(nn.Module):
         width: channels of the first layer, 64 in the public checkpoints; all others are multiples.
     """
 
-    side_error = 473  # input size in pixels, as the authors resize images
+    input_size = 473  # input size in pixels, as the authors resize images
     stem, head = "layer0.0.weight", "cls.4.weight"  # weights of the first and the last layer
     auxiliary: tuple[str, ...] = ("aux.",)
 

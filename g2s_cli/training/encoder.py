@@ -1,7 +1,7 @@
 """An encoder of images into W, by which a GAN is also trained to reconstruct real images.
 
-At 128 px the adversarial loss alone did not converge within what a CPU can do (docs/LOG.md). That was measured when
-fused Adam read the discriminator's gradients in the wrong memory layout (`trainer.descend`).
+At 128 px the adversarial loss alone did not converge within what a CPU can do (docs/experiments/gan-128px.md). That
+was measured when fused Adam read the discriminator's gradients in the wrong memory layout (`trainer.descend`).
 """
 
 from __future__ import annotations

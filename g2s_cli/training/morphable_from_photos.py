@@ -154,8 +154,8 @@ def nuisance_regression(coeffs: Coefficients, observations: Observations) -> Flo
     mean, std = covariates.mean(dim=0), covariates.std(dim=0, correction=0).clamp(min=1e-6)
     scaled, intercept = (covariates - mean) / std, coeffs.shape.mean(dim=0)
     gram = scaled.T @ scaled + BIAS_RIDGE * torch.eye(covariates.shape[1], device=covariates.device)
-    masked_gradients = torch.linalg.solve(gram, scaled.T @ (coeffs.shape - intercept)) / std[:, None]
-    return torch.cat(((intercept - mean @ masked_gradients)[None], masked_gradients))
+    slopes = torch.linalg.solve(gram, scaled.T @ (coeffs.shape - intercept)) / std[:, None]
+    return torch.cat(((intercept - mean @ slopes)[None], slopes))
 
 
 def mean_detail(

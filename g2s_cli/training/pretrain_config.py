@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from g2s_cli.batch import find_photos
-from g2s_cli.config import Category, Pretraining, Symmetry
+from g2s_cli.config import Category, Pretraining
 from g2s_cli.errors import UsageError
 from g2s_cli.evaluation.ground_truth import DepthPair, find_pairs
 from g2s_cli.files import sha256_of_input
 from g2s_cli.loading import Plan, Weights
-from g2s_cli.options import ReconstructOptions
+from g2s_cli.options import ReconstructOptions, Symmetry
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.new_category import check_name_is_free

@@ -7,9 +7,10 @@ import tomllib
 from difflib import get_close_matches
 from pathlib import Path
 
-from g2s_cli.config import Category, Part, parse_category
+from g2s_cli.config import Category, Part
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.weights.cache import cache_root, find_cached, models_root
+from g2s_cli.weights.category_toml import parse_category
 
 
 def category_folders() -> dict[str, Path]:

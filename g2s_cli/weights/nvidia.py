@@ -168,7 +168,7 @@ class _File:
         for key in inner:
             module = module.table("_modules").get(key)
             if not isinstance(module, _Module):
-                raise self.misfit(f"{name} is missing")
+                raise self.mismatch(f"{name} is missing")
         return module
 
     def view(self, name: str) -> Any:
@@ -182,7 +182,7 @@ class _File:
         """A tensor in float32. Raises WeightsError."""
         view = self.view(name)
         if not isinstance(view, _View):
-            raise self.misfit(f"{name} is missing")
+            raise self.mismatch(f"{name} is missing")
         if not all(_is_lengths(numbers, least) for numbers, least in ((view.size, 1), (view.stride, 0))):
             raise self.damaged(f"{name} has no usable shape")
         storage = _read_storage(view.storage)
@@ -208,7 +208,7 @@ class _File:
             module = self.module(name)
             if name != skip and (wrong := module.children ^ children):
                 others = ", ".join(sorted(map(_printable, wrong))[:4])
-                raise self.misfit(f"{name}, a {_printable(module.class_name)}, lacks or adds the modules {others}")
+                raise self.mismatch(f"{name}, a {_printable(module.class_name)}, lacks or adds the modules {others}")
 
     def check_unconditional(self, name: str, embedding: str = "") -> None:
         """Raise WeightsError if a module takes class labels: it says so, or has a module to embed them."""
@@ -222,7 +222,7 @@ class _File:
     def damaged(self, how: str) -> WeightsError:
         return WeightsError(f"{self.path} is damaged: {how}.", "Fetch the file again.")
 
-    def misfit(self, how: str) -> WeightsError:
+    def mismatch(self, how: str) -> WeightsError:
         return WeightsError(
             f"{self.path} is not a StyleGAN2 as we know it: {how}.",
             "Name one made by the unchanged code of NVIDIA's stylegan2-ada-pytorch or stylegan3.",
@@ -270,7 +270,7 @@ def _read_generator(file: _File) -> dict[str, Tensor]:
     for layer in sorted(f"G_ema.mapping.{name}" for name in layers):
         rate = file.module(layer).attribute("bias_gain")
         if isinstance(rate, int | float) and rate != MAPPING_LR_MULTIPLIER:
-            raise file.misfit(f"{layer} has the learning-rate multiplier {rate}, not {MAPPING_LR_MULTIPLIER}")
+            raise file.mismatch(f"{layer} has the learning-rate multiplier {rate}, not {MAPPING_LR_MULTIPLIER}")
     names = _generator_names(_block_sizes(blocks), min(len(layers), MAX_MAPPING_LAYERS))
     file.check_modules(names)
     state = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from caches import ALL_OF_CAR, FACE, REPO, cached, verify_after_damage
 from installed import Command
 from safetensors.torch import load_file
 from servers import TOKEN, Fault, FileServer, HubServer, Repo
+
+from g2s_cli.files import sha256_of
 
 PULL = ("weights", "pull", "owls", "--hub-repo", REPO)
 PUBLISH = ("weights", "publish", "owls", "--repo", REPO)
@@ -142,7 +145,7 @@ def test_a_repository_needs_no_readme(on_hub: Command, published: Repo) -> None:
 def test_a_category_with_an_unusable_card_is_not_kept(on_hub: Command, published: Repo, home: Path) -> None:
     card = files_of(published)["owls/model.toml"]
     published.commit(files_of(published) | {"bad/model.toml": card.replace(b"[image]", b"[image]\ncrop_of = 0")})
-    assert "a card that cannot be used" in on_hub.fails(4, "weights", "pull", "bad", "--hub-repo", REPO)
+    assert "a model.toml that cannot be used" in on_hub.fails(4, "weights", "pull", "bad", "--hub-repo", REPO)
     assert cached(home, "bad") == []
 
 
@@ -186,12 +189,13 @@ def test_a_revision_cannot_be_published_to(on_hub: Command, hub: HubServer) -> N
     assert not hub.repos
 
 
-def test_a_card_without_a_place_for_hashes_is_not_published(on_hub: Command, hub: HubServer, owls: Path) -> None:
+def test_a_model_toml_of_inline_tables_is_published_with_hashes(on_hub: Command, hub: HubServer, owls: Path) -> None:
     card = owls.parent / "model.toml"
     lines = [line for line in card.read_text().splitlines() if not line.startswith(("[weights", "file =", "sha256 ="))]
     card.write_text("\n".join(['weights = {gan = {file = "gan.safetensors"}}', *lines]))
-    assert str(card) in on_hub.using(HF_TOKEN=TOKEN).fails(4, *PUBLISH)
-    assert not hub.repos
+    on_hub.using(HF_TOKEN=TOKEN).ok(*PUBLISH)
+    published = files_of(hub.repos[REPO])["owls/model.toml"].decode()
+    assert tomllib.loads(published)["weights"]["gan"]["sha256"] == sha256_of(owls)
 
 
 def test_verify_names_a_damaged_import(on_hub: Command, owls: Path) -> None:

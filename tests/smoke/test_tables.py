@@ -16,7 +16,6 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from g2s_cli.result.folder import depth_code
 from PIL import Image
 
 from g2s_cli.config import Ellipsoid
@@ -25,8 +24,10 @@ from g2s_cli.evaluation.ground_truth import find_pairs
 from g2s_cli.geometry.render import render
 from g2s_cli.loading import Plan
 from g2s_cli.machine import Machine
+from g2s_cli.options import ReconstructOptions
 from g2s_cli.progress import SilentProgress
 from g2s_cli.result.schema import Result
+from g2s_cli.result.write import encode_depth
 from g2s_cli.weights.categories import load_category
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +53,7 @@ def data(result: Result, tmp_path: Path) -> Path:
         (tmp_path / "data" / config).mkdir(parents=True)
     copy(ROOT / "tests" / "data" / "face.png", tmp_path / "data" / "image" / "0_image.png")
     depth = torch.where(result.mask >= 0.5, render(result.factors, result.camera).depth, torch.nan)
-    Image.fromarray(depth_code(depth.numpy())).save(tmp_path / "data" / "depth" / "0_depth.png")
+    Image.fromarray(encode_depth(depth.numpy())).save(tmp_path / "data" / "depth" / "0_depth.png")
     return tmp_path / "data"
 
 
@@ -67,8 +68,7 @@ def test_a_tiny_run_can_be_resumed(
     upper, flat, ours = table["rows"]
     assert [row["name"] for row in table["rows"]] == ["supervised", "flat depth", "fast, without symmetry"]
     assert upper["note"] == "not run: needs --renders"
-    steps = "inversion 0, register 1, place 1, steps 0/0/1, 1/0/0, keep 0.4, agree 0.5, sight 0.5, a step below 0.5"
-    assert ours["note"] == steps
+    assert ours["note"] == "inversion 0, morphable 0.5 (1), depth_net 0.5, albedo 1"
     assert flat["coverage"]["mean"] == 1
     assert ours["seconds"]["mean"] > 0
     tables.main(quick)
@@ -100,14 +100,14 @@ def test_an_ablation_changes_one_value_of_the_plan(tables: ModuleType) -> None:
     config = load_category("synface")
     changed = {}
     for name, (preset, change) in tables.ablations(config.presets).items():
-        plan = Plan.of(category="synface", preset=preset)
+        plan = Plan.of(ReconstructOptions("synface", preset))
         other = change(plan)
         names = [field.name for field in fields(plan)]
         changed[name] = {name for name in names if getattr(plan, name) != getattr(other, name)}
     assert changed["fast"] == changed["paper"] == set()
-    assert changed["paper, without symmetry"] == changed["fast, without symmetry"] == {"symmetry"}
-    assert changed["paper, offset not by the mapping network"] == {"kind"}
-    assert changed["paper, offset for free (λ₁ = 0)"] == {"effort"}
+    assert changed["paper, without symmetry"] == changed["fast, without symmetry"] == {"preset"}
+    assert changed["paper, offset not by the mapping network"] == {"category"}
+    assert changed["paper, offset for free (λ₁ = 0)"] == {"preset"}
     assert not [name for name in changed if name.startswith("fast, offset")]  # fast learns no offset
 
 
@@ -121,13 +121,12 @@ def test_table_2_has_six_different_initial_shapes(tables: ModuleType) -> None:
 def test_a_shortened_preset_keeps_its_prior(tables: ModuleType) -> None:
     whole = load_category("synface").preset("ellipsoid")
     short = tables.shortened(whole, 3, 0)
-    assert tables.steps(short) == "inversion 0, start 1000, steps 3/3/3, 3/3/3, 3/3/3, 3/3/3"
-    assert (short.samples, short.candidates, short.batch) == (48, 16, 16)
-    assert short.prior == whole.prior
+    assert tables.steps(short) == "inversion 0, prior 1000, steps 3/3/3, 3/3/3, 3/3/3, 3/3/3"
+    assert (short.schedule.samples, short.candidates, short.schedule.batch) == (48, 16, 16)
+    assert short.schedule.prior == whole.schedule.prior
     assert tables.shortened(whole, None, None) == whole
-    assert tables.steps(load_category("synface").preset("fast")) == (
-        "inversion 200, register 20, place 15, steps 0/0/60, 150/0/0, keep 0.4, agree 0.5, sight 0.5, a step below 0.5"
-    )
+    fast = load_category("synface").preset("fast")
+    assert tables.steps(fast) == "inversion 150, morphable 0.5 (240), depth_net 0.5, albedo 75"
 
 
 def test_mean_and_standard_error(tables: ModuleType) -> None:

@@ -55,7 +55,7 @@ def segmenter(generator: Generator) -> Segmenter:
 
 @pytest.fixture
 def nets() -> FactorNets:
-    """Untrained networks of 16 px; the depth net is made louder, so that what it says is no plane."""
+    """Untrained networks of 16 px; the depth net is scaled up, so that its output is not flat."""
     torch.manual_seed(0)
     depth = MapNet(SIZE, 1, 8, bounded=False)
     with torch.no_grad():

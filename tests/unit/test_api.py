@@ -13,17 +13,17 @@ import g2s_cli
 
 
 @pytest.mark.parametrize("name", sorted(set(g2s_cli.__all__) - {"__version__"}))
-def test_every_name_is_there_and_says_what_it_is(name: str) -> None:
+def test_every_public_name_exists_and_has_a_docstring(name: str) -> None:
     assert name in dir(g2s_cli)
     assert inspect.getdoc(getattr(g2s_cli, name))
 
 
-def test_there_is_nothing_else() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'g2s_cli' has no attribute 'magic'"):
         _ = g2s_cli.magic
 
 
-def test_it_has_types_and_loads_no_torch() -> None:
+def test_the_package_is_typed_and_its_import_loads_no_torch() -> None:
     assert (Path(g2s_cli.__file__).parent / "py.typed").exists()
-    code = "import g2s_cli, sys; dir(g2s_cli); assert 'torch' not in sys.modules"
+    code = "import g2s_cli, sys; dir(g2s_cli); g2s_cli.ReconstructOptions(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -42,7 +42,7 @@ class GAN2Shape:
     seed: int
 
     def estimate(self, observation: Observation, progress: Progress) -> DepthEstimate:
-        """All cycles for one photo; the report has the trained E under "encoder"."""
+        """All cycles for one photo; `encoder` is the trained E."""
         nets, predictor = self.networks()
         rng = torch.Generator().manual_seed(self.seed)
         if self.schedule.prior:
@@ -52,7 +52,7 @@ class GAN2Shape:
             nets = self._with_symmetry(nets, number)
             self._cycle(nets, predictor, observation, stage, number, rng, progress)
         estimate = estimate_of(nets.factors_of(observation.image), nets.camera)
-        return replace(estimate, report={"encoder": predictor.encoder.state_dict()})
+        return replace(estimate, encoder=predictor.encoder.state_dict())
 
     def _cycle(
         self,

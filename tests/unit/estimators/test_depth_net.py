@@ -1,4 +1,4 @@
-"""S: pictures to depth."""
+"""The depth network, its files, and the estimator that averages it over mirror images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from g2s_cli.errors import WeightsError
-from g2s_cli.estimators.depth_net import DepthNet
+from g2s_cli.estimators.base import Observation
+from g2s_cli.estimators.depth_net import DepthNet, DepthNetEstimator
+from g2s_cli.geometry.center_crop import CenterCrop
+from g2s_cli.geometry.warp import hflip
+from g2s_cli.progress import SilentProgress
+
+VERSION_0_1_0 = {"bottleneck": "whole", "head": "said"}
 
 
 @pytest.fixture
@@ -15,55 +21,76 @@ def net() -> DepthNet:
     return DepthNet(32, 8, 12)
 
 
-def test_it_says_a_depth_for_every_pixel_and_each_picture_by_itself(net: DepthNet) -> None:
+def test_depth_of_every_pixel_does_not_depend_on_the_batch(net: DepthNet) -> None:
     image, mask = torch.rand(3, 3, 32, 32) * 2 - 1, torch.ones(3, 1, 32, 32)
-    said = net(image, mask)
-    assert said.shape == (3, 32, 32)
-    torch.testing.assert_close(net(image[1:2], mask[1:2])[0], said[1], atol=1e-5, rtol=0)
+    depth = net(image, mask)
+    assert depth.shape == (3, 32, 32)
+    torch.testing.assert_close(net(image[1:2], mask[1:2])[0], depth[1], atol=1e-5, rtol=0)
 
 
-def test_a_pixel_tells_of_its_place_and_of_all_others(net: DepthNet) -> None:
-    """Where it is above all, and everywhere through what is read of the whole picture."""
+def test_a_pixel_changes_depth_nearby_most_and_everywhere_through_the_bottleneck(net: DepthNet) -> None:
     image, mask = torch.zeros(1, 3, 32, 32), torch.ones(1, 1, 32, 32)
     changed = image.clone()
     changed[..., 8, 24] = 1
-    apart = (net(changed, mask) - net(image, mask))[0].abs()
-    assert apart[28:, :4].max() > 0
-    assert apart[6:11, 22:27].max() > 3 * apart[28:, :4].max()
+    change = (net(changed, mask) - net(image, mask))[0].abs()
+    assert change[28:, :4].max() > 0
+    assert change[6:11, 22:27].max() > 3 * change[28:, :4].max()
 
 
-def test_the_mask_is_seen(net: DepthNet) -> None:
+def test_depth_depends_on_the_mask(net: DepthNet) -> None:
     image = torch.zeros(1, 3, 32, 32)
     assert not torch.equal(net(image, torch.ones(1, 1, 32, 32)), net(image, torch.zeros(1, 1, 32, 32)))
 
 
-@pytest.mark.parametrize(("size", "width", "thought"), [(32, 8, 12), (64, 16, 5), (128, 8, 3)])
-def test_a_state_dict_says_what_network_it_is_of(size: int, width: int, thought: int) -> None:
-    net = DepthNet(size, width, thought)
-    again = DepthNet.from_state(net.state_dict())
-    assert again.size == size
+@pytest.mark.parametrize(("size", "width", "bottleneck"), [(32, 8, 12), (64, 16, 5), (128, 8, 3)])
+@pytest.mark.parametrize("names", [{}, VERSION_0_1_0], ids=["today", "0.1.0"])
+def test_a_state_dict_determines_its_network(size: int, width: int, bottleneck: int, names: dict[str, str]) -> None:
+    net = DepthNet(size, width, bottleneck)
+    state = {}
+    for name, tensor in net.state_dict().items():
+        module, _, rest = name.partition(".")
+        state[f"{names.get(module, module)}.{rest}"] = tensor
+    loaded = DepthNet.from_state(state)
+    assert loaded.size == size
     image, mask = torch.rand(1, 3, size, size), torch.ones(1, 1, size, size)
-    assert torch.equal(again(image, mask), net(image, mask))
+    assert torch.equal(loaded(image, mask), net(image, mask))
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda state: state.pop("fine.first.weight"), "no fine.first.weight"),
-        (lambda state: state.update({"whole.1.weight": torch.zeros(12, 130)}), "130 numbers from a width of 8"),
-        (lambda state: state.pop("said.bias"), "said.bias"),
+        (lambda state: state.update({"bottleneck.1.weight": torch.zeros(12, 130)}), "130 numbers from a width of 8"),
+        (lambda state: state.pop("head.bias"), "head.bias"),
         (lambda state: state.update({"fine.first.weight": torch.zeros(0, 16, 3, 3)}), "from a width of 0"),
     ],
 )
-def test_what_is_none_is_refused(net: DepthNet, change, said: str) -> None:
+def test_the_state_dict_of_another_network_is_refused(net: DepthNet, change, message: str) -> None:
     state = dict(net.state_dict())
     change(state)
-    with pytest.raises(WeightsError, match=said):
+    with pytest.raises(WeightsError, match=message):
         DepthNet.from_state(state)
 
 
-def test_bfloat16_leaves_slopes_as_fine_as_they_are(net: DepthNet) -> None:
-    """The last layer is computed in float32: in bfloat16 a plane would be a staircase."""
+def test_the_last_layer_is_float32_under_autocast(net: DepthNet) -> None:
+    """In bfloat16 a plane would be a staircase."""
     image, mask = torch.rand(1, 3, 32, 32), torch.ones(1, 1, 32, 32)
     with torch.autocast("cpu", torch.bfloat16):
         assert net(image, mask).dtype == torch.float32
+
+
+def test_the_estimate_is_the_mean_over_a_photo_and_its_mirror_image(net: DepthNet) -> None:
+    image, mask = torch.rand(3, 32, 32) * 2 - 1, torch.rand(32, 32).round()
+
+    def estimate(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        observation = Observation(image, mask, torch.zeros(4), CenterCrop(1.0, 32))
+        found = DepthNetEstimator(net).estimate(observation, SilentProgress())
+        assert found.valid.all()
+        assert not found.depth.requires_grad
+        return found.depth
+
+    depth = estimate(image, mask)
+    alone = 1 + net(image[None], mask[None, None])[0]
+    mirrored = 1 + hflip(net(hflip(image[None]), hflip(mask[None, None])))[0]
+    torch.testing.assert_close(depth, (alone + mirrored) / 2)
+    torch.testing.assert_close(estimate(hflip(image), hflip(mask)), hflip(depth))

@@ -1,4 +1,4 @@
-"""The factor networks as one value, and Φ over batches."""
+"""The networks D, A, V and L, Φ over batches, and the feed-forward estimator."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from g2s_cli.estimators.feedforward import FactorNets, NetworkMeans, camera_of, fresh_nets, render_batch, trained_nets
+from g2s_cli.estimators.base import Observation
+from g2s_cli.estimators.feedforward import (
+    FactorNets,
+    FeedForward,
+    NetworkMeans,
+    camera_of,
+    fresh_nets,
+    render_batch,
+    trained_nets,
+)
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.factors import Factors
-from g2s_cli.geometry.normals import depth_to_normals
-from g2s_cli.geometry.render import render
-from g2s_cli.geometry.shading import specular_shading
-from g2s_cli.geometry.warp import hflip, warp
+from g2s_cli.geometry.rasterizer import VIEW_FAR
+from g2s_cli.geometry.render import render, render_depth_with_margin
+from g2s_cli.geometry.warp import hflip
+from g2s_cli.progress import SilentProgress
 from g2s_cli.weights.cache import models_root
 from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.tensors import load_tensors
@@ -41,7 +50,7 @@ def test_factors_of_images_are_in_scene_units(nets: FactorNets) -> None:
 
 
 @torch.no_grad()
-def test_symmetric_networks_say_symmetric_things(nets: FactorNets) -> None:
+def test_symmetric_networks_average_with_the_mirror_image(nets: FactorNets) -> None:
     lopsided, even = nets.canonical(IMAGE), replace(nets, symmetric=True).canonical(IMAGE)
     assert not torch.allclose(lopsided.albedo, hflip(lopsided.albedo), atol=1e-3)
     assert not torch.allclose(lopsided.depth, hflip(lopsided.depth), atol=1e-5)
@@ -51,52 +60,39 @@ def test_symmetric_networks_say_symmetric_things(nets: FactorNets) -> None:
 
 
 @torch.no_grad()
-def test_bfloat16_says_nearly_the_same_in_float32(nets: FactorNets) -> None:
+def test_bfloat16_gives_nearly_the_same_factors_in_float32(nets: FactorNets) -> None:
     rounded = nets.to(torch.device("cpu"), torch.bfloat16)
-    for found, wanted in (
+    for low, full in (
         (rounded.depth_of(IMAGE), nets.depth_of(IMAGE)),
         (rounded.view_of(IMAGE), nets.view_of(IMAGE)),
         (rounded.light_of(IMAGE), nets.light_of(IMAGE)),
     ):
-        assert found.dtype == torch.float32
-        torch.testing.assert_close(found, wanted, rtol=0, atol=0.01)
+        assert low.dtype == torch.float32
+        torch.testing.assert_close(low, full, rtol=0, atol=0.01)
 
 
-def test_parameters_are_of_the_networks_named(nets: FactorNets) -> None:
+def test_parameters_are_those_of_the_named_networks(nets: FactorNets) -> None:
     assert list(nets.parameters("view")) == list(nets.view.parameters())
     both = list(nets.parameters("depth", "light"))
     assert both == [*nets.depth.parameters(), *nets.light.parameters()]
 
 
 @torch.no_grad()
-def test_one_object_seen_from_many_views_is_what_render_shows(nets: FactorNets) -> None:
+def test_render_batch_agrees_with_render(nets: FactorNets) -> None:
     canonical = nets.canonical(IMAGE[:1])
-    seen = render_batch(canonical, VIEWS, LIGHTS, nets.camera)
-    for image, valid, view, light in zip(seen.image, seen.valid, VIEWS, LIGHTS, strict=True):
-        wanted = render(Factors(canonical.depth[0], canonical.albedo[0], view, light), nets.camera)
-        # Pictures go on beyond the frame; training does not.
-        assert (wanted.valid | ~valid).all()
-        inner = valid & (wanted.depth < 1.2)
+    rendered = render_batch(canonical, VIEWS, LIGHTS, nets.camera)
+    for image, valid, view, light in zip(rendered.image, rendered.valid, VIEWS, LIGHTS, strict=True):
+        expected = render(Factors(canonical.depth[0], canonical.albedo[0], view, light), nets.camera)
+        # `render` continues the object beyond the frame, `render_batch` does not.
+        assert (expected.valid | ~valid).all()
+        inner = valid & (expected.depth < 1.2)
         inner[[0, -1]] = inner[:, [0, -1]] = False
         assert inner.sum() > 100
-        torch.testing.assert_close(image.clamp(-1, 1)[:, inner], wanted.image[:, inner], rtol=0, atol=0.05)
+        torch.testing.assert_close(image.clamp(-1, 1)[:, inner], expected.image[:, inner], rtol=0, atol=0.05)
 
 
 @torch.no_grad()
-def test_a_glossy_object_is_the_matt_one_with_highlights_upon_it(nets: FactorNets) -> None:
-    canonical = nets.canonical(IMAGE[:1])
-    matt, glossy = (render_batch(canonical, VIEWS, LIGHTS, nets.camera, specular).image for specular in (0.0, 0.1))
-    assert torch.equal(matt, render_batch(canonical, VIEWS, LIGHTS, nets.camera).image)
-    bright = specular_shading(
-        depth_to_normals(canonical.depth, nets.camera).expand(len(VIEWS), -1, -1, -1), LIGHTS, VIEWS
-    )
-    added, _ = warp(bright.unsqueeze(1), canonical.depth.expand(len(VIEWS), -1, -1), VIEWS, nets.camera)
-    torch.testing.assert_close(glossy - matt, 0.2 * added.expand(-1, 3, -1, -1), atol=1e-6, rtol=0)
-    assert (glossy - matt).max() > 0.1
-
-
-@torch.no_grad()
-def test_a_mirrored_object_is_its_mirror_image(nets: FactorNets) -> None:
+def test_the_mirrored_object_renders_to_the_mirror_image(nets: FactorNets) -> None:
     canonical = nets.canonical(IMAGE[:1])
     # Mirroring x turns the other way about y and z, and moves and lights from the other side.
     view, light = VIEWS[:1] * torch.tensor([1, -1, -1, -1, 1, 1]), LIGHTS[:1] * torch.tensor([1, 1, -1, 1])
@@ -106,20 +102,34 @@ def test_a_mirrored_object_is_its_mirror_image(nets: FactorNets) -> None:
     assert (one.image - hflip(other.image)).abs().mean() < 0.02
 
 
+@torch.no_grad()
+def test_the_estimate_has_the_networks_factors_and_the_depth_they_render_to(nets: FactorNets) -> None:
+    observation = Observation(IMAGE[0], torch.ones(16, 16), torch.zeros(4), CenterCrop(1.0, 16))
+    estimate = FeedForward(nets).estimate(observation, SilentProgress())
+    factors = estimate.factors
+    torch.testing.assert_close(factors.depth, nets.depth_of(IMAGE[:1])[0])
+    torch.testing.assert_close(factors.albedo, nets.albedo_of(IMAGE[:1])[0])
+    torch.testing.assert_close(factors.view, nets.view_of(IMAGE[:1])[0])
+    torch.testing.assert_close(factors.light, nets.light_of(IMAGE[:1])[0])
+    rendered = render_depth_with_margin(factors.depth[None], factors.view[None], nets.camera)[0]
+    assert torch.equal(estimate.depth, rendered)
+    assert torch.equal(estimate.valid, (rendered < VIEW_FAR).float())
+
+
 def test_gradients_reach_every_network(nets: FactorNets) -> None:
     canonical = nets.canonical(IMAGE)
     render_batch(canonical, nets.view_of(IMAGE), nets.light_of(IMAGE), nets.camera).image.square().mean().backward()
     for name in ("depth", "albedo", "view", "light"):
-        masked_gradients = torch.cat([parameter.grad.flatten() for parameter in nets.parameters(name)])
-        assert torch.isfinite(masked_gradients).all()
-        assert masked_gradients.any(), name
+        gradients = torch.cat([parameter.grad.flatten() for parameter in nets.parameters(name)])
+        assert torch.isfinite(gradients).all()
+        assert gradients.any(), name
 
 
 @torch.no_grad()
-def test_the_embedded_networks_see_a_face(generator: torch.nn.Module, latents: Tensor) -> None:
+def test_the_embedded_networks_reconstruct_faces(generator: torch.nn.Module, latents: Tensor) -> None:
     category = load_category("synface")
-    nobody = NetworkMeans(torch.full((6,), torch.nan), torch.full((4,), torch.nan))  # ours say everything themselves
-    trained = trained_nets(load_tensors(models_root() / "synface" / "networks.safetensors"), category, nobody)
+    unused = NetworkMeans(torch.full((6,), torch.nan), torch.full((4,), torch.nan))  # a template needs none
+    trained = trained_nets(load_tensors(models_root() / "synface" / "networks.safetensors"), category, unused)
     assert trained.camera == camera_of(category)
     faces = CenterCrop(category.frame_share, category.working_size)(generator(latents).clamp(-1, 1))
     depth = replace(trained, symmetric=True).canonical(faces).depth
@@ -134,7 +144,7 @@ def test_the_embedded_networks_see_a_face(generator: torch.nn.Module, latents: T
 
 @pytest.mark.parametrize("config", ["fresh", "the authors'", "of g2s pretrain"])
 @torch.no_grad()
-def test_networks_without_a_mean_shape_are_relative_to_the_means(config: str) -> None:
+def test_networks_without_a_template_are_relative_to_the_means(config: str) -> None:
     category = replace(load_category("celeba"), working_size=16)
     means = NetworkMeans(torch.tensor([0.1, -0.2, 0.05, 0.1, 0.0, 0.3]), torch.tensor([0.2, -0.1, 0.3, 0.1]))
     torch.manual_seed(0)
@@ -142,12 +152,12 @@ def test_networks_without_a_mean_shape_are_relative_to_the_means(config: str) ->
     if config != "fresh":
         parts = {"netD": nets.depth, "netA": nets.albedo, "netV": nets.view, "netL": nets.light}
         tensors = {f"{part}.{name}": value for part, net in parts.items() for name, value in net.state_dict().items()}
-        if config == "of g2s pretrain":  # they state their own, and the category's are the statistics of what they say
+        if config == "of g2s pretrain":  # they state the means of their training
             tensors |= {"mean_view": means.view, "mean_light": means.light}
             means, stated = NetworkMeans(torch.ones(6), torch.ones(4)), means
         nets = trained_nets(tensors, category, means)
         means = stated if config == "of g2s pretrain" else means
-    assert nets.base is None
+    assert nets.mean_depth is None
     assert not nets.symmetric
     size = category.working_size
     view = nets.view_of(torch.rand(1, 3, size, size) * 2 - 1)[0]

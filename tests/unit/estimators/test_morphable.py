@@ -1,4 +1,4 @@
-"""A photo explained by a model of shape: worlds that were made by one, and what comes of it."""
+"""The fit of the morphable model to photos that are rendered from one."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from shapes import bumps, nets_around, two_eyes
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from g2s_cli.estimators import morphable as morphing
-from g2s_cli.estimators.base import MaskedImages, Observation
-from g2s_cli.estimators.feedforward import FactorNets
+from g2s_cli.estimators import morphable
+from g2s_cli.estimators.base import DepthEstimate, MaskedImages, Observation
 from g2s_cli.estimators.morphable import (
     DECAY,
     ITERATIONS,
     Coefficients,
     Correspondences,
+    MorphableEstimator,
     correspond,
     debias,
+    deform,
     fit_coefficients,
-    fit_morphable,
     initial_coefficients,
     neg_log_posterior,
     point_normals,
@@ -35,7 +35,6 @@ from g2s_cli.estimators.morphable_model import (
     FINE_REACH,
     MorphableModel,
     nuisance,
-    sharpen_template,
     smooth_modes,
 )
 from g2s_cli.estimators.registration import PosedTemplate, ShapeTemplate
@@ -45,7 +44,7 @@ from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.geometry.normals import depth_to_normals
 from g2s_cli.geometry.rasterizer import VIEW_FAR, render_depth
 from g2s_cli.geometry.render import render_depth_with_margin
-from g2s_cli.geometry.shading import diffuse_shading, lambert_shading, lit, specular_shading
+from g2s_cli.geometry.shading import apply_shading, diffuse_shading, lambert_shading, specular_shading
 from g2s_cli.geometry.warp import warp
 from g2s_cli.progress import SilentProgress
 from g2s_cli.segmentation.gan_features import Segmenter
@@ -59,23 +58,23 @@ VIEW = torch.tensor([[0.05, 0.25, 0.0, 0.0, 0.0, 0.0]])
 MEAN = bumps(CAMERA, 1, wide=0.7, high=0.8, far=1.03, colours=two_eyes)
 ticks = torch.linspace(-1, 1, SIZE)
 ROW, COLUMN = torch.meshgrid(ticks, ticks, indexing="ij")
-# A brow that stands out by a scene unit in a hundred, and a face that is wider below.
+# A brow that stands out by 0.01 scene units, and a face that is wider below.
 BROW = 0.01 * torch.exp(-(COLUMN.square() + (ROW + 0.35).square()) / 0.05)
 JAW = 0.004 * COLUMN * torch.exp(-((ROW - 0.5).square()) / 0.1)
 NONE = torch.zeros(SIZE, SIZE)
-MATT = torch.full((1, 1), -10.0)  # a code of gloss
-FACTORS = torch.stack((torch.stack((NONE, NONE, -BROW), dim=-1), torch.stack((JAW, NONE, NONE), dim=-1)), dim=-1)
+MATT = torch.full((1, 1), -10.0)  # a specular coefficient
+SHAPE_BASIS = torch.stack((torch.stack((NONE, NONE, -BROW), dim=-1), torch.stack((JAW, NONE, NONE), dim=-1)), dim=-1)
 
 
-def pictured(depth: Tensor, view: Tensor, light: Tensor, specular: float = 0.0) -> tuple[MaskedImages, Tensor]:
-    """The object of that canonical depth, and the depth that shows."""
+def photo_of(depth: Tensor, view: Tensor, light: Tensor, specular: float = 0.0) -> tuple[MaskedImages, Tensor]:
+    """A rendering of a canonical depth, and its depth in that view."""
     disc = (MEAN.depth < 1.025).float().unsqueeze(1)
     normal = depth_to_normals(depth, CAMERA)
     shading = lambert_shading(diffuse_shading(normal, light), light)
-    texture = lit(MEAN.albedo, shading) + 2 * specular * specular_shading(normal, light, view).unsqueeze(1)
-    found, _ = warp(torch.cat((texture, disc), dim=1), depth, view, CAMERA)
-    mask = (found[:, 3:] > 0.9).float()
-    return MaskedImages(found[:, :3] * mask, mask), render_depth(depth, view, CAMERA)
+    texture = apply_shading(MEAN.albedo, shading) + 2 * specular * specular_shading(normal, light, view).unsqueeze(1)
+    warped, _ = warp(torch.cat((texture, disc), dim=1), depth, view, CAMERA)
+    mask = (warped[:, 3:] > 0.9).float()
+    return MaskedImages(warped[:, :3] * mask, mask), render_depth(depth, view, CAMERA)
 
 
 @pytest.fixture(scope="module")
@@ -84,257 +83,207 @@ def model() -> MorphableModel:
     lights = torch.stack((LIGHT[0], torch.full((4,), 0.1)))
     albedo_basis, variance = torch.zeros(3, SIZE, SIZE, 1), torch.full((3, SIZE, SIZE), 1e-3)
     return MorphableModel(
-        torch.zeros(SIZE, SIZE, 3), FACTORS, albedo, albedo_basis, variance, lights, torch.zeros(4, 2)
+        torch.zeros(SIZE, SIZE, 3), SHAPE_BASIS, albedo, albedo_basis, variance, lights, torch.zeros(4, 2)
     )
 
 
-def seen_of(photo: MaskedImages, view: Tensor = VIEW) -> Correspondences:
-    """Beside the mean object as it looks from there."""
-    generate, depth = pictured(MEAN.depth, view, LIGHT)
-    return correspond(photo, PosedTemplate(generate, view, depth), LIGHT, MEAN.depth[0], CAMERA)
+def correspondences(photo: MaskedImages, view: Tensor = VIEW) -> Correspondences:
+    """Of a photo and the template in its view."""
+    rendered, depth = photo_of(MEAN.depth, view, LIGHT)
+    return correspond(photo, PosedTemplate(rendered, view, depth), LIGHT, MEAN.depth[0], CAMERA)
+
+
+def fit(model: MorphableModel, points: Correspondences, iterations: int = 60) -> Coefficients:
+    return fit_coefficients(model, points, CAMERA, initial_coefficients(model, points), iterations, DECAY)
 
 
 @pytest.fixture(scope="module")
 def brow() -> tuple[Correspondences, Tensor, Tensor]:
-    """One whose brow stands out, the depth it shows, and its mask."""
-    photo, depth = pictured(MEAN.depth - BROW, VIEW, LIGHT)
-    return seen_of(photo), depth[0], photo.mask[0, 0]
+    """A photo of a face whose brow stands out, its depth and its mask."""
+    photo, depth = photo_of(MEAN.depth - BROW, VIEW, LIGHT)
+    return correspondences(photo), depth[0], photo.mask[0, 0]
 
 
-def apart(one: Tensor, two: Tensor, where: Tensor) -> float:
-    """Standard deviation of what is between two depths."""
+def depth_error(one: Tensor, two: Tensor, where: Tensor) -> float:
+    """Standard deviation of the difference of two depths."""
     return (one - two)[where > 0].std().item()
 
 
-def well_within(mask: Tensor) -> Tensor:
-    """All but the two outermost pixels, where an outline that lies a little elsewhere shows what is behind."""
+def eroded(mask: Tensor) -> Tensor:
+    """A mask without its two outermost pixels, where a shifted outline shows the background."""
     return -max_pool2d(-mask[None, None], 5, 1, 2)[0, 0]
 
 
-def test_what_only_shading_shows_is_found(model: MorphableModel, brow: tuple[Correspondences, Tensor, Tensor]) -> None:
+Brow = tuple[Correspondences, Tensor, Tensor]
+
+
+def test_shape_that_only_shading_shows_is_recovered(model: MorphableModel, brow: Brow) -> None:
     """A brow of the forehead's own colour."""
-    seen, depth, mask = brow
-    coeffs = fit_coefficients(model, seen, CAMERA, initial_coefficients(model, seen), 60, DECAY)
+    points, depth, mask = brow
+    coeffs = fit(model, points)
     assert coeffs.shape[0, 0].item() == pytest.approx(1, abs=0.35)
     assert abs(coeffs.shape[0, 1].item()) < 0.3
     assert coeffs.view.abs().max() < 0.5
-    found = render_fit(model, seen, CAMERA, coeffs)
-    assert (found.depth[0] < VIEW_FAR)[mask > 0].all()
-    before, inside = render_depth(MEAN.depth, VIEW, CAMERA)[0], well_within(mask)
+    fitted = render_fit(model, points, CAMERA, coeffs)[0]
+    assert (fitted < VIEW_FAR)[mask > 0].all()
+    before, inside = render_depth(MEAN.depth, VIEW, CAMERA)[0], eroded(mask)
     assert inside.sum() > 0.5 * mask.sum()
-    assert apart(found.depth[0], depth, inside) < 0.55 * apart(before, depth, inside)
+    assert depth_error(fitted, depth, inside) < 0.55 * depth_error(before, depth, inside)
 
 
-def test_a_highlight_is_no_shape(model: MorphableModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mean object's own shape, oiled: taken for matt, its brow would come out."""
+def test_a_highlight_is_not_taken_for_shape(model: MorphableModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A specular template: without specular strength, its brow would come out."""
     head_on = torch.tensor([[0.5, 0.5, 0.0, -0.4]])
-    photo, _ = pictured(MEAN.depth, VIEW, head_on, specular=0.15)
-    seen = replace(seen_of(photo), lights=head_on)
-    held = replace(model, lights=torch.stack((head_on[0], torch.full((4,), 0.01))))
-    coeffs = fit_coefficients(held, seen, CAMERA, initial_coefficients(held, seen), 60, DECAY)
+    photo, _ = photo_of(MEAN.depth, VIEW, head_on, specular=0.15)
+    points = replace(correspondences(photo), lights=head_on)
+    known_light = replace(model, lights=torch.stack((head_on[0], torch.full((4,), 0.01))))
+    coeffs = fit(known_light, points)
     assert specular_strength(coeffs).item() == pytest.approx(0.15, abs=0.06)
-    assert render_fit(held, seen, CAMERA, coeffs).specular.item() == specular_strength(coeffs).item()
-    monkeypatch.setattr(morphing, "USUAL_GLOSS", 1e-6)
-    matt = fit_coefficients(held, seen, CAMERA, initial_coefficients(held, seen), 60, DECAY)
+    monkeypatch.setattr(morphable, "USUAL_SPECULAR", 1e-6)
+    matt = fit(known_light, points)
     assert abs(coeffs.shape[0, 0].item()) < 0.3 * matt.shape[0, 0].item()
 
 
-def test_what_one_object_alone_has_is_found(
-    model: MorphableModel, brow: tuple[Correspondences, Tensor, Tensor]
-) -> None:
-    """A brow that no learnt factor has, by moves that are as likely one as another."""
-    seen, depth, mask = brow
-    moves = FINE * smooth_modes(CAMERA, FINE_REACH)
-    own = replace(model, shape_basis=moves, bias=torch.zeros(4, moves.shape[-1]))
-    coeffs = fit_coefficients(own, seen, CAMERA, initial_coefficients(own, seen), ITERATIONS, DECAY)
-    found, inside = render_fit(own, seen, CAMERA, coeffs).depth[0], well_within(mask)
+def test_smooth_modes_recover_shape_outside_the_learnt_basis(model: MorphableModel, brow: Brow) -> None:
+    points, depth, mask = brow
+    modes = FINE * smooth_modes(CAMERA, FINE_REACH)
+    smooth = replace(model, shape_basis=modes, bias=torch.zeros(4, modes.shape[-1]))
+    coeffs = fit(smooth, points, ITERATIONS)
+    fitted, inside = render_fit(smooth, points, CAMERA, coeffs)[0], eroded(mask)
     before = render_depth(MEAN.depth, VIEW, CAMERA)[0]
-    assert apart(found, depth, inside) < 0.6 * apart(before, depth, inside)
-    assert coeffs.shape.square().mean() < 1  # no less likely than objects are
+    assert depth_error(fitted, depth, inside) < 0.6 * depth_error(before, depth, inside)
+    assert coeffs.shape.square().mean() < 1  # the prior's variance
 
 
-def test_what_lies_elsewhere_is_found(model: MorphableModel) -> None:
-    """A face that is wider below: what it shows, the mean one shows elsewhere."""
-    canonical = unproject_points(MEAN.depth, CAMERA) + FACTORS[None, ..., 1]
-    seen = seen_of(pictured(MEAN.depth, VIEW, LIGHT)[0])
-    pushed = replace(initial_coefficients(model, seen), shape=torch.tensor([[0.0, 1.0]]))
-    left, pixels = residuals(model, seen, CAMERA, pushed)
-    assert left.shape == (1, 3, SIZE, SIZE)
-    torch.testing.assert_close(morphing.deform(model, seen, CAMERA, pushed), canonical)
-    there = replace(seen, found=pixels, weights=50 * seen.weights)  # one flow alone counts for little
-    with_flow = fit_coefficients(
-        replace(model, variance=torch.full_like(model.variance, 1e3)),
-        there,
-        CAMERA,
-        initial_coefficients(model, seen),
-        60,
-        DECAY,
-    )
-    assert with_flow.shape[0, 1].item() == pytest.approx(1, abs=0.3)
+def test_flow_recovers_displacements_along_the_image(model: MorphableModel) -> None:
+    """A face that is wider below, without any photometric term."""
+    points = correspondences(photo_of(MEAN.depth, VIEW, LIGHT)[0])
+    wider = replace(initial_coefficients(model, points), shape=torch.tensor([[0.0, 1.0]]))
+    differences, pixels = residuals(model, points, CAMERA, wider)
+    assert differences.shape == (1, 3, SIZE, SIZE)
+    canonical = unproject_points(MEAN.depth, CAMERA) + SHAPE_BASIS[None, ..., 1]
+    torch.testing.assert_close(deform(model, points, CAMERA, wider), canonical)
+    flow = replace(points, pixels=pixels, weights=50 * points.weights)  # one flow alone counts for little
+    coeffs = fit(replace(model, variance=torch.full_like(model.variance, 1e3)), flow)
+    assert coeffs.shape[0, 1].item() == pytest.approx(1, abs=0.3)
 
 
-def test_nothing_is_left_of_what_the_model_made(
-    model: MorphableModel, brow: tuple[Correspondences, Tensor, Tensor]
-) -> None:
-    seen, _, _ = brow
-    true = replace(initial_coefficients(model, seen), shape=torch.tensor([[1.0, 0.0]]), specular=MATT)
-    left, _ = residuals(model, seen, CAMERA, true)
-    wrong, _ = residuals(model, seen, CAMERA, replace(initial_coefficients(model, seen), specular=MATT))
-    forehead = (seen.weights * (BROW > 0.002)).unsqueeze(1)
-    assert (left.square() * forehead).sum() < 0.3 * (wrong.square() * forehead).sum()
+def test_residuals_vanish_at_the_true_coefficients(model: MorphableModel, brow: Brow) -> None:
+    points, _, _ = brow
+    mean = replace(initial_coefficients(model, points), specular=MATT)
+    true = replace(mean, shape=torch.tensor([[1.0, 0.0]]))
+    forehead = (points.weights * (BROW > 0.002)).unsqueeze(1)
+    right, wrong = (residuals(model, points, CAMERA, coeffs)[0].square() * forehead for coeffs in (true, mean))
+    assert right.sum() < 0.3 * wrong.sum()
 
 
-def test_nothing_is_left_of_a_dark_object_either(model: MorphableModel) -> None:
-    """A fifth as bright: its shading is as deep as any, though its pictures' logarithms, which are lifted, are not."""
-    photo, _ = pictured(MEAN.depth, VIEW, LIGHT)
+def test_residuals_do_not_depend_on_brightness(model: MorphableModel) -> None:
+    """A photo a fifth as bright, though the logarithms are of lifted images."""
+    photo, _ = photo_of(MEAN.depth, VIEW, LIGHT)
     dark = replace(photo, image=(0.2 * (photo.image + 1) - 1) * photo.mask)
-    bright, dim = seen_of(photo), replace(seen_of(photo), log_brightness=seen_of(dark).log_brightness)
+    bright = correspondences(photo)
+    dim = replace(bright, log_image=correspondences(dark).log_image)
     coeffs = replace(initial_coefficients(model, dim), specular=MATT)
-    left, _ = residuals(model, dim, CAMERA, replace(coeffs, colour=torch.full((1, 3), 0.2).log()))
+    darker, _ = residuals(model, dim, CAMERA, replace(coeffs, colour=torch.full((1, 3), 0.2).log()))
     usual, _ = residuals(model, bright, CAMERA, coeffs)
-    inside = bright.weights.unsqueeze(1) > 0
-    assert (left - usual)[inside.expand_as(left)].abs().median() < 0.005
+    visible = bright.weights.unsqueeze(1) > 0
+    assert (darker - usual)[visible.expand_as(usual)].abs().median() < 0.005
 
 
-def test_view_and_light_alone_are_taken_from_what_codes_say(
-    model: MorphableModel, brow: tuple[Correspondences, Tensor, Tensor]
-) -> None:
-    """A picture's own, as its codes have them; nothing but the codes of shape changes."""
-    seen, _, _ = brow
-    coeffs = replace(initial_coefficients(model, seen), shape=torch.tensor([[1.0, -1.0]]), view=torch.full((1, 6), 0.2))
+def test_debias_subtracts_the_regression_on_nuisance_from_the_shape_alone(model: MorphableModel, brow: Brow) -> None:
+    points, _, _ = brow
+    initial = initial_coefficients(model, points)
+    coeffs = replace(initial, shape=torch.tensor([[1.0, -1.0]]), view=torch.full((1, 6), 0.2))
     biased = replace(model, bias=torch.tensor([[0.3, 0.0], [2.0, 0.0], [0.0, 4.0], [0.0, 0.0]]))
-    free = debias(biased, seen, coeffs)
-    told = nuisance(views_of(seen, coeffs), coeffs.light)[0]
-    torch.testing.assert_close(free.shape, torch.stack((0.7 - 2 * told[1], -1 - 4 * told[2]))[None])
+    free = debias(biased, points, coeffs)
+    covariates = nuisance(views_of(points, coeffs), coeffs.light)[0]
+    torch.testing.assert_close(free.shape, torch.stack((0.7 - 2 * covariates[1], -1 - 4 * covariates[2]))[None])
     for name in ("view", "light", "colour", "albedo", "specular"):
         assert torch.equal(getattr(free, name), getattr(coeffs, name))
-    assert torch.equal(debias(model, seen, coeffs).shape, coeffs.shape)
+    assert torch.equal(debias(model, points, coeffs).shape, coeffs.shape)
 
 
-@pytest.fixture
-def nets() -> FactorNets:
-    return nets_around(MEAN, CAMERA)
-
-
-def test_a_second_opinion_is_without_bias(
-    model: MorphableModel,
-    brow: tuple[Correspondences, Tensor, Tensor],
-    nets: FactorNets,
-    generator: Generator,
-    segmenter: Segmenter,
-    monkeypatch: pytest.MonkeyPatch,
+def test_the_estimate_is_debiased(
+    model: MorphableModel, brow: Brow, generator: Generator, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a model that makes a brow of every picture, a brow less."""
-    monkeypatch.setattr(morphing, "UPDATES", 20)
-    monkeypatch.setattr(morphing, "beside_mean", lambda *_: brow[0])  # however the GAN shows the mean object
+    """A bias of one brow takes one brow off."""
+    monkeypatch.setattr(morphable, "find_correspondences", lambda *_: brow[0])  # however the GAN renders the template
     observation = Observation(
         torch.zeros(3, SIZE, SIZE), torch.ones(SIZE, SIZE), torch.zeros(512), CenterCrop(1.0, SIZE)
     )
-    mean = ShapeTemplate(MEAN.depth[0], observation.latent, torch.zeros(4, 512), segmenter)
+    template = ShapeTemplate(MEAN.depth[0], observation.latent, torch.zeros(4, 512), segmenter)
 
-    def said(bias: float) -> Tensor:
+    def estimate(bias: float) -> DepthEstimate:
         biased = replace(model, bias=torch.tensor([[bias, 0.0], *[[0.0, 0.0]] * 3]))
-        return fit_morphable(nets, generator, observation, mean, biased, SilentProgress(), masked=True).depth[0]
+        estimator = MorphableEstimator(biased, template, nets_around(MEAN, CAMERA), generator, 20, masked=True)
+        return estimator.estimate(observation, SilentProgress())
 
-    plain, less = said(0.0), said(1.0)
-    change = torch.where((plain < VIEW_FAR) & (less < VIEW_FAR), less - plain, 0.0)
+    plain, less = estimate(0.0), estimate(1.0)
+    assert torch.equal(plain.valid, (plain.depth < VIEW_FAR).float())
+    coeffs = fit(model, brow[0], 20)
+    assert plain.report == {"specular": specular_strength(coeffs).item()}
+    assert torch.equal(plain.depth, render_fit(model, brow[0], CAMERA, coeffs)[0])
+    change = torch.where((plain.valid > 0) & (less.valid > 0), less.depth - plain.depth, 0.0)
     assert change.max().item() == pytest.approx(BROW.max().item(), abs=0.002)
     assert change[20:].abs().max() < 1e-3
 
 
-def test_the_mean_objects_own_picture_is_explained_by_the_mean(model: MorphableModel) -> None:
-    photo, depth = pictured(MEAN.depth, VIEW, LIGHT)
-    seen = seen_of(photo)
-    coeffs = fit_coefficients(model, seen, CAMERA, initial_coefficients(model, seen), 30, DECAY)
+def test_the_fit_to_the_templates_own_image_is_the_mean(model: MorphableModel) -> None:
+    photo, depth = photo_of(MEAN.depth, VIEW, LIGHT)
+    points = correspondences(photo)
+    coeffs = fit(model, points, 30)
     assert coeffs.shape.abs().max() < 0.2
-    found = render_fit(model, seen, CAMERA, coeffs)
-    assert apart(found.depth[0], depth[0], well_within(photo.mask[0, 0])) < 0.002
-    hidden = seen.weights[0] * (MEAN.depth[0] > 1.029)  # the plane behind is no part of the mask
-    assert hidden.sum() == 0
+    fitted = render_fit(model, points, CAMERA, coeffs)[0]
+    assert depth_error(fitted, depth[0], eroded(photo.mask[0, 0])) < 0.002
+    assert (points.weights[0] * (MEAN.depth[0] > 1.029)).sum() == 0  # the plane behind is outside the mask
 
 
-def test_depth_is_what_the_moved_points_show(model: MorphableModel) -> None:
-    """The model's own object, as if a relief of it had been looked at, and beyond the canonical frame, too."""
-    seen = seen_of(pictured(MEAN.depth, VIEW, LIGHT)[0])
-    still = render_fit(model, seen, CAMERA, initial_coefficients(model, seen))
-    torch.testing.assert_close(still.depth, render_depth_with_margin(MEAN.depth, seen.views, CAMERA))
-    coeffs = replace(initial_coefficients(model, seen), shape=torch.tensor([[1.0, 0.0]]), view=0.3 * torch.ones(1, 6))
-    moved = render_fit(model, seen, CAMERA, coeffs)
-    deeper = render_depth_with_margin(
-        MEAN.depth - BROW, views_of(seen, coeffs), CAMERA
-    )  # along rays, which hardly matters
-    torch.testing.assert_close(moved.depth, deeper, atol=5e-4, rtol=0)
-    turned = seen.views + 0.3 * seen.views.new_tensor(morphing.VIEW_DEVIATIONS)
-    torch.testing.assert_close(views_of(seen, coeffs), turned)
+def test_render_fit_agrees_with_the_depth_of_a_canonical_map(model: MorphableModel) -> None:
+    points = correspondences(photo_of(MEAN.depth, VIEW, LIGHT)[0])
+    initial = initial_coefficients(model, points)
+    undisplaced = render_depth_with_margin(MEAN.depth, points.views, CAMERA)
+    torch.testing.assert_close(render_fit(model, points, CAMERA, initial), undisplaced)
+    coeffs = replace(initial, shape=torch.tensor([[1.0, 0.0]]), view=0.3 * torch.ones(1, 6))
+    views = points.views + 0.3 * points.views.new_tensor(morphable.VIEW_DEVIATIONS)
+    torch.testing.assert_close(views_of(points, coeffs), views)
+    displaced = render_depth_with_margin(MEAN.depth - BROW, views, CAMERA)  # along rays, which hardly matters
+    torch.testing.assert_close(render_fit(model, points, CAMERA, coeffs), displaced, atol=5e-4, rtol=0)
 
 
-def test_what_is_moved_before_something_hides_it(model: MorphableModel) -> None:
-    """A step to the side: points that slide behind others are not in the picture, those they uncover are near."""
+def test_displaced_points_are_occluded_by_nearer_ones(model: MorphableModel) -> None:
     slide = torch.zeros(SIZE, SIZE, 3)
     slide[:, :16, 0] = 0.012  # two pixels to the right
     slide[:, :16, 2] = 0.02  # and away
-    seen = seen_of(pictured(MEAN.depth, torch.zeros(1, 6), LIGHT)[0], torch.zeros(1, 6))
-    still, coeffs = seen.relief.clone(), initial_coefficients(model, seen)
-    flat = replace(seen, relief=torch.full_like(still, 0.98), views=torch.zeros(1, 6))
-    generate = render_fit(replace(model, mean=slide), flat, CAMERA, coeffs).depth[0, 8]
-    torch.testing.assert_close(generate[16:30], torch.full((14,), 0.98))
-    torch.testing.assert_close(generate[6:14], torch.full((8,), 1.0))
+    front = torch.zeros(1, 6)
+    points = correspondences(photo_of(MEAN.depth, front, LIGHT)[0], front)
+    flat = replace(points, template=torch.full_like(points.template, 0.98), views=front)
+    depth = render_fit(replace(model, mean=slide), flat, CAMERA, initial_coefficients(model, points))[0, 8]
+    torch.testing.assert_close(depth[16:30], torch.full((14,), 0.98))
+    torch.testing.assert_close(depth[6:14], torch.full((8,), 1.0))
 
 
-def test_pictures_are_explained_each_by_itself(
-    model: MorphableModel, brow: tuple[Correspondences, Tensor, Tensor]
-) -> None:
-    one, other = brow[0], seen_of(pictured(MEAN.depth, VIEW, LIGHT)[0])
-    pair = {
-        field.name: one.relief
-        if field.name == "relief"
-        else torch.cat([getattr(some, field.name) for some in (one, other)])
-        for field in fields(Correspondences)
-    }
-    both = Correspondences(**pair)
-    together = fit_coefficients(model, both, CAMERA, initial_coefficients(model, both), 5, DECAY)
-    alone = fit_coefficients(model, other, CAMERA, initial_coefficients(model, other), 5, DECAY)
-    torch.testing.assert_close(together.shape[1:], alone.shape, atol=1e-4, rtol=0)
+def test_fits_do_not_depend_on_the_batch(model: MorphableModel, brow: Brow) -> None:
+    one, other = brow[0], correspondences(photo_of(MEAN.depth, VIEW, LIGHT)[0])
+    names = [field.name for field in fields(Correspondences) if field.name != "template"]
+    both = replace(one, **{name: torch.cat((getattr(one, name), getattr(other, name))) for name in names})
+    torch.testing.assert_close(fit(model, both, 5).shape[1:], fit(model, other, 5).shape, atol=1e-4, rtol=0)
 
 
-def test_how_unlikely_codes_are_has_the_right_gradient(
-    model: MorphableModel, brow: tuple[Correspondences, Tensor, Tensor]
-) -> None:
+def test_the_gradient_of_neg_log_posterior_is_right(model: MorphableModel, brow: Brow) -> None:
     double = MorphableModel(*(value.double() for value in vars(model).values()))
-    seen = Correspondences(**{name: value.double() for name, value in vars(brow[0]).items()})
-    coeffs = [
-        torch.randn(1, size, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-        for size in (2, 6, 3, 1, 1)
-    ]
+    points = Correspondences(**{name: value.double() for name, value in vars(brow[0]).items()})
+    rng = torch.Generator().manual_seed(2)
+    coeffs = [0.1 * torch.randn(1, size, dtype=torch.float64, generator=rng) for size in (2, 6, 3, 1, 1)]
     coeffs.insert(2, LIGHT.double() + 0.01)
 
     def cost(*coeffs: Tensor) -> Tensor:
-        return neg_log_posterior(double, seen, CAMERA, Coefficients(*coeffs)).sum()
+        return neg_log_posterior(double, points, CAMERA, Coefficients(*coeffs)).sum()
 
-    begin = [(0.1 * code if index != 2 else code).requires_grad_() for index, code in enumerate(coeffs)]
-    assert torch.autograd.gradcheck(cost, begin, eps=1e-7, atol=1e-3, rtol=1e-3)
-
-
-def test_normals_of_points_on_a_grid_are_those_of_the_depth() -> None:
-    found = point_normals(unproject_points(MEAN.depth, CAMERA))
-    torch.testing.assert_close(found[:, 1:-1, 1:-1], depth_to_normals(MEAN.depth, CAMERA)[:, 1:-1, 1:-1])
-    assert torch.equal(found[:, 0], found[:, 1])
+    start = [code.requires_grad_() for code in coeffs]
+    assert torch.autograd.gradcheck(cost, start, eps=1e-7, atol=1e-3, rtol=1e-3)
 
 
-def test_a_ramp_of_the_mean_object_is_read_as_a_step() -> None:
-    """Of the relief and what the model adds to it together; the moves to the side, and the model above, stay."""
-    camera, rows = Camera(64), torch.arange(64.0)[:, None].expand(64, 64)
-    relief = 0.95 + 0.025 * torch.sigmoid((rows - 47.5) / 0.7)
-    half = torch.zeros(64, 64, 3)
-    half[..., 0], half[..., 2] = 0.003, 0.025 * torch.sigmoid((rows - 47.5) / 0.7)
-    blank = torch.zeros(3, 64, 64)
-    model = MorphableModel(
-        half, half[..., None], blank, blank[..., None], blank + 1, torch.zeros(2, 4), torch.zeros(4, 1)
-    )
-    found = sharpen_template(model, relief, camera, 0.5)
-    before, after = ((relief + some.mean[..., 2])[:, 32] for some in (model, found))
-    assert after.diff().max() > 1.15 * before.diff().max()
-    assert torch.equal(found.mean[..., :2], model.mean[..., :2])
-    torch.testing.assert_close(found.mean[:40], model.mean[:40])
-    assert torch.equal(sharpen_template(model, relief, camera, 1.0).mean, model.mean)
-    assert found.shape_basis is model.shape_basis
+def test_normals_of_points_on_a_regular_grid_are_those_of_the_depth() -> None:
+    normals = point_normals(unproject_points(MEAN.depth, CAMERA))
+    torch.testing.assert_close(normals[:, 1:-1, 1:-1], depth_to_normals(MEAN.depth, CAMERA)[:, 1:-1, 1:-1])
+    assert torch.equal(normals[:, 0], normals[:, 1])

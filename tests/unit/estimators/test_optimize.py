@@ -1,17 +1,66 @@
-"""Going part of the way back."""
+"""The Adam loop of every fit."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+from torch import Tensor, nn
 
-from g2s_cli.estimators.optimize import going_back
+from g2s_cli.estimators.optimize import Fit, minimise
+from g2s_cli.progress import SilentProgress
 
 
-@pytest.mark.parametrize(("share", "left"), [(0.0, 3.0), (0.25, 2.5), (1.0, 1.0)])
-def test_weights_go_back_a_share_of_their_way(share: float, left: float) -> None:
-    weights = [torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.tensor(1.0))]
-    with going_back(weights, share), torch.no_grad():
-        for weight in weights:
-            weight.fill_(3.0)
-    assert all((weight == left).all() for weight in weights)
+class Calls(SilentProgress):
+    """A listener that keeps all calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str | float, ...]] = []
+
+    def begin(self, name: str, total: int, quantity: str = "loss") -> None:
+        self.calls.append((name, total, quantity))
+
+    def advance(self, done: int, value: float) -> None:
+        self.calls.append((done, value))
+
+
+def fitted(parts: int, fit: Fit) -> tuple[Tensor, Calls]:
+    """A parameter after a fit to 3, with the loss in some equal parts, and what the listener heard."""
+    weight, progress = nn.Parameter(torch.tensor(1.0)), Calls()
+
+    def loss() -> Iterator[Tensor]:
+        for _ in range(parts):
+            yield (weight - 3).square() / parts
+
+    minimise(loss, [weight], fit, "fit", progress)
+    return weight.detach(), progress
+
+
+def test_the_parts_of_a_loss_add_up() -> None:
+    fit = Fit(5, rate=0.1, decay=0.0)
+    (whole, progress), (in_parts, other) = fitted(1, fit), fitted(4, fit)
+    assert progress.calls == other.calls
+    assert torch.equal(whole, in_parts)
+
+
+def test_progress_has_every_iteration_and_its_loss() -> None:
+    weight, progress = fitted(2, Fit(3, rate=0.1, decay=0.0))
+    assert progress.calls[0] == ("fit", 3, "loss")
+    numbers, losses = zip(*progress.calls[1:], strict=True)
+    assert numbers == (1, 2, 3)
+    assert losses[0] == pytest.approx(4.0)
+    assert losses[2] < losses[1] < losses[0]
+    assert weight.item() == pytest.approx(1.3, abs=0.01)  # Adam's first steps are as long as its rate
+
+
+def test_weight_decay_pulls_towards_zero() -> None:
+    free, decayed = (fitted(1, Fit(200, rate=0.05, decay=decay))[0] for decay in (0.0, 2.0))
+    assert free.item() == pytest.approx(3.0, abs=0.05)
+    assert decayed.item() == pytest.approx(1.5, abs=0.05)
+
+
+def test_without_iterations_nothing_changes() -> None:
+    weight, progress = fitted(1, Fit(0))
+    assert weight == 1
+    assert progress.calls == [("fit", 0, "loss")]

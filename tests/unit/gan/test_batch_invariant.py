@@ -49,7 +49,7 @@ def test_convolutions_and_their_gradients_do_not_depend_on_the_batch(size: int) 
 
 
 def test_images_features_and_gradients_of_the_embedded_gan_do_not_depend_on_the_batch() -> None:
-    weights = Weights.of(category := load_category("synface"), category.preset("fast"), Sources.from_environment())
+    weights = Weights.of(load_category("synface"), Sources.from_environment(), networks=False)
     gan = load_gan(weights, Machine(torch.device("cpu"), torch.float32))
     latents = random_latents(gan.generator, 3, torch.Generator().manual_seed(1))
 

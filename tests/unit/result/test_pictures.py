@@ -66,7 +66,7 @@ def test_images_of_the_gan_do_not_depend_on_its_batch_size(monkeypatch: pytest.M
     result = replace(old, report={"symmetry": old.report["symmetry"]})  # of whatever GAN the category has by now
     turns = [(0.2, 0.0), (-0.2, 0.0), (0.0, 0.1)]
     together = rotate(result, turns, renderer="gan", device="cpu")
-    monkeypatch.setattr(Generator, "at_once", 2)
+    monkeypatch.setattr(Generator, "max_batch", 2)
     in_batches = rotate(result, turns, renderer="gan", device="cpu")
     assert len(in_batches) == 3
     assert all((one - other).abs().max() < 0.02 for one, other in zip(together, in_batches, strict=True))

@@ -37,10 +37,10 @@ NARROW = pytest.mark.parametrize("original", [BiSeNet(5, 4), PSPNet(5, width=4)]
 @NARROW
 def test_an_image_has_the_same_logits_in_any_batch(original: nn.Module) -> None:
     net = parsing_net(original.state_dict())
-    side_error = 64 if isinstance(net, BiSeNet) else 65
-    images = torch.rand(2, 3, side_error, side_error, generator=torch.Generator().manual_seed(0))
+    input_size = 64 if isinstance(net, BiSeNet) else 65
+    images = torch.rand(2, 3, input_size, input_size, generator=torch.Generator().manual_seed(0))
     logits = net(images)
-    assert logits.shape == (2, 5, side_error, side_error)
+    assert logits.shape == (2, 5, input_size, input_size)
     assert not logits.requires_grad
     torch.testing.assert_close(logits[:1], net(images[:1]))
     torch.testing.assert_close(logits, net(images), rtol=0, atol=0)

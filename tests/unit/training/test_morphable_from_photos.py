@@ -79,9 +79,9 @@ def test_a_ridge_is_found_by_its_shading_where_photos_have_weight(points: bool) 
     if not points:
         assert detail.abs().max() < 1e-6
         return
-    masked_gradients = [(depth[:, 1:] - depth[:, :-1])[6:-6, 4:-4].flatten() for depth in (detail[..., 2], ridge)]
-    assert torch.corrcoef(torch.stack(masked_gradients))[0, 1] > 0.85
-    assert 0.5 < (masked_gradients[0] @ masked_gradients[1] / masked_gradients[1].square().sum()).item() < 1.5
+    slopes = [(depth[:, 1:] - depth[:, :-1])[6:-6, 4:-4].flatten() for depth in (detail[..., 2], ridge)]
+    assert torch.corrcoef(torch.stack(slopes))[0, 1] > 0.85
+    assert 0.5 < (slopes[0] @ slopes[1] / slopes[1].square().sum()).item() < 1.5
     hflip = detail.flip(1) * detail.new_tensor((-1, 1, 1))
     torch.testing.assert_close(hflip, detail, atol=1e-6, rtol=0)  # symmetric, whatever the lights
 

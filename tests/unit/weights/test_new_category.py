@@ -1,4 +1,4 @@
-"""A category derived from another one's description, with new files; and the writer of model.toml."""
+"""A category derived from another one, with new files; and the writer of model.toml."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", ["synface", "celeba", "car", "own"])
-def test_a_derived_category_differs_in_its_files_and_in_what_needs_other_files(
+def test_a_derived_category_has_new_files_and_the_estimators_that_they_serve(
     name: str, files: dict[str, Path], tmp_path: Path
 ) -> None:
     category = load_category(name)
@@ -47,13 +47,14 @@ def test_a_derived_category_differs_in_its_files_and_in_what_needs_other_files(
         assert local_file(derived, part).read_bytes() == path.read_bytes()
     for field in ("lights", "ellipsoid", "pretraining", "align", "view_mean"):
         assert getattr(derived, field) == getattr(category, field)
-    assert [(preset.stages, preset.follow) for preset in derived.presets.values()] == [
-        (preset.stages, "encoder") for preset in category.presets.values()
-    ]
-    assert not any(one.register or one.agree or one.sight or one.steps < 1 for one in derived.presets.values())
-    trained = [preset for preset in derived.presets.values() if preset.trained]
+    for preset, original in zip(derived.presets.values(), category.presets.values(), strict=True):
+        assert preset.estimators[0].name == original.estimators[0].name
+        assert len(preset.estimators) == 1  # joint training makes networks for none of the others
+        if original.schedule:
+            assert preset.schedule.stages == original.schedule.stages
+    trained = [preset for preset in derived.presets.values() if preset.needs_networks]
     assert trained
-    assert all(preset.prior == 0 for preset in trained)
+    assert all(preset.schedule.prior == 0 for preset in trained if preset.schedule)
     assert (folder / "README.md").read_text() == "# faces\n"
 
 

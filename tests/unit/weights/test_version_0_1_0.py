@@ -34,7 +34,7 @@ def test_a_pretrained_category_loads(cache: Path) -> None:
     check_local_networks(category)
     assert category.title == "tiny; joint networks of your own"
     assert category.most_latent_distance == 2.0  # `most_strangeness` in its file
-    assert all(preset.trained for preset in category.presets.values())
+    assert all(preset.needs_networks for preset in category.presets.values())
     assert category.pretraining.width == 4
 
 
@@ -53,5 +53,5 @@ def test_a_published_category_is_pulled(cache: Path, hub: HubServer, monkeypatch
     assert category.weights["networks"].gan_sha256 == category.weights["gan"].sha256
     assert category.most_latent_distance == 2.0
     assert list(category.presets) == ["instant", "fast", "paper", "ellipsoid"]
-    assert category.preset("fast").trained
-    assert not category.preset("ellipsoid").trained
+    assert category.preset("fast").needs_networks
+    assert not category.preset("ellipsoid").needs_networks

@@ -1,4 +1,4 @@
-"""From what networks say to scene units, and the ellipsoid."""
+"""From network outputs to scene units, the ellipsoid, and the weak shape prior."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from recording import ProgressLog, Snapshot
 
 from g2s_cli.config import Ellipsoid
+from g2s_cli.estimators.base import Observation
 from g2s_cli.estimators.factor_codes import depth_from_raw, light_from_code, raw_from_depth, view_from_code
-from g2s_cli.estimators.gan2shape.prior import ellipsoid
+from g2s_cli.estimators.feedforward import FactorNets
+from g2s_cli.estimators.gan2shape.prior import ellipsoid, fit_prior
+from g2s_cli.estimators.optimize import Fit
 from g2s_cli.geometry.camera import Camera
 
 CAMERA = Camera(12)
@@ -18,7 +22,7 @@ RAW = torch.randn(2, 12, 12, generator=torch.Generator().manual_seed(0))
 ROUND = Ellipsoid(near=0.92, far=1.02, radius=0.25)
 
 
-def test_codes_are_scaled_as_the_authors_do() -> None:
+def test_codes_are_scaled_as_by_the_authors() -> None:
     view = view_from_code(torch.ones(1, 6))[0]
     assert view.tolist() == pytest.approx([math.pi / 3] * 3 + [0.1, 0.1, 0])
     light = light_from_code(torch.tensor([[-1.0, 1, 0.5, -0.5], [0, 0, 0, 0]]))
@@ -31,14 +35,14 @@ def test_depth_is_between_near_and_far() -> None:
     assert 1.095 < depth.max() <= 1.1
 
 
-def test_the_mean_of_what_the_net_says_counts_for_nothing() -> None:
+def test_the_mean_of_the_raw_depth_has_no_effect() -> None:
     torch.testing.assert_close(depth_from_raw(RAW + 7, None, CAMERA), depth_from_raw(RAW, None, CAMERA))
-    base = RAW[1]
-    silent = depth_from_raw(torch.full_like(RAW, 5.0), base, CAMERA)
-    torch.testing.assert_close(silent[0, :, 2:-2], 1 + 0.1 * torch.tanh(base)[:, 2:-2])
+    template = RAW[1]
+    constant = depth_from_raw(torch.full_like(RAW, 5.0), template, CAMERA)
+    torch.testing.assert_close(constant[0, :, 2:-2], 1 + 0.1 * torch.tanh(template)[:, 2:-2])
 
 
-def test_the_border_columns_stand_back() -> None:
+def test_the_border_columns_are_set_back() -> None:
     depth = depth_from_raw(RAW, None, CAMERA)
     border = torch.cat((depth[..., :2], depth[..., -2:]), dim=-1)
     torch.testing.assert_close(border, torch.full_like(border, 0.3 * 0.9 + 0.7 * 1.1))
@@ -46,7 +50,7 @@ def test_the_border_columns_stand_back() -> None:
     assert (depth[..., -3] != depth[0, 0, 0]).any()
 
 
-def test_raw_is_depth_unsquashed() -> None:
+def test_raw_from_depth_inverts_the_squashing() -> None:
     centred = RAW - RAW.mean(dim=(1, 2), keepdim=True)
     found = raw_from_depth(depth_from_raw(RAW, None, CAMERA), CAMERA)
     torch.testing.assert_close(found[..., 2:-2], centred[..., 2:-2], rtol=1e-3, atol=1e-3)
@@ -68,7 +72,7 @@ def test_the_ellipsoid_stands_on_the_masks_box() -> None:
     assert quarter[10] == pytest.approx(1.02 - height, abs=1e-6)
 
 
-def test_the_ellipsoid_is_raised_and_extended_by_shares_of_the_box() -> None:
+def test_the_ellipsoid_is_raised_extended_and_shrunk_by_shares_of_the_box() -> None:
     mask = torch.zeros(40, 40)
     mask[10:30] = 1
     edge = ellipsoid(mask, Ellipsoid(near=0.92, far=1.02, radius=0.4, shrink_sides=0.25, to_lower_edge=True))
@@ -83,7 +87,7 @@ def test_the_ellipsoid_is_raised_and_extended_by_shares_of_the_box() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.69])
-def test_without_a_mask_it_is_a_circle_in_the_middle(share: float) -> None:
+def test_without_a_mask_the_ellipsoid_is_a_circle_in_the_middle(share: float) -> None:
     bulging = ellipsoid(torch.full((40, 40), share), ROUND) < 1.02
     ticks = torch.arange(40) - 19.5
     near_middle = (ticks[:, None].square() + ticks.square()).sqrt()
@@ -105,3 +109,13 @@ def test_the_variations_of_table_2() -> None:
     assert (bulging.any(1).sum(), bulging.any(0).sum()) == (24, 12)  # as high as the box is wide
     quarter = half[24:36, 24:36]
     torch.testing.assert_close(quarter, quarter.T)
+
+
+def test_fitting_the_prior_changes_d_alone(
+    nets: FactorNets, snapshot: Snapshot, observation: Observation, progress: ProgressLog
+) -> None:
+    shape = ellipsoid(observation.mask, Ellipsoid(near=0.92, far=1.02, radius=0.4))
+    fit_prior(nets, observation, shape, Fit(30, rate=2e-3, decay=0.0), progress)
+    assert snapshot.changed() == {"depth"}
+    assert progress.steps == ["prior 30"]
+    assert progress.losses[-1] < 0.5 * progress.losses[0]
