@@ -23,6 +23,7 @@ from g2s_cli.weights.compatibility import trained_with_hash
 from g2s_cli.weights.model_toml import MODEL_TOML, README, read_model_toml, set_file, write_model_toml
 from g2s_cli.weights.release import WAYS_OUT
 
+ANSWER_SECONDS = 5.0
 ORIGIN = "hub.json"  # beside a pulled model.toml: its repository and commit
 
 
@@ -122,9 +123,12 @@ def _read_from_hub(name: str, repo: HubRepo) -> tuple[Category, HubRepo]:
 
 def _download(repo: HubRepo, file: str) -> Path:
     """A file of a repository in the Hub's own cache. Raises WeightsError."""
-    from huggingface_hub import hf_hub_download  # noqa: PLC0415
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache  # noqa: PLC0415
 
     with hub_errors(f"{repo.name}, {file}"):
+        cached = try_to_load_from_cache(repo.name, file, revision=repo.revision)
+        if not isinstance(cached, str) and not is_offline():  # ask first: hf_hub_download hides what the Hub answers
+            get_hf_file_metadata(hf_hub_url(repo.name, file, revision=repo.revision), timeout=ANSWER_SECONDS)
         return Path(hf_hub_download(repo.name, file, revision=repo.revision, library_name="g2s"))
 
 
@@ -195,8 +199,6 @@ def hub_errors(what: str, action: str = "downloaded", remedy: str = WAYS_OUT) ->
 def _explained(error: Exception, what: str, action: str, remedy: str) -> WeightsError:
     from huggingface_hub import errors  # noqa: PLC0415
 
-    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, errors.HfHubHTTPError):
-        error = error.__cause__  # what the Hub answered
     local = "not in the cache, and the Hub cannot be reached"
     if is_offline():
         local = "not on this machine, and HF_HUB_OFFLINE forbids fetching"

@@ -46,10 +46,10 @@ def add_category(category: Category, name: str, files: Mapping[Part, Path], sour
     data["title"] = f"{category.title}; joint networks of your own"
     no_networks = not any(preset.needs_networks for preset in category.presets.values())
     for preset in data["presets"].values():
-        if "estimators" in preset:
-            preset["estimators"] = preset["estimators"][
-                :1
-            ]  # the others need networks that joint training does not make
+        for key in ("agree", "sight"):  # version 0.1.0's keys of other estimators
+            preset.pop(key, None)
+        if "estimators" in preset:  # the others need networks that joint training does not make
+            preset["estimators"] = preset["estimators"][:1]
         elif no_networks:
             preset |= {"start": "networks", "prior": 0}
     with cache_errors():

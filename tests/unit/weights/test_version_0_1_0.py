@@ -10,6 +10,7 @@ from servers import HubServer, Repo
 
 from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.importers import read_checkpoint
+from g2s_cli.weights.new_category import add_category
 from g2s_cli.weights.registry import Sources, check_local_networks, fetch_weights, find_category, local_file
 
 DATA = Path(__file__).parents[2] / "data" / "category-0.1.0"
@@ -55,3 +56,11 @@ def test_a_published_category_is_pulled(cache: Path, hub: HubServer, monkeypatch
     assert list(category.presets) == ["instant", "fast", "paper", "ellipsoid"]
     assert category.preset("fast").needs_networks
     assert not category.preset("ellipsoid").needs_networks
+
+
+def test_a_category_is_derived_from_a_published_one(cache: Path) -> None:
+    shutil.copytree(DATA / "published", cache / "owls")
+    add_category(load_category("owls"), "derived", FILES, "pretrain, /some/where", "")
+    derived = load_category("derived")
+    assert derived.weights.keys() == FILES.keys()
+    assert all(len(preset.estimators) == 1 for preset in derived.presets.values())
