@@ -145,10 +145,10 @@ class GanTraining:
         mine = slice(self.group.rank * share, (self.group.rank + 1) * share)
         rng = seeded_generator(self.config.seed, "step", update)
         z = torch.randn(batch, LATENT, generator=rng)[mine]
-        hflip = torch.rand(batch, generator=rng)[mine] < 0.5
+        flipped = torch.rand(batch, generator=rng)[mine] < 0.5
         epochs = range(start // count, (start + batch - 1) // count + 1)
         orders = [torch.randperm(count, generator=seeded_generator(self.config.seed, "epoch", one)) for one in epochs]
-        real = self.images.take(torch.cat(orders)[start % count :][:batch][mine], hflip)
+        real = self.images.take(torch.cat(orders)[start % count :][:batch][mine], flipped)
         return z.to(self.machine.device), real.to(self.machine.device)
 
     def _adversarial_step(

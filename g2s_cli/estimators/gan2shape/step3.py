@@ -58,6 +58,6 @@ def shape_loss(
     views, lights = nets.view_of(samples.image), nets.light_of(samples.image)
     sample_loss = image_loss(render_batch(canonical, views, lights, camera), samples, perceptual)
     if symmetric:
-        hflip = render_batch(canonical.hflip(), views, lights, camera)
-        sample_loss = (sample_loss + image_loss(hflip, samples, perceptual)) / 2
+        flipped = render_batch(canonical.hflip(), views, lights, camera)
+        sample_loss = (sample_loss + image_loss(flipped, samples, perceptual)) / 2
     return loss + sample_loss
