@@ -252,7 +252,7 @@ DAMAGE = [
     ("weight = 1.0", "weight = -1.0"),
     ('"morphable", weight = 0.5', '"morphable", weight = 0.7'),  # with 0.5 of depth_net: more than 1
     ("masked = true", "masked = false"),  # of instant, which has depth_net
-    ("albedo_iterations = 75", "albedo_iteration = 75"),
+    ("albedo_iterations = 120", "albedo_iteration = 120"),
     ("weight = 1.0", "wieght = 1.0"),
     ("raise_top", "rise_top"),
     ("[weights.gan]", "[weights.gun]"),
