@@ -193,7 +193,7 @@ def test_g2s_reads_what_the_command_writes(gan: Path, tmp_path: Path, monkeypatc
     (folder / "model.toml").write_text(card.replace("sight = 1.0\n", ""))  # no depth network is trained yet
     (folder / "gan.safetensors").write_bytes(gan.read_bytes())
     monkeypatch.setenv("G2S_CACHE", str(folder.parent))
-    result = reconstruct(FACE, category="tiny", preset="instant", iterations=2, crop_options=CropOptions(align=False))
+    result = reconstruct(FACE, category="tiny", preset="instant", iterations=2, crop=CropOptions(align=False))
     assert result.factors.depth.shape == (16, 16)
 
 
