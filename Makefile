@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-slow lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -15,7 +15,10 @@ demo: $(VENV)/installed
 	@echo "Open out/view.html in a browser to turn and light it. The mesh is out/mesh.glb, a turntable out/rotate/rotate.gif."
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-slow: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

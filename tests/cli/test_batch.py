@@ -56,6 +56,7 @@ def test_a_second_run_keeps_finished_results(g2s: Command, photos: Path, tmp_pat
     assert "out/face was made with another seed. Add --overwrite" in other
 
 
+@pytest.mark.slow
 def test_after_ctrl_c_the_same_command_goes_on(start: Callable, g2s: Command, photos: Path, tmp_path: Path) -> None:
     command = ("reconstruct", photos / "face.png", photos / "face.bmp", "--iterations", 30, "-o", "out")
     process = start(*command)

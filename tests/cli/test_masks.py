@@ -71,8 +71,8 @@ def test_the_parsing_network_makes_the_mask_else_gan_features(celeba: Command, t
 @pytest.mark.parametrize(
     ("category", "message"),
     [
-        ("celeba", "pspnet_voc.pth is a PSPNet of 21 classes; masks of celeba are made by bisenet, of 19."),
-        ("church", "pspnet_voc.pth is a PSPNet of 21 classes; masks of church are made by pspnet-ade20k, of 150."),
+        ("celeba", "pspnet_voc.pth is a PSPNet of 21 classes; masks of celeba need bisenet, of 19."),
+        ("church", "pspnet_voc.pth is a PSPNet of 21 classes; masks of church need pspnet-ade20k, of 150."),
         ("owls", "pspnet_voc.pth is a parsing network; nothing says which of its classes owls shows."),
     ],
 )

@@ -24,6 +24,8 @@ from safetensors.torch import load_file
 from g2s_cli.files import sha256_of
 from g2s_cli.weights.tensors import read_metadata
 
+pytestmark = pytest.mark.slow
+
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 JOINT = """
 [pretrain]

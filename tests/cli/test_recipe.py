@@ -12,6 +12,8 @@ from filelock import FileLock
 from installed import Command
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 FACE_MODEL = ROOT / "tests" / "data" / "face_model.npz"
 

@@ -30,6 +30,8 @@ from g2s_cli.result.schema import Result
 from g2s_cli.result.write import encode_depth
 from g2s_cli.weights.categories import load_category
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CPU = Machine(torch.device("cpu"), torch.float32)
 

@@ -13,6 +13,8 @@ import trimesh
 from installed import SCRIPT
 from PIL import Image, ImageFilter
 
+pytestmark = pytest.mark.slow
+
 FACE = Path(__file__).parent.parent / "data" / "face.png"
 
 

@@ -99,6 +99,7 @@ def test_results_do_not_depend_on_the_batch(
     assert one.report.items() >= facts_of(pipeline.loaded.plan).items()
 
 
+@pytest.mark.slow
 def test_the_papers_schedule_reconstructs_one_by_one_and_the_same_to_the_bit(photos: list[Path]) -> None:
     options = {"preset": "paper", "iterations": 1, "seed": 5, "device": "cpu"}
     result = list(load(**options).each([photos[2], FACE]))[1]

@@ -38,6 +38,8 @@ from g2s_cli.weights.tensors import load_tensors, submodule_state, write_weights
 from recipes.synface.networks import networks_command
 from recipes.synface.shape_commands import refine_command, shapes_command, sight_command
 
+pytestmark = pytest.mark.slow
+
 FACE = Path(__file__).parents[2] / "data" / "face.png"
 CPU = Machine(torch.device("cpu"), torch.float32)
 SILENT = SilentProgress()

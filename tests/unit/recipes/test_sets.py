@@ -22,6 +22,8 @@ from recipes.synface.face_model import FaceModel
 from recipes.synface.render import images, render
 from recipes.synface.sets import BLOCK, encode_depth, render_set, write_benchmark
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 SEED, SIZE = 10_000_000, 8
 COUNT, MANY = BLOCK + 3, 5 * BLOCK
