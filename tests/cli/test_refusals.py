@@ -156,7 +156,7 @@ def test_a_signal_halfway_leaves_nothing(tmp_path: Path, start: Callable, how: s
     if how == signal.SIGHUP:
         signal.signal(how, signal.SIG_DFL)  # under nohup it is ignored, and g2s would inherit that
     process = start("reconstruct", FACE, "-o", "result")
-    assert "iterations" in process.stderr.readline()  # the first step is over, the next under way
+    assert "iteration" in process.stderr.readline()  # the first step is over, the next under way
     process.send_signal(how)
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (code, "")

@@ -59,7 +59,7 @@ def assert_equal(one: DepthEstimate, other: DepthEstimate) -> None:
     assert torch.equal(one.depth, other.depth)
     for name in ("depth", "albedo", "view", "light"):
         assert torch.equal(getattr(one.factors, name), getattr(other.factors, name))
-    assert all(torch.equal(tensor, other.report["encoder"][name]) for name, tensor in one.report["encoder"].items())
+    assert all(torch.equal(tensor, other.encoder[name]) for name, tensor in one.encoder.items())
 
 
 def test_cycles_from_the_ellipsoid(
@@ -77,7 +77,7 @@ def test_cycles_from_the_ellipsoid(
     ]
     [(trained, predictor)] = made
     expected = estimate_of(trained.factors_of(observation.image), nets.camera)
-    assert_equal(estimate, replace(expected, report={"encoder": predictor.encoder.state_dict()}))
+    assert_equal(estimate, replace(expected, encoder=predictor.encoder.state_dict()))
     assert not torch.equal(weights_of(predictor.encoder), weights_of(encoder))
 
 
@@ -111,7 +111,7 @@ def test_without_step_3_or_its_samples_there_is_only_step_1(
     assert progress.steps == ["step 1: albedo 1"]
     assert estimate.factors is not None
     assert torch.equal(estimate.factors.depth, snapshot.nets.factors_of(observation.image).depth)
-    assert all(torch.equal(tensor, estimate.report["encoder"][name]) for name, tensor in encoder.state_dict().items())
+    assert all(torch.equal(tensor, estimate.encoder[name]) for name, tensor in encoder.state_dict().items())
 
 
 @pytest.mark.parametrize("inner", [False, True])
