@@ -61,12 +61,12 @@ def update_of(generator: Generator, distance: DiscriminatorDistance, count: int)
 
 
 def main() -> None:
-    segmenter = argparse.ArgumentParser(description="Time inversion updates of several photos at once.")
-    segmenter.add_argument("--size", type=int, default=64)
-    segmenter.add_argument("--most", type=int, default=32)
-    segmenter.add_argument("--rounds", type=int, default=7)
-    segmenter.add_argument("--threads", type=int, default=2)
-    asked = segmenter.parse_args()
+    parser = argparse.ArgumentParser(description="Time inversion updates of several photos at once.")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--most", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     generator_state, discriminator_state = states(asked.size)
     generator = Generator(generator_state).with_dtype(torch.bfloat16)

@@ -51,12 +51,12 @@ def inverted(photo: Tensor, gan: Gan, updates: int, count: int, known: Tensor | 
 
 
 def main() -> None:
-    segmenter = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    segmenter.add_argument("photos", type=Path)
-    segmenter.add_argument("--count", type=int, default=8)
-    segmenter.add_argument("--updates", type=int, nargs="+", default=[100, 200, 400])
-    segmenter.add_argument("--candidates", type=int, nargs="+", default=[64, 128, 512])
-    given = segmenter.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--count", type=int, default=8)
+    parser.add_argument("--updates", type=int, nargs="+", default=[100, 200, 400])
+    parser.add_argument("--candidates", type=int, nargs="+", default=[64, 128, 512])
+    given = parser.parse_args()
     torch.set_num_threads(1)
     category = load_category("synface")
     gan = load_gan(Weights.of(category, Sources(), networks=True), Machine.named("cpu"))

@@ -64,13 +64,13 @@ def apart(one: Result, other: Result) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    segmenter = argparse.ArgumentParser(description="Time many photos in one run against as many runs of one.")
-    segmenter.add_argument("folder", type=Path, nargs="?")
-    segmenter.add_argument("--count", type=int, default=20)
-    segmenter.add_argument("--rounds", type=int, default=1)
-    segmenter.add_argument("--threads", type=int, default=2)
-    segmenter.add_argument("--iterations", type=int, help="at most so many a step, to try this script")
-    asked = segmenter.parse_args()
+    parser = argparse.ArgumentParser(description="Time many photos in one run against as many runs of one.")
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--iterations", type=int, help="at most so many a step, to try this script")
+    asked = parser.parse_args()
     options = [] if asked.iterations is None else ["--iterations", str(asked.iterations)]
     os.environ["OMP_NUM_THREADS"] = str(asked.threads)
     torch.set_num_threads(asked.threads)

@@ -74,12 +74,12 @@ def milliseconds(update: Update, device: torch.device) -> float:
 
 
 def main() -> None:
-    segmenter = argparse.ArgumentParser(description="Time one offset-fitting update against the textbook's.")
-    segmenter.add_argument("--rounds", type=int, default=12)
-    segmenter.add_argument("--threads", type=int, default=2)
-    segmenter.add_argument("--batch", type=int, default=16)
-    segmenter.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    asked = segmenter.parse_args()
+    parser = argparse.ArgumentParser(description="Time one offset-fitting update against the textbook's.")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     state = load_tensors(models_root() / "synface" / "gan.safetensors")
     rng = torch.Generator().manual_seed(0)

@@ -70,13 +70,13 @@ def compare(model: FaceModel, reference: ModuleType, count: int, size: int) -> s
 
 
 def main() -> None:
-    segmenter = argparse.ArgumentParser(description="Time the recipe's renderer, against another where one is given.")
-    segmenter.add_argument("model", type=Path)
-    segmenter.add_argument("--reference", type=Path)
-    segmenter.add_argument("--sizes", type=int, nargs="+", default=[128, 64])
-    segmenter.add_argument("--count", type=int, default=20)
-    segmenter.add_argument("--rounds", type=int, default=7)
-    asked = segmenter.parse_args()
+    parser = argparse.ArgumentParser(description="Time the recipe's renderer, against another where one is given.")
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--reference", type=Path)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[128, 64])
+    parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=7)
+    asked = parser.parse_args()
     model = read_face_model(asked.model)
     reference = module_of(asked.reference) if asked.reference else None
     makers = contenders(model, reference)

@@ -285,27 +285,23 @@ def drawn(result: Mapping[str, Any], columns: Mapping[str, str], caption: str) -
 
 
 def asked(arguments: Sequence[str] | None) -> argparse.Namespace:
-    segmenter = argparse.ArgumentParser(description="Print the paper's tables on data with known depth.")
-    segmenter.add_argument("data", type=Path, metavar="DATA", help="image/NAME_image.png and depth/NAME_depth.png")
-    segmenter.add_argument("--table", type=int, choices=TITLES, default=1)
-    segmenter.add_argument("--category", default="synface")
-    segmenter.add_argument(
-        "--rows", nargs="+", default=[], metavar="WORD", help="rows with one of these in their names"
-    )
-    segmenter.add_argument("--limit", type=int, metavar="N", help="the first so many photos")
-    segmenter.add_argument("--iterations", type=int, metavar="K", help="at most so many a step of fitting a photo")
-    segmenter.add_argument("--inversion", type=int, metavar="K", help="at most so many updates of the inversion")
-    segmenter.add_argument(
-        "--renders", type=Path, metavar="FOLDER", help="table 1: what the supervised row learns from"
-    )
-    segmenter.add_argument("--updates", type=int, default=1500, metavar="N", help="table 1: of the supervised row")
-    segmenter.add_argument("--embedder", type=Path, metavar="FILE.onnx", help="table 3: who is in a picture")
-    segmenter.add_argument("--out", type=Path, default=Path("out/tables"), help="where finished rows are kept")
-    segmenter.add_argument("--device", default="auto")
-    segmenter.add_argument("--seed", type=int, default=0)
-    segmenter.add_argument("--json", action="store_true", help="the table as data")
-    segmenter.add_argument("--quiet", "-q", action="store_true")
-    return segmenter.parse_args(arguments)
+    parser = argparse.ArgumentParser(description="Print the paper's tables on data with known depth.")
+    parser.add_argument("data", type=Path, metavar="DATA", help="image/NAME_image.png and depth/NAME_depth.png")
+    parser.add_argument("--table", type=int, choices=TITLES, default=1)
+    parser.add_argument("--category", default="synface")
+    parser.add_argument("--rows", nargs="+", default=[], metavar="WORD", help="rows with one of these in their names")
+    parser.add_argument("--limit", type=int, metavar="N", help="the first so many photos")
+    parser.add_argument("--iterations", type=int, metavar="K", help="at most so many a step of fitting a photo")
+    parser.add_argument("--inversion", type=int, metavar="K", help="at most so many updates of the inversion")
+    parser.add_argument("--renders", type=Path, metavar="FOLDER", help="table 1: what the supervised row learns from")
+    parser.add_argument("--updates", type=int, default=1500, metavar="N", help="table 1: of the supervised row")
+    parser.add_argument("--embedder", type=Path, metavar="FILE.onnx", help="table 3: who is in a picture")
+    parser.add_argument("--out", type=Path, default=Path("out/tables"), help="where finished rows are kept")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="the table as data")
+    parser.add_argument("--quiet", "-q", action="store_true")
+    return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

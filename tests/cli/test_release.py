@@ -14,11 +14,12 @@ from installed import Command
 from PIL import Image
 from servers import Fault, FileServer
 
-from g2s_cli.weights.categories import load_category
+from g2s_cli.weights.categories import load_category, required_parts
 
 PULL = ("weights", "pull", "car")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RELEASED)
 def test_a_released_category_makes_a_mesh_and_gan_pictures(
     g2s: Command, archives: dict[str, dict[str, bytes]], home: Path, tmp_path: Path, name: str
@@ -30,9 +31,10 @@ def test_a_released_category_makes_a_mesh_and_gan_pictures(
             command = ("reconstruct", "photo.jpg", "-c", name, "-o", folder, "--iterations", iterations)
             report = g2s.using(G2S_RELEASE_URL=server.url).json(*command)
         assert [entry.path for entry in server.log] == ["/x00", "/x01", "/x02", "/x03"]  # once, and whole
-    assert report["weights"].keys() == {*category.needs(category.preset("fast")), "parsing"}
+    fast = category.preset("fast")
+    assert report["weights"].keys() == {*required_parts(category, networks=fast.needs_networks), "parsing"}
     assert report["mask"] == category.mask.segmenter
-    assert report["background"] == ("remove" if category.preset("fast").masked else "keep")
+    assert report["background"] == ("remove" if fast.masked else "keep")
     out, size = tmp_path / "out", (category.working_size, category.working_size)
     assert Image.open(out / "input.png").size == size
     assert (out / "mesh.glb").stat().st_size > 1000

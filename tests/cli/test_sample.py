@@ -12,6 +12,7 @@ from installed import Command
 from PIL import Image
 
 
+@pytest.mark.slow
 def test_a_sample_can_be_reconstructed(g2s: Command, tmp_path: Path) -> None:
     answer = g2s.ok("sample", "--category", "synface", "--count", 2, "--save", "-o", "faces.png")
     names = ["faces.png", "faces/seed0-0000.png", "faces/seed0-0001.png", "faces/latents.safetensors"]

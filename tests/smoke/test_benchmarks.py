@@ -19,6 +19,7 @@ SHORTEST = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHORTEST)
 def test_the_benchmark_runs(name: str) -> None:
     options, lines = SHORTEST[name]

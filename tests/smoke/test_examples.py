@@ -13,6 +13,7 @@ from installed import SCRIPT
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_python_api_in_three_lines(tmp_path: Path) -> None:
     script = [sys.executable, ROOT / "examples" / "three_lines.py", ROOT / "examples" / "face.png", tmp_path / "out"]
     alone = os.environ | {"OMP_NUM_THREADS": "1"}
