@@ -192,7 +192,9 @@ def test_g2s_reads_what_the_command_writes(gan: Path, tmp_path: Path, monkeypatc
     stated = tomllib.loads(card)["weights"]
     for part, path in (("gan", gan), ("networks", out)):
         card = card.replace(stated[part]["sha256"], sha256_of(path))
-    (folder / "model.toml").write_text(card.replace("sight = 1.0\n", ""))  # no depth network is trained yet
+    depth_net = ', { name = "depth_net", weight = 1.0 }'
+    assert depth_net in card
+    (folder / "model.toml").write_text(card.replace(depth_net, ""))  # none is trained yet
     (folder / "gan.safetensors").write_bytes(gan.read_bytes())
     monkeypatch.setenv("G2S_CACHE", str(folder.parent))
     result = reconstruct(FACE, category="tiny", preset="instant", iterations=2, crop=CropOptions(align=False))
