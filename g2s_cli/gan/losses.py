@@ -12,7 +12,6 @@ from torch.nn.functional import adaptive_avg_pool2d, l1_loss
 
 from g2s_cli.gan.discriminator import Discriminator
 
-DEPTH_UNIT = 0.1  # scene units, half the range of depth
 FEATURE_BLOCKS = 4  # discriminator blocks that are compared
 
 Features = Sequence[Float[Tensor, "b _ _ _"]]
