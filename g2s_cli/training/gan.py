@@ -6,9 +6,10 @@ images and the updated discriminator, and through its reconstructions of real im
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from g2s_cli.machine import Machine
 from g2s_cli.progress import Progress
 from g2s_cli.result.contact_sheet import contact_sheet
 from g2s_cli.seeding import seeded_generator, seeded_weights
+from g2s_cli.training.augment import adapted_probability, random_augmentation
 from g2s_cli.training.checkpoint import load_checkpoint
 from g2s_cli.training.dataset import ImageDataset
 from g2s_cli.training.distributed import Group
@@ -49,6 +51,8 @@ from g2s_cli.training.gan_networks import (
 from g2s_cli.training.trainer import CHECKPOINT, Trainer, descend, linear_warm_up
 
 SHEET = 32  # samples on a contact sheet
+ADAPT_EVERY = 4  # updates between two changes of the probability of augmentation
+Transformation = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class GanConfig:
         rec_weight: weight of the reconstruction of real images, 0 for none.
         encoder_updates: first updates, in which the encoder alone learns.
         half_life: of the generator's moving average, in images.
+        ada_target: of the overfitting heuristic that adapts the augmentation, 0 for no augmentation; 0.6 in the paper.
+        ada_images: images in which the probability of augmentation can rise from 0 to 1.
     """
 
     batch: int = 32
@@ -78,6 +84,8 @@ class GanConfig:
     encoder_updates: int = 300
     encoder_lr: float = 1e-3
     half_life: int = 10_000
+    ada_target: float = 0.0
+    ada_images: int = 500_000
     seed: int = 0
 
 
@@ -88,6 +96,7 @@ class GanTraining:
         average: the exponential moving average of the generator, which is the result.
         encoder: of images into W; None without reconstruction.
         path_length: moving mean of the path lengths.
+        augment_p: probability of each transformation of the discriminator's images.
         optimizer: Adam over all three networks; an update steps it for one after the other.
     """
 
@@ -100,7 +109,7 @@ class GanTraining:
         if config.rec_weight:
             with seeded_weights(config.seed):
                 self.encoder = Encoder(generator_of(self.average).size).to(machine.device)
-        self.path_length = 0.0
+        self.path_length, self.augment_p = 0.0, 0.0
         self.optimizer = torch.optim.Adam(list(self._parameter_groups()), fused=True)
 
     def state_dict(self) -> dict[str, Any]:
@@ -111,6 +120,7 @@ class GanTraining:
             "average": self.average,
             "encoder": self.encoder.state_dict() if self.encoder else {},
             "path_length": self.path_length,
+            "augment_p": self.augment_p,
         }
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
@@ -121,7 +131,7 @@ class GanTraining:
         self.average = {name: tensor.to(self.machine.device) for name, tensor in state["average"].items()}
         if self.encoder:
             self.encoder.load_state_dict(state["encoder"])
-        self.path_length = state["path_length"]
+        self.path_length, self.augment_p = state["path_length"], state["augment_p"]
 
     def step(self, update: int) -> dict[str, Tensor]:
         """One update of all networks, or of the encoder alone; the losses it has computed."""
@@ -135,14 +145,13 @@ class GanTraining:
         losses = self._adversarial_step(update, z, real)
         decay = 0.5 ** (self.config.batch / self.config.half_life)
         latest = detached(self.generator)
-        self.average = {name: torch.lerp(latest[name], mean, decay) for name, mean in self.average.items()}
+        self.average = {name: torch.lerp(latest[name], average, decay) for name, average in self.average.items()}
         return losses
 
     def batch(self, update: int) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b 3 s s"]]:
         """This process's share of an update's latents and real images; every image comes once an epoch."""
         batch, start, count = self.config.batch, update * self.config.batch, len(self.images)
-        share = batch // self.group.size
-        mine = slice(self.group.rank * share, (self.group.rank + 1) * share)
+        mine = self._share
         rng = seeded_generator(self.config.seed, "step", update)
         z = torch.randn(batch, LATENT, generator=rng)[mine]
         flipped = torch.rand(batch, generator=rng)[mine] < 0.5
@@ -159,16 +168,19 @@ class GanTraining:
         w = generator.mapping(z)
         fake = generator(w)
 
+        augment_fake, augment_real = self._augmentations(update)
+        augmented = augment_real(real)
         discriminator = discriminator_of(self.discriminator, dtype)
-        losses = {"discriminator": discriminator_loss(discriminator(fake.detach()), discriminator(real))}
+        real_logits = discriminator(augmented)
+        losses = {"discriminator": discriminator_loss(discriminator(augment_fake(fake.detach())), real_logits)}
         loss = losses["discriminator"]
         if update % config.r1_every == 0:
-            losses["r1"] = r1_penalty(discriminator, real)
+            losses["r1"] = r1_penalty(discriminator, augmented)
             loss = loss + losses["r1"] * (config.r1 / 2 * config.r1_every)
         self._descend(loss)
 
         # The updated discriminator, which does not learn from this.
-        loss = generator_loss(discriminator_of(detached(self.discriminator), dtype)(fake))
+        loss = generator_loss(discriminator_of(detached(self.discriminator), dtype)(augment_fake(fake)))
         losses = {"generator": loss} | losses
         if config.path and update % config.path_every == 0:
             losses["path"] = self._path_spread(update, z)
@@ -177,7 +189,33 @@ class GanTraining:
             encoder_loss, losses["reconstruction"] = self._encoder_losses(self.encoder, generator, w, fake, real)
             loss = loss + encoder_loss
         self._descend(loss)
+        if config.ada_target:
+            losses |= self._adapt_augmentation(update, real_logits)
         return {name: value.detach() for name, value in losses.items()}
+
+    @property
+    def _share(self) -> slice:
+        """This process's part of a batch."""
+        share = self.config.batch // self.group.size
+        return slice(self.group.rank * share, (self.group.rank + 1) * share)
+
+    def _augmentations(self, update: int) -> tuple[Transformation, Transformation]:
+        """Random transformations of this process's generated and real images."""
+        if not self.augment_p:
+            return torch.nn.Identity(), torch.nn.Identity()
+        rng = seeded_generator(self.config.seed, "augment", update)
+        fake, real = (random_augmentation(self.config.batch, self.augment_p, rng)[self._share] for _ in range(2))
+        return fake, real
+
+    def _adapt_augmentation(self, update: int, real_logits: Float[Tensor, "b 1"]) -> dict[str, Tensor]:
+        """Adapt the probability of augmentation every fourth update; the overfitting heuristic and the probability."""
+        if update % ADAPT_EVERY:
+            return {}
+        own = real_logits.detach().sign().mean().item()
+        overfitting = mean(float(text) for text in self.group.all_gather(str(own)))
+        step = self.config.batch * ADAPT_EVERY / self.config.ada_images
+        self.augment_p = adapted_probability(self.augment_p, overfitting, self.config.ada_target, step)
+        return {"overfitting": torch.tensor(overfitting), "augment_p": torch.tensor(self.augment_p)}
 
     def _encoder_losses(
         self,
@@ -200,8 +238,8 @@ class GanTraining:
         rng = seeded_generator(self.config.seed, "path", update)
         noise = torch.randn(len(w), 3, generator.size, generator.size, generator=rng)
         lengths = path_lengths(generator, w, noise.to(self.machine.device))
-        mean = lengths.mean().item()
-        self.path_length = self.path_length + 0.01 * (mean - self.path_length) if self.path_length else mean
+        average = lengths.mean().item()
+        self.path_length = self.path_length + 0.01 * (average - self.path_length) if self.path_length else average
         return (lengths - self.path_length).square().mean()
 
     def _descend(self, loss: Float[Tensor, ""]) -> None:

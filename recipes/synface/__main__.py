@@ -52,7 +52,11 @@ Steps = Annotated[int, typer.Option("--steps", min=1, help="Updates in total, ov
 Batch = Annotated[int, typer.Option("--batch", min=4, help="Images an update, over all processes.")]
 Count = Annotated[int, typer.Option("--count", min=1, help="Number of images.")]
 Size = Annotated[int, typer.Option("--size", help="Width and height in pixels.")]
-FirstSeed = Annotated[int, typer.Option("--first-seed", min=0, help="The first image's seed; the others follow.")]
+FirstAdaTarget = Annotated[
+    float, typer.Option("--ada", min=0, max=1, help="Target of adaptive augmentation: 0.6, or 0 for none.")
+]
+AdaImages = Annotated[int, typer.Option("--ada-images", min=1, help="In which its probability can rise to 1.")]
+Seed = Annotated[int, typer.Option("--first-seed", min=0, help="The first image's seed; the others follow.")]
 Processes = Annotated[int, typer.Option("--processes", min=1, help="That render in parallel.")]
 R1Weight = Annotated[float, typer.Option("--r1", min=0, help="Weight of the R1 penalty.")]
 Rate = Annotated[float, typer.Option("--rate", min=0, help="The discriminator's learning rate.")]
@@ -118,6 +122,8 @@ def train_command(
     path: PathWeight = GanConfig.path,
     rec_weight: RecWeight = GanConfig.rec_weight,
     half_life: HalfLife = GanConfig.half_life,
+    ada: AdaTarget = GanConfig.ada_target,
+    ada_images: AdaImages = GanConfig.ada_images,
     seed: Seed = GanConfig.seed,
     save_every: SaveEvery = 300.0,
     device: Device = "auto",
@@ -131,6 +137,8 @@ def train_command(
         path=path,
         rec_weight=rec_weight,
         half_life=half_life,
+        ada_target=ada,
+        ada_images=ada_images,
         seed=seed,
     )
     _train(images, out, begin, steps, config, save_every, device)

@@ -22,6 +22,7 @@ from g2s_cli.training.trainer import CHECKPOINT
 
 MACHINE = Machine(torch.device("cpu"), torch.float32)
 CONFIG = GanConfig(batch=8, r1_every=2, path=1.0, path_every=3)
+AUGMENTED = replace(CONFIG, ada_target=-1.0, ada_images=100)  # rises from the first update
 RECONSTRUCTING = replace(CONFIG, rec_weight=10.0, encoder_updates=2)
 IMAGES = ImageDataset(np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), dtype=np.uint8))
 
@@ -34,7 +35,7 @@ def flat(training: GanTraining, name: str = "generator") -> Tensor:
     return torch.cat([tensor.flatten() for tensor in training.state_dict()[name].values()]).clone()
 
 
-@pytest.mark.parametrize("config", [CONFIG, RECONSTRUCTING])
+@pytest.mark.parametrize("config", [CONFIG, RECONSTRUCTING, AUGMENTED])
 def test_resumed_it_ends_with_the_same_weights(config: GanConfig, tmp_path: Path) -> None:
     whole, parts = new_training(config), new_training(config)
     train_gan(whole, 5, tmp_path / "whole", SilentProgress())
@@ -42,7 +43,7 @@ def test_resumed_it_ends_with_the_same_weights(config: GanConfig, tmp_path: Path
     resumed = new_training(config)
     trainer = train_gan(resumed, 5, tmp_path / "parts", SilentProgress())
     assert trainer.updates_of("train") == 5
-    assert resumed.path_length == whole.path_length
+    assert (resumed.path_length, resumed.augment_p) == (whole.path_length, whole.augment_p)
     for name in ("generator", "discriminator", "average"):
         assert torch.equal(flat(resumed, name), flat(whole, name)), name
     assert torch.equal(trained_gan(tmp_path / "parts").generator["input.input"], whole.average["input.input"])
@@ -62,6 +63,14 @@ def test_regularisers_come_when_they_are_due() -> None:
     losses = [training.step(update) for update in range(4)]
     assert ["r1" in one for one in losses] == [True, False, True, False]
     assert ["path" in one for one in losses] == [True, False, False, True]
+
+
+def test_augmentation_adapts_every_fourth_update() -> None:
+    training = new_training(AUGMENTED)
+    losses = [training.step(update) for update in range(6)]
+    assert ["overfitting" in one for one in losses] == [True, False, False, False, True, False]
+    assert training.augment_p == pytest.approx(2 * 4 * CONFIG.batch / 100)
+    assert not new_training().step(0).keys() & {"overfitting", "augment_p"}
 
 
 def test_processes_share_the_batch_of_one() -> None:
