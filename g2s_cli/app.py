@@ -23,6 +23,7 @@ from g2s_cli.commands.reconstruct import reconstruct
 from g2s_cli.commands.relight import relight
 from g2s_cli.commands.rotate import rotate
 from g2s_cli.commands.sample import sample
+from g2s_cli.commands.train import train
 from g2s_cli.commands.view import view
 from g2s_cli.commands.weights import weights
 from g2s_cli.console import allow_any_file_name, output
@@ -84,7 +85,7 @@ app = typer.Typer(
     },
     epilog=EPILOG,
 )
-for command in (reconstruct, relight, rotate, view, mesh, evaluate, pretrain):
+for command in (reconstruct, relight, rotate, view, mesh, evaluate, train, pretrain):
     app.command(no_args_is_help=True)(command)
 app.command()(sample)
 app.add_typer(weights, name="weights", help="Fetch, check, import and publish the weights of categories.")

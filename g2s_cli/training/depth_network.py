@@ -39,7 +39,7 @@ DepthPredictor = Callable[[Tensor, Tensor], Tensor]  # images and masks → dept
 
 
 def fit_objects(
-    model: MorphableModel, photos: Observations, masks: Sequence[Float[Tensor, "b 1 h w"]], progress: Progress
+    model: MorphableModel, photos: Observations, masks: Sequence[Float[Tensor, "_ 1 h w"]], progress: Progress
 ) -> FittedObjects:
     """The factors of photos: fit the morphable model, debias, decompose. masks: of each part."""
     progress.begin("morphable fit", len(photos.parts))

@@ -70,11 +70,10 @@ PHASES = (
 )
 
 
-def phases(updates: int | None, *, pretrained: bool) -> tuple[Phase, ...]:
-    """The phases to do: all, or the last alone for pretrained networks. updates: of the last; others in proportion."""
-    share = 1.0 if updates is None else updates / PHASES[-1].updates
-    scaled = tuple(replace(phase, updates=max(1, round(phase.updates * share))) for phase in PHASES)
-    return scaled[-1:] if pretrained else scaled
+def phases(updates: int) -> tuple[Phase, ...]:
+    """The phases with other numbers of updates; updates: of the last, the others in proportion."""
+    share = updates / PHASES[-1].updates
+    return tuple(replace(phase, updates=max(1, round(phase.updates * share))) for phase in PHASES)
 
 
 @dataclass(frozen=True)

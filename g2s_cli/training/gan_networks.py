@@ -17,13 +17,12 @@ import torch
 from torch import Tensor
 
 from g2s_cli.errors import UsageError
-from g2s_cli.files import atomic_write
 from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.latents import random_latents
 from g2s_cli.gan.rosinality import count_modules
 from g2s_cli.gan.stylegan2 import MAPPING_RATE, Generator
 from g2s_cli.weights.importers import build_gan, read_checkpoint
-from g2s_cli.weights.tensors import submodule_state, write_weights
+from g2s_cli.weights.tensors import submodule_state
 
 State = dict[str, Tensor]
 TAPS = (1.0, 3.0, 3.0, 1.0)
@@ -150,18 +149,6 @@ def from_checkpoint(tensors: Mapping[str, Tensor]) -> GanState:
     return GanState(generator | {"latent_avg": tensors["latent_avg"].float().reshape(-1)}, discriminator)
 
 
-def average_generators(gans: Sequence[GanState]) -> GanState:
-    """The mean of generators that were trained from one checkpoint, with the first one's discriminator.
-
-    Raises UsageError if their sizes differ. Source: Wortsman et al. 2022, "Model soups".
-    """
-    shapes = [{name: tensor.shape for name, tensor in gan.generator.items()} for gan in gans]
-    if any(one != shapes[0] for one in shapes):
-        raise UsageError("The generators of these runs have different sizes.", "Name runs that began with one GAN.")
-    mean = {name: torch.stack([gan.generator[name] for gan in gans]).mean(dim=0) for name in gans[0].generator}
-    return GanState(mean, gans[0].discriminator)
-
-
 def as_checkpoint(gan: GanState, samples: int = 10_000) -> State:
     """`g_ema`, `d` and the mean latent in half precision, in the rosinality layout with silent noise."""
     mean = random_latents(generator_of(gan.generator), samples, torch.Generator().manual_seed(0)).mean(dim=0)
@@ -174,23 +161,6 @@ def as_checkpoint(gan: GanState, samples: int = 10_000) -> State:
     named = {f"g_ema.{name}": tensor for name, tensor in generator.items()}
     named |= {f"d.{name}": tensor for name, tensor in gan.discriminator.items()} | {"latent_avg": mean}
     return {name: tensor.detach().half().contiguous() for name, tensor in named.items()}
-
-
-def export_gan(gan: GanState, path: Path) -> None:
-    """Save a GAN in half precision: *.safetensors as g2s keeps it, *.pt in the rosinality layout."""
-    tensors = as_checkpoint(gan)
-    if path.suffix == ".safetensors":
-        write_weights(tensors, path)
-        return
-    if path.suffix != ".pt":
-        raise UsageError(f"{path} is neither *.safetensors nor *.pt.", "Name the file so.")
-    nested = {
-        "g_ema": submodule_state(tensors, "g_ema"),
-        "d": submodule_state(tensors, "d"),
-        "latent_avg": tensors["latent_avg"],
-    }
-    with atomic_write(path) as temporary:
-        torch.save(nested, temporary)
 
 
 def _is_buffer(name: str) -> bool:

@@ -51,8 +51,7 @@ from g2s_cli.training.feedforward import TrainedNetworks
 from g2s_cli.training.latent_editing import LatentEditor, ObjectSampler
 from g2s_cli.training.trainer import Losses, Trainer
 
-OBJECTS, CHUNK = 800, 50  # random objects to learn from, and how many at once
-ROUNDS = 12
+CHUNK = 50  # random objects at once
 ITERATIONS, DECAY = 60, 0.943  # of a fit that continues from the round before; the first is as long as a photo's
 ALBEDO_COMPONENTS = 12
 MEAN_STEP = 1.5  # overrelaxation of the mean shape
@@ -224,12 +223,12 @@ def random_objects(
 
 
 def observe_random_objects(
-    trained: TrainedNetworks, editor: LatentEditor, seed: int, progress: Progress
+    trained: TrainedNetworks, editor: LatentEditor, seed: int, count: int, progress: Progress
 ) -> Observations:
     """Correspondences of a GAN's random objects."""
-    progress.begin("correspondences", OBJECTS)
+    progress.begin("correspondences", count)
     parts: list[Correspondences] = []
-    for objects, latents in random_objects(trained.sampler, editor, seed, OBJECTS):
+    for objects, latents in random_objects(trained.sampler, editor, seed, count):
         parts.append(trained.correspond(objects, latents))
         progress.advance(sum(len(part.views) for part in parts), parts[-1].weights.mean().item())
     return Observations.of(parts, trained.nets.camera)

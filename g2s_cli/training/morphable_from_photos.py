@@ -42,7 +42,7 @@ from g2s_cli.training.morphable import (
     update_shape,
 )
 
-PHOTOS, CHUNK = 672, 32  # photos to learn from, and how many at once
+CHUNK = 32  # photos at once
 INVERSION = InversionSettings(iterations=50)  # enough for masks and colours
 DETAIL_UPDATES, DETAIL_LR = 80, 0.02  # of the mean shape in a round, each on one chunk
 MIN_AMPLITUDE = 0.02  # of a fine mode, as a share of the strongest's

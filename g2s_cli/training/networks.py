@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import mean
 
-import torch
 from torch import Tensor
 
 from g2s_cli.config import Category
-from g2s_cli.errors import UsageError
-from g2s_cli.estimators.feedforward import FactorNets, NetworkMeans, trained_nets
 from g2s_cli.estimators.morphable_model import read_morphable_model
 from g2s_cli.loading import Gan
 from g2s_cli.machine import Machine
@@ -29,32 +28,35 @@ from g2s_cli.training.feedforward import (
     phases,
     sampler_of,
 )
-from g2s_cli.training.latent_editing import ATTRIBUTES, REFERENCES, LatentEditor, References
+from g2s_cli.training.latent_editing import ATTRIBUTES, LatentEditor, References
 from g2s_cli.training.morphable import EMState, EMTraining, Observations, observe_random_objects
-from g2s_cli.training.morphable_from_photos import observe_photos, photo_round
+from g2s_cli.training.morphable_from_photos import observe_photos
 from g2s_cli.training.synthetic import render_pairs
-from g2s_cli.training.trainer import CHECKPOINT, Trainer
-from g2s_cli.weights.importers import read_checkpoint
+from g2s_cli.training.trainer import Stateful, Trainer
 from g2s_cli.weights.tensors import quantize
 
-MORPHABLE, MORPHABLE_FROM_PHOTOS, DEPTH_NETWORK = "morphable.pt", "morphable-from-photos.pt", "depth-network.pt"
-ZERO_MEANS = NetworkMeans(torch.zeros(6), torch.zeros(4))  # our networks predict views and lights without an offset
+NETWORKS, MORPHABLE = "networks.pt", "morphable.pt"
+MORPHABLE_FROM_PHOTOS, DEPTH_NETWORK = "morphable-from-photos.pt", "depth-network.pt"
 
 
 @dataclass(frozen=True)
-class NetworksConfig:
-    """How D, A, V and L are trained.
+class StageRun:
+    """Where a stage keeps its checkpoint, and what it reports to.
 
     Attributes:
-        updates: of the last phase, others in proportion; None for the published number.
+        folder: of the checkpoint and the log.
+        seed: of every random draw.
         save_every_s: seconds between checkpoints.
-        references: images that latent directions are regressed on.
     """
 
-    updates: int | None = None
-    seed: int = 0
+    folder: Path
+    seed: int
+    progress: Progress
     save_every_s: float = 300.0
-    references: int = REFERENCES
+
+    def trainer(self, state: Mapping[str, Stateful], file: str) -> Trainer:
+        """A trainer that resumes from a checkpoint of this folder."""
+        return Trainer(state, self.folder / file, Group(), self.progress, save_every_s=self.save_every_s)
 
 
 @dataclass(frozen=True)
@@ -65,26 +67,15 @@ class ViewStatistics:
     covariance: list[list[float]]
     r2: dict[str, float]
 
-    def to_toml(self) -> str:
-        """The table [views] of a model.toml."""
-        rows = "".join(f"  {row},\n" for row in self.covariance)
-        return f"[views]\nmean = {self.mean}\ncovariance = [\n{rows}]\n"
-
 
 def train_networks(
-    category: Category,
-    gan: Gan,
-    pretrained: FactorNets | None,
-    config: NetworksConfig,
-    folder: Path,
-    machine: Machine,
-    progress: Progress,
+    category: Category, gan: Gan, updates: int, references: int, machine: Machine, run: StageRun
 ) -> tuple[dict[str, Tensor], ViewStatistics]:
-    """Train D, A, V, L, the template and the morphable model on a GAN's random images; resumable.
+    """Train D, A, V, L and the template on a GAN's random images; resumable.
 
     Args:
-        pretrained: networks for the last phase alone; None trains new ones.
-        folder: of the checkpoints and the log.
+        updates: of the last phase; those of the others are in proportion.
+        references: images that latent directions are regressed on.
 
     Returns:
         The tensors of a file of networks.
@@ -92,93 +83,73 @@ def train_networks(
     Raises:
         G2SError: a checkpoint is damaged, or a loss is not finite.
     """
-    seed, sampler = config.seed, sampler_of(gan, category)
-    references = References.sample(sampler, seeded_generator(seed, "references"), config.references)
-    nets = pretrained or new_networks(category, references, machine.dtype, seed)
-    training = FeedForwardTraining(nets, sampler, references, category, seed)
-    checkpoint, save_every_s = folder / CHECKPOINT, config.save_every_s
-    trainer = Trainer({"networks": training}, checkpoint, Group(), progress, save_every_s=save_every_s)
-    training.run(trainer, phases(config.updates, pretrained=pretrained is not None))
-    nets, editor = training.nets, LatentEditor.of(training.nets, references)
+    sampler = sampler_of(gan, category)
+    samples = References.sample(sampler, seeded_generator(run.seed, "references"), references)
+    nets = new_networks(category, samples, machine.dtype, run.seed)
+    training = FeedForwardTraining(nets, sampler, samples, category, run.seed)
+    training.run(run.trainer({"networks": training}, NETWORKS), phases(updates))
+    nets, editor = training.nets, LatentEditor.of(training.nets, samples)
     template = mean_template(nets, editor, sampler)
-    tensors = training.tensors | {"directions": editor.directions.cpu(), "mean_depth": template.depth.cpu()}
-    trained = TrainedNetworks(tensors, nets, sampler, template)
-    views = references.predict(nets.view_code).cpu()
+    views = samples.predict(nets.view_code).cpu()
     statistics = ViewStatistics(
         mean=_rounded(views.mean(dim=0)),
         covariance=[_rounded(row) for row in views.T.cov()],
         r2=dict(zip(ATTRIBUTES, _rounded(editor.r2.cpu()), strict=True)),
     )
-    return tensors | learn_morphable_model(trained, editor, seed, folder, progress), statistics
+    return training.tensors | {"directions": editor.directions.cpu(), "mean_depth": template.depth.cpu()}, statistics
 
 
 def learn_morphable_model(
-    trained: TrainedNetworks, editor: LatentEditor, seed: int, folder: Path, progress: Progress
+    trained: TrainedNetworks, references: int, objects: int, rounds: int, run: StageRun
 ) -> dict[str, Tensor]:
     """The tensors of a morphable model of a GAN's random objects; resumable. Raises G2SError."""
     training = EMTraining(trained.template.depth.device)
-    trainer = Trainer({"model": training}, folder / MORPHABLE, Group(), progress, save_every_s=0.0)
-    observe = partial(observe_random_objects, trained, editor, seed, progress)
-    initialize = partial(morphable.initial_state, seed=seed)
-    return training.run(trainer, morphable.ROUNDS, observe, initialize, morphable.em_round).tensors
+    samples = References.sample(trained.sampler, seeded_generator(run.seed, "references"), references)
+    editor = LatentEditor.of(trained.nets, samples)
+    observe = partial(observe_random_objects, trained, editor, run.seed, objects, run.progress)
+    initialize = partial(morphable.initial_state, seed=run.seed)
+    trainer = run.trainer({"model": training}, MORPHABLE)
+    return training.run(trainer, rounds, observe, initialize, morphable.em_round).tensors
 
 
 def learn_morphable_model_from_photos(
-    trained: TrainedNetworks, images: ImageDataset, count: int, seed: int, folder: Path, progress: Progress
+    trained: TrainedNetworks, images: ImageDataset, count: int, rounds: int, run: StageRun
 ) -> dict[str, Tensor]:
     """The tensors of the morphable model, learnt on from the first `count` photos; resumable. Raises G2SError."""
     device = trained.template.depth.device
     training = EMTraining(device)
-    trainer = Trainer({"model": training}, folder / MORPHABLE_FROM_PHOTOS, Group(), progress, save_every_s=0.0)
 
     def initialize(observations: Observations) -> EMState:
         state = EMState.from_tensors(trained.tensors, observations.camera, device)
         return replace(state, coeffs=observations.initial(state.model(observations.modes)))
 
-    rounds = len(morphable_from_photos.ROUNDS)
-    observe = partial(observe_photos, trained, images, count, seed, progress)
-    return training.run(trainer, rounds, lambda: observe()[0], initialize, partial(photo_round, seed=seed)).tensors
+    observe = partial(observe_photos, trained, images, count, run.seed, run.progress)
+    photo_round = partial(morphable_from_photos.photo_round, seed=run.seed)
+    trainer = run.trainer({"model": training}, MORPHABLE_FROM_PHOTOS)
+    return training.run(trainer, rounds, lambda: observe()[0], initialize, photo_round).tensors
 
 
 def train_depth_network(
-    trained: TrainedNetworks,
-    images: ImageDataset,
-    count: int,
-    updates: int,
-    seed: int,
-    folder: Path,
-    progress: Progress,
-) -> dict[str, Tensor]:
-    """The tensors of a depth network, trained on recombinations of the first `count` photos; resumable.
+    trained: TrainedNetworks, images: ImageDataset, count: int, updates: int, run: StageRun
+) -> tuple[dict[str, Tensor], float]:
+    """The tensors of a depth network, trained on recombinations of the first `count` photos, and its loss; resumable.
 
-    A's come with them, as bytes: every photo's fit changes A, and so the depth network has room in a category's file.
+    The loss is the mean of the last tenth of the updates.
 
     Raises:
         G2SError: the checkpoint is damaged, or a loss is not finite.
     """
     camera, template = trained.nets.camera, trained.template
-    net = new_depth_net(camera.size, template.depth.device, seed)
-    trainer = Trainer({"net": net}, folder / DEPTH_NETWORK, Group(), progress)
+    net = new_depth_net(camera.size, template.depth.device, run.seed)
+    trainer = run.trainer({"net": net}, DEPTH_NETWORK)
     if trainer.updates_of("depth network") < updates:
         model = read_morphable_model(trained.tensors, camera, template.depth.device)
-        observations, masks = observe_photos(trained, images, count, seed, progress)
-        objects = fit_objects(model, observations, masks, progress)
+        observations, masks = observe_photos(trained, images, count, run.seed, run.progress)
+        objects = fit_objects(model, observations, masks, run.progress)
         render = partial(render_pairs, model, template.depth, camera=camera)
-        train_depth_net(net, partial(training_batch, objects, render, seed), updates, trainer, trained.nets.dtype)
-    parts = {"netS": net, "netA": trained.nets.albedo}
-    return {f"{part}.{name}": each for part, one in parts.items() for name, each in quantize(one.state_dict()).items()}
-
-
-def load_networks(path: Path, category: Category, machine: Machine) -> FactorNets:
-    """Networks with a mean shape. Raises UsageError if they are of another kind or size, WeightsError if unreadable."""
-    part, tensors = read_checkpoint(path)
-    if part != "networks" or "base" not in tensors:
-        raise UsageError(f"{path} holds no networks with a mean shape.", "Name a file that this command wrote.")
-    nets = trained_nets(tensors, category, ZERO_MEANS)
-    if nets.depth.size != category.working_size:
-        what = f"The networks of {path} are for {nets.depth.size} px; the category has {category.working_size} px."
-        raise UsageError(what, "Leave --from out.")
-    return nets.to(machine.device, machine.dtype)
+        train_depth_net(net, partial(training_batch, objects, render, run.seed), updates, trainer, trained.nets.dtype)
+    last = trainer.losses["depth network"][-max(1, updates // 10) :]
+    return {f"netS.{name}": each for name, each in quantize(net.state_dict()).items()}, mean(last)
 
 
 def _rounded(numbers: Tensor) -> list[float]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -11,12 +13,13 @@ from g2s_cli.config import Category, Part
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.weights.cache import cache_root, find_cached, models_root
 from g2s_cli.weights.category_toml import parse_category
+from g2s_cli.weights.model_toml import MODEL_TOML
 
 
 def category_folders() -> dict[str, Path]:
     """Folders of the categories that came with g2s and of those in the cache, by name; the former go first."""
     roots = (cache_root(), models_root())
-    return {path.parent.name: path.parent for root in roots for path in root.glob("*/model.toml")}
+    return {path.parent.name: path.parent for root in roots for path in root.glob(f"*/{MODEL_TOML}")}
 
 
 def category_names() -> list[str]:
@@ -31,13 +34,15 @@ def check_name(name: str) -> None:
 
 
 def load_category(name: str) -> Category:
-    """A category by name.
+    """A category by name, or by the path of its folder, which is then its name.
 
     Raises:
         UsageError: there is none; the message names the known ones.
         WeightsError: its model.toml is damaged.
     """
     folders = category_folders()
+    if os.sep in name and (Path(name) / MODEL_TOML).is_file():
+        return replace(read_category(Path(name).resolve()), name=str(Path(name).resolve()))
     if name not in folders:
         near = get_close_matches(name, folders, n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
@@ -47,7 +52,7 @@ def load_category(name: str) -> Category:
 
 def read_category(folder: Path) -> Category:
     """The category of a folder. Raises WeightsError for a damaged model.toml."""
-    path = folder / "model.toml"
+    path = folder / MODEL_TOML
     try:
         return parse_category(folder, tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
