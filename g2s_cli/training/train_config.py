@@ -130,7 +130,8 @@ def _parse(kind: type[T], table: Mapping[str, Any], where: str) -> T:
     known = {one.name: one for one in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(table.keys() - known.keys()):
         raise ValueError(f"it has the unknown key {where}{unknown[0]}; known are {', '.join(known)}")
-    defaults, values = kind(), {}
+    defaults = kind()
+    values: dict[str, Any] = {}
     for name, value in table.items():
         default = getattr(defaults, name)
         if is_dataclass(default) and isinstance(value, dict):
