@@ -2,7 +2,7 @@
 
 Each triangle is tested only at the pixel centres inside its bounding box. A grid triangle is about a pixel large, so
 the work grows with the pixels, not with faces x pixels: a ragged list of (triangle, pixel) candidates, one
-scatter-minimum, two gathers. `recipes.synface.raster` is a second z-buffer and says why.
+scatter-minimum, two gathers.
 """
 
 from __future__ import annotations
@@ -84,6 +84,27 @@ def rasterize(
     face = torch.full_like(z_buffer, -1, dtype=torch.long)
     face.scatter_reduce_(0, slot[wins], (owner - mesh * len(faces))[wins], "amax")
     return face.view(batch, size, size), z_buffer.view(batch, size, size)
+
+
+def interpolate(
+    pixels: Float[Tensor, "p 2"], corners: Float[Tensor, "*b p 3 3"], values: Float[Tensor, "*b p 3 c"], camera: Camera
+) -> Float[Tensor, "*b p c"]:
+    """Perspective-correct interpolation of the values at the corners of the triangle that each pixel shows.
+
+    Args:
+        pixels: coordinates (i, j).
+        corners: of the triangles, in the camera's frame.
+        values: at the corners.
+    """
+    a, b, c = project_points(corners, camera).unbind(dim=-2)
+    weight_b, weight_c, area = _cross(pixels - a, c - a), _cross(b - a, pixels - a), _cross(b - a, c - a)
+    weights = torch.stack((area - weight_b - weight_c, weight_b, weight_c), dim=-1) / corners[..., 2]
+    weights = weights / weights.sum(dim=-1, keepdim=True)
+    return (weights.unsqueeze(-1) * values).sum(dim=-2)
+
+
+def _cross(a: Float[Tensor, "*b 2"], b: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b"]:
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
 
 
 def render_depth(

@@ -31,7 +31,7 @@ from g2s_cli.estimators.morphable import (
 )
 from g2s_cli.estimators.morphable_model import MorphableModel, has_albedo, sharpen_template
 from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points
-from g2s_cli.geometry.rasterizer import VIEW_FAR, grid_faces, rasterize, render_grid_depth
+from g2s_cli.geometry.rasterizer import VIEW_FAR, grid_faces, interpolate, rasterize, render_grid_depth
 from g2s_cli.geometry.warp import hflip
 from g2s_cli.training.morphable import log_albedo
 
@@ -188,22 +188,13 @@ def _rasterize(
     separate = torch.arange(3 * len(triangles), device=points.device).view(-1, 3)
     winner, depth = rasterize(corners.flatten(1, 2), separate, camera)
     index = winner.clamp(min=0).flatten(1)[..., None, None]
-    corner = corners.take_along_dim(index, dim=1)
-    a, b, c = project_points(corner.flatten(1, 2), camera).view(*corner.shape[:3], 2).unbind(dim=2)
     ticks = torch.arange(camera.size, device=points.device).to(points)
-    pixel = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), dim=-1).view(-1, 2)
-    weight_b, weight_c = _cross(pixel - a, c - a), _cross(b - a, pixel - a)
-    area = _cross(b - a, c - a)
-    weights = torch.stack((area - weight_b - weight_c, weight_b, weight_c), dim=-1) / corner[..., 2]
-    weights = weights / weights.sum(dim=-1, keepdim=True)
-    maps = (weights.unsqueeze(-1) * corner_values.take_along_dim(index, dim=1)).sum(dim=2).mT
+    pixels = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), dim=-1).view(-1, 2)
+    shown = (some.take_along_dim(index, dim=1) for some in (corners, corner_values))
+    maps = interpolate(pixels, *shown, camera).mT
     hit = winner >= 0
     maps = torch.where(hit.unsqueeze(1), maps.unflatten(2, (camera.size, camera.size)), 0.0)
     return maps, torch.where(hit, depth, VIEW_FAR)
-
-
-def _cross(a: Float[Tensor, "b p 2"], b: Float[Tensor, "b p 2"]) -> Float[Tensor, "b p"]:
-    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
 
 
 def _fill_by_symmetry(

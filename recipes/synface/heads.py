@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float32, Float64, Int32
 
 from recipes.synface.face_model import FaceModel
 from recipes.synface.markings import EYEBALLS, GUMS, MOUTH, TEETH, Markings
-from recipes.synface.raster import vertex_normals
 from recipes.synface.waves import Waves, draw_waves
 
 Colour = Float[np.ndarray, "3"]  # red, green, blue in [0, 1]
@@ -191,6 +190,16 @@ def with_hair(
     """The head with its hair as part of its surface: moved outwards where there is some, in cm."""
     thickness = hair.volume_cm * (1 + np.float32(0.5) * hair.locks.at(model.vertices / 10))
     return bare + vertex_normals(bare.astype(np.float32), model.triangles) * (np.clip(thickness, 0, 3) * cover)[:, None]
+
+
+def vertex_normals(
+    vertices: Float32[np.ndarray, "v 3"], triangles: Int32[np.ndarray, "t 3"]
+) -> Float32[np.ndarray, "v 3"]:
+    """The area-weighted mean unit normal of the triangles at each vertex; zero where there is none."""
+    a, b, c = (vertices[corner] for corner in triangles.T)
+    normals = np.repeat(np.cross(b - a, c - a), 3, axis=0)
+    sums = np.stack([np.bincount(triangles.ravel(), along, len(vertices)) for along in normals.T], axis=1)
+    return (sums / (np.linalg.norm(sums, axis=1, keepdims=True) + 1e-9)).astype(np.float32)
 
 
 def albedo(model: FaceModel, vertices: Float64[np.ndarray, "v 3"], colours: Colours, cover: PerVertex) -> Albedo:

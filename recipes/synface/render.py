@@ -11,9 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, UInt8
+import torch
+from jaxtyping import Bool, Float, Float32, Float64, Int, UInt8
 
 from g2s_cli.geometry.camera import Camera
+from g2s_cli.geometry.rasterizer import interpolate, rasterize
 from recipes.synface.face_model import FaceModel
 from recipes.synface.heads import (
     Colours,
@@ -25,9 +27,9 @@ from recipes.synface.heads import (
     draw_hair,
     draw_shape,
     hair_cover,
+    vertex_normals,
     with_hair,
 )
-from recipes.synface.raster import NO_FACE, interpolate_attributes, rasterize, vertex_normals
 from recipes.synface.waves import Waves, draw_waves
 
 FAR = np.float32(Camera.far)  # the depth of the background
@@ -96,6 +98,10 @@ class Posed:
     normals: Float32[np.ndarray, "v 3"]
     albedo: Float32[np.ndarray, "3 v"]
 
+    def mesh(self, model: FaceModel) -> tuple[Float[torch.Tensor, "v 3"], Int[torch.Tensor, "t 3"]]:
+        """Its vertices and the model's triangles, as `geometry.rasterizer` takes them."""
+        return torch.from_numpy(self.vertices.astype(np.float32)), torch.from_numpy(model.triangles).long()
+
 
 def draw_scene(model: FaceModel, seed: int) -> Scene:
     """The scene of a seed, the same for every size of picture."""
@@ -139,8 +145,9 @@ def render(model: FaceModel, seed: int, size: int) -> Rendered:
     """The picture of a seed, `size` pixels wide and high, and its depth at the centres of its pixels."""
     scene = draw_scene(model, seed)
     head = posed(model, scene, bare_heads(model, [scene.shape])[0])
-    depth, shown = rasterize(_project(head.vertices, size), model.triangles, size)
-    mask = shown != NO_FACE
+    vertices, triangles = head.mesh(model)
+    depth = rasterize(vertices[None], triangles, Camera(size))[1][0].numpy()
+    mask = np.isfinite(depth)
     return Rendered(picture(model, head, scene, size), np.where(mask, depth, FAR), mask, scene.pose, scene.light)
 
 
@@ -171,29 +178,20 @@ def rotation(pose: Pose) -> Float[np.ndarray, "3 3"]:
     )
 
 
-def _project(vertices: Float64[np.ndarray, "v 3"], size: int) -> Float32[np.ndarray, "v 3"]:
-    """x and y in pixels of a picture of this size, and depth."""
-    camera = Camera(size)
-    x, y, z = vertices.T
-    return np.stack([x / z * camera.focal + camera.centre, y / z * camera.focal + camera.centre, z], 1).astype(
-        np.float32
-    )
-
-
 def picture(model: FaceModel, head: Posed, scene: Scene, size: int) -> UInt8[np.ndarray, "h h 3"]:
     """The head before its background, shaded at twice the size; a pixel is the mean of four.
 
     The finer camera's field of view ends at the centres of its own outermost pixels, so the picture shows
     1/(2 size) more than the depth does: as the benchmark has it.
     """
-    fine = 2 * size
-    points = _project(head.vertices, fine)
-    _, shown = rasterize(points, model.triangles, fine)
-    surface = np.concatenate([head.albedo.T, head.normals], axis=1)
-    seen = interpolate_attributes(points, model.triangles, shown, surface)
-    image = backdrop(scene.background, fine)
-    for channel, light in zip(image, shaded(seen[:3], seen[3:], scene.light), strict=True):
-        channel[shown != NO_FACE] = light
+    fine = Camera(2 * size)
+    vertices, triangles = head.mesh(model)
+    shown = rasterize(vertices[None], triangles, fine)[0][0]
+    pixels, corners = (shown >= 0).nonzero(), triangles[shown[shown >= 0]]
+    surface = torch.from_numpy(np.concatenate([head.albedo.T, head.normals], axis=1))
+    seen = interpolate(pixels.flip(1).float(), vertices[corners], surface[corners], fine).T.numpy()
+    image = backdrop(scene.background, fine.size)
+    image[:, *pixels.T.numpy()] = shaded(seen[:3], seen[3:], scene.light)
     image = np.clip(image, 0, 1, out=image)
     rows = image[:, 0::2] + image[:, 1::2]
     window_mean = (rows[..., 0::2] + rows[..., 1::2]) / 4

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from g2s_cli.geometry.camera import Camera, canonical_to_view, rotation_matrix, unproject_points
-from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR, grid_faces, rasterize, render_depth
+from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR, grid_faces, interpolate, rasterize, render_depth
 
 SLANTED = torch.tensor([[0.2, -0.35, 0.15, 0.004, -0.003, 0.005]], dtype=torch.float64)
 PIVOT = SLANTED.new_tensor((0, 0, 1))
@@ -121,3 +121,16 @@ def test_a_surface_at_a_grazing_angle_has_no_gradient(yaw_deg: float, has_gradie
     assert ((found > VIEW_NEAR) & (found < VIEW_FAR)).any()  # at least the column of the axis
     (gradient,) = torch.autograd.grad(found.sum(), flat)
     assert gradient.any() == has_gradient
+
+
+def test_interpolated_corners_are_the_points_that_rays_meet() -> None:
+    camera = Camera(16)
+    corners = torch.tensor([[-0.1, -0.08, 0.9], [0.14, -0.09, 1.6], [-0.02, 0.1, 1.1]])
+    face, depth = rasterize(corners[None], torch.tensor([[0, 1, 2]]), camera)
+    hit = face[0] == 0
+    pixels = hit.nonzero().flip(1)
+    triangles = corners.expand(len(pixels), -1, -1)
+    points = interpolate(pixels.float(), triangles, triangles, camera)
+    assert len(points) > 40
+    torch.testing.assert_close(points[:, 2], depth[0, hit])
+    torch.testing.assert_close(points, depth[0, hit, None] * camera.rays(corners)[hit])

@@ -22,6 +22,7 @@ from recipes.synface.heads import (
     draw_hair,
     draw_shape,
     hair_cover,
+    vertex_normals,
     with_hair,
 )
 from recipes.synface.markings import LANDMARKS, MOUTH
@@ -124,3 +125,11 @@ def test_a_beard_is_of_the_hair_s_colour(model: FaceModel, colours: Colours) -> 
     np.testing.assert_array_equal(
         albedo(model, vertices, without, cover), albedo(model, vertices, replace(colours, hair=HAIRS[0]), cover)
     )
+
+
+def test_normals_are_means_weighed_by_area() -> None:
+    # Vertex 0 is shared by a triangle that faces z and one, twice as large, that faces x; vertex 5 by none.
+    vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 2, 0], [0, 0, 1], [7, 7, 7]], np.float32)
+    found = vertex_normals(vertices, np.array([[0, 1, 2], [0, 3, 4]], np.int32))
+    expected = [np.array([2, 0, 1]) / 5**0.5, [0, 0, 1], [0, 0, 1], [1, 0, 0], [1, 0, 0], [0, 0, 0]]
+    np.testing.assert_allclose(found, np.array(expected), atol=1e-6)
