@@ -96,7 +96,7 @@ class MaskRule:
 
 @dataclass(frozen=True)
 class LightRanges:
-    """Uniform ranges of the lights that step 2 draws (paper A.2.3)."""
+    """Uniform ranges of l_x, l_y and the extra k_d that step 2 draws (paper A.2.3); the extra k_a is `alpha` k_d."""
 
     x: tuple[float, float]
     y: tuple[float, float]

@@ -21,7 +21,7 @@ from g2s_cli.estimators.feedforward import FactorNets, FeedForward, NetworkMeans
 from g2s_cli.estimators.gan2shape.cycles import GAN2Shape
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor, LatentDirections, OffsetPredictor
-from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
+from g2s_cli.estimators.gan2shape.sampling import ViewPrior
 from g2s_cli.estimators.gan2shape.step2 import GanPrior
 from g2s_cli.estimators.morphable import MorphableEstimator
 from g2s_cli.estimators.morphable_model import MorphableModel, read_morphable_model
@@ -271,13 +271,13 @@ def load(plan: Plan, machine: Machine) -> Loaded:
     start = time.perf_counter()
     gan = load_gan(plan.weights, machine)
     category = with_gan_size(plan.category, gan.generator)
-    views, lights, means = _statistics(category, plan.weights)
+    views, means = _statistics(category, plan.weights)
     prior = GanPrior(
         gan.generator,
         DiscriminatorDistance(gan.discriminator),
         perceptual_distance(gan.discriminator, machine.device),
         views,
-        lights,
+        category.lights,
     )
     crop = CenterCrop(category.frame_share, category.working_size)
     networks, parsing = plan.weights.tensors("networks"), load_parsing_net(category, plan.weights, machine)
@@ -366,12 +366,10 @@ def _directions(tensors: dict[str, Tensor], gan: Gan) -> Float[Tensor, "4 d"]:
     return directions
 
 
-def _statistics(category: Category, weights: Weights) -> tuple[ViewPrior, LightPrior, NetworkMeans]:
-    """Views and lights that step 2 draws, and the means that V and L are relative to."""
+def _statistics(category: Category, weights: Weights) -> tuple[ViewPrior, NetworkMeans]:
+    """Views that step 2 draws, and the means that V and L are relative to."""
     views, lights = weights.tensors("views"), weights.tensors("lights")
     mean = views["mean"].flatten() if views else torch.tensor(category.view_mean)
     covariance = views["cov"] if views else torch.tensor(category.view_covariance)
-    view_prior = ViewPrior(mean, covariance, category.yaw_stretch)
-    ranges = category.lights
-    light_prior = LightPrior(ranges.x, ranges.y, ranges.diffuse, ranges.alpha)
-    return view_prior, light_prior, NetworkMeans(mean, lights["mean"].flatten() if lights else torch.zeros(4))
+    means = NetworkMeans(mean, lights["mean"].flatten() if lights else torch.zeros(4))
+    return ViewPrior(mean, covariance, category.yaw_stretch), means

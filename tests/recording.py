@@ -26,6 +26,23 @@ class ProgressLog(SilentProgress):
         self.losses.append(value)
 
 
+class Changes(SilentProgress):
+    """Which modules each step changes, and each step's losses."""
+
+    def __init__(self, modules: dict[str, nn.Module]) -> None:
+        self.modules = modules
+        self.changed: dict[str, set[str]] = {}
+        self.losses: dict[str, list[float]] = {}
+
+    def begin(self, name: str, total: int, quantity: str = "loss") -> None:  # noqa: ARG002
+        self.step, self.before = name, {key: weights_of(module) for key, module in self.modules.items()}
+
+    def advance(self, done: int, value: float) -> None:  # noqa: ARG002
+        after = {key: weights_of(module) for key, module in self.modules.items()}
+        self.changed[self.step] = {key for key in after if not torch.equal(after[key], self.before[key])}
+        self.losses.setdefault(self.step, []).append(value)
+
+
 class Snapshot:
     """The weights of D, A, V and L at one time."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -31,26 +30,13 @@ def fit_albedo(
     nets = replace(nets, albedo=copy.deepcopy(nets.albedo))
     depth, view, light = factors.depth[None], factors.view[None], factors.light[None]
     photo = PhotoGeometry.of(depth, view, light, nets, symmetric=False)
-    train_albedo(nets, photo, observation, perceptual, fit, "albedo", progress)
+
+    def loss() -> list[Tensor]:
+        return [albedo_loss(nets, photo, observation, perceptual)]
+
+    minimise(loss, nets.parameters("albedo"), fit, "albedo", progress)
     with torch.no_grad():
         return replace(factors, albedo=nets.albedo_of(observation.image[None])[0])
-
-
-def train_albedo(
-    nets: FactorNets,
-    photo: PhotoGeometry,
-    observation: Observation,
-    perceptual: PerceptualDistance,
-    fit: Fit,
-    name: str,
-    progress: Progress,
-) -> None:
-    """Change A until its albedo reconstructs the photo."""
-
-    def loss() -> Iterator[Tensor]:
-        yield albedo_loss(nets, photo, observation, perceptual)
-
-    minimise(loss, nets.parameters("albedo"), fit, name, progress)
 
 
 def albedo_loss(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from g2s_cli.estimators.base import DepthEstimate, Observation
 from g2s_cli.estimators.factor_codes import BORDER_COLUMNS
+from g2s_cli.estimators.optimize import anneal
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.rasterizer import VIEW_FAR
@@ -68,17 +69,15 @@ def _fit(
 ) -> Float[Tensor, "1 h w"]:
     """The canonical depth near `start` whose rendering is nearest to a target where that is valid."""
     change = torch.zeros_like(start, requires_grad=True)
-    adam = torch.optim.Adam([change], lr=RATE, betas=(0.8, 0.98))
-    schedule = torch.optim.lr_scheduler.ExponentialLR(adam, DECAY)
-    for _ in range(ITERATIONS):
+
+    def loss(_: int) -> Tensor:
         rendered = render_depth_with_margin(start + change, view, camera)
         counted = valid * (rendered < VIEW_FAR)
         distance = (_centred(rendered - target, counted).square() + HUBER**2).sqrt()
         bending = sum(change.diff(dim=dim).square().mean() for dim in (-1, -2))
-        adam.zero_grad()
-        ((distance * counted).sum() / counted.sum().clamp(min=1) + STIFFNESS * bending).backward()
-        adam.step()
-        schedule.step()
+        return (distance * counted).sum() / counted.sum().clamp(min=1) + STIFFNESS * bending
+
+    anneal(loss, [{"params": [change], "lr": RATE}], ITERATIONS, DECAY)
     inner = slice(BORDER_COLUMNS, -BORDER_COLUMNS)  # the border columns stay where the networks put them
     depth = start.clone()
     depth[..., inner] = (start + change).detach()[..., inner].clamp(camera.near, camera.far)

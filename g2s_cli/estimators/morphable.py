@@ -19,6 +19,7 @@ from g2s_cli.estimators.base import DepthEstimate, MaskedImages, Observation
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.generate import generate
 from g2s_cli.estimators.morphable_model import MorphableModel, nuisance
+from g2s_cli.estimators.optimize import anneal
 from g2s_cli.estimators.registration import (
     BRIGHTEN,
     PosedTemplate,
@@ -220,13 +221,11 @@ def fit_coefficients(
     """Maximum a posteriori coefficients, each photo's by itself, by Adam from given ones."""
     values = {field.name: getattr(coeffs, field.name).detach().clone() for field in fields(Coefficients)}
     groups = [{"params": [value.requires_grad_()], "lr": RATES[name]} for name, value in values.items()]
-    adam = torch.optim.Adam(groups, betas=(0.8, 0.98))
-    schedule = torch.optim.lr_scheduler.ExponentialLR(adam, decay)
-    for _ in range(iterations):
-        adam.zero_grad()
-        neg_log_posterior(model, points, camera, Coefficients(**values)).sum().backward()
-        adam.step()
-        schedule.step()
+
+    def loss(_: int) -> Tensor:
+        return neg_log_posterior(model, points, camera, Coefficients(**values)).sum()
+
+    anneal(loss, groups, iterations, decay)
     return Coefficients(**{name: value.detach() for name, value in values.items()})
 
 

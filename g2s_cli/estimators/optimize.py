@@ -1,9 +1,10 @@
-"""The Adam loop of every fit."""
+"""The loops of the fits: the authors' Adam, and Adam with falling learning rates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +27,12 @@ def new_adam(parameters: Iterable[nn.Parameter], fit: Fit) -> torch.optim.Adam:
 
 
 def minimise(
-    loss: Callable[[], Iterator[Tensor]], parameters: Iterable[nn.Parameter], fit: Fit, name: str, progress: Progress
+    loss: Callable[[], Iterable[Tensor]], parameters: Iterable[nn.Parameter], fit: Fit, name: str, progress: Progress
 ) -> None:
     """Change parameters by some iterations of a new Adam.
 
     Args:
-        loss: yields parts that add up; each is back-propagated before the next is made, so that memory holds one.
+        loss: parts that add up; each is back-propagated before the next is made, so that memory holds one.
         parameters: what is changed.
         fit: how long and how fast.
         name: of the step, for the progress.
@@ -47,3 +48,19 @@ def minimise(
             total += part.item()
         optimizer.step()
         progress.advance(done + 1, total)
+
+
+def anneal(loss: Callable[[int], Tensor], groups: list[dict[str, Any]], iterations: int, decay: float) -> None:
+    """Change tensors by Adam, whose learning rates fall by the factor `decay` each iteration.
+
+    Args:
+        loss: of an iteration, from 0.
+        groups: Adam's: `params` with their initial `lr`.
+    """
+    adam = torch.optim.Adam(groups, betas=(0.8, 0.98))
+    schedule = torch.optim.lr_scheduler.ExponentialLR(adam, decay)
+    for iteration in range(iterations):
+        adam.zero_grad()
+        loss(iteration).backward()
+        adam.step()
+        schedule.step()

@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 
 from g2s_cli.estimators.base import MaskedImages
 from g2s_cli.estimators.feedforward import FactorNets
+from g2s_cli.estimators.optimize import anneal
 from g2s_cli.geometry.rasterizer import VIEW_FAR
 from g2s_cli.geometry.render import render_depth_with_margin
 from g2s_cli.geometry.resample import box_blur
@@ -131,21 +132,18 @@ def optical_flow(objects: MaskedImages, others: MaskedImages) -> Float[Tensor, "
     identity, target, moving = identity_grid(size, device), features(objects), features(others)
     weights = objects.mask / objects.mask.sum(dim=(2, 3), keepdim=True).clamp(min=1)
     controls = [torch.zeros(count, 2, cells, cells, device=device, requires_grad=True) for cells in CELLS]
-    adam = torch.optim.Adam(
-        [{"params": [control], "lr": RATE / (1 + level)} for level, control in enumerate(controls)], betas=(0.8, 0.98)
-    )
-    schedule = torch.optim.lr_scheduler.ExponentialLR(adam, DECAY)
-    for iteration in range(ITERATIONS):
+    groups = [{"params": [control], "lr": RATE / (1 + level)} for level, control in enumerate(controls)]
+
+    def loss(iteration: int) -> Tensor:
         quarter = 4 * iteration // ITERATIONS
         blur = BLURS_PX[quarter] if quarter < len(BLURS_PX) else 0
         change = _upsampled(controls, size)
         warped = grid_sample(box_blur(moving, blur), identity + change.permute(0, 2, 3, 1))
         difference = ((warped - box_blur(target, blur)).abs().mean(dim=1, keepdim=True) * weights).sum()
         strain = sum((change.diff(dim=dim) * (size - 1) / 2).square().mean(dim=(1, 2, 3)).sum() for dim in (-1, -2))
-        adam.zero_grad()
-        (difference + STIFFNESS * strain).backward()
-        adam.step()
-        schedule.step()
+        return difference + STIFFNESS * strain
+
+    anneal(loss, groups, ITERATIONS, DECAY)
     return identity + _upsampled(controls, size).detach().permute(0, 2, 3, 1)
 
 

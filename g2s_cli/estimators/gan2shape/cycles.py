@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from g2s_cli.config import Ellipsoid, Schedule, Stage
-from g2s_cli.estimators.albedo import train_albedo
+from g2s_cli.estimators.albedo import albedo_loss
 from g2s_cli.estimators.base import DepthEstimate, MaskedImages, Observation
 from g2s_cli.estimators.feedforward import FactorNets, estimate_of
 from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor
-from g2s_cli.estimators.gan2shape.prior import ellipsoid, fit_prior
-from g2s_cli.estimators.gan2shape.step2 import GanPrior, photo_sample, project_samples, pseudo_sampler, train_offsets
-from g2s_cli.estimators.gan2shape.step3 import train_shape
-from g2s_cli.estimators.optimize import Fit
+from g2s_cli.estimators.gan2shape.prior import ellipsoid, prior_loss
+from g2s_cli.estimators.gan2shape.step2 import GanPrior, offset_loss, photo_sample, project_samples, pseudo_sampler
+from g2s_cli.estimators.gan2shape.step3 import shape_loss
+from g2s_cli.estimators.optimize import Fit, minimise
 from g2s_cli.estimators.reconstruction import PhotoGeometry
 from g2s_cli.progress import Progress
 
@@ -47,58 +48,66 @@ class GAN2Shape:
         rng = torch.Generator().manual_seed(self.seed)
         if self.schedule.prior:
             mask = observation.mask if observation.inner_mask is None else observation.inner_mask
-            fit_prior(nets, observation, ellipsoid(mask, self.shape), self._fit(self.schedule.prior), progress)
+            depth = ellipsoid(mask, self.shape)
+            fit = self._fit(self.schedule.prior)
+            minimise(lambda: [prior_loss(nets, observation, depth)], nets.parameters("depth"), fit, "prior", progress)
         for number, stage in enumerate(self.schedule.stages):
-            nets = self._with_symmetry(nets, number)
-            self._cycle(nets, predictor, observation, stage, number, rng, progress)
+            symmetric, own = self.schedule.symmetric(number), nets.mean_depth is not None
+            # Networks with a mean depth are averaged with their mirror image; the authors' are pulled towards it.
+            nets = replace(nets, symmetric=symmetric and own)
+            self._step1(nets, observation, stage, progress)
+            if stage.shape and self.schedule.samples:  # or there is no use for step 2
+                samples = self._step2(nets, predictor, observation, stage, rng, progress)
+                self._step3(nets, observation, samples, stage, rng, progress, symmetric=symmetric and not own)
         estimate = estimate_of(nets.factors_of(observation.image), nets.camera)
         return replace(estimate, encoder=predictor.encoder.state_dict())
 
-    def _cycle(
+    def _step1(self, nets: FactorNets, observation: Observation, stage: Stage, progress: Progress) -> None:
+        photo = PhotoGeometry.predicted(nets, observation, symmetric=False)
+
+        def loss() -> list[Tensor]:
+            return [albedo_loss(nets, photo, observation, self.gan.perceptual)]
+
+        minimise(loss, nets.parameters("albedo"), self._fit(stage.albedo), "step 1: albedo", progress)
+
+    def _step2(
         self,
         nets: FactorNets,
         predictor: EncoderPredictor,
         observation: Observation,
         stage: Stage,
-        number: int,
-        rng: torch.Generator,
-        progress: Progress,
-    ) -> None:
-        """Steps 1 to 3. Without iterations of step 3, or samples for it, there is no step 2."""
-        photo = PhotoGeometry.predicted(nets, observation, symmetric=False)
-        fit = self._fit(stage.albedo)
-        train_albedo(nets, photo, observation, self.gan.perceptual, fit, "step 1: albedo", progress)
-        if not (stage.shape and self.schedule.samples):
-            return
-        samples = self._project(nets, predictor, observation, stage.project, rng, progress)
-        # Networks with a template are averaged with their mirror image; the authors' are pulled towards it.
-        symmetric = self.schedule.symmetric(number) and nets.mean_depth is None
-
-        def draw() -> MaskedImages:
-            index = torch.randint(len(samples.image), (self.schedule.batch,), generator=rng, device=rng.device)
-            return samples.pick(index.to(samples.image.device))
-
-        fit = self._fit(stage.shape)
-        train_shape(nets, observation, draw, self.gan.perceptual, fit, progress, symmetric=symmetric)
-
-    def _project(
-        self,
-        nets: FactorNets,
-        predictor: EncoderPredictor,
-        observation: Observation,
-        iterations: int,
         rng: torch.Generator,
         progress: Progress,
     ) -> MaskedImages:
-        """Step 2: train E on pseudo samples, then collect projected samples."""
+        """Train E until the GAN follows pseudo samples, then collect projected samples."""
         generator, schedule = self.gan.generator, self.schedule
         photo = photo_sample(nets, observation, generator)
-        sampler = pseudo_sampler(nets, observation, self.gan, schedule.batch, rng)
-        train_offsets(predictor, sampler, photo, observation, self.gan, self._fit(iterations), progress)
-        return project_samples(predictor, sampler, photo, observation, generator, schedule.samples)
+        draw = pseudo_sampler(nets, observation, self.gan, schedule.batch, rng)
 
-    def _with_symmetry(self, nets: FactorNets, number: int) -> FactorNets:
-        return replace(nets, symmetric=self.schedule.symmetric(number) and nets.mean_depth is not None)
+        def loss() -> Iterator[Tensor]:
+            return offset_loss(predictor, draw(), photo, observation, self.gan)
+
+        minimise(loss, predictor.encoder.parameters(), self._fit(stage.project), "step 2: project", progress)
+        return project_samples(predictor, draw, photo, observation, generator, schedule.samples)
+
+    def _step3(
+        self,
+        nets: FactorNets,
+        observation: Observation,
+        samples: MaskedImages,
+        stage: Stage,
+        rng: torch.Generator,
+        progress: Progress,
+        *,
+        symmetric: bool,
+    ) -> None:
+        def loss() -> list[Tensor]:
+            index = torch.randint(len(samples.image), (self.schedule.batch,), generator=rng, device=rng.device)
+            batch = samples.pick(index.to(samples.image.device))
+            return [shape_loss(nets, observation, batch, self.gan.perceptual, symmetric=symmetric)]
+
+        every = nets.parameters("depth", "albedo", "view", "light")
+        minimise(loss, every, self._fit(stage.shape), "step 3: shape", progress)
 
     def _fit(self, iterations: int) -> Fit:
         return Fit(iterations, self.schedule.rate, self.schedule.decay)

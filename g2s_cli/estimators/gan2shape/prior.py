@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -12,8 +10,6 @@ from torch.nn.functional import mse_loss
 from g2s_cli.config import Ellipsoid
 from g2s_cli.estimators.base import Observation
 from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.optimize import Fit, minimise
-from g2s_cli.progress import Progress
 
 MASK_THRESHOLD = 0.7  # of the box that the ellipsoid stands on
 
@@ -49,17 +45,6 @@ def _box(mask: Float[Tensor, "h w"], shape: Ellipsoid) -> tuple[float, float, fl
     left, right = left + shape.shrink_sides * (right - left), right - shape.shrink_sides * (right - left)
     top, bottom = top - shape.raise_top * (bottom - top), bottom + shape.extend_bottom * (bottom - top)
     return left, right, top, height - 0.5 if shape.to_lower_edge else bottom
-
-
-def fit_prior(
-    nets: FactorNets, observation: Observation, depth: Float[Tensor, "h w"], fit: Fit, progress: Progress
-) -> None:
-    """Change D until its depth of the photo is the given one."""
-
-    def loss() -> Iterator[Tensor]:
-        yield prior_loss(nets, observation, depth)
-
-    minimise(loss, nets.parameters("depth"), fit, "prior", progress)
 
 
 def prior_loss(nets: FactorNets, observation: Observation, depth: Float[Tensor, "h w"]) -> Float[Tensor, ""]:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from g2s_cli.config import LightRanges
 from g2s_cli.estimators.factor_codes import view_from_code
 
 
@@ -28,18 +29,9 @@ class ViewPrior:
         return view_from_code(code * stretch)
 
 
-@dataclass(frozen=True)
-class LightPrior:
-    """Uniform ranges of l_x, l_y and of the extra diffuse k_d; the extra ambient is `alpha` k_d."""
-
-    x: tuple[float, float]
-    y: tuple[float, float]
-    diffuse: tuple[float, float]
-    alpha: float
-
-    def draw(self, light: Float[Tensor, 4], count: int, rng: torch.Generator) -> Float[Tensor, "b 4"]:
-        """Random lights around the photo's own: its ambient and diffuse plus the extra, new directions."""
-        low, high = (light.new_tensor([span[end] for span in (self.x, self.y, self.diffuse)]) for end in (0, 1))
-        uniform = torch.rand(count, 3, generator=rng, device=rng.device).to(light.device)
-        x, y, extra = (low + (high - low) * uniform).unbind(dim=1)
-        return torch.stack((light[0] + self.alpha * extra, light[1] + extra, x, y), dim=1)
+def draw_lights(ranges: LightRanges, light: Float[Tensor, 4], count: int, rng: torch.Generator) -> Float[Tensor, "b 4"]:
+    """Random lights around the photo's own: its ambient and diffuse plus the extra, new directions."""
+    low, high = (light.new_tensor([span[end] for span in (ranges.x, ranges.y, ranges.diffuse)]) for end in (0, 1))
+    uniform = torch.rand(count, 3, generator=rng, device=rng.device).to(light.device)
+    x, y, extra = (low + (high - low) * uniform).unbind(dim=1)
+    return torch.stack((light[0] + ranges.alpha * extra, light[1] + extra, x, y), dim=1)

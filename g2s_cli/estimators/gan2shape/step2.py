@@ -9,18 +9,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from g2s_cli.config import LightRanges
 from g2s_cli.estimators.base import MaskedImages, Observation
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor, OffsetPredictor, PseudoSamples
-from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
+from g2s_cli.estimators.gan2shape.sampling import ViewPrior, draw_lights
 from g2s_cli.estimators.generate import generate
-from g2s_cli.estimators.optimize import Fit, minimise
 from g2s_cli.gan.losses import DiscriminatorDistance, PerceptualDistance, l1
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.normals import depth_to_normals
 from g2s_cli.geometry.shading import diffuse_shading, shade
 from g2s_cli.geometry.warp import forward_grid, grid_sample, warp
-from g2s_cli.progress import Progress
 
 Sampler = Callable[[], PseudoSamples]
 
@@ -40,7 +39,7 @@ class GanPrior:
     distance: DiscriminatorDistance
     perceptual: PerceptualDistance
     views: ViewPrior
-    lights: LightPrior
+    lights: LightRanges
 
 
 def pseudo_sampler(
@@ -61,7 +60,7 @@ def pseudo_sampler(
 
     @torch.no_grad()
     def draw() -> PseudoSamples:
-        view, light = gan.views.draw(batch, rng, image.device), gan.lights.draw(own_light, batch, rng)
+        view, light = gan.views.draw(batch, rng, image.device), draw_lights(gan.lights, own_light, batch, rng)
         diffuse = diffuse_shading(normal.expand(batch, -1, -1, -1), light)
         texture = torch.cat((shade(albedo, diffuse, light), mask), dim=1)
         warped, valid = warp(texture, depth, view, camera)
@@ -79,27 +78,10 @@ def photo_sample(nets: FactorNets, observation: Observation, generator: Generato
     return PseudoSamples(inverted, observation.mask[None, None], nets.view_of(image), nets.light_of(image))
 
 
-def train_offsets(
-    predictor: EncoderPredictor,
-    samples: Sampler,
-    photo: PseudoSamples,
-    observation: Observation,
-    gan: GanPrior,
-    fit: Fit,
-    progress: Progress,
-) -> None:
-    """Train E until the GAN follows the pseudo samples (Eq. 2)."""
-
-    def loss() -> Iterator[Tensor]:
-        return offset_loss(predictor, samples(), photo, observation, gan)
-
-    minimise(loss, predictor.encoder.parameters(), fit, "step 2: project", progress)
-
-
 def offset_loss(
     predictor: EncoderPredictor, batch: PseudoSamples, photo: PseudoSamples, observation: Observation, gan: GanPrior
 ) -> Iterator[Float[Tensor, ""]]:
-    """What step 2 minimises for a batch of pseudo samples, in parts that add up.
+    """What step 2 minimises (Eq. 2) for a batch of pseudo samples, in parts that add up.
 
     Outside its mask a pseudo sample is unknown: the GAN's own image is pasted in there before features are compared,
     so that they see no border.

@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 from jaxtyping import Float
 from torch import Tensor
 
 from g2s_cli.estimators.base import MaskedImages, Observation
 from g2s_cli.estimators.feedforward import FactorNets, render_batch
-from g2s_cli.estimators.optimize import Fit, minimise
 from g2s_cli.estimators.reconstruction import PhotoGeometry, image_loss, photo_loss
 from g2s_cli.gan.losses import PerceptualDistance
-from g2s_cli.progress import Progress
-
-
-def train_shape(
-    nets: FactorNets,
-    observation: Observation,
-    draw: Callable[[], MaskedImages],
-    perceptual: PerceptualDistance,
-    fit: Fit,
-    progress: Progress,
-    *,
-    symmetric: bool,
-) -> None:
-    """Change D, A, V and L until one shape reconstructs the photo and its projected samples.
-
-    Args:
-        draw: gives a random batch of projected samples.
-        symmetric: whether the mirrored shape must reconstruct them, too.
-    """
-
-    def loss() -> Iterator[Tensor]:
-        yield shape_loss(nets, observation, draw(), perceptual, symmetric=symmetric)
-
-    minimise(loss, nets.parameters("depth", "albedo", "view", "light"), fit, "step 3: shape", progress)
 
 
 def shape_loss(

@@ -7,10 +7,11 @@ import torch
 from recording import ProgressLog, Snapshot
 from torch import Tensor
 
+from g2s_cli.config import LightRanges
 from g2s_cli.estimators.base import Observation
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
-from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
+from g2s_cli.estimators.gan2shape.sampling import ViewPrior
 from g2s_cli.estimators.gan2shape.step2 import GanPrior
 from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.stylegan2 import Generator
@@ -39,7 +40,7 @@ def observation(generator: Generator, latents: Tensor) -> Observation:
 @pytest.fixture(scope="session")
 def gan(generator: Generator, distance: DiscriminatorDistance) -> GanPrior:
     views = ViewPrior(torch.zeros(6), torch.diag(torch.tensor([0.01, 0.04, 0.001, 0.0, 0.0, 0.0])))
-    lights = LightPrior(x=(-0.9, 0.9), y=(-0.3, 0.8), diffuse=(-0.1, 0.7), alpha=-0.4)
+    lights = LightRanges(x=(-0.9, 0.9), y=(-0.3, 0.8), diffuse=(-0.1, 0.7), alpha=-0.4)
     return GanPrior(generator, distance, distance, views, lights)
 
 

@@ -1,32 +1,17 @@
-"""Step 1 fits the albedo network and nothing else."""
+"""The albedo fit of presets without GAN2Shape."""
 
 from __future__ import annotations
 
 import torch
 from recording import ProgressLog, Snapshot
 
-from g2s_cli.estimators.albedo import fit_albedo, train_albedo
+from g2s_cli.estimators.albedo import fit_albedo
 from g2s_cli.estimators.base import Observation
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.optimize import Fit
-from g2s_cli.estimators.reconstruction import PhotoGeometry
 from g2s_cli.gan.losses import DiscriminatorDistance
 
 FIT = Fit(8, rate=2e-3, decay=0.0)
-
-
-def test_train_albedo_changes_a_alone(
-    nets: FactorNets,
-    snapshot: Snapshot,
-    observation: Observation,
-    distance: DiscriminatorDistance,
-    progress: ProgressLog,
-) -> None:
-    photo = PhotoGeometry.predicted(nets, observation, symmetric=False)
-    train_albedo(nets, photo, observation, distance, FIT, "step 1: albedo", progress)
-    assert snapshot.changed() == {"albedo"}
-    assert progress.steps == ["step 1: albedo 8"]
-    assert progress.losses[-1] < 0.9 * progress.losses[0]
 
 
 def test_fit_albedo_changes_only_a_copy_of_a(

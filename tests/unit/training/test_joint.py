@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from recording import Changes
 from torch import Tensor
 
-from g2s_cli.config import Stage
+from g2s_cli.config import LightRanges, Stage
 from g2s_cli.errors import G2SError
 from g2s_cli.estimators.base import MaskedImages, Observation
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor
-from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
+from g2s_cli.estimators.gan2shape.sampling import ViewPrior
 from g2s_cli.estimators.gan2shape.step2 import GanPrior
 from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.stylegan2 import Generator
@@ -36,27 +37,6 @@ SIZE = 16
 FRAME = CenterCrop(1.0, SIZE)
 ALL = {"netD", "netA", "netV", "netL"}
 CPU = torch.device("cpu")
-
-
-class Changes(SilentProgress):
-    """Records which networks each phase changes."""
-
-    def __init__(self, modules: dict[str, torch.nn.Module]) -> None:
-        self.modules, self.changed = modules, {}
-
-    def begin(self, step: str, total: int) -> None:  # noqa: ARG002
-        self.before = self._sums()
-        self.step = step
-
-    def advance(self, done: int, loss: float) -> None:  # noqa: ARG002
-        after = self._sums()
-        self.changed[self.step] = {name for name in after if not torch.equal(after[name], self.before[name])}
-
-    def _sums(self) -> dict[str, Tensor]:
-        return {
-            name: torch.cat([value.detach().flatten() for value in module.parameters()]).clone()
-            for name, module in self.modules.items()
-        }
 
 
 @pytest.fixture
@@ -80,7 +60,7 @@ def training(
     category = replace(load_category("synface"), working_size=SIZE)
     schedule = replace(category.pretraining.preset.schedule, stages=(Stage(1, 1, 1),) * 2, prior=1, batch=2, samples=2)
     views = ViewPrior(torch.zeros(6), 0.01 * torch.eye(6))
-    lights = LightPrior((-0.9, 0.9), (-0.3, 0.8), (-0.1, 0.7), -0.4)
+    lights = LightRanges((-0.9, 0.9), (-0.3, 0.8), (-0.1, 0.7), -0.4)
     gan = GanPrior(generator, distance, distance, views, lights)
     offset_predictor = EncoderPredictor(generator.mapping, OffsetEncoder(SIZE, 512, width=4), depth=8, relative=True)
     batches, samples = Batches(len(subjects), 1, seed=0), SampleStore(tmp_path / "samples")

@@ -1,4 +1,4 @@
-"""From network outputs to scene units, the ellipsoid, and the weak shape prior."""
+"""From network outputs to scene units, and the ellipsoid of the weak shape prior."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from recording import ProgressLog, Snapshot
 
 from g2s_cli.config import Ellipsoid
-from g2s_cli.estimators.base import Observation
 from g2s_cli.estimators.factor_codes import depth_from_raw, light_from_code, raw_from_depth, view_from_code
-from g2s_cli.estimators.feedforward import FactorNets
-from g2s_cli.estimators.gan2shape.prior import ellipsoid, fit_prior
-from g2s_cli.estimators.optimize import Fit
+from g2s_cli.estimators.gan2shape.prior import ellipsoid
 from g2s_cli.geometry.camera import Camera
 
 CAMERA = Camera(12)
@@ -109,13 +105,3 @@ def test_the_variations_of_table_2() -> None:
     assert (bulging.any(1).sum(), bulging.any(0).sum()) == (24, 12)  # as high as the box is wide
     quarter = half[24:36, 24:36]
     torch.testing.assert_close(quarter, quarter.T)
-
-
-def test_fitting_the_prior_changes_d_alone(
-    nets: FactorNets, snapshot: Snapshot, observation: Observation, progress: ProgressLog
-) -> None:
-    shape = ellipsoid(observation.mask, Ellipsoid(near=0.92, far=1.02, radius=0.4))
-    fit_prior(nets, observation, shape, Fit(30, rate=2e-3, decay=0.0), progress)
-    assert snapshot.changed() == {"depth"}
-    assert progress.steps == ["prior 30"]
-    assert progress.losses[-1] < 0.5 * progress.losses[0]

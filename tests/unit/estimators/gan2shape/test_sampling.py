@@ -6,7 +6,8 @@ import math
 
 import torch
 
-from g2s_cli.estimators.gan2shape.sampling import LightPrior, ViewPrior
+from g2s_cli.config import LightRanges
+from g2s_cli.estimators.gan2shape.sampling import ViewPrior, draw_lights
 
 CPU = torch.device("cpu")
 MANY = 20_000
@@ -22,7 +23,7 @@ ROOT = torch.tensor(
     ]
 )
 VIEWS = ViewPrior(MEAN, ROOT @ ROOT.T, yaw_stretch=1.5)
-LIGHTS = LightPrior(x=(-0.9, 0.9), y=(-0.3, 0.8), diffuse=(-0.1, 0.7), alpha=-0.4)
+LIGHTS = LightRanges(x=(-0.9, 0.9), y=(-0.3, 0.8), diffuse=(-0.1, 0.7), alpha=-0.4)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -43,7 +44,7 @@ def test_nothing_is_shifted_along_the_line_of_sight() -> None:
 
 def test_lights_fill_their_ranges() -> None:
     own = torch.tensor([0.4, 0.3, 0.8, -0.8])
-    ambient, diffuse, x, y = LIGHTS.draw(own, MANY, seeded(0)).T
+    ambient, diffuse, x, y = draw_lights(LIGHTS, own, MANY, seeded(0)).T
     for drawn, (low, high) in ((x, (-0.9, 0.9)), (y, (-0.3, 0.8)), (diffuse - 0.3, (-0.1, 0.7))):
         assert low - 1e-6 <= drawn.min() < low + 0.01
         assert high - 0.01 < drawn.max() <= high + 1e-6
@@ -54,7 +55,7 @@ def test_lights_fill_their_ranges() -> None:
 
 def test_the_same_seed_draws_the_same() -> None:
     own = torch.tensor([0.4, 0.3, 0, 0])
-    for draw in (lambda rng: VIEWS.draw(3, rng, CPU), lambda rng: LIGHTS.draw(own, 3, rng)):
+    for draw in (lambda rng: VIEWS.draw(3, rng, CPU), lambda rng: draw_lights(LIGHTS, own, 3, rng)):
         assert torch.equal(draw(seeded(1)), draw(seeded(1)))
         assert not torch.equal(draw(seeded(1)), draw(seeded(2)))
         rng = seeded(1)
