@@ -89,12 +89,6 @@ def no_flow(objects: Any, others: Any) -> Tensor:
     return identity_grid(size, objects.image.device).expand(len(objects.image), size, size, 2)
 
 
-def keep_bias(model: Any, points: Any, coeffs: morphable.Coefficients) -> morphable.Coefficients:
-    """The coefficients as they were fitted."""
-    del model, points
-    return coeffs
-
-
 def drop_residual(result: Result) -> Result:
     """A result without its depth residual."""
     return replace(result, factors=replace(result.factors, depth_residual=None))
@@ -111,7 +105,6 @@ VARIANTS = (
     Variant("fusion (feed-forward alone)", weights(morphable=0.0, depth_net=0.0)),
     Variant("optical flow", patches=((morphable, "optical_flow", no_flow), (morphable, "FLOW_WEIGHT", 0.0))),
     Variant("specular", patches=((morphable, "specular_strength", lambda coeffs: 0.0 * coeffs.specular[:, 0]),)),
-    Variant("de-biasing", patches=((morphable, "debias", keep_bias),)),
     Variant("depth residual", result=drop_residual),
     Variant("slope limit", patches=((rendering, "limit_slope", lambda depth, *_: depth),)),
 )  # fmt: skip

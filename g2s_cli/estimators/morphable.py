@@ -8,7 +8,7 @@ them, and as likely as possible under the model.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float
@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 from g2s_cli.estimators.base import DepthEstimate, MaskedImages, Observation
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.generate import generate
-from g2s_cli.estimators.morphable_model import MorphableModel, nuisance
+from g2s_cli.estimators.morphable_model import MorphableModel
 from g2s_cli.estimators.optimize import anneal
 from g2s_cli.estimators.registration import (
     BRIGHTEN,
@@ -134,7 +134,7 @@ class MorphableEstimator:
         coeffs = initial_coefficients(self.model, points)
         coeffs = fit_coefficients(self.model, points, camera, coeffs, self.iterations, DECAY)
         progress.advance(self.iterations, points.weights.mean().item())
-        depth = render_fit(self.model, points, camera, debias(self.model, points, coeffs))[0]
+        depth = render_fit(self.model, points, camera, coeffs)[0]
         return DepthEstimate(depth, (depth < VIEW_FAR).float())
 
 
@@ -271,11 +271,6 @@ def deform(
 def views_of(points: Correspondences, coeffs: Coefficients) -> Float[Tensor, "b 6"]:
     """Views by the coefficients, radians and scene units."""
     return points.views + coeffs.view * points.views.new_tensor(VIEW_DEVIATIONS)
-
-
-def debias(model: MorphableModel, points: Correspondences, coeffs: Coefficients) -> Coefficients:
-    """Coefficients less their pose- and light-dependent bias (docs/decisions/0025-nuisance-debiasing.md)."""
-    return replace(coeffs, shape=coeffs.shape - nuisance(views_of(points, coeffs), coeffs.light) @ model.bias)
 
 
 @torch.no_grad()

@@ -16,16 +16,14 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from g2s_cli.geometry.camera import Camera, unproject_points
-from g2s_cli.geometry.shading import light_slant
 from g2s_cli.geometry.sharpen import sharpen_edges
 
 REACH = 10 / 64  # of the smooth modes' Gaussian kernel, in shares of the image's side
 AMPLITUDES = (1 / 64, 1 / 64, 1.5 / 64)  # standard deviations of all modes together, along x, y and depth
 FINE_REACH, FINE = 4 / 64, 0.5  # of the modes beside the learnt basis; their share of AMPLITUDES
-PARTS = ("mean", "detail", "factors", "albedo", "looks", "look_steps", "variance", "lights", "bias")  # tensors on disk
+PARTS = ("mean", "detail", "factors", "albedo", "looks", "look_steps", "variance", "lights")  # tensors on disk
 INT8_MAX = 127
 UNKNOWN = 100.0  # variance of log brightness of points without albedo
-LARGEST_YAW, LARGEST_SLANT = 0.8, 1.0  # radians, and a slant, within which the bias was learnt
 LEAST_AMPLITUDE = 0.05  # of a mode, relative to the strongest's; weaker ones are left out
 
 
@@ -39,7 +37,6 @@ class MorphableModel:
         albedo, albedo_basis: mean and basis of the log reflectance.
         variance: of log brightness that the model leaves unexplained.
         lights: mean and standard deviations of (ambient, diffuse, l_x, l_y).
-        bias: regression of the shape coefficients on `nuisance`.
     """
 
     mean: Float[Tensor, "h w 3"]
@@ -48,7 +45,6 @@ class MorphableModel:
     albedo_basis: Float[Tensor, "3 h w l"]
     variance: Float[Tensor, "3 h w"]
     lights: Float[Tensor, "2 4"]
-    bias: Float[Tensor, "4 k"]
 
 
 def smooth_modes(camera: Camera, reach: float = REACH, least: float = LEAST_AMPLITUDE) -> Float[Tensor, "h w 3 k"]:
@@ -101,30 +97,14 @@ def read_morphable_model(tensors: Mapping[str, Tensor], camera: Camera, device: 
     seen = has_albedo(part["albedo"])
     albedo_basis = modes.new_zeros(*part["albedo"].shape, len(part["look_steps"]))
     albedo_basis[:, seen] = part["looks"] * part["look_steps"]
-    shape_basis = torch.cat((modes @ part["factors"], fine), dim=-1)
-    if part["bias"].shape != (4, shape_basis.shape[-1]):
-        raise RuntimeError("a morphable model with another one's bias")
     return MorphableModel(
         mean=modes @ part["mean"] + part["detail"],
-        shape_basis=shape_basis,
+        shape_basis=torch.cat((modes @ part["factors"], fine), dim=-1),
         albedo=part["albedo"],
         albedo_basis=albedo_basis,
         variance=torch.where(seen, part["variance"], UNKNOWN),
         lights=part["lights"],
-        bias=part["bias"],
     )
-
-
-def nuisance(views: Float[Tensor, "b 6"], lights: Float[Tensor, "b 4"]) -> Float[Tensor, "b 4"]:
-    """Nuisance covariates of shape coefficients: 1, y², x² and x y, of the yaw y in radians and the light's slant x.
-
-    A person's shape does not depend on camera and light, so what coefficients of many photos have in common with these
-    is bias of the fit. Only covariates that are alike in a mirror image can tell on symmetric shapes. Both are clamped
-    to the range in which the regression was learnt.
-    """
-    yaw = views[:, 1].clamp(-LARGEST_YAW, LARGEST_YAW)
-    slant = light_slant(lights, views)[:, 0].clamp(-LARGEST_SLANT, LARGEST_SLANT)
-    return torch.stack((torch.ones_like(yaw), yaw.square(), slant.square(), yaw * slant), dim=1)
 
 
 def has_albedo(albedo: Float[Tensor, "3 h w"]) -> Bool[Tensor, "h w"]:

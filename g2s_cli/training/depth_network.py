@@ -12,7 +12,7 @@ from torch.nn.functional import affine_grid, grid_sample
 from g2s_cli.estimators.depth_net import DepthNet
 from g2s_cli.estimators.morphable import DECAY as FIT_DECAY
 from g2s_cli.estimators.morphable import ITERATIONS as FIT_ITERATIONS
-from g2s_cli.estimators.morphable import debias, fit_coefficients, initial_coefficients
+from g2s_cli.estimators.morphable import fit_coefficients, initial_coefficients
 from g2s_cli.estimators.morphable_model import MorphableModel
 from g2s_cli.geometry.rasterizer import VIEW_FAR
 from g2s_cli.geometry.warp import hflip
@@ -41,14 +41,14 @@ DepthPredictor = Callable[[Tensor, Tensor], Tensor]  # images and masks → dept
 def fit_objects(
     model: MorphableModel, photos: Observations, masks: Sequence[Float[Tensor, "_ 1 h w"]], progress: Progress
 ) -> FittedObjects:
-    """The factors of photos: fit the morphable model, debias, decompose. masks: of each part."""
+    """The factors of photos: fit the morphable model, decompose. masks: of each part."""
     progress.begin("morphable fit", len(photos.parts))
     parts = []
     for number, (part, mask) in enumerate(zip(photos.parts, masks, strict=True), start=1):
         coeffs = fit_coefficients(
             model, part, photos.camera, initial_coefficients(model, part), FIT_ITERATIONS, FIT_DECAY
         )
-        parts.append(decompose(model, part, debias(model, part, coeffs), mask, photos.camera))
+        parts.append(decompose(model, part, coeffs, mask, photos.camera))
         progress.advance(number, part.weights.mean().item())
     return FittedObjects.concatenate(parts)
 

@@ -36,7 +36,6 @@ from g2s_cli.estimators.morphable import (
     views_of,
 )
 from g2s_cli.estimators.morphable_model import (
-    FINE_REACH,
     MorphableModel,
     has_albedo,
     quantize_albedo_basis,
@@ -110,7 +109,6 @@ class EMState:
         shape_basis: in smooth modes.
         variance: of log albedo, that the basis leaves.
         lights: mean and standard deviation.
-        bias: `MorphableModel.bias` of the shape basis and of the fine modes that are fitted beside it.
     """
 
     mean: Float[Tensor, m]
@@ -120,14 +118,13 @@ class EMState:
     albedo_basis: Float[Tensor, "3 h w l"]
     variance: Float[Tensor, "3 h w"]
     lights: Float[Tensor, "2 4"]
-    bias: Float[Tensor, "4 j"]
     coeffs: Coefficients
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], camera: Camera, device: torch.device) -> EMState:
         """The parameters in a file of networks, with coefficients of no objects. Raises KeyError without a model."""
         model = read_morphable_model(tensors, camera, device)
-        part = {name: tensors[f"shape.{name}"].to(device).float() for name in ("mean", "detail", "factors", "bias")}
+        part = {name: tensors[f"shape.{name}"].to(device).float() for name in ("mean", "detail", "factors")}
         return cls(
             mean=part["mean"],
             detail=part["detail"],
@@ -136,21 +133,19 @@ class EMState:
             albedo_basis=model.albedo_basis,
             variance=model.variance,
             lights=model.lights,
-            bias=part["bias"],
             coeffs=_no_coefficients(part["factors"], model.albedo_basis),
         )
 
     def model(self, modes: Float[Tensor, "h w 3 m"]) -> MorphableModel:
         """The model, without fine modes."""
         shape = modes @ self.mean + self.detail, modes @ self.shape_basis
-        bias = self.bias[:, : self.shape_basis.shape[1]]
-        return MorphableModel(*shape, self.albedo, self.albedo_basis, self.variance, self.lights, bias)
+        return MorphableModel(*shape, self.albedo, self.albedo_basis, self.variance, self.lights)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """The parameters as `read_morphable_model` reads them."""
         albedo_basis, steps = quantize_albedo_basis(self.albedo_basis[:, has_albedo(self.albedo.half())])
-        maps = {"detail": self.detail, "albedo": self.albedo, "variance": self.variance, "bias": self.bias}
+        maps = {"detail": self.detail, "albedo": self.albedo, "variance": self.variance}
         tensors = {name: tensor.half() for name, tensor in maps.items()}
         tensors |= {"mean": self.mean, "factors": self.shape_basis, "lights": self.lights}
         tensors |= {"looks": albedo_basis, "look_steps": steps}
@@ -257,7 +252,6 @@ def initial_state(observations: Observations, seed: int) -> EMState:
         albedo_basis=albedo_basis,
         variance=variance,
         lights=torch.stack((lights.mean(dim=0), lights.std(dim=0))),
-        bias=modes.new_zeros(4, count + smooth_modes(camera, FINE_REACH).shape[-1]),
         coeffs=_no_coefficients(shape_basis, albedo_basis),
     )
     return replace(state, coeffs=observations.initial(state.model(modes)))

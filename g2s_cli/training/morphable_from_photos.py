@@ -1,8 +1,7 @@
 """Learning the morphable model on from photos, without depth or any other label.
 
 A GAN's images have nearly one light, photos have many. So the fine slopes of the mean shape, which no smooth mode has,
-are learnt from shading (photometric stereo over a population), in turn with fits, shape basis and albedo. Shape does
-not depend on view and light: dependence of the fitted coefficients on them is a bias, which later rounds remove.
+are learnt from shading (photometric stereo over a population), in turn with fits, shape basis and albedo.
 """
 
 from __future__ import annotations
@@ -18,13 +17,10 @@ from g2s_cli.estimators.base import MaskedImages
 from g2s_cli.estimators.morphable import (
     ALBEDO_SPREAD,
     PIXEL_WEIGHT,
-    Coefficients,
     Correspondences,
-    debias,
     neg_log_posterior,
-    views_of,
 )
-from g2s_cli.estimators.morphable_model import MorphableModel, nuisance, read_morphable_model, smooth_modes
+from g2s_cli.estimators.morphable_model import smooth_modes
 from g2s_cli.gan.inversion import InversionSettings, invert
 from g2s_cli.progress import Progress, SilentProgress
 from g2s_cli.seeding import seeded_generator
@@ -35,7 +31,6 @@ from g2s_cli.training.feedforward import TrainedNetworks
 from g2s_cli.training.morphable import (
     EMState,
     Observations,
-    concatenate,
     fit_schedule,
     refit_albedo_basis,
     update_albedo,
@@ -46,7 +41,6 @@ CHUNK = 32  # photos at once
 INVERSION = InversionSettings(iterations=50)  # enough for masks and colours
 DETAIL_UPDATES, DETAIL_LR = 80, 0.02  # of the mean shape in a round, each on one chunk
 MIN_AMPLITUDE = 0.02  # of a fine mode, as a share of the strongest's
-BIAS_RIDGE = 100.0  # of the regression on nuisance covariates, in photos
 ALBEDO_COMPONENTS = 32
 
 
@@ -76,15 +70,11 @@ class Round(NamedTuple):
         reach: of the modes in which the mean shape is refined, in shares of the image's side; 0 for none.
         shape_basis: whether the shape basis is learnt.
         albedo_basis: whether the albedo basis is learnt anew.
-        debiased: whether all this is learnt from debiased coefficients.
-        bias: whether the round measures the bias of the model as it is, and learns nothing.
     """
 
     reach: float = 0.0
     shape_basis: bool = False
     albedo_basis: bool = False
-    debiased: bool = False
-    bias: bool = False
 
 
 ROUNDS = [
@@ -93,25 +83,14 @@ ROUNDS = [
     *[Round(reach=1.5 / 64)] * 6,
     *[Round(shape_basis=True)] * 2,
     *[Round(albedo_basis=True)] * 2,
-    *[Round(debiased=True)] * 2,
-    Round(reach=1.5 / 64, debiased=True),
-    Round(bias=True),
 ]
 
 
 def photo_round(state: EMState, observations: Observations, number: int, seed: int) -> tuple[EMState, float]:
-    """Round `number` of ROUNDS.
-
-    Returns:
-        The state, and the variance that was left (of a bias round: its share of the squared coefficients).
-    """
+    """Round `number` of ROUNDS: the state, and the variance that was left."""
     plan = ROUNDS[number]
-    if plan.bias:
-        return measure_bias(state, observations)
     model = state.model(observations.modes)
     coeffs = observations.fit(model, state.coeffs, *fit_schedule(number))
-    if plan.debiased:
-        coeffs, _ = remove_bias(model, coeffs, observations)
     if plan.shape_basis:
         state = update_shape(state, coeffs, observations.covariance(model, coeffs))
     else:
@@ -127,35 +106,6 @@ def photo_round(state: EMState, observations: Observations, number: int, seed: i
         zeros = state.coeffs.albedo.new_zeros(len(state.coeffs.albedo), ALBEDO_COMPONENTS)
         state = replace(state, albedo_basis=albedo_basis / ALBEDO_SPREAD, coeffs=replace(state.coeffs, albedo=zeros))
     return replace(state, albedo=albedo, variance=variance), residual
-
-
-def measure_bias(state: EMState, observations: Observations) -> tuple[EMState, float]:
-    """The bias of the model as g2s reads and fits it, and its share of the squared shape coefficients."""
-    model = read_morphable_model(state.tensors, observations.camera, state.albedo.device)
-    coeffs = observations.fit(model, observations.initial(model), *fit_schedule(0))
-    debiased, bias = remove_bias(model, coeffs, observations)
-    share = 1 - debiased.shape.square().sum() / coeffs.shape.square().sum().clamp(min=1e-9)
-    return replace(state, bias=bias), share.item()
-
-
-def remove_bias(
-    model: MorphableModel, coeffs: Coefficients, observations: Observations
-) -> tuple[Coefficients, Float[Tensor, "4 k"]]:
-    """Coefficients without their regression on nuisance covariates, and that regression."""
-    bias = nuisance_regression(coeffs, observations)
-    biased = replace(model, bias=bias)
-    return concatenate(debias(biased, part, some) for part, some in observations.pairs(coeffs)), bias
-
-
-def nuisance_regression(coeffs: Coefficients, observations: Observations) -> Float[Tensor, "4 k"]:
-    """Ridge regression of shape coefficients on `nuisance` covariates; the first row is the intercept."""
-    views = torch.cat([views_of(part, some) for part, some in observations.pairs(coeffs)])
-    covariates = nuisance(views, coeffs.light)[:, 1:]
-    mean, std = covariates.mean(dim=0), covariates.std(dim=0, correction=0).clamp(min=1e-6)
-    scaled, intercept = (covariates - mean) / std, coeffs.shape.mean(dim=0)
-    gram = scaled.T @ scaled + BIAS_RIDGE * torch.eye(covariates.shape[1], device=covariates.device)
-    slopes = torch.linalg.solve(gram, scaled.T @ (coeffs.shape - intercept)) / std[:, None]
-    return torch.cat(((intercept - mean @ slopes)[None], slopes))
 
 
 def mean_detail(

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from g2s_cli.estimators import morphable
-from g2s_cli.estimators.base import DepthEstimate, MaskedImages, Observation
+from g2s_cli.estimators.base import MaskedImages, Observation
 from g2s_cli.estimators.morphable import (
     DECAY,
     ITERATIONS,
@@ -19,7 +19,6 @@ from g2s_cli.estimators.morphable import (
     Correspondences,
     MorphableEstimator,
     correspond,
-    debias,
     deform,
     fit_coefficients,
     initial_coefficients,
@@ -30,13 +29,7 @@ from g2s_cli.estimators.morphable import (
     specular_strength,
     views_of,
 )
-from g2s_cli.estimators.morphable_model import (
-    FINE,
-    FINE_REACH,
-    MorphableModel,
-    nuisance,
-    smooth_modes,
-)
+from g2s_cli.estimators.morphable_model import FINE, FINE_REACH, MorphableModel, smooth_modes
 from g2s_cli.estimators.registration import PosedTemplate, ShapeTemplate
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.camera import Camera, unproject_points
@@ -82,9 +75,7 @@ def model() -> MorphableModel:
     albedo = (MEAN.albedo[0] / 2 + 0.5).log()
     lights = torch.stack((LIGHT[0], torch.full((4,), 0.1)))
     albedo_basis, variance = torch.zeros(3, SIZE, SIZE, 1), torch.full((3, SIZE, SIZE), 1e-3)
-    return MorphableModel(
-        torch.zeros(SIZE, SIZE, 3), SHAPE_BASIS, albedo, albedo_basis, variance, lights, torch.zeros(4, 2)
-    )
+    return MorphableModel(torch.zeros(SIZE, SIZE, 3), SHAPE_BASIS, albedo, albedo_basis, variance, lights)
 
 
 def correspondences(photo: MaskedImages, view: Tensor = VIEW) -> Correspondences:
@@ -147,7 +138,7 @@ def test_a_highlight_is_not_taken_for_shape(model: MorphableModel, monkeypatch: 
 def test_smooth_modes_recover_shape_outside_the_learnt_basis(model: MorphableModel, brow: Brow) -> None:
     points, depth, mask = brow
     modes = FINE * smooth_modes(CAMERA, FINE_REACH)
-    smooth = replace(model, shape_basis=modes, bias=torch.zeros(4, modes.shape[-1]))
+    smooth = replace(model, shape_basis=modes)
     coeffs = fit(smooth, points, ITERATIONS)
     fitted, inside = render_fit(smooth, points, CAMERA, coeffs)[0], eroded(mask)
     before = render_depth(MEAN.depth, VIEW, CAMERA)[0]
@@ -190,41 +181,18 @@ def test_residuals_do_not_depend_on_brightness(model: MorphableModel) -> None:
     assert (darker - usual)[visible.expand_as(usual)].abs().median() < 0.005
 
 
-def test_debias_subtracts_the_regression_on_nuisance_from_the_shape_alone(model: MorphableModel, brow: Brow) -> None:
-    points, _, _ = brow
-    initial = initial_coefficients(model, points)
-    coeffs = replace(initial, shape=torch.tensor([[1.0, -1.0]]), view=torch.full((1, 6), 0.2))
-    biased = replace(model, bias=torch.tensor([[0.3, 0.0], [2.0, 0.0], [0.0, 4.0], [0.0, 0.0]]))
-    free = debias(biased, points, coeffs)
-    covariates = nuisance(views_of(points, coeffs), coeffs.light)[0]
-    torch.testing.assert_close(free.shape, torch.stack((0.7 - 2 * covariates[1], -1 - 4 * covariates[2]))[None])
-    for name in ("view", "light", "colour", "albedo", "specular"):
-        assert torch.equal(getattr(free, name), getattr(coeffs, name))
-    assert torch.equal(debias(model, points, coeffs).shape, coeffs.shape)
-
-
-def test_the_estimate_is_debiased(
+def test_the_estimate_is_the_depth_of_the_fit(
     model: MorphableModel, brow: Brow, generator: Generator, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bias of one brow takes one brow off."""
     monkeypatch.setattr(morphable, "find_correspondences", lambda *_: brow[0])  # however the GAN renders the template
     observation = Observation(
         torch.zeros(3, SIZE, SIZE), torch.ones(SIZE, SIZE), torch.zeros(512), CenterCrop(1.0, SIZE)
     )
     template = ShapeTemplate(MEAN.depth[0], observation.latent, torch.zeros(4, 512), segmenter)
-
-    def estimate(bias: float) -> DepthEstimate:
-        biased = replace(model, bias=torch.tensor([[bias, 0.0], *[[0.0, 0.0]] * 3]))
-        estimator = MorphableEstimator(biased, template, nets_around(MEAN, CAMERA), generator, 20, masked=True)
-        return estimator.estimate(observation, SilentProgress())
-
-    plain, less = estimate(0.0), estimate(1.0)
-    assert torch.equal(plain.valid, (plain.depth < VIEW_FAR).float())
-    coeffs = fit(model, brow[0], 20)
-    assert torch.equal(plain.depth, render_fit(model, brow[0], CAMERA, coeffs)[0])
-    change = torch.where((plain.valid > 0) & (less.valid > 0), less.depth - plain.depth, 0.0)
-    assert change.max().item() == pytest.approx(BROW.max().item(), abs=0.002)
-    assert change[20:].abs().max() < 1e-3
+    estimator = MorphableEstimator(model, template, nets_around(MEAN, CAMERA), generator, 20, masked=True)
+    estimate = estimator.estimate(observation, SilentProgress())
+    assert torch.equal(estimate.valid, (estimate.depth < VIEW_FAR).float())
+    assert torch.equal(estimate.depth, render_fit(model, brow[0], CAMERA, fit(model, brow[0], 20))[0])
 
 
 def test_the_fit_to_the_templates_own_image_is_the_mean(model: MorphableModel) -> None:

@@ -1,4 +1,4 @@
-"""The morphable model: smooth symmetric modes, its file, nuisance covariates, quantization and sharpening."""
+"""The morphable model: smooth symmetric modes, its file, quantization and sharpening."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from g2s_cli.estimators.morphable_model import (
     REACH,
     UNKNOWN,
     MorphableModel,
-    nuisance,
     quantize_albedo_basis,
     read_morphable_model,
     sharpen_template,
     smooth_modes,
 )
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.geometry.shading import light_from_position
 
 CAMERA = Camera(64)
 CPU = torch.device("cpu")
@@ -67,10 +65,8 @@ def test_a_model_is_stored_as_coefficients_of_modes() -> None:
     stored["shape.albedo"][:, 5, 7] = 0  # visible in no object
     albedo_basis = torch.randn(3, 64 * 64 - 1, 2)
     stored["shape.looks"], stored["shape.look_steps"] = quantize_albedo_basis(albedo_basis)
-    fine = smooth_modes(CAMERA, FINE_REACH).shape[-1]
-    stored["shape.bias"] = torch.rand(4, 5 + fine)
+    stored["shape.bias"] = torch.rand(4, 5)  # of version 0.1.0, which is ignored
     model = read_morphable_model(stored, CAMERA, CPU)
-    assert torch.equal(model.bias, stored["shape.bias"])
     assert (model.variance[:, 5, 7] == UNKNOWN).all()
     assert (model.variance[:, 5, 6] <= 1).all()
     torch.testing.assert_close(model.mean, modes[..., 3] + maps["detail"], atol=1e-5, rtol=0)
@@ -87,23 +83,8 @@ def test_a_model_is_stored_as_coefficients_of_modes() -> None:
             read_morphable_model({key: tensor for key, tensor in stored.items() if key != f"shape.{name}"}, CAMERA, CPU)
     with pytest.raises(RuntimeError):
         read_morphable_model(stored | {"shape.mean": torch.zeros(count + 1)}, CAMERA, CPU)
-    with pytest.raises(RuntimeError, match="another one's bias"):
-        read_morphable_model(stored | {"shape.bias": torch.rand(4, 5)}, CAMERA, CPU)
     with pytest.raises(RuntimeError, match="not for 32 px"):
         read_morphable_model(stored, Camera(32), CPU)
-
-
-def test_nuisance_covariates_are_in_the_cameras_frame_and_mirror_symmetric() -> None:
-    """A light at (0.4, 0.3) in the photo, for several yaws, and the mirror image of each."""
-    for yaw in (-0.5, 0.0, 0.3):
-        view = torch.tensor([0.1, yaw, 0.0, 0.01, 0.0, 0.0])
-        covariates = nuisance(view[None], light_from_position(0.4, 0.3, 0.5, 0.5, view)[None])[0]
-        torch.testing.assert_close(covariates, torch.tensor([1.0, yaw**2, 0.16, -0.4 * yaw]))
-        mirrored = view * torch.tensor([1.0, -1, -1, -1, 1, 1])
-        other = nuisance(mirrored[None], light_from_position(-0.4, 0.3, 0.5, 0.5, mirrored)[None])[0]
-        torch.testing.assert_close(other, covariates)
-    far = torch.tensor([[0.0, 1.4, 0.0, 0.0, 0.0, 0.0]])
-    assert nuisance(far, torch.tensor([[0.5, 0.5, 30.0, 0.0]])).abs().max() <= 1  # clamped to the regression's range
 
 
 def test_each_vector_of_the_albedo_basis_has_its_own_int8_scale() -> None:
@@ -122,7 +103,7 @@ def test_sharpen_template_sharpens_template_and_mean_together_and_changes_nothin
     mean, blank = torch.zeros(64, 64, 3), torch.zeros(3, 64, 64)
     mean[..., 0], mean[..., 2] = 0.003, 0.025 * torch.sigmoid((rows - 47.5) / 0.7)
     maps = mean, mean[..., None], blank, blank[..., None], blank + 1
-    model = MorphableModel(*maps, torch.zeros(2, 4), torch.zeros(4, 1))
+    model = MorphableModel(*maps, torch.zeros(2, 4))
     sharp = sharpen_template(model, template, camera, 0.5)
     before, after = ((template + some.mean[..., 2])[:, 32] for some in (model, sharp))
     assert after.diff().max() > 1.15 * before.diff().max()

@@ -62,9 +62,7 @@ def model() -> MorphableModel:
     shape_basis = torch.zeros(SIZE, SIZE, 3, 1)
     shape_basis[..., 2, 0] = 0.3 * (RELIEF - 1)
     blank, unmoved = torch.zeros(3, SIZE, SIZE), torch.zeros(SIZE, SIZE, 3)
-    return MorphableModel(
-        unmoved, shape_basis, blank, blank[..., None], blank + 1, torch.zeros(2, 4), torch.zeros(4, 1)
-    )
+    return MorphableModel(unmoved, shape_basis, blank, blank[..., None], blank + 1, torch.zeros(2, 4))
 
 
 def objects(count: int = 12) -> FittedObjects:

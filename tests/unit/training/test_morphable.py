@@ -14,7 +14,7 @@ from torch import Tensor
 from g2s_cli.estimators import morphable as fitting
 from g2s_cli.estimators.base import MaskedImages
 from g2s_cli.estimators.morphable import Coefficients, Correspondences
-from g2s_cli.estimators.morphable_model import FINE_REACH, read_morphable_model, smooth_modes
+from g2s_cli.estimators.morphable_model import read_morphable_model, smooth_modes
 from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
 from g2s_cli.progress import SilentProgress
 from g2s_cli.training import morphable
@@ -102,9 +102,8 @@ def initial(observations: Observations) -> EMState:
     """Nothing is known but that the plane is as grey as the images."""
     blank, lights = torch.zeros(3, SIZE, SIZE), torch.tensor([[0.6, 0.4, 0.0, 0.0], [0.1, 0.1, 0.1, 0.1]])
     none = Coefficients(*(torch.zeros(0, size) for size in (COUNT, 6, 4, 3, 1, 1)))
-    bias = torch.zeros(4, COUNT + smooth_modes(CAMERA, FINE_REACH).shape[-1])
     shape = torch.zeros(COUNT), torch.zeros(SIZE, SIZE, 3), torch.eye(COUNT)
-    state = EMState(*shape, blank - 0.7, blank[..., None], blank + 1.0, lights, bias, none)
+    state = EMState(*shape, blank - 0.7, blank[..., None], blank + 1.0, lights, none)
     return replace(state, coeffs=observations.initial(state.model(MODES)))
 
 

@@ -31,7 +31,7 @@ def model() -> MorphableModel:
     blank = torch.zeros(3, SIZE, SIZE)
     lights = torch.tensor([[0.4, 0.6, 0, 0], [0.1, 0.1, 0.3, 0.3]])
     still = torch.zeros(SIZE, SIZE, 3)
-    return MorphableModel(still, shape_basis, blank - 0.7, blank[..., None], blank + 1e-3, lights, torch.zeros(4, 1))
+    return MorphableModel(still, shape_basis, blank - 0.7, blank[..., None], blank + 1e-3, lights)
 
 
 def objects(count: int = 3) -> FittedObjects:
@@ -136,9 +136,7 @@ def test_depth_edges_of_the_mean_shape_are_sharpened() -> None:
     camera, rows = Camera(size), torch.arange(64.0)[:, None].expand(64, 64)
     ramp = 0.95 + 0.05 * torch.sigmoid((rows - 47.5) / 0.8)
     blank, still = torch.zeros(3, size, size), torch.zeros(size, size, 3)
-    flat = MorphableModel(
-        still, still[..., None], blank, blank[..., None], blank + 1, torch.zeros(2, 4), torch.zeros(4, 1)
-    )
+    flat = MorphableModel(still, still[..., None], blank, blank[..., None], blank + 1, torch.zeros(2, 4))
     one = FittedObjects(torch.zeros(1, 1), blank[None] - 1, torch.ones(1, size, size), torch.zeros(1, 6),
                  torch.tensor([[0.5, 0.0, 0.0, 0.0]]), torch.zeros(1))  # fmt: skip
     result: Pairs = render_pairs(flat, ramp, one, camera)
