@@ -38,10 +38,11 @@ from g2s_cli.seeding import seeded_weights
 from g2s_cli.segmentation.gan_features import Segmenter, fit_segmenter
 from g2s_cli.segmentation.masks import ObjectMask, segment_object, segment_with_features
 from g2s_cli.segmentation.parsing_net import ParsingNet
-from g2s_cli.weights.categories import load_category, optional_parts, required_parts
+from g2s_cli.weights.categories import optional_parts, required_parts
+from g2s_cli.weights.download_progress import DownloadProgress
 from g2s_cli.weights.importers import build_gan, build_parsing_net, read_checkpoint
 from g2s_cli.weights.latent_file import LatentFile
-from g2s_cli.weights.registry import Sources, fetch_weights
+from g2s_cli.weights.registry import Sources, fetch_weights, find_category
 from g2s_cli.weights.tensors import load_tensors, submodule_state
 
 SEEDS = range(2**64)  # torch's
@@ -73,10 +74,18 @@ class Weights:
     gan_file: Path | None = None
 
     @classmethod
-    def of(cls, category: Category, sources: Sources, *, networks: bool, gan: Path | None = None) -> Weights:
+    def of(
+        cls,
+        category: Category,
+        sources: Sources,
+        *,
+        networks: bool,
+        gan: Path | None = None,
+        fetching: DownloadProgress | None = None,
+    ) -> Weights:
         """The files of a run, fetched where they are not here; networks: whether it needs the trained networks."""
         required = required_parts(category, networks=networks, own_gan=gan is not None)
-        return cls(fetch_weights(category, required, sources, optional=optional_parts(category)), gan)
+        return cls(fetch_weights(category, required, sources, fetching, optional_parts(category)), gan)
 
     def tensors(self, part: Part) -> dict[str, Tensor]:
         """A part's tensors; none if the run has no such part."""
@@ -103,8 +112,8 @@ class Plan:
     weights: Weights
 
     @classmethod
-    def of(cls, options: ReconstructOptions) -> Plan:
-        """Check options, and fetch the files that are not here. Raises G2SError."""
+    def of(cls, options: ReconstructOptions, fetching: DownloadProgress | None = None) -> Plan:
+        """Check options, and fetch the files that are not here, a new category's from the Hub. Raises G2SError."""
         _check_one_of("symmetry", options.symmetry, get_args(Symmetry))
         _check_one_of("background", options.background, get_args(Background))
         if options.iterations is not None and options.iterations < 0:
@@ -115,14 +124,14 @@ class Plan:
         gan = Path(options.gan).resolve() if options.gan else None
         if gan and not gan.is_file():  # before its category is asked for what that has not
             raise WeightsError(f"There is no file {options.gan}.", "Name a StyleGAN2 checkpoint.")
-        category = load_category(options.category_name)
+        sources = options.sources or Sources.from_environment()
+        category = find_category(options.category_name, sources)
         preset = category.preset(options.preset).with_symmetry(options.symmetry)
         if options.iterations is not None:
             preset = preset.at_most(options.iterations)
         if options.background is not None:
             preset = replace(preset, masked=options.background == "remove")
-        sources = options.sources or Sources.from_environment()
-        weights = Weights.of(category, sources, networks=preset.needs_networks, gan=gan)
+        weights = Weights.of(category, sources, networks=preset.needs_networks, gan=gan, fetching=fetching)
         latent = LatentFile.parse(options.latent) if options.latent else None
         return cls(options, category, preset, latent, weights)
 
@@ -173,7 +182,7 @@ class Loaded:
     Attributes:
         category: with the GAN's own image size.
         prior: what the method takes from the GAN.
-        means: added to the outputs of networks without a template.
+        means: added to the outputs of networks without a mean depth.
         networks: tensors of the jointly trained networks; empty if the run needs none.
         parsing: finds the object in a photo; None if it is not here.
         seconds: of loading.

@@ -238,13 +238,8 @@ def category_of(chosen: choices.ReconstructOptions) -> CategoryConfig:
 
 
 def plan_of(chosen: choices.ReconstructOptions) -> Plan:
-    """Fetch the weights that a reconstruction needs, and plan it."""
+    """The plan of a reconstruction; missing weights are fetched with a progress bar. Raises G2SError."""
     from g2s_cli.loading import Plan
-    from g2s_cli.weights.categories import optional_parts, required_parts
-    from g2s_cli.weights.registry import Sources
 
-    config, sources = category_of(chosen), chosen.sources or Sources.from_environment()
-    networks = config.preset(chosen.preset).needs_networks
-    parts = required_parts(config, networks=networks, own_gan=bool(chosen.gan))
-    fetch(config, parts, sources, optional_parts(config))
-    return Plan.of(chosen)
+    with output.fetching() as fetching:
+        return Plan.of(chosen, fetching)
