@@ -61,7 +61,9 @@ def main() -> None:
     category = load_category("synface")
     gan = load_gan(Weights.of(category, Sources(), networks=True), Machine.named("cpu"))
     files = find_photos([given.photos])[0][: given.count]
-    photos = [open_photo(file, category.image_size, category.align, CropOptions()).image[None] for file in files]
+    photos = [
+        open_photo(file, category.image_size, category.face_template, CropOptions()).image[None] for file in files
+    ]
     gan.generator(random_latents(gan.generator, 64, torch.Generator().manual_seed(1)))  # kernels are made only once
     print(describe(torch.device("cpu")), f"{len(photos)} photos\n")
     print("| start | candidates | updates | s of search | s of updates | dB at the start | dB at the end |")

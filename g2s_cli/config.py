@@ -22,7 +22,6 @@ PARTS: tuple[Part, ...] = get_args(Part)
 ParserName = Literal["bisenet", "pspnet-voc", "pspnet-ade20k"]
 PARSER_CLASSES: dict[ParserName, int] = {"bisenet": 19, "pspnet-voc": 21, "pspnet-ade20k": 150}
 
-# Keys of a preset's table, and those that presets of version 0.1.0 have besides.
 QUICK_BATCH = 8  # of `at_most`
 OFFSET_WEIGHT = 0.01  # the paper's λ₁
 SUFFIX = ".safetensors"
@@ -258,10 +257,10 @@ class Category:
         image_size: of the GAN's images, pixels.
         working_size: of depth and albedo, pixels.
         frame_share: share of each side of the GAN's image that depth and albedo cover.
-        mask: how a parsing network finds the object; None: the generator's features do.
+        mask_rule: how a parsing network finds the object; None: the generator's features do.
         view_mean, view_covariance: of views in network units; None: a file has them.
         schedule_known: whether the paper states the hyper-parameters.
-        align: where images have the five points of a face; None: photos are not aligned.
+        face_template: where images have the five points of a face; None: photos are not aligned.
         pretraining: None where no joint schedule is known.
     """
 
@@ -288,9 +287,9 @@ class Category:
     weights: dict[Part, WeightsFile]
     release: Release | None
     hub_repo: str
-    mask: MaskRule | None
+    mask_rule: MaskRule | None
     presets: dict[str, Preset]
-    align: FaceTemplate | None
+    face_template: FaceTemplate | None
     pretraining: Pretraining | None
 
     def preset(self, name: str) -> Preset:

@@ -105,7 +105,7 @@ class Pipeline:
         """Open and invert some photos, then reconstruct them one by one."""
         clock, loaded = Stopwatch(progress, "load"), self.loaded
         category, crop = loaded.category, loaded.plan.options.crop
-        photos = [try_call(open_photo, path, category.image_size, category.align, crop) for path in paths]
+        photos = [try_call(open_photo, path, category.image_size, category.face_template, crop) for path in paths]
         usable = [photo for photo in photos if isinstance(photo, Photo)]
         inversions = try_call(self._invert, usable, clock) if usable else []
         queue: Iterator[Inversion | Exception]

@@ -25,7 +25,7 @@ def members(name: str) -> dict[str, bytes]:
         "networks": lambda: fake_checkpoints.networks(category.working_size),
         "views": lambda: fake_checkpoints.statistics(6),
         "lights": lambda: fake_checkpoints.statistics(4),
-        "parsing": lambda: fake_checkpoints.parsing(category.mask.segmenter, category.mask.classes[0][0]),
+        "parsing": lambda: fake_checkpoints.parsing(category.mask_rule.segmenter, category.mask_rule.classes[0][0]),
     }
     return {entry.member: fake_checkpoints.saved(contents[part]()) for part, entry in category.weights.items()}
 

@@ -74,5 +74,5 @@ def _trial(picture: Path, config: Category, category: str | None, gan: Path | No
     words = ["g2s", "reconstruct", str(picture)]
     words += ["--category", config.name] if category or not gan else []
     words += ["--gan", str(gan)] if gan else []
-    words += ["--no-align"] if config.align else []
+    words += ["--no-align"] if config.face_template else []
     return shlex.join([*words, "-o", "out/"])

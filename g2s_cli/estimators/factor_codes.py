@@ -30,11 +30,11 @@ def light_from_code(code: Float[Tensor, "b 4"]) -> Float[Tensor, "b 4"]:
 def depth_from_raw(
     raw: Float[Tensor, "b h w"], mean_depth: Float[Tensor, "h w"] | Float[Tensor, "b h w"] | None, camera: Camera
 ) -> Float[Tensor, "b h w"]:
-    """Canonical depth from the depth network's output.
+    """Canonical depth from the output of the depth head D.
 
     Args:
         raw: the output; its mean is removed.
-        mean_depth: a template in the same units, added to the residual `raw`; None for the authors' networks.
+        mean_depth: in the same units, which `raw` is a residual of; None for the authors' networks.
         camera: whose near and far bound the depth.
 
     Returns:

@@ -16,7 +16,7 @@ from g2s_cli.estimators.networks import CodeNet, MapNet, default_width
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.normals import depth_to_normals
-from g2s_cli.geometry.rasterizer import VIEW_FAR
+from g2s_cli.geometry.rasterizer import has_surface
 from g2s_cli.geometry.render import render_depth_with_margin
 from g2s_cli.geometry.shading import diffuse_shading, shade
 from g2s_cli.geometry.warp import grid_sample, hflip, symmetrize, view_grid
@@ -57,9 +57,9 @@ class FactorNets:
     """D, A, V and L, and what turns their outputs into factors.
 
     Attributes:
-        depth, albedo, view, light: the networks.
+        depth, albedo, view, light: the heads D, A, V, L.
         camera: of the working size.
-        mean_depth: a template that D's output is a residual of, in D's raw units; None for the authors' networks.
+        mean_depth: canonical depth that D's output is a residual of, in D's raw units; None for the authors' networks.
         mean_view, mean_light: added to the outputs of V and L, in network units.
         symmetric: whether depth and albedo are averaged with their mirror images.
         dtype: arithmetic of the convolutions; geometry is float32.
@@ -153,7 +153,7 @@ class FeedForward:
 def estimate_of(factors: Factors, camera: Camera) -> DepthEstimate:
     """The estimate that canonical factors make of the photo's depth."""
     depth = render_depth_with_margin(factors.depth[None], factors.view[None], camera)[0]
-    return DepthEstimate(depth, (depth < VIEW_FAR).float(), factors)
+    return DepthEstimate(depth, has_surface(depth).float(), factors)
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def camera_of(category: Category) -> Camera:
 def trained_nets(tensors: Mapping[str, Tensor], category: Category, means: NetworkMeans) -> FactorNets:
     """The category's jointly trained networks, from the tensors of its file.
 
-    Networks with a template (tensor `base`) need no means; those of `g2s pretrain` state the means that they were
+    Networks with a mean depth (tensor `base`) need no means; those of `g2s pretrain` state the means that they were
     trained with; the authors' use the category's.
     """
     own = "base" in tensors

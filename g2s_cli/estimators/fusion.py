@@ -14,7 +14,7 @@ from g2s_cli.estimators.factor_codes import BORDER_COLUMNS
 from g2s_cli.estimators.optimize import anneal
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
-from g2s_cli.geometry.rasterizer import VIEW_FAR
+from g2s_cli.geometry.rasterizer import has_surface
 from g2s_cli.geometry.render import render_depth_with_margin
 from g2s_cli.geometry.resample import box_blur
 
@@ -55,7 +55,7 @@ def fuse(
     )
     depth = _fit(start, view, target, valid, camera)
     rendered = render_depth_with_margin(depth, view, camera)
-    valid = valid * (rendered < VIEW_FAR)
+    valid = valid * has_surface(rendered)
     residual = valid * _centred(target - rendered, valid)
     return replace(factors, depth=depth[0], depth_residual=residual[0])
 
@@ -72,7 +72,7 @@ def _fit(
 
     def loss(_: int) -> Tensor:
         rendered = render_depth_with_margin(start + change, view, camera)
-        counted = valid * (rendered < VIEW_FAR)
+        counted = valid * has_surface(rendered)
         distance = (_centred(rendered - target, counted).square() + HUBER**2).sqrt()
         bending = sum(change.diff(dim=dim).square().mean() for dim in (-1, -2))
         return (distance * counted).sum() / counted.sum().clamp(min=1) + STIFFNESS * bending
@@ -86,7 +86,7 @@ def _fit(
 
 def _interior(mask: Float[Tensor, "b 1 h w"], depth: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
     """1 where mask and depth are present in a pixel and in its eight neighbours."""
-    present = mask * (depth < VIEW_FAR).unsqueeze(1)
+    present = mask * has_surface(depth).unsqueeze(1)
     return (box_blur(present, 1)[:, 0] > 0.99).to(depth.dtype)
 
 

@@ -33,7 +33,7 @@ from g2s_cli.estimators.registration import (
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
 from g2s_cli.geometry.normals import points_to_normals, replicate_border
-from g2s_cli.geometry.rasterizer import VIEW_FAR, render_depth, render_grid_depth
+from g2s_cli.geometry.rasterizer import has_surface, render_depth, render_grid_depth
 from g2s_cli.geometry.shading import diffuse_shading, lambert_shading, specular_shading
 from g2s_cli.geometry.warp import grid_sample, identity_grid, normalize_pixels
 from g2s_cli.progress import Progress
@@ -128,14 +128,14 @@ class MorphableEstimator:
             return generate(self.generator, latents, observation.center_crop, segmenter).masked
 
         layers, camera = self.generator.layers, self.nets.camera
-        points = find_correspondences(
+        correspondences = find_correspondences(
             observation.batch, observation.latent[None], self.template, self.nets, layers, render
         )
-        coeffs = initial_coefficients(self.model, points)
-        coeffs = fit_coefficients(self.model, points, camera, coeffs, self.iterations, DECAY)
-        progress.advance(self.iterations, points.weights.mean().item())
-        depth = render_fit(self.model, points, camera, coeffs)[0]
-        return DepthEstimate(depth, (depth < VIEW_FAR).float())
+        coeffs = initial_coefficients(self.model, correspondences)
+        coeffs = fit_coefficients(self.model, correspondences, camera, coeffs, self.iterations, DECAY)
+        progress.advance(self.iterations, correspondences.weights.mean().item())
+        depth = render_fit(self.model, correspondences, camera, coeffs)[0]
+        return DepthEstimate(depth, has_surface(depth).float())
 
 
 def find_correspondences(
@@ -201,9 +201,9 @@ def correspond(
     )
 
 
-def initial_coefficients(model: MorphableModel, points: Correspondences) -> Coefficients:
+def initial_coefficients(model: MorphableModel, correspondences: Correspondences) -> Coefficients:
     """The prior's mean, in the networks' view and light."""
-    count, like = len(points.views), points.log_image
+    count, like = len(correspondences.views), correspondences.log_image
     sizes = {
         "shape": model.shape_basis.shape[-1],
         "view": 6,
@@ -212,32 +212,37 @@ def initial_coefficients(model: MorphableModel, points: Correspondences) -> Coef
         "specular": 1,
     }
     zeros = {name: like.new_zeros(count, size) for name, size in sizes.items()}
-    return Coefficients(light=points.lights.clone(), **zeros)
+    return Coefficients(light=correspondences.lights.clone(), **zeros)
 
 
 def fit_coefficients(
-    model: MorphableModel, points: Correspondences, camera: Camera, coeffs: Coefficients, iterations: int, decay: float
+    model: MorphableModel,
+    correspondences: Correspondences,
+    camera: Camera,
+    coeffs: Coefficients,
+    iterations: int,
+    decay: float,
 ) -> Coefficients:
     """Maximum a posteriori coefficients, each photo's by itself, by Adam from given ones."""
     values = {field.name: getattr(coeffs, field.name).detach().clone() for field in fields(Coefficients)}
     groups = [{"params": [value.requires_grad_()], "lr": RATES[name]} for name, value in values.items()]
 
     def loss(_: int) -> Tensor:
-        return neg_log_posterior(model, points, camera, Coefficients(**values)).sum()
+        return neg_log_posterior(model, correspondences, camera, Coefficients(**values)).sum()
 
     anneal(loss, groups, iterations, decay)
     return Coefficients(**{name: value.detach() for name, value in values.items()})
 
 
 def neg_log_posterior(
-    model: MorphableModel, points: Correspondences, camera: Camera, coeffs: Coefficients
+    model: MorphableModel, correspondences: Correspondences, camera: Camera, coeffs: Coefficients
 ) -> Float[Tensor, b]:
     """Negative log posterior of coefficients given photos, up to constants."""
-    differences, pixels = residuals(model, points, camera, coeffs)
+    differences, pixels = residuals(model, correspondences, camera, coeffs)
     photometric = (1 + differences.square() / model.variance).sqrt() - 1  # pseudo-Huber
     deviation = FLOW_DEVIATION * camera.size
-    geometric = FLOW_WEIGHT * (pixels - points.pixels).square().sum(dim=-1) / deviation**2
-    likelihood = PIXEL_WEIGHT * (points.weights * (photometric.sum(dim=1) + geometric / 2)).sum(dim=(1, 2))
+    geometric = FLOW_WEIGHT * (pixels - correspondences.pixels).square().sum(dim=-1) / deviation**2
+    likelihood = PIXEL_WEIGHT * (correspondences.weights * (photometric.sum(dim=1) + geometric / 2)).sum(dim=(1, 2))
     mean, deviations = model.lights
     standard = (coeffs.shape, coeffs.view, coeffs.colour / COLOUR_DEVIATION, coeffs.albedo, coeffs.specular)
     prior = ((coeffs.light - mean) / deviations).square().sum(dim=1)
@@ -245,41 +250,41 @@ def neg_log_posterior(
 
 
 def residuals(
-    model: MorphableModel, points: Correspondences, camera: Camera, coeffs: Coefficients
+    model: MorphableModel, correspondences: Correspondences, camera: Camera, coeffs: Coefficients
 ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b h w 2"]]:
     """Log brightness of photos less the model's, point by point, and the pixels where the points lie."""
-    displaced, views = deform(model, points, camera, coeffs), views_of(points, coeffs)
+    displaced, views = deform(model, correspondences, camera, coeffs), views_of(correspondences, coeffs)
     pixels = project_points(canonical_to_view(displaced, views, camera), camera)
     albedo = model.albedo + ALBEDO_SPREAD * torch.einsum("chwl,bl->bchw", model.albedo_basis, coeffs.albedo)
     normal = point_normals(displaced)
     diffuse = (albedo + coeffs.colour[..., None, None] + log_shading(normal, coeffs.light)).exp()
     brightness = diffuse + highlights(normal, coeffs.light, views, specular_strength(coeffs))
-    return sample_at_pixels(points.log_image, pixels, camera) - (brightness + LIFT).log(), pixels
+    return sample_at_pixels(correspondences.log_image, pixels, camera) - (brightness + LIFT).log(), pixels
 
 
 def deform(
-    model: MorphableModel, points: Correspondences, camera: Camera, coeffs: Coefficients, margin: int = 0
+    model: MorphableModel, correspondences: Correspondences, camera: Camera, coeffs: Coefficients, margin: int = 0
 ) -> Float[Tensor, "b v u 3"]:
     """Canonical points displaced by coefficients; a margin on each side continues the outermost ones."""
     displacements = model.mean + torch.einsum("hwik,bk->bhwi", model.shape_basis, coeffs.shape)
-    template = points.template[None, None]
+    template = correspondences.template[None, None]
     if margin:
         template, displacements = pad(template, (margin,) * 4, mode="replicate"), _padded(displacements, margin)
     return unproject_points(template[:, 0], camera, margin) + displacements
 
 
-def views_of(points: Correspondences, coeffs: Coefficients) -> Float[Tensor, "b 6"]:
+def views_of(correspondences: Correspondences, coeffs: Coefficients) -> Float[Tensor, "b 6"]:
     """Views by the coefficients, radians and scene units."""
-    return points.views + coeffs.view * points.views.new_tensor(VIEW_DEVIATIONS)
+    return correspondences.views + coeffs.view * correspondences.views.new_tensor(VIEW_DEVIATIONS)
 
 
 @torch.no_grad()
 def render_fit(
-    model: MorphableModel, points: Correspondences, camera: Camera, coeffs: Coefficients
+    model: MorphableModel, correspondences: Correspondences, camera: Camera, coeffs: Coefficients
 ) -> Float[Tensor, "b h w"]:
     """Depth of the displaced points' surface in the photos' views, 1.2 scene units where there is none."""
-    displaced = deform(model, points, camera, coeffs, camera.margin_px)
-    return render_grid_depth(canonical_to_view(displaced, views_of(points, coeffs), camera), camera)
+    displaced = deform(model, correspondences, camera, coeffs, camera.margin_px)
+    return render_grid_depth(canonical_to_view(displaced, views_of(correspondences, coeffs), camera), camera)
 
 
 def point_normals(points: Float[Tensor, "b h w 3"]) -> Float[Tensor, "b h w 3"]:

@@ -17,7 +17,7 @@ from g2s_cli.errors import WeightsError
 from g2s_cli.gan.state_dict import load_state, state_mismatch
 
 CHANNELS_A_GROUP = 4
-TOP_OF_CODE = 512  # channels of the last 4x4 layer of the view and light nets, whatever their width
+TOP_OF_CODE = 512  # channels of the last 4x4 layer of V and L, whatever their width
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -33,7 +33,7 @@ def halvings(size: int) -> int:
 
 
 class MapNet(nn.Module):
-    """Image to image through a bottleneck (table 6): the depth net D (1 channel) and the albedo net A (3).
+    """Image to image through a bottleneck (table 6): the depth head D (1 channel) and the albedo head A (3).
 
     Forward: images (b 3 s s) in [-1, 1] to maps (b c s s). With `bounded` the output passes a tanh, as A's
     does; D's is raw (see `estimators.factor_codes`).
@@ -83,7 +83,7 @@ class MapNet(nn.Module):
 
 
 class CodeNet(nn.Module):
-    """Image to a few numbers in (-1, 1) (table 5): the view net V (6) and the light net L (4).
+    """Image to a few numbers in (-1, 1) (table 5): the view head V (6) and the light head L (4).
 
     Forward: images (b 3 s s) in [-1, 1] to codes (b c); `estimators.factor_codes` scales them to scene units.
     """

@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 from g2s_cli.estimators.base import MaskedImages
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.optimize import anneal
-from g2s_cli.geometry.rasterizer import VIEW_FAR
+from g2s_cli.geometry.rasterizer import has_surface
 from g2s_cli.geometry.render import render_depth_with_margin
 from g2s_cli.geometry.resample import box_blur
 from g2s_cli.geometry.warp import forward_grid, grid_sample, identity_grid, inverse_grid
@@ -119,7 +119,7 @@ def pose_template(
     def seen_from(views: Float[Tensor, "b 6"]) -> PosedTemplate:
         visible = render_depth_with_margin(depth, views, camera)
         warped = grid_sample(texture, inverse_grid(visible, views, camera), padding_mode="border")
-        mask = ((warped[:, 3:] > 0.5) & (visible < VIEW_FAR).unsqueeze(1)).to(warped.dtype)
+        mask = ((warped[:, 3:] > 0.5) & has_surface(visible).unsqueeze(1)).to(warped.dtype)
         return PosedTemplate(MaskedImages(warped[:, :3] * mask, mask), views, visible)
 
     views = nets.view_of(objects.image)

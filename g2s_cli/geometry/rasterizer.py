@@ -8,17 +8,22 @@ scatter-minimum, two gathers.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
 from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
 
-# Depths of a view are clamped to this range; the far end means "no surface" (the authors' clamp).
+# Depths of a view are clamped to this range (the authors' clamp); the far end is where there is no surface.
 VIEW_NEAR, VIEW_FAR = 0.8, 1.2
 
 # Triangles seen at less than this cosine pass no gradient: d depth / d vertex grows as its inverse square.
 GRAZING = 0.05
+
+
+def has_surface(depth: Float[Tensor, "*b h w"]) -> Bool[Tensor, "*b h w"]:
+    """Where a depth that was rendered in a view is a surface's."""
+    return depth < VIEW_FAR
 
 
 def grid_faces(height: int, width: int, device: torch.device) -> Int[Tensor, "t 3"]:

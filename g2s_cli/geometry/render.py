@@ -12,7 +12,7 @@ from torch import Tensor
 from g2s_cli.geometry.camera import Camera, rotation_matrix
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.normals import depth_to_normals, limit_slope, replicate_border
-from g2s_cli.geometry.rasterizer import VIEW_FAR, render_depth
+from g2s_cli.geometry.rasterizer import has_surface, render_depth
 from g2s_cli.geometry.shading import apply_shading, diffuse_shading, lambert_shading
 from g2s_cli.geometry.warp import forward_grid, grid_sample, inverse_grid
 
@@ -58,7 +58,7 @@ def render(factors: Factors, camera: Camera) -> Rendering:
         normal=rotated / rotated.norm(dim=-1, keepdim=True).clamp(min=1e-6),
         albedo=maps[3:6],
         shading=maps[6],
-        valid=view_depth[0] < VIEW_FAR,
+        valid=has_surface(view_depth[0]),
     )
 
 
@@ -78,7 +78,7 @@ def photo_depth(
     if factors.depth_residual is not None:
         depth = torch.where(rendering.valid, depth + factors.depth_residual, depth)
     depth = limit_slope(depth, inside, camera, max_deg)
-    return torch.where(inside & (depth < VIEW_FAR), depth, torch.nan)
+    return torch.where(inside & has_surface(depth), depth, torch.nan)
 
 
 def mask_to_canonical(mask: Float[Tensor, "h w"], factors: Factors, camera: Camera) -> Float[Tensor, "h w"]:
@@ -98,4 +98,4 @@ def mask_to_view(canonical: Float[Tensor, "h w"], factors: Factors, camera: Came
     grid = inverse_grid(view_depth, view, camera)
     mask = grid_sample(canonical[None, None], grid, padding_mode="border")[0, 0]
     beside_px = (grid[0, ..., 0].abs() - 1).clamp(min=0) * camera.centre
-    return mask * (1 - beside_px).clamp(min=0) * (view_depth[0] < VIEW_FAR)
+    return mask * (1 - beside_px).clamp(min=0) * has_surface(view_depth[0])

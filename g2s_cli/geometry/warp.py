@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points, view_to_canonical
-from g2s_cli.geometry.rasterizer import VIEW_FAR, render_depth
+from g2s_cli.geometry.rasterizer import has_surface, render_depth
 
 
 def normalize_pixels(pixels: Float[Tensor, "*b 2"], camera: Camera) -> Float[Tensor, "*b 2"]:
@@ -50,7 +50,7 @@ def view_grid(
 ) -> tuple[Float[Tensor, "b h w 2"], Bool[Tensor, "b h w"]]:
     """The `inverse_grid` of a canonical depth map, and where the view shows a surface."""
     view_depth = render_depth(depth, view, camera)
-    return inverse_grid(view_depth, view, camera), (view_depth < VIEW_FAR).detach()
+    return inverse_grid(view_depth, view, camera), has_surface(view_depth).detach()
 
 
 def warp(

@@ -56,15 +56,15 @@ def segment_object(
     """
     if user_mask is not None:
         return ObjectMask(user_mask, user_mask, method="the user")
-    if category.mask is None:
+    if category.mask_rule is None:
         return fallback()
     if net is None:
         reason = f"The parsing network of {category.name} is not here (g2s weights pull {category.name})"
     else:
-        result = segment_with_network(photo, net, category.mask)
+        result = segment_with_network(photo, net, category.mask_rule)
         if result.mask.mean() >= MIN_SHARE:
             return result
-        reason = f"The parsing network {category.mask.segmenter} finds nothing of {category.title} in the photo"
+        reason = f"The parsing network {category.mask_rule.segmenter} finds nothing of {category.title} in the photo"
     return replace(fallback(), notes=(f"{reason}: the mask is that of the GAN's own features.",))
 
 

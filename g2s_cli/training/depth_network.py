@@ -14,7 +14,7 @@ from g2s_cli.estimators.morphable import DECAY as FIT_DECAY
 from g2s_cli.estimators.morphable import ITERATIONS as FIT_ITERATIONS
 from g2s_cli.estimators.morphable import fit_coefficients, initial_coefficients
 from g2s_cli.estimators.morphable_model import MorphableModel
-from g2s_cli.geometry.rasterizer import VIEW_FAR
+from g2s_cli.geometry.rasterizer import VIEW_FAR, has_surface
 from g2s_cli.geometry.warp import hflip
 from g2s_cli.progress import Progress
 from g2s_cli.seeding import seeded_generator, seeded_weights
@@ -99,7 +99,7 @@ def augment(pairs: Pairs, rng: torch.Generator) -> Pairs:
     cos, sin, shift = angle.cos() / scale, angle.sin() / scale, moved[:, None] * SHIFT * noise(2)
     rows = (torch.stack((cos, -sin, shift[:, 0]), dim=1), torch.stack((sin, cos, shift[:, 1]), dim=1))
     grid = affine_grid(torch.stack(rows, dim=1), list(pairs.image.shape), align_corners=False).to(device)
-    valid = (pairs.depth < VIEW_FAR).to(pairs.mask.dtype).unsqueeze(1)
+    valid = has_surface(pairs.depth).to(pairs.mask.dtype).unsqueeze(1)
     maps = torch.cat((pairs.image * pairs.mask, pairs.mask, (pairs.depth - 1).unsqueeze(1) * valid, valid), dim=1)
     maps = grid_sample(maps, grid, align_corners=False)
     mask, valid = ((maps[:, index : index + 1] > 0.5).to(maps.dtype) for index in (3, 5))
@@ -118,7 +118,7 @@ def depth_loss(net: DepthPredictor, pairs: Pairs, dtype: torch.dtype = torch.flo
     """A robust distance of depth, up to its mean over each object, and of its slopes."""
     with torch.autocast(pairs.image.device.type, dtype, enabled=dtype != torch.float32):
         predicted = net(pairs.image, pairs.mask)
-    weights = pairs.mask[:, 0] * (pairs.depth < VIEW_FAR)
+    weights = pairs.mask[:, 0] * has_surface(pairs.depth)
     error = predicted - (pairs.depth - 1)
     count = weights.sum(dim=(1, 2), keepdim=True).clamp(min=1)
     error = (error - (error * weights).sum(dim=(1, 2), keepdim=True) / count) / DEPTH_SCALE

@@ -77,7 +77,7 @@ def run(
             stack.enter_context(lock_folder(config.folder, VERB))
         category, crop_options = loaded.category, config.plan.options.crop
         photos = [
-            open_photo(path, category.image_size, category.align, crop_options).image
+            open_photo(path, category.image_size, category.face_template, crop_options).image
             for path in config.collection.photos
         ]
         if group.is_main and not resumed:
@@ -85,7 +85,7 @@ def run(
         group.barrier()
         if group.is_main:
             progress.note(f"The perceptual distance is {distance}.")
-            if category.mask and loaded.parsing is None:
+            if category.mask_rule and loaded.parsing is None:
                 missing = f"The parsing network of {category.name} is not here (g2s weights pull {category.name})"
                 progress.note(f"{missing}: the masks are those of the GAN's own features.")
         subjects = _invert(photos, config, loaded, group, progress)

@@ -76,4 +76,4 @@ def required_parts(category: Category, *, networks: bool, own_gan: bool = False)
 
 def optional_parts(category: Category) -> list[Part]:
     """The files that a run reads where they are at hand."""
-    return ["parsing"] if category.mask else []
+    return ["parsing"] if category.mask_rule else []

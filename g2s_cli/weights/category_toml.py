@@ -76,9 +76,9 @@ def parse_category(folder: Path, data: dict[str, Any]) -> Category:
         weights=weights,
         release=Release(release["url"], tuple(release["parts"])) if release else None,
         hub_repo=data.get("hub", {}).get("repo", ""),
-        mask=_mask_rule(data["mask"]) if "mask" in data else None,
+        mask_rule=_mask_rule(data["mask"]) if "mask" in data else None,
         presets={key: _preset(entry) for key, entry in data["presets"].items()},
-        align=_template(data["align"]) if "align" in data else None,
+        face_template=_template(data["align"]) if "align" in data else None,
         pretraining=_pretraining(data["pretrain"]) if "pretrain" in data else None,
     )
 

@@ -164,12 +164,12 @@ def build_gan(tensors: Mapping[str, Tensor]) -> tuple[Generator, Discriminator]:
 
 def build_parsing_net(category: Category, tensors: Mapping[str, Tensor], path: Path) -> ParsingNet:
     """The parsing network of a "parsing" file. Raises WeightsError if the category's mask is made of other classes."""
-    if category.mask is None:
+    if category.mask_rule is None:
         raise WeightsError(
             f"{path} is a parsing network; nothing says which of its classes {category.name} shows.",
             "Give the category's model.toml a [mask] with parser, classes and normalise, as car has one.",
         )
-    net, segmenter = parsing_net(tensors), category.mask.segmenter
+    net, segmenter = parsing_net(tensors), category.mask_rule.segmenter
     kind, count = type(net).__name__, PARSER_CLASSES[segmenter]
     if not segmenter.startswith(kind.lower()) or net.classes != count:
         raise WeightsError(

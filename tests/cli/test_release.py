@@ -33,7 +33,7 @@ def test_a_released_category_makes_a_mesh_and_gan_pictures(
         assert [entry.path for entry in server.log] == ["/x00", "/x01", "/x02", "/x03"]  # once, and whole
     fast = category.preset("fast")
     assert report["weights"].keys() == {*required_parts(category, networks=fast.needs_networks), "parsing"}
-    assert report["mask"] == category.mask.segmenter
+    assert report["mask"] == category.mask_rule.segmenter
     assert report["background"] == ("remove" if fast.masked else "keep")
     out, size = tmp_path / "out", (category.working_size, category.working_size)
     assert Image.open(out / "input.png").size == size

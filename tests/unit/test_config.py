@@ -146,17 +146,17 @@ ALL_BUT_CLOTH, FACE = (*range(1, 16), 17, 18), tuple(range(1, 14))
 )
 def test_mask_rules_are_the_authors(name: str, segmenter: str, classes: tuple, normalise: bool) -> None:
     category = load_category(name)
-    assert category.mask == MaskRule(segmenter, classes, normalise)
+    assert category.mask_rule == MaskRule(segmenter, classes, normalise)
     assert category.weights["parsing"].member == f"checkpoints/parsing/{segmenter.replace('-', '_')}.pth"
 
 
 @pytest.mark.parametrize("name", ["synface", "own"])
 def test_categories_without_a_parsing_network_have_no_mask_rule(name: str) -> None:
-    assert load_category(name).mask is None
+    assert load_category(name).mask_rule is None
 
 
 def test_photos_are_aligned_in_categories_with_a_face_template() -> None:
-    assert {name for name in category_names() if load_category(name).align} == {"synface", "celeba"}
+    assert {name for name in category_names() if load_category(name).face_template} == {"synface", "celeba"}
 
 
 def test_the_schedule_of_horses_is_cars_and_marked_as_unknown() -> None:

@@ -64,7 +64,7 @@ def test_the_largest_face_comes_first(portrait: Image.Image) -> None:
 def test_the_aligned_crop_is_equivariant(
     portrait: Image.Image, category: str, turn_deg: float, scale: float, x: float, y: float
 ) -> None:
-    template = load_category(category).align
+    template = load_category(category).face_template
     expected = template.align(detect_faces(portrait)[0].landmarks).to_photo(CORNERS)
     # The photo of another camera: tilted, from another distance, pointed elsewhere.
     view = Placement(180.0 + x, 180.0 + y, 480.0, math.radians(turn_deg))

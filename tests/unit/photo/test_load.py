@@ -19,7 +19,7 @@ from g2s_cli.photo.load import MAX_ALIGNED_PX, Photo, open_photo
 from g2s_cli.weights.categories import load_category
 
 PORTRAIT = Path(__file__).parents[2] / "data" / "portrait.jpg"
-TEMPLATE = load_category("celeba").align
+TEMPLATE = load_category("celeba").face_template
 
 # One colour a quarter: top left, top right, bottom left, bottom right.
 QUARTERS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))

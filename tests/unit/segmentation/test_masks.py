@@ -34,7 +34,7 @@ def faces() -> Category:
 
 def net_for(category: Category, label: int) -> ParsingNet:
     """A network that labels red pixels."""
-    return parsing_net(fake_checkpoints.parser_state(category.mask.segmenter, label))
+    return parsing_net(fake_checkpoints.parser_state(category.mask_rule.segmenter, label))
 
 
 def red_box(top: int, bottom: int, left: int, right: int) -> Tensor:
@@ -55,9 +55,9 @@ def fallback() -> ObjectMask:
 @pytest.mark.parametrize("name", ["celeba", "bfm", "cat", "car", "horse", "church"])
 def test_a_network_segments_the_object(name: str) -> None:
     category = load_category(name)
-    net = net_for(category, category.mask.classes[0][0])
+    net = net_for(category, category.mask_rule.classes[0][0])
     result = segment_object(red_box(16, 48, 24, 40), category, net, fallback)
-    assert (result.method, result.notes, result.segmenter) == (category.mask.segmenter, (), None)
+    assert (result.method, result.notes, result.segmenter) == (category.mask_rule.segmenter, (), None)
     for mask in (result.mask, result.inner_mask):
         assert mask.shape == (SIZE, SIZE)
         assert bounds(mask >= 0.5) == pytest.approx([16, 48, 24, 40], abs=TOLERANCE_PX)

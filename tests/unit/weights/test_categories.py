@@ -90,4 +90,4 @@ def test_a_run_requires_the_gan_the_statistics_and_networks_where_it_begins_from
 @pytest.mark.parametrize("name", category_names())
 def test_a_parsing_network_is_optional(name: str) -> None:
     category = load_category(name)
-    assert optional_parts(category) == (["parsing"] if category.mask else [])
+    assert optional_parts(category) == (["parsing"] if category.mask_rule else [])

@@ -337,7 +337,7 @@ def test_inconsistent_networks_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("segmenter", ["bisenet", "pspnet-voc", "pspnet-ade20k"])
 def test_a_category_accepts_the_parsing_network_that_it_names(name: str, segmenter: str) -> None:
     category, state = load_category(name), fake_checkpoints.parser_state(segmenter)
-    if category.mask.segmenter == segmenter:
+    if category.mask_rule.segmenter == segmenter:
         assert build_parsing_net(category, state, Path("p.pth")).classes == PARSER_CLASSES[segmenter]
     else:
         with pytest.raises(WeightsError, match=rf"p\.pth is a .* classes; masks of {name} need") as error:

@@ -45,7 +45,7 @@ def test_a_derived_category_has_new_files_and_the_estimators_that_they_serve(
     assert derived.weights.keys() == files.keys()
     for part, path in files.items():
         assert local_file(derived, part).read_bytes() == path.read_bytes()
-    for field in ("lights", "ellipsoid", "pretraining", "align", "view_mean"):
+    for field in ("lights", "ellipsoid", "pretraining", "face_template", "view_mean"):
         assert getattr(derived, field) == getattr(category, field)
     for preset, original in zip(derived.presets.values(), category.presets.values(), strict=True):
         assert preset.estimators[0].name == original.estimators[0].name
