@@ -55,7 +55,8 @@ class DepthNet(nn.Module):
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> DepthNet:
         """The network of a state dict, with its weights. Raises WeightsError for another network's."""
-        state = {_current_name(name): tensor for name, tensor in state.items()}
+        named = ((*name.partition("."), tensor) for name, tensor in state.items())
+        state = {ON_DISK.get(module, module) + dot + rest: tensor for module, dot, rest, tensor in named}
         first, linear = state.get("fine.first.weight"), state.get("bottleneck.1.weight")
         if first is None or linear is None or first.dim() != 4 or linear.dim() != 2:
             raise state_mismatch(cls, "no fine.first.weight and bottleneck.1.weight of a U-Net")
@@ -109,11 +110,6 @@ class DepthNetEstimator:
         depth = self.network(image, mask) + hflip(self.network(hflip(image), hflip(mask)))
         progress.advance(1, 0.0)
         return DepthEstimate(1 + depth[0] / 2, torch.ones_like(depth[0]))
-
-
-def _current_name(name: str) -> str:
-    module, dot, rest = name.partition(".")
-    return ON_DISK.get(module, module) + dot + rest
 
 
 def _doubled(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c v u"]:

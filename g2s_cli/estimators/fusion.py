@@ -39,11 +39,6 @@ def fuse(
         factors: whose depth has the weight that the estimates leave of 1.
         estimates: depths in the photo's view.
         weights: one for each estimate, 1 at most together.
-        observation: the photo.
-        camera: of the canonical frame and of the photo.
-
-    Returns:
-        The factors with the fused depth and the depth residual.
     """
     view, start = factors.view[None], factors.depth[None]
     rendered = render_depth_with_margin(start, view, camera)

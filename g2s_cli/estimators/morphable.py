@@ -146,16 +146,7 @@ def find_correspondences(
     layers: int,
     render: Callable[[Float[Tensor, "b n d"]], MaskedImages],
 ) -> Correspondences:
-    """Register objects with the template.
-
-    Args:
-        objects: images, 0 outside their masks.
-        latents: of the objects.
-        template: the category's.
-        nets: V and L.
-        layers: latents that `render` takes.
-        render: shows latents, one a layer.
-    """
+    """Register objects, 0 outside their masks, with the template. render: shows latents, one for each of `layers`."""
     rendered = render_template(objects, latents, template, nets, layers, render, VIEW_SHARE)
     with torch.no_grad():
         lights = nets.light_of(objects.image)
@@ -171,15 +162,7 @@ def correspond(
     template: Float[Tensor, "h w"],
     camera: Camera,
 ) -> Correspondences:
-    """Flow between objects and the template in their views, and what it says of the template's points.
-
-    Args:
-        objects: images, 0 outside their masks.
-        posed: the template in the objects' views and colours.
-        lights: of the objects.
-        template: canonical depth.
-        camera: of images and canonical frame.
-    """
+    """The template's points in objects, by the flow from there to the template in their views and colours (`posed`)."""
     views = posed.views
     with torch.enable_grad():
         grid = optical_flow(objects, posed.images)
@@ -269,7 +252,9 @@ def deform(
     displacements = model.mean + torch.einsum("hwik,bk->bhwi", model.shape_basis, coeffs.shape)
     template = correspondences.template[None, None]
     if margin:
-        template, displacements = pad(template, (margin,) * 4, mode="replicate"), _padded(displacements, margin)
+        margins = (margin,) * 4
+        template = pad(template, margins, mode="replicate")
+        displacements = pad(displacements.permute(0, 3, 1, 2), margins, mode="replicate").permute(0, 2, 3, 1)
     return unproject_points(template[:, 0], camera, margin) + displacements
 
 
@@ -328,7 +313,3 @@ def _follow_flow(
     for _ in range(INVERSION_ROUNDS):
         source = pixels - sample_at_pixels(displacement, source, camera).permute(0, 2, 3, 1)
     return source
-
-
-def _padded(maps: Float[Tensor, "b h w c"], margin: int) -> Float[Tensor, "b v u c"]:
-    return pad(maps.permute(0, 3, 1, 2), (margin,) * 4, mode="replicate").permute(0, 2, 3, 1)

@@ -48,17 +48,13 @@ class MorphableModel:
 
 
 def smooth_modes(camera: Camera, reach: float = REACH, least: float = LEAST_AMPLITUDE) -> Float[Tensor, "h w 3 k"]:
-    """Symmetric displacements, drawn from a Gaussian process: products of cosines, the slower the stronger.
+    """Symmetric displacements of a Gaussian process, scene units: products of cosines, the slower the stronger.
 
     Along x they are odd in the column, else even.
 
     Args:
-        camera: of the canonical frame.
         reach: of the process's kernel, in shares of the side.
         least: modes with a smaller share of the strongest's amplitude are left out.
-
-    Returns:
-        Displacements in scene units.
     """
     size = camera.size
     ticks = (torch.arange(size) + 0.5) / size
@@ -121,14 +117,7 @@ def quantize_albedo_basis(albedo_basis: Float[Tensor, "3 p l"]) -> tuple[Int8[Te
 def sharpen_template(
     model: MorphableModel, template: Float[Tensor, "h w"], camera: Camera, below: float
 ) -> MorphableModel:
-    """The model with sharpened depth edges of its mean, below a share of the image's height.
-
-    Args:
-        model: whose mean displacements are added to the template first.
-        template: canonical depth.
-        camera: of the canonical frame.
-        below: share of the height.
-    """
+    """The model with sharpened depth edges of template and mean displacements, below a share of the image's height."""
     depth = unproject_points(template[None], camera)[..., 2] + model.mean[None, ..., 2]
     change = (sharpen_edges(depth, camera, below) - depth)[0]
     return replace(model, mean=torch.cat((model.mean[..., :2], (model.mean[..., 2] + change).unsqueeze(-1)), dim=-1))

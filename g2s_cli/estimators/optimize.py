@@ -33,10 +33,7 @@ def minimise(
 
     Args:
         loss: parts that add up; each is back-propagated before the next is made, so that memory holds one.
-        parameters: what is changed.
-        fit: how long and how fast.
         name: of the step, for the progress.
-        progress: is told the sum of the parts.
     """
     optimizer = new_adam(parameters, fit)
     progress.begin(name, fit.iterations)

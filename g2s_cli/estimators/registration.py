@@ -81,7 +81,6 @@ def render_template(
 
     Args:
         objects: images, 0 outside their masks.
-        latents: of the objects.
         layers: of the generator.
         view_share: how much of the objects' rotation is wanted.
     """

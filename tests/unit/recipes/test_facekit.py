@@ -67,24 +67,20 @@ def test_a_checkout_without_identities(checkout: Path, tmp_path: Path) -> None:
         write_face_model(checkout, tmp_path / "model.npz")
 
 
-def test_an_identity_of_another_mesh(checkout: Path, tmp_path: Path) -> None:
-    written(checkout / "FaceXModel", "identity001", CORNERS[:4])
-    with pytest.raises(G2SError, match=r"identity001\.obj has 4 vertices, the neutral head 5"):
+@pytest.mark.parametrize(
+    ("name", "line", "said"),
+    [
+        ("identity001", "v 1 2 3", "has 6 vertices, the neutral head 5"),
+        ("jawOpen", "v 1 2", "is damaged"),
+        ("jawOpen", "v 1 2 three", "is damaged"),
+        ("generic_neutral_mesh", "f 1/1 2/2 3", "is damaged"),
+        ("generic_neutral_mesh", "f 0/0 1/1 2/2", "is damaged"),
+        ("generic_neutral_mesh", "usemtl", "is damaged"),
+    ],
+)
+def test_a_damaged_file_is_named(checkout: Path, tmp_path: Path, name: str, line: str, said: str) -> None:
+    path = checkout / "FaceXModel" / f"{name}.obj"
+    path.write_text(path.read_text() + line)
+    with pytest.raises(G2SError, match=rf"{name}\.obj {said}"):
         write_face_model(checkout, tmp_path / "model.npz")
     assert not (tmp_path / "model.npz").exists()
-
-
-@pytest.mark.parametrize("broken", ["v 1 2", "v 1 2 three"])
-def test_a_damaged_file_is_named(checkout: Path, tmp_path: Path, broken: str) -> None:
-    place = checkout / "FaceXModel" / "jawOpen.obj"
-    place.write_text(place.read_text() + broken)
-    with pytest.raises(G2SError, match=r"jawOpen\.obj is damaged"):
-        write_face_model(checkout, tmp_path / "model.npz")
-
-
-@pytest.mark.parametrize("broken", ["f 1/1 2/2 3", "f 0/0 1/1 2/2", "usemtl"])
-def test_a_damaged_neutral_head_is_named(checkout: Path, tmp_path: Path, broken: str) -> None:
-    place = checkout / "FaceXModel" / "generic_neutral_mesh.obj"
-    place.write_text(place.read_text() + broken)
-    with pytest.raises(G2SError, match=r"generic_neutral_mesh\.obj is damaged"):
-        write_face_model(checkout, tmp_path / "model.npz")

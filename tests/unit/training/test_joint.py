@@ -197,13 +197,3 @@ def test_samples_are_stored_as_bytes(tmp_path: Path) -> None:
     store.path(1, 2).unlink()
     with pytest.raises(G2SError, match=r"00002\.npy is missing\. Delete .*run and train again"):
         store.draw(1, 2, 7, rng, CPU)
-
-
-def test_a_full_disk_is_reported_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("numpy.save", full)
-    samples = MaskedImages(torch.zeros(1, 3, 4, 4), torch.ones(1, 1, 4, 4))
-    with pytest.raises(G2SError, match=r"00000\.npy cannot be written.*goes on\."):
-        SampleStore(tmp_path).write(1, 0, samples)

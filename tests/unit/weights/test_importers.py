@@ -298,11 +298,6 @@ def test_a_disk_that_refuses_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sha256(tmp_path: Path) -> None:
-    (tmp_path / "abc").write_bytes(b"abc")
-    assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-
-
 def test_tensors_without_numbers_of_their_own_are_refused(tmp_path: Path) -> None:
     ghost = {"mean": torch.empty(6, device="meta"), "cov": torch.empty(6, 6, device="meta")}
     with pytest.raises(WeightsError, match="in a form that g2s does not read"):
