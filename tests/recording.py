@@ -26,6 +26,19 @@ class ProgressLog(SilentProgress):
         self.losses.append(value)
 
 
+class StopAt(SilentProgress):
+    """Interrupts a fit after so many of its iterations; None: never."""
+
+    def __init__(self, iterations: int | None = None) -> None:
+        self.left = iterations
+
+    def advance(self, done: int, value: float) -> None:  # noqa: ARG002
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+
+
 class Changes(SilentProgress):
     """Which modules each step changes, and each step's losses."""
 

@@ -24,9 +24,8 @@ from g2s_cli import __version__
 from g2s_cli.config import Part
 from g2s_cli.errors import UsageError
 from g2s_cli.estimators.base import Observation
-from g2s_cli.estimators.feedforward import FactorNets, fresh_nets
+from g2s_cli.estimators.feedforward import fresh_nets
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
-from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor
 from g2s_cli.estimators.gan2shape.prior import ellipsoid
 from g2s_cli.evaluation.benchmark import evaluate_factors, nan_to_none
 from g2s_cli.evaluation.ground_truth import read_ground_truth
@@ -155,31 +154,19 @@ def _inversions(photos: Sequence[Float[Tensor, "3 h w"]], config: PretrainConfig
 
 
 def _joint_training(config: PretrainConfig, loaded: Loaded, subjects: Sequence[Subject]) -> JointTraining:
-    """Untrained networks, and what trains them."""
-    nets, offset_predictor = _initial_networks(config, loaded)
-    if config.plan.preset.schedule is None:
+    """Untrained networks, initialised from the seed, and what trains them."""
+    category, machine, seed = loaded.category, loaded.machine, config.plan.options.seed
+    schedule = config.plan.preset.schedule
+    if schedule is None:
         raise TypeError("joint training without a schedule")
-    return JointTraining(
-        nets,
-        offset_predictor,
-        loaded.prior,
-        config.plan.preset.schedule,
-        subjects,
-        Batches(len(subjects), config.photos_per_step, config.plan.options.seed),
-        SampleStore(config.folder / SAMPLES),
-    )
-
-
-def _initial_networks(config: PretrainConfig, loaded: Loaded) -> tuple[FactorNets, EncoderPredictor]:
-    """Untrained networks, initialised from the seed."""
     width, encoder_width = config.widths
-    category, machine = loaded.category, loaded.machine
-    with seeded_weights(config.plan.options.seed):
+    with seeded_weights(seed):
         nets = fresh_nets(category, loaded.means, width).to(machine.device, machine.dtype)
-        encoder = OffsetEncoder(category.working_size, loaded.gan.generator.latent_size, encoder_width).to(
-            machine.device
-        )
-    return nets, encoder_predictor(category, loaded.gan, encoder, machine)
+        encoder = OffsetEncoder(category.working_size, loaded.gan.generator.latent_size, encoder_width)
+    predictor = encoder_predictor(category, loaded.gan, encoder.to(machine.device), machine)
+    batches = Batches(len(subjects), config.photos_per_step, seed)
+    samples = SampleStore(config.folder / SAMPLES)
+    return JointTraining(nets, predictor, loaded.prior, schedule, subjects, batches, samples)
 
 
 def _report(config: PretrainConfig, loaded: Loaded, training: JointTraining, trainer: Trainer) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The Adam loop of every fit."""
+"""The loops of the fits."""
 
 from __future__ import annotations
 
@@ -6,28 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from recording import ProgressLog
 from torch import Tensor, nn
 
-from g2s_cli.estimators.optimize import Fit, minimise
-from g2s_cli.progress import SilentProgress
+from g2s_cli.estimators.optimize import Fit, anneal, minimise
 
 
-class Calls(SilentProgress):
-    """A listener that keeps all calls."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str | float, ...]] = []
-
-    def begin(self, name: str, total: int, quantity: str = "loss") -> None:
-        self.calls.append((name, total, quantity))
-
-    def advance(self, done: int, value: float) -> None:
-        self.calls.append((done, value))
-
-
-def fitted(parts: int, fit: Fit) -> tuple[Tensor, Calls]:
+def fitted(parts: int, fit: Fit) -> tuple[Tensor, ProgressLog]:
     """A parameter after a fit to 3, with the loss in some equal parts, and what the listener heard."""
-    weight, progress = nn.Parameter(torch.tensor(1.0)), Calls()
+    weight, progress = nn.Parameter(torch.tensor(1.0)), ProgressLog()
 
     def loss() -> Iterator[Tensor]:
         for _ in range(parts):
@@ -40,15 +27,15 @@ def fitted(parts: int, fit: Fit) -> tuple[Tensor, Calls]:
 def test_the_parts_of_a_loss_add_up() -> None:
     fit = Fit(5, rate=0.1, decay=0.0)
     (whole, progress), (in_parts, other) = fitted(1, fit), fitted(4, fit)
-    assert progress.calls == other.calls
+    assert progress.losses == other.losses
     assert torch.equal(whole, in_parts)
 
 
 def test_progress_has_every_iteration_and_its_loss() -> None:
     weight, progress = fitted(2, Fit(3, rate=0.1, decay=0.0))
-    assert progress.calls[0] == ("fit", 3, "loss")
-    numbers, losses = zip(*progress.calls[1:], strict=True)
-    assert numbers == (1, 2, 3)
+    assert progress.steps == ["fit 3"]
+    losses = progress.losses
+    assert len(losses) == 3
     assert losses[0] == pytest.approx(4.0)
     assert losses[2] < losses[1] < losses[0]
     assert weight.item() == pytest.approx(1.3, abs=0.01)  # Adam's first steps are as long as its rate
@@ -63,4 +50,12 @@ def test_weight_decay_pulls_towards_zero() -> None:
 def test_without_iterations_nothing_changes() -> None:
     weight, progress = fitted(1, Fit(0))
     assert weight == 1
-    assert progress.calls == [("fit", 0, "loss")]
+    assert (progress.steps, progress.losses) == (["fit 0"], [])
+
+
+def test_annealing_lowers_the_learning_rate_each_iteration() -> None:
+    """Adam's steps on a linear loss are as long as its rate."""
+    weight, iterations = nn.Parameter(torch.tensor(0.0)), []
+    anneal(lambda iteration: iterations.append(iteration) or -weight, [{"params": [weight], "lr": 1.0}], 3, 0.5)
+    assert iterations == [0, 1, 2]
+    assert weight.item() == pytest.approx(1 + 0.5 + 0.25, abs=1e-4)

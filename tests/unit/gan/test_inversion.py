@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from recording import ProgressLog
 from torch import Tensor
 
 from g2s_cli.gan import inversion
@@ -15,20 +16,6 @@ from g2s_cli.gan.losses import DiscriminatorDistance
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.metrics import psnr
 from g2s_cli.progress import SilentProgress
-
-
-class RecordedProgress(SilentProgress):
-    def __init__(self) -> None:
-        self.steps: list[tuple[str, int]] = []
-        self.losses: list[float] = []
-
-    def begin(self, step: str, total: int) -> None:
-        self.steps.append((step, total))
-
-    def advance(self, done: int, loss: float) -> None:
-        if self.steps[-1][0] == "invert":
-            self.losses.append(loss)
-            assert done == len(self.losses)
 
 
 @dataclass(frozen=True)
@@ -60,16 +47,17 @@ def invert(generator: Generator, distance: DiscriminatorDistance) -> Inverter:
 
 def test_a_generated_face_is_recovered(invert: Inverter, generator: Generator, latents: Tensor) -> None:
     photo = generator(latents[1:])[0].clamp(-1, 1)
-    progress = RecordedProgress()
+    progress = ProgressLog()
     [result] = invert(photo[None], 0, progress, iterations=36, candidates=64, learning_rate=0.1, feature_weight=0.3)
     assert result.psnr_db > 30
     assert result.psnr_db == pytest.approx(psnr(result.image, photo))
     torch.testing.assert_close(generator(result.latent[None])[0].clamp(-1, 1), result.image)
     assert 0.5 < result.latent_distance < 1.3
     assert result.feature_distance < 0.05
-    assert progress.steps == [("search", 1), ("invert", 36)]
-    assert len(progress.losses) == 36
-    assert progress.losses[-1] < progress.losses[0] / 2
+    assert progress.steps == ["search 1", "invert 36"]
+    _, first, *losses = progress.losses  # the search's is one
+    assert len(losses) == 35
+    assert losses[-1] < first / 2
 
 
 def test_initial_latents_are_nearer_than_any_candidate(invert: Inverter, generator: Generator) -> None:

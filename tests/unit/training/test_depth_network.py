@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from recording import StopAt
 from torch import Tensor
 
 from g2s_cli.errors import G2SError
@@ -33,21 +34,6 @@ ticks = torch.linspace(-1, 1, SIZE)
 ROW, COLUMN = torch.meshgrid(ticks, ticks, indexing="ij")
 RELIEF = 1 - 0.04 * (1 - COLUMN.square() - ROW.square()).clamp(min=0)
 CPU = torch.device("cpu")
-
-
-class Killed(Exception):
-    pass
-
-
-class Killer(SilentProgress):
-    """Ends a training at an update."""
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-
-    def advance(self, done: int, loss: float) -> None:  # noqa: ARG002
-        if done == self.at:
-            raise Killed
 
 
 @pytest.fixture(autouse=True)
@@ -165,8 +151,8 @@ def train(path: Path, progress: SilentProgress, net: DepthNet | None = None) -> 
 def test_training_lowers_the_loss_and_is_resumed_without_loss(tmp_path: Path) -> None:
     trained, fresh, unseen = train(tmp_path / "whole.pt", SilentProgress()), new_depth_net(SIZE, CPU, 0), batch(0, 7)
     assert depth_loss(trained, unseen) < 0.6 * depth_loss(fresh, unseen)
-    with pytest.raises(Killed):
-        train(tmp_path / "cut.pt", Killer(35))
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut.pt", StopAt(34))
     resumed = train(tmp_path / "cut.pt", SilentProgress(), new_depth_net(SIZE, CPU, 5))
     for name, tensor in trained.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], tensor, atol=1e-6, rtol=1e-5)

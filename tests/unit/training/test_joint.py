@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recording import Changes
+from recording import Changes, StopAt
 from torch import Tensor
 
 from g2s_cli.config import LightRanges, Stage
@@ -112,18 +112,6 @@ def test_each_phase_trains_its_networks_with_the_symmetry_of_the_authors(
     assert progress.changed == expected
     assert list(trainer.seconds) == list(expected)
     assert not list(training.samples.folder.iterdir())
-
-
-class StopAt(SilentProgress):
-    """Interrupts a training at one of its advances."""
-
-    def __init__(self, advances: int) -> None:
-        self.left = advances
-
-    def advance(self, done: int, loss: float) -> None:  # noqa: ARG002
-        self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
 
 
 def test_stopped_anywhere_it_ends_the_same(training: JointTraining, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from recording import StopAt
 from torch import nn
 
 from g2s_cli.errors import G2SError, UsageError
@@ -24,19 +25,6 @@ from g2s_cli.training.trainer import (
 )
 
 UPDATES = (4, 3)
-
-
-class StopAt(SilentProgress):
-    """Interrupts a training at one of its updates."""
-
-    def __init__(self, updates: int | None = None) -> None:
-        self.left = updates
-
-    def advance(self, done: int, loss: float) -> None:  # noqa: ARG002
-        if self.left is not None:
-            self.left -= 1
-            if self.left < 0:
-                raise KeyboardInterrupt
 
 
 def train(
