@@ -75,29 +75,25 @@ def mark(vertices: Float32[np.ndarray, "v 3"], uv: Float32[np.ndarray, "v 2"]) -
     to_eye = np.minimum(ring(RIGHT_EYE), ring(LEFT_EYE))
     under_nose = landmarks[33] * 0.4
     jaw = np.clip((0.50 - v) / 0.06, 0, 1) * np.exp(-(((u - 0.5) / 0.38) ** 4)) * np.clip((v - 0.2) / 0.05, 0, 1)
+    on_face = {
+        "lips": lips,
+        "eye_rims": np.exp(-((to_eye / 0.012) ** 2)),
+        "eye_shadows": np.exp(-((to_eye / 0.04) ** 2)),
+        "cheeks": spot([0.27, 0.55], 0.012) + spot([0.73, 0.55], 0.012),
+        "nose_tip": spot(landmarks[33], 0.004),
+        "nostrils": sum(spot(landmarks[side] * 0.6 + under_nose, 0.00012) for side in (31, 35)),
+        "beard": jaw * (1 - lips),
+        "moustache": np.exp(-(((u - 0.5) / 0.09) ** 4 + ((v - 0.495) / 0.03) ** 4)) * (1 - lips),
+    }
+    brows = (distance_to_line(uv, landmarks[brow]) for brow in (RIGHT_BROW, LEFT_BROW))
     return Markings(
         face=face,
         ears=face & ((u < 0.115) | (u > 0.885)) & (v < 0.70) & (v > 0.42),
         scalp=head & (vertices[:, 1] >= NECK_CM),
         back=head & (vertices[:, 2] < BACK_CM),
-        lips=lips.astype(np.float32),
-        eye_rims=_single(np.exp(-((to_eye / 0.012) ** 2)) * face),
-        eye_shadows=_single(np.exp(-((to_eye / 0.04) ** 2)) * face),
-        cheeks=_single((spot([0.27, 0.55], 0.012) + spot([0.73, 0.55], 0.012)) * face),
-        nose_tip=_single(spot(landmarks[33], 0.004) * face),
-        nostrils=_single(
-            (spot(landmarks[31] * 0.6 + under_nose, 0.00012) + spot(landmarks[35] * 0.6 + under_nose, 0.00012)) * face
-        ),
-        beard=_single(jaw * face * (1 - lips)),
-        moustache=_single(np.exp(-(((u - 0.5) / 0.09) ** 4 + ((v - 0.495) / 0.03) ** 4)) * face * (1 - lips)),
-        brow_distance=_single(
-            np.minimum(distance_to_line(uv, landmarks[RIGHT_BROW]), distance_to_line(uv, landmarks[LEFT_BROW]))
-        ),
+        brow_distance=np.minimum(*brows).astype(np.float32),
+        **{name: (weight * face).astype(np.float32) for name, weight in on_face.items()},
     )
-
-
-def _single(values: np.ndarray) -> Float32[np.ndarray, " v"]:
-    return values.astype(np.float32)
 
 
 def distance_to_line(points: Float[np.ndarray, "n 2"], corners: Float[np.ndarray, "m 2"]) -> Float[np.ndarray, " n"]:

@@ -45,13 +45,13 @@ def textbook() -> ModuleType:
 def gan(size: int, latent: int = LATENT, seed: int = 0) -> dict[str, Any]:
     """A checkpoint as rosinality's trainer saves it."""
     widths = [WIDTH] * (int(math.log2(size)) - 1)
-    state = _drawn(textbook().Generator(widths, latent, MAPPING), seed)
+    state = drawn(textbook().Generator(widths, latent, MAPPING), seed)
     # The mapping network learns at a hundredth of the rate, so its weights are a hundred times as large.
     state = {name: 100 * value if name.startswith("style.") else value for name, value in state.items()}
     state |= {name: 0.1 * value for name, value in state.items() if name.startswith("to_rgb")}
     return {
         "g": state,
-        "d": _drawn(textbook().Discriminator(widths), seed + 1),
+        "d": drawn(textbook().Discriminator(widths), seed + 1),
         "g_ema": state,
         "g_optim": {"state": {}, "param_groups": [{"lr": 0.002}]},
         "args": Namespace(size=size, path="photos"),
@@ -59,7 +59,8 @@ def gan(size: int, latent: int = LATENT, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def _drawn(net: nn.Module, seed: int) -> dict[str, Tensor]:
+def drawn(net: nn.Module, seed: int) -> dict[str, Tensor]:
+    """A network's state with random parameters and noise, and its own blur filters."""
     rng = torch.Generator().manual_seed(seed)
     return {
         name: value if name.endswith("kernel") else torch.randn(value.shape, generator=rng)

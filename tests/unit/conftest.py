@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
+import fake_checkpoints
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.networks import CodeNet, MapNet
@@ -21,7 +20,6 @@ from g2s_cli.weights.cache import models_root
 from g2s_cli.weights.tensors import load_tensors, submodule_state
 
 SIZE = 16
-TEXTBOOK = Path(__file__).parents[2] / "benchmarks" / "textbook_stylegan2.py"
 WIDTHS = [7, 5, 3]  # at 4, 8 and 16 pixels
 LATENT = 6
 DEPTH = 3
@@ -72,30 +70,17 @@ def nets() -> FactorNets:
     )
 
 
-def made_up_state(net: nn.Module) -> dict[str, Tensor]:
-    """Its state with every parameter and noise drawn; blur filters are left."""
-    rng = torch.Generator().manual_seed(3)
-    state = net.state_dict()
-    return {
-        name: value if name.endswith("kernel") else torch.randn(value.shape, generator=rng)
-        for name, value in state.items()
-    }
-
-
 @pytest.fixture(scope="session")
 def textbook() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("textbook_stylegan2", TEXTBOOK)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return fake_checkpoints.textbook()
 
 
 @pytest.fixture(scope="session")
 def generator_state(textbook: ModuleType) -> dict[str, Tensor]:
-    state = made_up_state(textbook.Generator(WIDTHS, LATENT, DEPTH))
+    state = fake_checkpoints.drawn(textbook.Generator(WIDTHS, LATENT, DEPTH), 3)
     return {name: 100 * value if name.startswith("style.") else value for name, value in state.items()}
 
 
 @pytest.fixture(scope="session")
 def discriminator_state(textbook: ModuleType) -> dict[str, Tensor]:
-    return made_up_state(textbook.Discriminator(WIDTHS))
+    return fake_checkpoints.drawn(textbook.Discriminator(WIDTHS), 3)
