@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int, UInt8
 
-from g2s_cli.geometry.camera import Camera
+from g2s_cli.geometry.camera import Camera, rotation_matrix
 from g2s_cli.geometry.rasterizer import interpolate, rasterize
 from recipes.synface.face_model import FaceModel
 from recipes.synface.heads import (
@@ -46,6 +46,12 @@ class Pose:
     roll_rad: float
     scale: float
     shift: tuple[float, float]
+
+    @property
+    def rotation(self) -> Float64[np.ndarray, "3 3"]:
+        """The turn in the camera's axes."""
+        view = torch.tensor([[self.pitch_rad, self.yaw_rad, self.roll_rad, 0, 0, 0]], dtype=torch.float64)
+        return rotation_matrix(view)[0].numpy()
 
 
 @dataclass(frozen=True)
@@ -162,20 +168,10 @@ def posed(model: FaceModel, scene: Scene, bare: Float64[np.ndarray, "v 3"]) -> P
     """The scene's head, of which the bare one is given, as it stands before the camera."""
     cover = hair_cover(model, scene.hair)
     head = with_hair(model, bare, scene.hair, cover)
-    turn = TO_CAMERA @ rotation(scene.pose).T * scene.pose.scale
+    turn = TO_CAMERA @ scene.pose.rotation.T * scene.pose.scale
     vertices = head @ turn + ([*scene.pose.shift, 1.0] - CENTRE_CM @ turn)
     normals = vertex_normals(vertices.astype(np.float32), model.triangles)
     return Posed(vertices, normals, albedo(model, head, scene.colours, cover))
-
-
-def rotation(pose: Pose) -> Float[np.ndarray, "3 3"]:
-    """The pose's turn in the camera's axes."""
-    pitch, yaw, roll = ((math.cos(angle), math.sin(angle)) for angle in (pose.pitch_rad, pose.yaw_rad, pose.roll_rad))
-    return (
-        np.array([[roll[0], -roll[1], 0], [roll[1], roll[0], 0], [0, 0, 1]])
-        @ np.array([[yaw[0], 0, yaw[1]], [0, 1, 0], [-yaw[1], 0, yaw[0]]])
-        @ np.array([[1, 0, 0], [0, pitch[0], -pitch[1]], [0, pitch[1], pitch[0]]])
-    )
 
 
 def picture(model: FaceModel, head: Posed, scene: Scene, size: int) -> UInt8[np.ndarray, "h h 3"]:

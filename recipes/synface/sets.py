@@ -14,20 +14,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, UInt8, UInt16
+from jaxtyping import UInt8
 from PIL import Image
 
 from g2s_cli.atomic_folder import replace_folder
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.files import atomic_write
+from g2s_cli.result.write import encode_depth
 from recipes.synface.face_model import FaceModel
 from recipes.synface.parallel import parallel_map
-from recipes.synface.render import FAR, Rendered, images, render
+from recipes.synface.render import Rendered, images, render
 
 FIRST_TRAINING_SEED = 10_000_000
 BLOCK = 32  # pictures that one process makes at a time, and that a kill can cost
 SMALLEST, LARGEST = 8, 1024
-DEPTH_SPAN = 0.2  # what 16 bits of a depth image range over, up to `FAR`
 
 
 def render_set(
@@ -151,14 +151,11 @@ def write_benchmark(model: FaceModel, first_seed: int, count: int, size: int, fo
             result = render(model, first_seed + number, size)
             name = f"{number:06d}_image.png"
             Image.fromarray(result.image).save(building / "image" / name)
-            Image.fromarray(encode_depth(result.depth)).save(building / "depth" / f"{number:06d}_depth.png")
+            Image.fromarray(encode_depth(np.where(result.mask, result.depth, np.nan))).save(
+                building / "depth" / f"{number:06d}_depth.png"
+            )
             views.append({"file": name, **_view(result)})
         (building / "views.json").write_text(json.dumps(views, indent=0))
-
-
-def encode_depth(depth: Float32[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
-    """Depth in 16 bits, the nearer the larger; the background, at `FAR`, is 0."""
-    return np.clip((FAR - depth) / DEPTH_SPAN * 65535 + 0.5, 0, 65535).astype(np.uint16)
 
 
 def _view(result: Rendered) -> dict[str, float | list[float]]:

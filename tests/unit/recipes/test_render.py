@@ -23,7 +23,6 @@ from recipes.synface.render import (
     picture,
     posed,
     render,
-    rotation,
     shaded,
 )
 from recipes.synface.waves import Waves
@@ -81,10 +80,10 @@ def test_depth_is_within_the_camera_s_range(model: FaceModel) -> None:
 def test_turns() -> None:
     nose = np.array([0.0, 0.0, -1.0])  # towards the camera
     still = Pose(0.0, 0.0, 0.0, 1.0, (0.0, 0.0))
-    np.testing.assert_allclose(rotation(replace(still, yaw_rad=math.pi / 2)) @ nose, [-1, 0, 0], atol=1e-12)
-    np.testing.assert_allclose(rotation(replace(still, pitch_rad=math.pi / 2)) @ nose, [0, 1, 0], atol=1e-12)
-    np.testing.assert_allclose(rotation(replace(still, roll_rad=math.pi / 2)) @ [1, 0, 0], [0, 1, 0], atol=1e-12)
-    turn = rotation(Pose(0.3, -0.2, 0.1, 1.0, (0.0, 0.0)))
+    np.testing.assert_allclose(replace(still, yaw_rad=math.pi / 2).rotation @ nose, [-1, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(replace(still, pitch_rad=math.pi / 2).rotation @ nose, [0, 1, 0], atol=1e-12)
+    np.testing.assert_allclose(replace(still, roll_rad=math.pi / 2).rotation @ [1, 0, 0], [0, 1, 0], atol=1e-12)
+    turn = Pose(0.3, -0.2, 0.1, 1.0, (0.0, 0.0)).rotation
     np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-12)
 
 

@@ -20,7 +20,7 @@ from g2s_cli.evaluation.ground_truth import find_pairs, read_ground_truth
 from recipes.synface import sets
 from recipes.synface.face_model import FaceModel
 from recipes.synface.render import images, render
-from recipes.synface.sets import BLOCK, encode_depth, render_set, write_benchmark
+from recipes.synface.sets import BLOCK, render_set, write_benchmark
 
 pytestmark = pytest.mark.slow
 
@@ -170,8 +170,3 @@ def test_a_folder_in_use_is_kept(model: FaceModel, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is there already"):
         write_benchmark(model, SEED, 1, 32, tmp_path)
     assert (tmp_path / "mine.txt").exists()
-
-
-def test_codes_of_depth() -> None:
-    depth = np.array([[0.9, 1.0, 1.1, 0.8]], np.float32)
-    np.testing.assert_array_equal(encode_depth(depth), [[65535, 32768, 0, 65535]])
