@@ -201,7 +201,7 @@ class CategoryTraining:
         self.progress.begin("crop", len(paths), "")
         for number, path in enumerate(paths, start=1):
             try:
-                image = open_photo(path, size, like.align).image
+                image = open_photo(path, size, like.face_template).image
                 crops.append(((image + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
             except ImageError as error:
                 refused.append(str(error))
