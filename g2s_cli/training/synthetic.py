@@ -190,8 +190,8 @@ def _rasterize(
     index = winner.clamp(min=0).flatten(1)[..., None, None]
     ticks = torch.arange(camera.size, device=points.device).to(points)
     pixels = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), dim=-1).view(-1, 2)
-    shown = (some.take_along_dim(index, dim=1) for some in (corners, corner_values))
-    maps = interpolate(pixels, *shown, camera).mT
+    corner, value = (some.take_along_dim(index, dim=1) for some in (corners, corner_values))
+    maps = interpolate(pixels, corner, value, camera).mT
     hit = winner >= 0
     maps = torch.where(hit.unsqueeze(1), maps.unflatten(2, (camera.size, camera.size)), 0.0)
     return maps, torch.where(hit, depth, VIEW_FAR)
