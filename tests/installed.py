@@ -81,6 +81,7 @@ class Command:
     installed: Installed
     folder: Path
     environment: Mapping[str, str]
+    timeout: float = 120
 
     def using(self, **environment: object) -> Command:
         """The same with more environment variables."""
@@ -89,7 +90,7 @@ class Command:
 
     def __call__(self, *arguments: object) -> Answer:
         """Run it."""
-        return self.installed.run(self.folder, *arguments, **self.environment)
+        return self.installed.run(self.folder, *arguments, timeout=self.timeout, **self.environment)
 
     def ok(self, *arguments: object) -> Answer:
         """Run it, and assert that it succeeds."""
