@@ -214,15 +214,11 @@ class Loaded:
         def by_person() -> ObjectMask:
             if self.person is None or surroundings is None:
                 return by_features()
-            return self._person(segment_person(surroundings, self.person, self.center_crop, by_features))
+            # The paper's schedule masks the GAN's images, too: by their features.
+            segmenter = self.gan.segmenter if self.plan.preset.schedule else None
+            return segment_person(surroundings, self.person, self.center_crop, by_features, segmenter)
 
         return segment_object(image, self.category, self.parsing, by_person, mask)
-
-    def _person(self, found: ObjectMask) -> ObjectMask:
-        """A person's mask on this machine; the paper's schedule masks the GAN's images by their features."""
-        segmenter = self.gan.segmenter if self.plan.preset.schedule else None
-        device = self.machine.device
-        return replace(found, mask=found.mask.to(device), inner_mask=found.inner_mask.to(device), segmenter=segmenter)
 
     def factor_nets(self) -> FactorNets:
         """New D, A, V and L: the jointly trained ones, or untrained ones drawn from the run's seed."""

@@ -93,6 +93,7 @@ def segment_person(
     net: PersonNet,
     center_crop: CenterCrop,
     fallback: Callable[[], ObjectMask],
+    segmenter: Segmenter | None = None,
 ) -> ObjectMask:
     """The mask of the person network.
 
@@ -100,11 +101,13 @@ def segment_person(
         surroundings: the crop and as much again around it.
         center_crop: of the crop.
         fallback: makes the mask that is used if the network finds nobody.
+        segmenter: makes masks of the GAN's images.
     """
     matte = person_matte(surroundings, net)
-    mask = CenterCrop(center_crop.share / SURROUNDINGS, center_crop.size)((matte > 0.5).float()[None, None])[0, 0]
+    opaque = (matte > 0.5).float().to(next(net.parameters()).device)
+    mask = CenterCrop(center_crop.share / SURROUNDINGS, center_crop.size)(opaque[None, None])[0, 0]
     if mask.mean() >= MIN_PERSON_SHARE:
-        return ObjectMask(mask, mask, method="person network", matte=matte)
+        return ObjectMask(mask, mask, method="person network", segmenter=segmenter, matte=matte)
     result = fallback()
     reason = "The person network finds nobody in the middle of the photo"
     return replace(result, notes=(f"{reason}: the mask is that of the {result.method}.",))

@@ -59,7 +59,7 @@ def label(photos: Folder, out: OutFolder) -> None:
     """
     import mediapipe  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
 
-    teacher = mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+    selfies = mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
     template = load_category(CATEGORY).align
     entries = []
     for path in sorted(photos.iterdir()):
@@ -68,7 +68,7 @@ def label(photos: Folder, out: OutFolder) -> None:
             crop = align(path, image, template, CropOptions(face=1)).placement
         except ImageError:
             continue
-        mask = Image.fromarray((teacher.process(np.array(image)).segmentation_mask * 255 + 0.5).astype(np.uint8))
+        mask = Image.fromarray((selfies.process(np.array(image)).segmentation_mask * 255 + 0.5).astype(np.uint8))
         if np.array(crop_photo(mask, crop, 64))[FACE, FACE].mean() > MIN_FACE * 255:
             entries.append(_entry(path, out, mask, crop))
     _write(entries, out)
