@@ -14,8 +14,8 @@ Start = Literal["networks", "ellipsoid"]
 EstimatorName = Literal["feedforward", "depth_net", "morphable", "gan2shape"]
 
 # A category's files: the GAN; netD, netA, netV, netL (and netEnc); statistics of views and of lights; the parsing
-# network that finds the object in a photo.
-Part = Literal["gan", "networks", "views", "lights", "parsing"]
+# network that finds the object in a photo, or the person network that finds the person.
+Part = Literal["gan", "networks", "views", "lights", "parsing", "person"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 # The authors' parsing networks and their numbers of classes: CelebAMask-HQ, VOC and ADE20K.

@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from g2s_cli.config import Category, EstimatorConfig, Part, Preset
@@ -36,8 +37,9 @@ from g2s_cli.options import Background, ReconstructOptions, Symmetry
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.seeding import seeded_weights
 from g2s_cli.segmentation.gan_features import Segmenter, fit_segmenter
-from g2s_cli.segmentation.masks import ObjectMask, segment_object, segment_with_features
+from g2s_cli.segmentation.masks import ObjectMask, segment_object, segment_person, segment_with_features
 from g2s_cli.segmentation.parsing_net import ParsingNet
+from g2s_cli.segmentation.person_net import PersonNet
 from g2s_cli.weights.categories import optional_parts, required_parts
 from g2s_cli.weights.download_progress import DownloadProgress
 from g2s_cli.weights.importers import build_gan, build_parsing_net, read_checkpoint
@@ -185,6 +187,7 @@ class Loaded:
         means: added to the outputs of networks without a mean depth.
         networks: tensors of the jointly trained networks; empty if the run needs none.
         parsing: finds the object in a photo; None if it is not here.
+        person: finds the person in a photo; None for other categories.
         seconds: of loading.
     """
 
@@ -197,17 +200,34 @@ class Loaded:
     means: NetworkMeans
     networks: dict[str, Tensor]
     parsing: ParsingNet | None
+    person: PersonNet | None
     seconds: float
 
     def segment(
-        self, image: Float[Tensor, "3 h w"], latent: Float[Tensor, d], mask: Float[Tensor, "h w"] | None = None
+        self,
+        image: Float[Tensor, "3 h w"],
+        latent: Float[Tensor, d],
+        mask: Float[Tensor, "h w"] | None = None,
+        surroundings: UInt8[np.ndarray, "n n 3"] | None = None,
     ) -> ObjectMask:
-        """The object in a photo of latent w; mask: the user's own."""
+        """The object in a photo of latent w.
+
+        Args:
+            mask: the user's own.
+            surroundings: the aligned crop and as much again around it, for the person network.
+        """
 
         def by_features() -> ObjectMask:
             return segment_with_features(latent, self.gan.generator, self.gan.segmenter, self.center_crop)
 
-        return segment_object(image, self.category, self.parsing, by_features, mask)
+        def by_person() -> ObjectMask:
+            if self.person is None or surroundings is None:
+                return by_features()
+            # The paper's schedule masks the GAN's images, too: by their features.
+            segmenter = self.gan.segmenter if self.plan.preset.schedule else None
+            return segment_person(surroundings, self.person, self.center_crop, by_features, segmenter)
+
+        return segment_object(image, self.category, self.parsing, by_person, mask)
 
     def factor_nets(self) -> FactorNets:
         """New D, A, V and L: the jointly trained ones, or untrained ones drawn from the run's seed."""
@@ -290,8 +310,10 @@ def load(plan: Plan, machine: Machine) -> Loaded:
     )
     crop = CenterCrop(category.frame_share, category.working_size)
     networks, parsing = plan.weights.tensors("networks"), load_parsing_net(category, plan.weights, machine)
+    state = plan.weights.tensors("person")
+    person = PersonNet.from_state(state).to(machine.device) if state else None
     seconds = time.perf_counter() - start
-    return Loaded(plan, machine, category, gan, crop, prior, means, networks, parsing, seconds)
+    return Loaded(plan, machine, category, gan, crop, prior, means, networks, parsing, person, seconds)
 
 
 def load_gan(weights: Weights, machine: Machine) -> Gan:

@@ -38,6 +38,7 @@ from g2s_cli.result.schema import Result
 from g2s_cli.segmentation.masks import ObjectMask
 from g2s_cli.weights.latent_file import read_latent
 
+MIN_JUDGED_ITERATIONS = 50  # of an inversion; a shorter one says nothing of its photo
 INVERSION_BATCH = 32  # photos inverted together; more would hardly be faster, and the first result late
 
 
@@ -138,7 +139,7 @@ class Pipeline:
         crop, device = loaded.center_crop, loaded.machine.device
         image = crop(photo.image.to(device)[None])[0]
         mask = None if photo.mask is None else crop(photo.mask.to(device)[None, None])[0, 0]
-        found = loaded.segment(image, inversion.latent, mask)
+        found = loaded.segment(image, inversion.latent, mask, photo.surroundings)
         factors, encoder = self._estimate(self._observe(image, found, inversion), clock)
         camera = camera_of(loaded.category)
         rendered = render(factors, camera).image
@@ -221,8 +222,8 @@ def facts_of(plan: Plan) -> dict[str, Any]:
 
 def outside_category(inversion: Inversion, plan: Plan) -> list[str]:
     """A warning, if the GAN cannot show the photo; an inversion that was cut short says nothing."""
-    category, preset = plan.category, plan.category.preset(plan.options.preset)
-    if plan.preset.inversion_iterations < preset.inversion_iterations:
+    category = plan.category
+    if plan.preset.inversion_iterations < MIN_JUDGED_ITERATIONS:
         return []
     if inversion.psnr_db >= category.least_psnr_db and inversion.latent_distance <= category.most_latent_distance:
         return []

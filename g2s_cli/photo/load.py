@@ -20,6 +20,7 @@ from g2s_cli.photo.decode import read_image, size_text
 
 MIN_SIDE_PX = 16
 MAX_ALIGNED_PX = 2048  # side of the crop that textures are made from
+SURROUNDINGS = 2.0  # side of the crop with its surroundings, in sides of the crop
 MIN_MASK_SHARE = 0.01  # of the crop, inside the mask; outside it, less is worth a warning
 MAX_OUTSIDE_SHARE = 0.05  # of the crop; more is worth a warning
 MASK_COLOURS = "White is the object, black is the rest."
@@ -33,6 +34,7 @@ class Photo:
         name: of the file.
         image: the crop at the GAN's size, in [-1, 1].
         aligned: the crop at the photo's resolution, from the GAN's size to 2048 pixels a side.
+        surroundings: a square around the crop, twice as wide, at the same resolution but 2048 pixels a side at most.
         placement: the crop's place in the upright photo.
         mask: the user's object mask in [0, 1] at the GAN's size.
         original: the file's bytes.
@@ -44,6 +46,7 @@ class Photo:
     name: str
     image: Float[Tensor, "3 s s"]
     aligned: UInt8[np.ndarray, "n n 3"]
+    surroundings: UInt8[np.ndarray, "m m 3"]
     placement: Placement
     mask: Float[Tensor, "s s"] | None
     original: bytes
@@ -85,11 +88,14 @@ def open_photo(
     aligned = np.array(crop)
     if (np.ptp(aligned, axis=(0, 1)) == 0).all():
         raise ImageError(f"{path} shows nothing: its crop has one colour.", "Name another photo.")
+    wide = placement.subsquare((1 - SURROUNDINGS) / 2, SURROUNDINGS)
+    wide_px = min(round(SURROUNDINGS * crop.width), MAX_ALIGNED_PX)
     mask = _crop_mask(options.mask, path, upright, placement, size) if options.mask else None
     return Photo(
         name=path.name,
         image=torch.from_numpy(np.array(resize_square(crop, size))).permute(2, 0, 1).float() / 127.5 - 1,
         aligned=aligned,
+        surroundings=np.array(crop_photo(upright, wide, wide_px)),
         placement=placement,
         mask=mask,
         original=path.read_bytes(),

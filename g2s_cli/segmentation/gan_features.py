@@ -60,7 +60,7 @@ def connected_to_rim(mask: Bool[Tensor, "b s s"]) -> Bool[Tensor, "b s s"]:
     inside = mask.float().unsqueeze(1)
     reached = inside.clone()
     reached[:, :, 1:-1, 1:-1] = 0
-    return _spread(reached, inside)[:, 0] > 0
+    return spread_maxima(reached, inside)[:, 0] > 0
 
 
 def largest_component(mask: Bool[Tensor, "s s"]) -> Bool[Tensor, "s s"]:
@@ -69,12 +69,12 @@ def largest_component(mask: Bool[Tensor, "s s"]) -> Bool[Tensor, "s s"]:
         return mask
     inside = mask[None, None].float()
     indices = torch.arange(1.0, mask.numel() + 1, device=mask.device).view_as(inside)  # exact up to 4096 pixels a side
-    component = _spread(indices * inside, inside)[0, 0]
+    component = spread_maxima(indices * inside, inside)[0, 0]
     return mask & (component == component[mask].mode().values)
 
 
-def _spread(values: Float[Tensor, "b 1 s s"], inside: Float[Tensor, "b 1 s s"]) -> Float[Tensor, "b 1 s s"]:
-    """Propagate each component's maximum to all of its pixels."""
+def spread_maxima(values: Float[Tensor, "b 1 s s"], inside: Float[Tensor, "b 1 s s"]) -> Float[Tensor, "b 1 s s"]:
+    """The maximum of the values in each 8-connected component, at all of its pixels."""
     while not torch.equal(spread := max_pool2d(values, 3, 1, 1) * inside, values):
         values = spread
     return values

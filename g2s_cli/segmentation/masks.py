@@ -1,23 +1,28 @@
-"""The object mask of a photo: the user's own, a parsing network's, or that of the GAN's features."""
+"""The object mask of a photo: the user's own, a parsing network's, the person network's, or the GAN's features'."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from g2s_cli.config import Category, MaskRule
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.center_crop import CenterCrop
+from g2s_cli.photo.load import SURROUNDINGS
 from g2s_cli.segmentation.gan_features import Segmenter, largest_component
 from g2s_cli.segmentation.parsing_net import ParsingNet
+from g2s_cli.segmentation.person import person_matte
+from g2s_cli.segmentation.person_net import PersonNet
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MIN_SHARE = 0.01  # of the image; smaller masks are errors of the network
+MIN_PERSON_SHARE = 0.1  # the same, of a person in the crop of a face
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class ObjectMask:
         method: what made the mask, for report.json.
         segmenter: makes masks of the GAN's images, too; None if the mask exists for this photo only.
         notes: sentences for the user.
+        matte: the person network's opacity of the crop with its surroundings, at the photo's resolution.
     """
 
     mask: Float[Tensor, "h w"]
@@ -37,6 +43,7 @@ class ObjectMask:
     method: str
     segmenter: Segmenter | None = None
     notes: tuple[str, ...] = ()
+    matte: Float[Tensor, "n n"] | None = None
 
 
 def segment_object(
@@ -51,8 +58,8 @@ def segment_object(
     Args:
         photo: in [-1, 1].
         net: the category's parsing network, None if it is not downloaded.
-        fallback: makes the mask of the GAN's features, used if the network is missing or finds nothing.
-        user_mask: takes precedence over both.
+        fallback: makes the mask that is used if the network is missing or finds nothing.
+        user_mask: takes precedence over all.
     """
     if user_mask is not None:
         return ObjectMask(user_mask, user_mask, method="the user")
@@ -65,7 +72,8 @@ def segment_object(
         if result.mask.mean() >= MIN_SHARE:
             return result
         reason = f"The parsing network {category.mask_rule.segmenter} finds nothing of {category.title} in the photo"
-    return replace(fallback(), notes=(f"{reason}: the mask is that of the GAN's own features.",))
+    result = fallback()
+    return replace(result, notes=(f"{reason}: the mask is that of the {result.method}.",))
 
 
 @torch.no_grad()
@@ -78,6 +86,31 @@ def segment_with_network(photo: Float[Tensor, "3 h w"], net: ParsingNet, rule: M
     masks = masks_from_labels(net(image).argmax(dim=1), rule)
     mask, inner_mask = CenterCrop(1.0, photo.shape[-1])(masks)[0]
     return ObjectMask(mask, inner_mask, method=rule.segmenter)
+
+
+def segment_person(
+    surroundings: UInt8[np.ndarray, "n n 3"],
+    net: PersonNet,
+    center_crop: CenterCrop,
+    fallback: Callable[[], ObjectMask],
+    segmenter: Segmenter | None = None,
+) -> ObjectMask:
+    """The mask of the person network.
+
+    Args:
+        surroundings: the crop and as much again around it.
+        center_crop: of the crop.
+        fallback: makes the mask that is used if the network finds nobody.
+        segmenter: makes masks of the GAN's images.
+    """
+    matte = person_matte(surroundings, net)
+    opaque = (matte > 0.5).float().to(next(net.parameters()).device)
+    mask = CenterCrop(center_crop.share / SURROUNDINGS, center_crop.size)(opaque[None, None])[0, 0]
+    if mask.mean() >= MIN_PERSON_SHARE:
+        return ObjectMask(mask, mask, method="person network", segmenter=segmenter, matte=matte)
+    result = fallback()
+    reason = "The person network finds nobody in the middle of the photo"
+    return replace(result, notes=(f"{reason}: the mask is that of the {result.method}.",))
 
 
 @torch.no_grad()

@@ -241,7 +241,7 @@ def _write_parts(config: PretrainConfig, training: JointTraining) -> dict[Part, 
         "views": _statistics(views),
         "lights": _statistics(lights),
     }
-    reused: tuple[Part, ...] = ("gan", "parsing")
+    reused: tuple[Part, ...] = ("gan", "parsing", "person")
     written = {part: path for part in reused if (path := config.plan.weights.files.get(part))}
     trained_with = config.plan.weights.hashes()["gan"]
     for part, content in tensors.items():

@@ -23,6 +23,7 @@ from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.segmentation.parsing_net import NETWORKS_BY_PREFIX, ParsingNet, parsing_net
+from g2s_cli.segmentation.person_net import PersonNet
 from g2s_cli.weights.nvidia import read_nvidia
 from g2s_cli.weights.tensors import load_tensors, submodule_state
 
@@ -134,11 +135,15 @@ def _part_of(tensors: Mapping[str, Tensor]) -> Part:
         return "networks"
     if heads == {"mean", "cov"}:
         return _check_statistics(tensors["mean"], tensors["cov"])
+    if "head_gate" in heads:
+        PersonNet.from_state(tensors)
+        return "person"
     if heads & NETWORKS_BY_PREFIX.keys():
         parsing_net(tensors)
         return "parsing"
     raise WeightsError(
-        "Its names are those of no StyleGAN2, GAN2Shape networks, view or light statistics, BiSeNet or PSPNet.",
+        "Its names are those of no StyleGAN2, GAN2Shape networks, view or light statistics, BiSeNet, PSPNet or person "
+        "network.",
         "A StyleGAN2 must be in the rosinality layout (g_ema, d) or NVIDIA's pickle.",
     )
 

@@ -174,7 +174,7 @@ FEEDFORWARD = EstimatorConfig("feedforward")
 def test_the_presets_of_synface_are_lists_of_estimators() -> None:
     presets = load_category("synface").presets
     assert list(presets) == ["instant", "fast", "paper", "ellipsoid"]
-    assert presets["instant"] == Preset((FEEDFORWARD, EstimatorConfig("depth_net", 1.0)), True, 128, 100)
+    assert presets["instant"] == Preset((FEEDFORWARD, EstimatorConfig("depth_net", 1.0)), True, 32, 10)
     assert presets["fast"] == Preset((FEEDFORWARD, MORPHABLE, DEPTH_NET), True, 32, 150, albedo_iterations=120)
     assert [preset.needs_networks for preset in presets.values()] == [True, True, True, False]
     assert counts(presets["ellipsoid"].schedule) == [FIRST, *3 * [LATER]]

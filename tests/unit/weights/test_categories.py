@@ -73,9 +73,9 @@ def test_the_files_of_a_category_are_embedded_or_in_the_release(name: str) -> No
 @pytest.mark.parametrize(
     ("name", "networks", "own_gan", "parts"),
     [
-        ("synface", True, False, ["gan", "networks"]),
-        ("synface", False, False, ["gan"]),
-        ("synface", True, True, []),
+        ("synface", True, False, ["gan", "networks", "person"]),
+        ("synface", False, False, ["gan", "person"]),
+        ("synface", True, True, ["person"]),
         ("celeba", True, False, ["gan", "networks", "views", "lights"]),
         ("celeba", False, True, ["views", "lights"]),
     ],
