@@ -128,7 +128,7 @@ def test_a_shortened_preset_keeps_its_prior(tables: ModuleType) -> None:
     assert short.schedule.prior == whole.schedule.prior
     assert tables.shortened(whole, None, None) == whole
     fast = load_category("synface").preset("fast")
-    assert tables.steps(fast) == "inversion 150, morphable 0.5 (240), depth_net 0.5, albedo 120"
+    assert tables.steps(fast) == "inversion 50, morphable 0.5 (240), depth_net 0.5, albedo 90"
 
 
 def test_mean_and_standard_error(tables: ModuleType) -> None:

@@ -175,7 +175,7 @@ def test_the_presets_of_synface_are_lists_of_estimators() -> None:
     presets = load_category("synface").presets
     assert list(presets) == ["instant", "fast", "paper", "ellipsoid"]
     assert presets["instant"] == Preset((FEEDFORWARD, EstimatorConfig("depth_net", 1.0)), True, 32, 10)
-    assert presets["fast"] == Preset((FEEDFORWARD, MORPHABLE, DEPTH_NET), True, 32, 150, albedo_iterations=120)
+    assert presets["fast"] == Preset((FEEDFORWARD, MORPHABLE, DEPTH_NET), True, 16, 50, albedo_iterations=90)
     assert [preset.needs_networks for preset in presets.values()] == [True, True, True, False]
     assert counts(presets["ellipsoid"].schedule) == [FIRST, *3 * [LATER]]
     assert presets["instant"].schedule is None
@@ -252,7 +252,7 @@ DAMAGE = [
     ("weight = 1.0", "weight = -1.0"),
     ('"morphable", weight = 0.5', '"morphable", weight = 0.7'),  # with 0.5 of depth_net: more than 1
     ("masked = true", "masked = false"),  # of instant, which has depth_net
-    ("albedo_iterations = 120", "albedo_iteration = 120"),
+    ("albedo_iterations = 90", "albedo_iteration = 90"),
     ("weight = 1.0", "wieght = 1.0"),
     ("raise_top", "rise_top"),
     ("[weights.gan]", "[weights.gun]"),
