@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from g2s_cli.weights.registry import Sources
 
 Background = Literal["keep", "remove"]
+FilmFormat = Literal["gif", "mp4", "webm", "webp"]
 Renderer = Literal["mesh", "gan"]
 Symmetry = Literal["on", "off", "first-stage"]
 

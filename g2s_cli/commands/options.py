@@ -42,7 +42,9 @@ Photos = Annotated[
         metavar="PHOTO...", help="Images of one object of the category each, or folders of such; - reads stdin."
     ),
 ]
-ResultFolder = Annotated[Path, typer.Argument(metavar="OUT", help="A folder that g2s reconstruct made.")]
+ResultFolder = Annotated[
+    Path, typer.Argument(metavar="RESULT", help="A result folder, such as out/, that g2s reconstruct made.")
+]
 Category = Annotated[str, input_option("--category", "-c", help="What the photos show.")]
 CategoryIfAny = Annotated[
     str | None, input_option("--category", "-c", help="What the photo shows.", show_default="synface; own with --gan")
@@ -87,7 +89,11 @@ Renderer = Annotated[
 
 # Output
 Out = Annotated[Path, output_option("--out", "-o", metavar="FOLDER", help="The folder of results.")]
-Overwrite = Annotated[bool, output_option("--overwrite", help="Replace an earlier result.")]
+Overwrite = Annotated[bool, output_option("--overwrite", help="Replace an earlier result, which is refused otherwise.")]
+PicturesOut = Annotated[
+    Path | None,
+    output_option("--out", "-o", metavar="FOLDER", help="The folder of the pictures.", show_default="one in RESULT"),
+]
 MeshSize = Annotated[
     int | None,
     output_option("--mesh-size", min=16, max=1024, help="Vertices of the grid a side.", show_default="320 at most"),
@@ -108,6 +114,14 @@ ThicknessMm = Annotated[
     output_option("--thickness-mm", min=0.1, max=10_000, help="Least thickness; at most the height.", show_default="3"),
 ]
 Frames = Annotated[int | None, output_option("--frames", min=2, max=MAX_FRAMES, help="Pictures from start to end.")]
+Ease = Annotated[bool, output_option("--ease", help="Move slower near both ends.")]
+FilmFormat = Annotated[
+    choices.FilmFormat, output_option("--format", help="Of the film; mp4 and webm need the extra g2s-cli[film].")
+]
+Fps = Annotated[
+    float | None,
+    output_option("--fps", min=1, max=60, help="Pictures a second.", show_default="12.5 in a GIF, else 25"),
+]
 PasteBack = Annotated[
     bool, output_option("--paste-back", help="Also paste it back into the whole photo: in_place_000.png and so on.")
 ]

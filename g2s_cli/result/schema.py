@@ -24,7 +24,7 @@ LARGE_MAPS = ("depth_large.png", "normal_large.png", "albedo_large.png")  # rend
 # Files of every result, beside its meshes and the original photo.
 REQUIRED_FILES = (*MAPS, *LARGE_MAPS, "reconstruction.png", "camera.json", "light.json", STATE, REPORT, ALIGNED)
 # Regular expressions: the files of `g2s rotate` and `g2s relight`; every path that g2s writes into a result folder.
-FRAME_FILES = r"(in_place_)?\d{3,}\.png|(rotate|relight|in_place)\.gif"
+FRAME_FILES = r"(in_place_)?\d{3,}\.png|(rotate|relight|in_place)\.(gif|mp4|webm|webp)"
 FIXED_NAMES = "|".join(map(re.escape, (*REQUIRED_FILES, *SURFACE_FILES, *BODY_FILES, PAGE)))
 OWNED_PATHS = rf"{FIXED_NAMES}|original(\.[^/]*)?|(rotate|relight)/({FRAME_FILES})"
 MAX_PICTURE_SIZE = 512  # default size of rendered pictures, pixels a side, at most
