@@ -57,6 +57,17 @@ SPIN_COUNT = "30000"
 CLEAN_UP_S = 5.0  # for so long after a signal, further ones do not interrupt the clean-up
 
 
+@contextmanager
+def usage_errors_as_json() -> Iterator[None]:
+    """With --json, also print errors that Typer explains on stderr, such as an unknown option."""
+    try:
+        yield
+    except Exception as error:
+        if message := getattr(error, "format_message", None):
+            output.print_failure(UsageError(message(), "See --help."))
+        raise
+
+
 class Commands(TyperGroup):
     """Typer's group, but Ctrl-C is our error: Typer's own exit code for it changed between versions."""
 
@@ -64,12 +75,14 @@ class Commands(TyperGroup):
         """Refuse an empty argument, which as a path would be the current folder."""
         if "" in args:
             raise UsageError("An argument is empty.", "Look at the shell's variables in it.")
-        return super().parse_args(ctx, args)
+        with usage_errors_as_json():
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with usage_errors_as_json():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             raise StoppedError("Stopped; nothing was written.") from None
 
@@ -146,6 +159,7 @@ def main() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # read when torch is imported
     allow_any_file_name()
+    output.set(as_json="--json" in sys.argv)  # errors may precede the command
     with interrupted_by_signals() as received:
         try:
             app(prog_name="g2s")
@@ -153,4 +167,6 @@ def main() -> None:
             failure = as_g2s_error(error, traceback_shown=output.verbose)
             with suppress(OSError):  # after a hang-up there is no terminal to write to
                 output.error(str(failure))
-            sys.exit(128 + received[0] if received else failure.exit_code)
+            code = 128 + received[0] if received else failure.exit_code
+            output.print_failure(failure, code)
+            sys.exit(code)

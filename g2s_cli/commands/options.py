@@ -7,6 +7,7 @@ import math
 import shlex
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -30,6 +31,26 @@ RENAMED_FLAGS = {"by": "renderer", "in-place": "paste-back"}  # old names still 
 MAX_TURN_DEG = 90.0
 MAX_FRAMES = 1000  # of one series: over a minute of GIF, and up to an hour of rendering
 
+
+def complete_category(incomplete: str) -> list[str]:
+    """The categories at hand whose names begin like this, for the shell."""
+    from g2s_cli.weights.categories import category_names
+
+    return [name for name in category_names() if name.startswith(incomplete)]
+
+
+def complete_preset(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The presets of the category on the command line that begin like this, for the shell. Damaged ones have none."""
+    from g2s_cli.weights.categories import category_folders
+
+    category = ctx.params.get("category") or ("own" if ctx.params.get("gan") else "synface")
+    try:
+        presets = tomllib.loads((category_folders()[category] / "model.toml").read_text("utf-8"))["presets"]
+    except (KeyError, OSError, ValueError):
+        return []
+    return [name for name in presets if name.startswith(incomplete)]
+
+
 # `typer.Option` in one of the panels of --help.
 input_option, method_option, output_option, machine_option = (
     partial(typer.Option, rich_help_panel=panel) for panel in ("Input", "Method", "Output", "Machine")
@@ -45,9 +66,22 @@ Photos = Annotated[
 ResultFolder = Annotated[
     Path, typer.Argument(metavar="RESULT", help="A result folder, such as out/, that g2s reconstruct made.")
 ]
-Category = Annotated[str, input_option("--category", "-c", help="What the photos show.")]
+Category = Annotated[
+    str, input_option("--category", "-c", help="What the photos show.", autocompletion=complete_category)
+]
 CategoryIfAny = Annotated[
-    str | None, input_option("--category", "-c", help="What the photo shows.", show_default="synface; own with --gan")
+    str | None,
+    input_option(
+        "--category",
+        "-c",
+        help="What the photo shows.",
+        show_default="synface; own with --gan",
+        autocompletion=complete_category,
+    ),
+]
+CategoryName = Annotated[
+    str,
+    typer.Argument(metavar="CATEGORY", help="A category: see g2s weights list.", autocompletion=complete_category),
 ]
 GanFile = Annotated[
     Path | None, input_option("--gan", metavar="FILE", help="A StyleGAN2 checkpoint instead of the category's.")
@@ -69,7 +103,11 @@ Limit = Annotated[int | None, input_option("--limit", min=1, help="Take the firs
 # Method
 Preset = Annotated[
     str,
-    method_option("--preset", help="Estimators and iterations: instant, fast, paper, ellipsoid; see g2s weights list."),
+    method_option(
+        "--preset",
+        help="Estimators and iterations: instant, fast, paper, ellipsoid; see g2s weights list.",
+        autocompletion=complete_preset,
+    ),
 ]
 _iterations = partial(method_option, "--iterations", help="At most so many iterations a step: for a quick try.")
 Iterations = Annotated[int | None, _iterations(min=0)]

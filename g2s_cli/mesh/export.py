@@ -146,17 +146,22 @@ def _too_few(max_faces: int) -> UsageError:
     return UsageError(f"The mesh needs more than {max_faces} triangles.", "Allow more with --max-faces.")
 
 
-def _write_glb(path: Path, mesh: Mesh, lit: UInt8[ndarray, "t t 3"]) -> None:
+def textured_trimesh(mesh: Mesh, lit: UInt8[ndarray, "t t 3"]) -> trimesh.Trimesh:
+    """A mesh and its texture as trimesh's."""
     material = trimesh.visual.material.PBRMaterial(
         name="surface", baseColorTexture=Image.fromarray(lit), metallicFactor=0.0, roughnessFactor=1.0
     )
-    surface = trimesh.Trimesh(
+    return trimesh.Trimesh(
         mesh.vertices,
         mesh.faces,
         vertex_normals=mesh.normals,  # trimesh's own need scipy
         visual=trimesh.visual.TextureVisuals(uv=mesh.uv, material=material),
         process=False,
     )
+
+
+def _write_glb(path: Path, mesh: Mesh, lit: UInt8[ndarray, "t t 3"]) -> None:
+    surface = textured_trimesh(mesh, lit)
     path.write_bytes(trimesh.exchange.gltf.export_glb(trimesh.Scene(surface), include_normals=True))
 
 

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
+from trimesh import Trimesh
 
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
+from g2s_cli.geometry.image import to_uint8
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.geometry.resample import center_slice
-from g2s_cli.mesh.export import BODY_FILES, SURFACE_FILES, MeshOptions
+from g2s_cli.mesh.export import BODY_FILES, SURFACE_FILES, MeshOptions, simplify, textured_trimesh
 
 SCHEMA = 2
 STATE, REPORT, ALIGNED, PAGE = "state.safetensors", "report.json", "aligned.png", "view.html"
@@ -83,6 +86,40 @@ class Result:
         from g2s_cli.result.write import write_result  # noqa: PLC0415 (it imports this module)
 
         write_result(self, Path(folder), overwrite=overwrite, detail=detail)
+
+    def image(
+        self,
+        *,
+        yaw_deg: float = 0.0,
+        pitch_deg: float = 0.0,
+        light: tuple[float, float] | None = None,
+        size: int | None = None,
+    ) -> Image.Image:
+        """A Pillow image of the object on white, turned and lit; see `g2s_cli.result.pictures.picture`."""
+        from g2s_cli.result.pictures import picture  # noqa: PLC0415 (it imports this module)
+
+        rendered = picture(self, yaw_deg=yaw_deg, pitch_deg=pitch_deg, light=light, size=size)
+        return Image.fromarray(to_uint8(rendered))
+
+    def save_picture(
+        self,
+        path: Path | str,
+        *,
+        yaw_deg: float = 0.0,
+        pitch_deg: float = 0.0,
+        light: tuple[float, float] | None = None,
+        size: int | None = None,
+    ) -> None:
+        """Write `image` to a file, whose suffix is its format."""
+        self.image(yaw_deg=yaw_deg, pitch_deg=pitch_deg, light=light, size=size).save(path)
+
+    def mesh(self, detail: MeshOptions | None = None) -> Trimesh:
+        """The mesh with its texture, as trimesh's; +Y up, the object faces +Z. `detail.body` is not closed here."""
+        from g2s_cli.result.surface import textured_mesh  # noqa: PLC0415 (it imports this module)
+
+        detail = detail or MeshOptions()
+        mesh, texture = textured_mesh(self, detail)
+        return textured_trimesh(simplify(mesh, detail.max_faces) if detail.max_faces else mesh, to_uint8(texture.lit))
 
 
 def original_path(folder: Path, report: dict[str, Any]) -> Path:
