@@ -23,6 +23,7 @@ from g2s_cli.commands.reconstruct import reconstruct
 from g2s_cli.commands.relight import relight
 from g2s_cli.commands.rotate import rotate
 from g2s_cli.commands.sample import sample
+from g2s_cli.commands.sheet import sheet
 from g2s_cli.commands.train import train
 from g2s_cli.commands.view import view
 from g2s_cli.commands.weights import weights
@@ -40,7 +41,7 @@ EPILOG = """
 
   g2s view out/ --open
 
-  g2s mesh out/ --max-faces 20000 --solid
+  g2s mesh out/ --max-faces 20000 --solid -o print/
 
   g2s sample --count 16 --save
 
@@ -98,7 +99,7 @@ app = typer.Typer(
     },
     epilog=EPILOG,
 )
-for command in (reconstruct, relight, rotate, view, mesh, evaluate, train, pretrain):
+for command in (reconstruct, relight, rotate, view, mesh, sheet, evaluate, train, pretrain):
     app.command(no_args_is_help=True)(command)
 app.command()(sample)
 app.add_typer(weights, name="weights", help="Fetch, check, import and publish the weights of categories.")

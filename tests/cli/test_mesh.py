@@ -37,7 +37,8 @@ def test_the_same_options_give_the_same_files(g2s: Command, out: Path) -> None:
 
 def test_sizes_and_a_body_for_printing(g2s: Command, out: Path) -> None:
     before = faces(out / "mesh.glb")
-    document = g2s.json("mesh", out, *"--mesh-size 40 --texture-size 200 --solid --height-mm 60 --overwrite".split())
+    sizes = ("--mesh-size", 40, "--texture-size", 200, "--solid", "--height-mm", 60)
+    document = g2s.json("mesh", out, *sizes, "--overwrite")
     assert [Path(file).name for file in document["files"]] == [*FILES, "mesh.stl", "mesh.ply"]
     assert faces(out / "mesh.glb") < before / 4
     with Image.open(out / "texture.png") as texture:
