@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -51,9 +51,15 @@ def complete_preset(ctx: typer.Context, incomplete: str) -> list[str]:
     return [name for name in presets if name.startswith(incomplete)]
 
 
-# `typer.Option` in one of the panels of --help.
+def _option(panel: str, *flags: str, help: str, show_default: bool | str = True, **settings: Any) -> Any:
+    """`typer.Option` in a panel of --help. Typer would put a default in words in parentheses."""
+    if isinstance(show_default, str):
+        help, show_default = rf"{help} \[default: {show_default}]", False
+    return typer.Option(*flags, help=help, show_default=show_default, rich_help_panel=panel, **settings)
+
+
 input_option, method_option, output_option, machine_option = (
-    partial(typer.Option, rich_help_panel=panel) for panel in ("Input", "Method", "Output", "Machine")
+    partial(_option, panel) for panel in ("Input", "Method", "Output", "Machine")
 )
 
 # Input
@@ -154,7 +160,7 @@ ThicknessMm = Annotated[
 Frames = Annotated[int | None, output_option("--frames", min=2, max=MAX_FRAMES, help="Pictures from start to end.")]
 Ease = Annotated[bool, output_option("--ease", help="Move slower near both ends.")]
 FilmFormat = Annotated[
-    choices.FilmFormat, output_option("--format", help="Of the film; mp4 and webm need the extra g2s-cli[film].")
+    choices.FilmFormat, output_option("--format", help=r"Of the film; mp4 and webm need g2s-cli\[film].")
 ]
 Fps = Annotated[
     float | None,
