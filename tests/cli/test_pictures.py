@@ -157,7 +157,7 @@ def test_pictures_go_elsewhere_and_the_result_stays(g2s: Command, out: Path, tmp
     assert [tmp_path / line for line in printed] == sorted((tmp_path / "new" / "pictures").iterdir())
     assert [Path(line).name for line in printed] == ["000.png", "001.png", f"{verb[0]}.gif"]
     assert sorted(out.rglob("*")) == before
-    assert "out is not empty and holds no g2s result" in g2s.fails(2, verb[0], out, *verb[1:], "-o", "out")
+    assert "lies in out, which would be replaced" in g2s.fails(2, verb[0], out, *verb[1:], "-o", "out")
 
 
 def test_an_orbit_is_a_loop_around_the_photos_view(g2s: Command, out: Path) -> None:
