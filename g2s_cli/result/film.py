@@ -16,6 +16,8 @@ from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.options import FilmFormat
 
 VIDEO_CODECS = {"mp4": ("libx264", "16"), "webm": ("libvpx-vp9", "24")}  # and their constant rate factors
+BT_709, LIMITED_RANGE = 1, 1  # ffmpeg's numbers of the colours that players assume
+WEBP_QUALITY = 95  # at 90 skin shows blocks
 GIF_FPS, FPS = 12.5, 25.0  # by default
 MIN_FPS, MAX_FPS = 1.0, 60.0
 MIN_GIF_CS = 2  # centiseconds a picture: browsers slow faster ones down
@@ -88,7 +90,9 @@ def _save_gif(path: Path, frames: Sequence[Image.Image], order: Sequence[int], f
 
 def _save_webp(path: Path, frames: Sequence[Image.Image], order: Sequence[int], fps: float) -> None:
     first, *others = [frames[index] for index in order]
-    first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0, quality=90, method=4)
+    first.save(
+        path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0, quality=WEBP_QUALITY, method=4
+    )
 
 
 def film_palette(frames: Sequence[Image.Image]) -> Image.Image:
@@ -121,9 +125,8 @@ def dither(frame: Image.Image, palette: Image.Image) -> Image.Image:
 
 
 def _write_video(path: Path, pictures: Sequence[Path], order: Sequence[int], options: FilmOptions, side: int) -> None:
-    """Encode pictures one by one, in the colours of BT.709, which players assume."""
+    """Encode pictures one by one, in the colours of BT.709."""
     import av  # noqa: PLC0415  an optional dependency
-    from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc  # noqa: PLC0415
 
     codec, quality = VIDEO_CODECS[options.format]
     rate = Fraction(options.pictures_per_second).limit_denominator(1000)
@@ -132,12 +135,12 @@ def _write_video(path: Path, pictures: Sequence[Path], order: Sequence[int], opt
         width, height = (2 * (length // 2) for length in _read(pictures[0], side).size)  # 4:2:0 needs even sides
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         context = stream.codec_context
-        context.color_range, context.colorspace = ColorRange.MPEG, Colorspace.ITU709
-        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        context.color_range = LIMITED_RANGE
+        context.colorspace = context.color_primaries = context.color_trc = BT_709
         for index in order:
             picture = _read(pictures[index], side).crop((0, 0, width, height))
             frame = av.VideoFrame.from_image(picture).reformat(
-                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+                format="yuv420p", dst_colorspace=BT_709, dst_color_range=LIMITED_RANGE
             )
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
