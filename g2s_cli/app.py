@@ -23,6 +23,7 @@ from g2s_cli.commands.reconstruct import reconstruct
 from g2s_cli.commands.relight import relight
 from g2s_cli.commands.rotate import rotate
 from g2s_cli.commands.sample import sample
+from g2s_cli.commands.sheet import sheet
 from g2s_cli.commands.train import train
 from g2s_cli.commands.view import view
 from g2s_cli.commands.weights import weights
@@ -40,7 +41,7 @@ EPILOG = """
 
   g2s view out/ --open
 
-  g2s mesh out/ --max-faces 20000 --solid
+  g2s mesh out/ --max-faces 20000 --solid -o print/
 
   g2s sample --count 16 --save
 
@@ -57,6 +58,17 @@ SPIN_COUNT = "30000"
 CLEAN_UP_S = 5.0  # for so long after a signal, further ones do not interrupt the clean-up
 
 
+@contextmanager
+def usage_errors_as_json() -> Iterator[None]:
+    """With --json, also print errors that Typer explains on stderr, such as an unknown option."""
+    try:
+        yield
+    except Exception as error:
+        if message := getattr(error, "format_message", None):
+            output.print_failure(UsageError(message(), "See --help."))
+        raise
+
+
 class Commands(TyperGroup):
     """Typer's group, but Ctrl-C is our error: Typer's own exit code for it changed between versions."""
 
@@ -64,12 +76,14 @@ class Commands(TyperGroup):
         """Refuse an empty argument, which as a path would be the current folder."""
         if "" in args:
             raise UsageError("An argument is empty.", "Look at the shell's variables in it.")
-        return super().parse_args(ctx, args)
+        with usage_errors_as_json():
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with usage_errors_as_json():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             raise StoppedError("Stopped; nothing was written.") from None
 
@@ -85,7 +99,7 @@ app = typer.Typer(
     },
     epilog=EPILOG,
 )
-for command in (reconstruct, relight, rotate, view, mesh, evaluate, train, pretrain):
+for command in (reconstruct, relight, rotate, view, mesh, sheet, evaluate, train, pretrain):
     app.command(no_args_is_help=True)(command)
 app.command()(sample)
 app.add_typer(weights, name="weights", help="Fetch, check, import and publish the weights of categories.")
@@ -146,6 +160,7 @@ def main() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # read when torch is imported
     allow_any_file_name()
+    output.set(as_json="--json" in sys.argv)  # errors may precede the command
     with interrupted_by_signals() as received:
         try:
             app(prog_name="g2s")
@@ -153,4 +168,6 @@ def main() -> None:
             failure = as_g2s_error(error, traceback_shown=output.verbose)
             with suppress(OSError):  # after a hang-up there is no terminal to write to
                 output.error(str(failure))
-            sys.exit(128 + received[0] if received else failure.exit_code)
+            code = 128 + received[0] if received else failure.exit_code
+            output.print_failure(failure, code)
+            sys.exit(code)

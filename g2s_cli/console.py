@@ -102,11 +102,11 @@ class Output:
 
     def __init__(self) -> None:
         self.console = Console(file=_Stderr(), highlight=False, markup=False, soft_wrap=True)  # type: ignore[arg-type]
-        self.quiet = self.verbose = self.as_json = False
+        self.quiet = self.verbose = self.as_json = self.has_document = False
 
     def set(self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False) -> None:
         """Set the command's -q, -v and --json."""
-        self.quiet, self.verbose, self.as_json = quiet, verbose, as_json
+        self.quiet, self.verbose, self.as_json, self.has_document = quiet, verbose, as_json, False
         if quiet:
             os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # read when huggingface_hub is imported
 
@@ -138,6 +138,7 @@ class Output:
 
     def print_json(self, document: dict[str, Any]) -> None:
         """Print a JSON document on stdout."""
+        self.has_document = True
         _write_stdout(json.dumps(document, indent=2) + "\n")
 
     def print_table(self, table: Table) -> None:
@@ -154,6 +155,12 @@ class Output:
             return
         for line in lines:
             self.print(line)
+
+    def print_failure(self, error: G2SError, exit_code: int | None = None) -> None:
+        """With --json, print an error as the one document on stdout, unless the command has printed its own."""
+        if self.as_json and not self.has_document:
+            with suppress(G2SError, OSError):  # stdout may be what failed
+                self.print_json(error.document(exit_code))
 
     @contextmanager
     def progress(self, *, brief: bool = False, photos_a_step: int = 0) -> Iterator[Progress]:
@@ -254,7 +261,7 @@ class StepBar:
             return
         self.bar.remove_task(self._task)
         self._task = None
-        if self.brief:
+        if self.brief or not self._done:  # a step without iterations did nothing
             return
         seconds = time.perf_counter() - self._started
         iterations = f"{self._done} iteration{'' if self._done == 1 else 's'}"

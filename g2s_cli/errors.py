@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,6 +25,11 @@ class G2SError(Exception):
         super().__init__(f"{what} {remedy}".strip())
         self.what = what
         self.remedy = remedy
+
+    def document(self, exit_code: int | None = None) -> dict[str, Any]:
+        """What --json prints of it."""
+        code = self.exit_code if exit_code is None else exit_code
+        return {"error": {"what": self.what, "remedy": self.remedy, "exit_code": code}}
 
     def replace_name(self, old: str, new: str) -> G2SError:
         """A copy that names `old`, which the user does not know, as `new`."""

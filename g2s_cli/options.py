@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Background = Literal["keep", "remove"]
 Extent = Literal["crop", "head", "person"]
+FilmFormat = Literal["gif", "mp4", "webm", "webp"]
 Renderer = Literal["mesh", "gan"]
 Symmetry = Literal["on", "off", "first-stage"]
 

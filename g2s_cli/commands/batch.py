@@ -91,9 +91,11 @@ def _print_summary(outcomes: Sequence[Outcome], summary: dict[str, Any]) -> None
     """Print the table and the folders. Raises SomeFailedError if a photo failed."""
     output.info_table(_table(outcomes))
     errors = [outcome.error for outcome in outcomes if outcome.error]
-    output.print_result([outcome.job.folder for outcome in outcomes if not outcome.error], summary)
-    if errors:
-        raise SomeFailedError(f"{len(errors)} of {len(outcomes)} photos failed.", errors)
+    failure = SomeFailedError(f"{len(errors)} of {len(outcomes)} photos failed.", errors) if errors else None
+    document = summary | (failure.document() if failure else {})
+    output.print_result([outcome.job.folder for outcome in outcomes if not outcome.error], document)
+    if failure:
+        raise failure
 
 
 def _table(outcomes: Sequence[Outcome]) -> Table:

@@ -40,10 +40,10 @@ def evaluate(
 ) -> None:
     """Score reconstructions against known depth: SIDE, MAD, mask coverage, inversion PSNR.
 
-    FOLDER gets images.csv, summary.json and worst.png. Run again, it goes on where it stopped; photos whose files have
-    changed are scored again. Two baselines do not look at the photo: a flat depth, and the mean true depth of all other
-    photos. A photo whose object was missed has neither SIDE nor MAD; such photos are counted, left out of the means,
-    and come first among the worst.
+    FOLDER gets images.csv, summary.json and worst.png; ± is the standard error of the mean. Run again, it goes on where
+    it stopped; photos whose files have changed are scored again. Two baselines do not look at the photo: a flat depth,
+    and the mean true depth of all other photos. A photo whose object was missed has neither SIDE nor MAD; such photos
+    are counted, left out of the means, and come first among the worst.
 
     Example: g2s evaluate synface/test --limit 20 -o scores/
     """
@@ -92,7 +92,7 @@ def _table(name: str, trivial: Sequence[Baseline], summary: dict[str, Any]) -> T
     from rich.table import Table
 
     columns = ("SIDE x 10⁻²", "MAD, degrees", "coverage", "inversion, dB", "seconds a photo", "missed")
-    table = Table("", *columns, box=None)
+    table = Table("", *columns, box=None, caption="Means ± standard error of the mean", caption_justify="left")
     for baseline in trivial:
         table.add_row(baseline.name, format_number(baseline.side_e2), format_number(baseline.mad_deg, 2))
     means = (_with_error(statistic) for statistic in summary["figures"].values())

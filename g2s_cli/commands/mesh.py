@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 from g2s_cli.commands import options
 from g2s_cli.console import output
 
 
 def mesh(
     folder: options.ResultFolder,
+    out: Annotated[
+        Path | None,
+        options.output_option("--out", "-o", metavar="FOLDER", help="The folder of the meshes.", show_default="RESULT"),
+    ] = None,
+    overwrite: Annotated[
+        bool, options.output_option("--overwrite", help="Replace other meshes, which is refused otherwise.")
+    ] = False,
     mesh_size: options.MeshSize = None,
     texture_size: options.TextureSize = None,
     max_faces: options.MaxFaces = None,
@@ -19,17 +29,19 @@ def mesh(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Write the meshes and textures of a result again, without reconstructing.
+    """Write the meshes and textures of a result at another resolution, or add a body for printing.
 
-    Earlier ones are replaced; without --solid an earlier body for printing is removed.
+    Meshes that are there and would change are replaced with --overwrite alone; -o writes the new ones elsewhere.
 
-    Example: g2s mesh out/ --max-faces 20000 --solid
+    Example: g2s mesh out/ --max-faces 20000 -o small/
     """
     output.set(quiet=quiet, verbose=verbose, as_json=as_json)
     detail = options.read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm, extent)
 
     from g2s_cli.result.read import read_result
-    from g2s_cli.result.write import rewrite_meshes
+    from g2s_cli.result.write import export_meshes, rewrite_meshes
 
-    written = rewrite_meshes(read_result(folder), folder, detail)
-    output.print_result(written, {"folder": str(folder), "files": [str(path) for path in written]})
+    target = out or folder
+    write = rewrite_meshes if target.resolve() == folder.resolve() else export_meshes
+    written = write(read_result(folder), target, detail, overwrite=overwrite)
+    output.print_result(written, {"folder": str(target), "files": [str(path) for path in written]})

@@ -7,11 +7,12 @@ import math
 import shlex
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,9 +31,35 @@ RENAMED_FLAGS = {"by": "renderer", "in-place": "paste-back"}  # old names still 
 MAX_TURN_DEG = 90.0
 MAX_FRAMES = 1000  # of one series: over a minute of GIF, and up to an hour of rendering
 
-# `typer.Option` in one of the panels of --help.
+
+def complete_category(incomplete: str) -> list[str]:
+    """The categories at hand whose names begin like this, for the shell."""
+    from g2s_cli.weights.categories import category_names
+
+    return [name for name in category_names() if name.startswith(incomplete)]
+
+
+def complete_preset(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The presets of the category on the command line that begin like this, for the shell. Damaged ones have none."""
+    from g2s_cli.weights.categories import category_folders
+
+    category = ctx.params.get("category") or ("own" if ctx.params.get("gan") else "synface")
+    try:
+        presets = tomllib.loads((category_folders()[category] / "model.toml").read_text("utf-8"))["presets"]
+    except (KeyError, OSError, ValueError):
+        return []
+    return [name for name in presets if name.startswith(incomplete)]
+
+
+def _option(panel: str, *flags: str, help: str, show_default: bool | str = True, **settings: Any) -> Any:
+    """`typer.Option` in a panel of --help. Typer would put a default in words in parentheses."""
+    if isinstance(show_default, str):
+        help, show_default = rf"{help} \[default: {show_default}]", False
+    return typer.Option(*flags, help=help, show_default=show_default, rich_help_panel=panel, **settings)
+
+
 input_option, method_option, output_option, machine_option = (
-    partial(typer.Option, rich_help_panel=panel) for panel in ("Input", "Method", "Output", "Machine")
+    partial(_option, panel) for panel in ("Input", "Method", "Output", "Machine")
 )
 
 # Input
@@ -42,10 +69,25 @@ Photos = Annotated[
         metavar="PHOTO...", help="Images of one object of the category each, or folders of such; - reads stdin."
     ),
 ]
-ResultFolder = Annotated[Path, typer.Argument(metavar="OUT", help="A folder that g2s reconstruct made.")]
-Category = Annotated[str, input_option("--category", "-c", help="What the photos show.")]
+ResultFolder = Annotated[
+    Path, typer.Argument(metavar="RESULT", help="A result folder, such as out/, that g2s reconstruct made.")
+]
+Category = Annotated[
+    str, input_option("--category", "-c", help="What the photos show.", autocompletion=complete_category)
+]
 CategoryIfAny = Annotated[
-    str | None, input_option("--category", "-c", help="What the photo shows.", show_default="synface; own with --gan")
+    str | None,
+    input_option(
+        "--category",
+        "-c",
+        help="What the photo shows.",
+        show_default="synface; own with --gan",
+        autocompletion=complete_category,
+    ),
+]
+CategoryName = Annotated[
+    str,
+    typer.Argument(metavar="CATEGORY", help="A category: see g2s weights list.", autocompletion=complete_category),
 ]
 GanFile = Annotated[
     Path | None, input_option("--gan", metavar="FILE", help="A StyleGAN2 checkpoint instead of the category's.")
@@ -67,7 +109,11 @@ Limit = Annotated[int | None, input_option("--limit", min=1, help="Take the firs
 # Method
 Preset = Annotated[
     str,
-    method_option("--preset", help="Estimators and iterations: instant, fast, paper, ellipsoid; see g2s weights list."),
+    method_option(
+        "--preset",
+        help="Estimators and iterations: instant, fast, paper, ellipsoid; see g2s weights list.",
+        autocompletion=complete_preset,
+    ),
 ]
 _iterations = partial(method_option, "--iterations", help="At most so many iterations a step: for a quick try.")
 Iterations = Annotated[int | None, _iterations(min=0)]
@@ -87,7 +133,11 @@ Renderer = Annotated[
 
 # Output
 Out = Annotated[Path, output_option("--out", "-o", metavar="FOLDER", help="The folder of results.")]
-Overwrite = Annotated[bool, output_option("--overwrite", help="Replace an earlier result.")]
+Overwrite = Annotated[bool, output_option("--overwrite", help="Replace an earlier result, which is refused otherwise.")]
+PicturesOut = Annotated[
+    Path | None,
+    output_option("--out", "-o", metavar="FOLDER", help="The folder of the pictures.", show_default="one in RESULT"),
+]
 MeshSize = Annotated[
     int | None,
     output_option("--mesh-size", min=16, max=1024, help="Vertices of the grid a side.", show_default="320 at most"),
@@ -112,6 +162,14 @@ ThicknessMm = Annotated[
     output_option("--thickness-mm", min=0.1, max=10_000, help="Least thickness; at most the height.", show_default="3"),
 ]
 Frames = Annotated[int | None, output_option("--frames", min=2, max=MAX_FRAMES, help="Pictures from start to end.")]
+Ease = Annotated[bool, output_option("--ease", help="Move slower near both ends.")]
+FilmFormat = Annotated[
+    choices.FilmFormat, output_option("--format", help=r"Of the film; mp4 and webm need g2s-cli\[film].")
+]
+Fps = Annotated[
+    float | None,
+    output_option("--fps", min=1, max=60, help="Pictures a second.", show_default="12.5 in a GIF, else 25"),
+]
 PasteBack = Annotated[
     bool, output_option("--paste-back", help="Also paste it back into the whole photo: in_place_000.png and so on.")
 ]

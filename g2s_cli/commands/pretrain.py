@@ -53,8 +53,8 @@ def pretrain(
 ) -> None:
     """Train networks on many photos jointly, as the paper does on 200; the result is a category of your own.
 
-    Stopped or killed, the same command goes on and ends as if it never had been. Several processes share the photos of
-    a step: torchrun --nproc-per-node 2 -m g2s_cli pretrain PHOTOS ...
+    If it is stopped or killed, run the same command again: it resumes, and the result is the same. Several processes
+    share the photos of a step: torchrun --nproc-per-node 2 -m g2s_cli pretrain PHOTOS ...
 
     Example: g2s pretrain faces/ --category synface -o faces-run/ --as faces
     """

@@ -54,7 +54,7 @@ def reconstruct(
     """Turn one photo into a textured, relightable 3D shape. Weights that are not here are fetched first.
 
     In categories of faces the photo is turned, scaled and cropped so that the face lies where the GAN has faces. A
-    small square picture counts as cropped already. The transform is in report.json under "alignment".
+    small square picture whose face lies there already is taken whole. report.json has the transform ("alignment").
 
     Several photos, or a folder of them, are reconstructed in one run, which is faster: each gets a folder in FOLDER,
     named after it. If one fails the others go on; run again, finished ones are kept, and --overwrite replaces those of

@@ -57,8 +57,8 @@ def train(
 ) -> None:
     """Make a category of any StyleGAN2: networks, morphable model and depth network, without 3D labels.
 
-    Stopped or killed, the same command goes on and ends as if it never had been. torchrun shares the GAN's training
-    over several processes: torchrun --nproc-per-node 2 -m g2s_cli train --photos cars/ -o cars-category/
+    If it is stopped or killed, run the same command again: it resumes, and the result is the same. torchrun shares the
+    GAN's training over several processes: torchrun --nproc-per-node 2 -m g2s_cli train --photos cars/ -o cars-category/
 
     Example: g2s train my-gan.pt --photos faces/ -o my-faces/, then g2s reconstruct face.jpg --category my-faces/
     """

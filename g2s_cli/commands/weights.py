@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,37 +15,37 @@ from g2s_cli.console import output
 from g2s_cli.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from g2s_cli.config import Category, Part
+
+LIST_WIDTH = 80  # columns of the list, also in a file
 
 weights = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
-Name = Annotated[str, typer.Argument(metavar="CATEGORY", help="A category: see g2s weights list.")]
-
 
 @weights.command("list")
-def list_(as_json: options.Json = False) -> None:
-    """Show every category, and which of its files are on this machine.
+def list_(as_json: options.Json = False, quiet: options.Quiet = False, verbose: options.Verbose = False) -> None:
+    """Show every category: whether its files are on this machine, and how large they are. -v also lists the files.
 
     Example: g2s weights list
     """
-    from rich.table import Table
-
-    output.set(as_json=as_json)
-    problems: list[str] = []
-    rows = [_state(category) for category in _all_categories(problems)]
+    output.set(quiet=quiet, verbose=verbose, as_json=as_json)
+    rows = [_state(category) for category in _all_categories([])]
     if as_json:
         output.print_json({"categories": rows})
         return
-    columns = {"presets": "presets", "here": "on this machine", "missing": "to be fetched", "yours": "to be imported"}
-    table = Table("category", "what it shows", *columns.values(), "licence", box=None)
-    for row in rows:
-        table.add_row(row["name"], row["title"], *(", ".join(row[name]) for name in columns), row["licence"])
-    output.print_table(table)
+    output.print_table(_table(rows))
+    for row in rows if verbose else ():
+        for name, text in {"here": "on this machine", "missing": "to be fetched", "yours": "to be imported"}.items():
+            if row[name]:
+                output.print(f"{row['name']}: {text}: {', '.join(row[name])}")
+        output.print(f"{row['name']}: licence: {row['licence']}")
 
 
 @weights.command(no_args_is_help=True)
 def pull(
-    category: Name,
+    category: options.CategoryName,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -67,9 +67,25 @@ def pull(
     _print_files(options.fetch(config, list(config.weights), sources))
 
 
+def _table(rows: Sequence[dict[str, Any]]) -> Table:
+    from rich.table import Table
+
+    table = Table("category", "what it shows", "ready", "size", "presets", box=None, width=LIST_WIDTH)
+    for row in rows:
+        size = f"{row['bytes'] / 1e6:.0f} MB" if row["bytes"] else "–"
+        lacks = "import a GAN" if row["yours"] else "mismatch" if row["mismatch"] else "fetched on first use"
+        ready = "yes" if row["ready"] else f"no: {lacks}"
+        table.add_row(row["name"], row["title"], ready, size, ", ".join(row["presets"]))
+    return table
+
+
 @weights.command()
 def verify(
-    category: Annotated[str | None, typer.Argument(metavar="[CATEGORY]", help="All, if left out.")] = None,
+    category: Annotated[
+        str | None,
+        typer.Argument(metavar="[CATEGORY]", help="All, if left out.", autocompletion=options.complete_category),
+    ] = None,
+    as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -79,29 +95,41 @@ def verify(
 
     Example: g2s weights verify
     """
-    output.set(quiet=quiet, verbose=verbose)
+    output.set(quiet=quiet, verbose=verbose, as_json=as_json)
     from g2s_cli.config import PARTS
     from g2s_cli.weights.categories import load_category
     from g2s_cli.weights.registry import check_local_networks, local_file
 
     problems: list[str] = []
+    sound: list[Path] = []
     for config in [load_category(category)] if category else _all_categories(problems):
         for part in PARTS:  # not only those of its model.toml: others can be imported
             with _collecting(problems):
                 if path := local_file(config, part):
-                    output.print(f"ok  {path}")
+                    sound.append(path)
+                    if not as_json:
+                        output.print(f"ok  {path}")
         with _collecting(problems):
             check_local_networks(config)
-    if problems:
-        count = "one thing is" if len(problems) == 1 else f"{len(problems)} things are"
-        raise WeightsError(f"Of these files {count} wrong.", "See above.")
+    count = "one thing is" if len(problems) == 1 else f"{len(problems)} things are"
+    failure = WeightsError(f"Of these files {count} wrong.", "See above.") if problems else None
+    document = {"files": [str(path) for path in sound], "problems": problems}
+    output.print_result([], document | (failure.document() if failure else {}))
+    if failure:
+        raise failure
 
 
 @weights.command("import", no_args_is_help=True)
 def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Checkpoints: .pt, .pth, .pkl, .safetensors.")],
     category: Annotated[
-        str, options.input_option("--category", "-c", help="Which category they belong to; may be new.")
+        str,
+        options.input_option(
+            "--category",
+            "-c",
+            help="Which category they belong to; may be new.",
+            autocompletion=options.complete_category,
+        ),
     ],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -144,10 +172,11 @@ def import_(
 
 @weights.command(no_args_is_help=True)
 def publish(
-    category: Name,
+    category: options.CategoryName,
     repo: Annotated[
         str, options.output_option("--repo", metavar="YOU/NAME", help="Your model repository; made if need be.")
     ],
+    as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -157,7 +186,7 @@ def publish(
 
     Example: g2s weights publish owls --repo me/g2s-owls
     """
-    output.set(quiet=quiet, verbose=verbose)
+    output.set(quiet=quiet, verbose=verbose, as_json=as_json)
     from g2s_cli.config import PARTS
     from g2s_cli.weights import hub
     from g2s_cli.weights.categories import load_category
@@ -173,16 +202,21 @@ def publish(
     check_local_networks(config)
     with hub.staged(config, here) as folder:
         address = hub.publish(Path(folder), category, name)
-    output.print(address)
+    output.print_result([address], {"address": address})
 
 
 @weights.command(no_args_is_help=True)
-def path(category: Name, as_json: options.Json = False) -> None:
+def path(
+    category: options.CategoryName,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
     """Print where a category's files are on this machine.
 
     Example: g2s weights path synface
     """
-    output.set(as_json=as_json)
+    output.set(quiet=quiet, verbose=verbose, as_json=as_json)
     from g2s_cli.config import PARTS
     from g2s_cli.weights.categories import load_category
     from g2s_cli.weights.registry import is_downloadable, local_file
@@ -219,12 +253,19 @@ def _all_categories(problems: list[str]) -> list[Category]:
 
 
 def _state(category: Category) -> dict[str, Any]:
-    """A category's row of the list; its files are not hashed. mismatch: a message if networks and GAN differ."""
+    """A category's row of the list; its files are not hashed.
+
+    ready: whether its presets run without fetching. bytes: of the files on this machine.
+    mismatch: a message if networks and GAN differ.
+    """
     from g2s_cli.config import PARTS
+    from g2s_cli.weights.categories import required_parts
     from g2s_cli.weights.registry import check_local_networks, is_downloadable, local_record
 
-    here = [part for part in PARTS if local_record(category, part)]
+    records = {part: record for part in PARTS if (record := local_record(category, part))}
+    here = list(records)
     mismatch: list[str] = []
+    networks = any(preset.needs_networks for preset in category.presets.values())
     with _collecting(mismatch):
         check_local_networks(category)
     return {
@@ -235,6 +276,8 @@ def _state(category: Category) -> dict[str, Any]:
         "missing": [part for part in category.weights if part not in here and is_downloadable(category, part)],
         "yours": [] if "gan" in here or is_downloadable(category, "gan") else ["gan"],
         "mismatch": "".join(mismatch),
+        "ready": not mismatch and records.keys() >= set(required_parts(category, networks=networks)),
+        "bytes": sum(record.path.stat().st_size for record in records.values() if record.path.exists()),
         "presets": list(category.presets),
     }
 

@@ -149,8 +149,8 @@ def _too_few(max_faces: int) -> UsageError:
     return UsageError(f"The mesh needs more than {max_faces} triangles.", "Allow more with --max-faces.")
 
 
-def _write_glb(path: Path, mesh: Mesh, texture: Texture) -> None:
-    """Write the mesh; its texture is lit already (KHR_materials_unlit), and cut out by its alpha."""
+def textured_trimesh(mesh: Mesh, texture: Texture) -> trimesh.Trimesh:
+    """A mesh and its lit texture, which its alpha cuts out, as trimesh's."""
     image = Image.fromarray(to_uint8(texture.lit))
     if texture.alpha is not None:
         image.putalpha(Image.fromarray((texture.alpha * 255).round().byte().cpu().numpy()))
@@ -162,16 +162,19 @@ def _write_glb(path: Path, mesh: Mesh, texture: Texture) -> None:
         doubleSided=True,
         alphaMode="OPAQUE" if texture.alpha is None else "MASK",
     )
-    surface = trimesh.Trimesh(
+    return trimesh.Trimesh(
         mesh.vertices,
         mesh.faces,
         vertex_normals=mesh.normals,  # trimesh's own need scipy
         visual=trimesh.visual.TextureVisuals(uv=mesh.uv, material=material),
         process=False,
     )
-    path.write_bytes(
-        trimesh.exchange.gltf.export_glb(trimesh.Scene(surface), include_normals=True, tree_postprocessor=_mark_unlit)
-    )
+
+
+def _write_glb(path: Path, mesh: Mesh, texture: Texture) -> None:
+    """Write the mesh; its texture is lit already (KHR_materials_unlit)."""
+    scene = trimesh.Scene(textured_trimesh(mesh, texture))
+    path.write_bytes(trimesh.exchange.gltf.export_glb(scene, include_normals=True, tree_postprocessor=_mark_unlit))
 
 
 def _mark_unlit(tree: dict[str, Any]) -> None:

@@ -17,12 +17,13 @@ from jaxtyping import Float, Int8
 from numpy import ndarray
 from PIL import Image
 
+from g2s_cli.errors import UsageError
 from g2s_cli.files import atomic_write
 from g2s_cli.geometry.shading import MIN_LIGHT_Z, position_from_light
 from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.mesh.extract import Mesh, camera_pose
 from g2s_cli.mesh.texture import MIN_SHADING, Texture, smooth_normals
-from g2s_cli.result.schema import PAGE, Result
+from g2s_cli.result.schema import Result
 from g2s_cli.result.surface import textured_mesh
 from g2s_cli.result.wide import widen
 
@@ -31,12 +32,20 @@ JPEG_QUALITY = 92
 MAX_SIGNED_BYTE = 127  # which WebGL reads as 1
 
 
-def write_page(result: Result, folder: Path, detail: MeshOptions | None = None) -> Path:
-    """Write the page into a result folder; returns its path. Raises as `render_page`, and G2SError for the disk."""
-    page = render_page(result, detail)
-    with atomic_write(folder / PAGE, "Free space, or make the folder writable.") as temporary:
-        temporary.write_text(page, "utf-8")
-    return folder / PAGE
+def write_page(result: Result, path: Path, detail: MeshOptions | None = None, *, overwrite: bool = False) -> None:
+    """Write the page.
+
+    Raises:
+        UsageError: Another file has this path, and may not be overwritten. The same page is none.
+        G2SError: The disk refuses, or as `render_page`.
+    """
+    page = render_page(result, detail).encode()
+    if not overwrite and path.is_file():
+        if path.read_bytes() == page:
+            return
+        raise UsageError(f"{path} exists and would change.", "Add --overwrite to replace it, or name another with -o.")
+    with atomic_write(path, "Free space, make the folder writable, or name another with -o.") as temporary:
+        temporary.write_bytes(page)
 
 
 def render_page(result: Result, detail: MeshOptions | None = None) -> str:

@@ -50,7 +50,13 @@ def relight(
 
 
 def rotate(
-    result: Result, turns: Pairs, *, renderer: Renderer = "mesh", size: int | None = None, device: str = "auto"
+    result: Result,
+    turns: Pairs | None = None,
+    *,
+    turns_deg: Pairs | None = None,
+    renderer: Renderer = "mesh",
+    size: int | None = None,
+    device: str = "auto",
 ) -> list[Image]:
     """Images of the object, turned from the photo's view. `rotate_each` yields them one by one.
 
@@ -58,9 +64,42 @@ def rotate(
         result: The result.
         turns: Angles (yaw, pitch) in radians, within ±π/2: yaw to the aligned crop's right, pitch upwards. The shape is
             good to about ±0.5.
+        turns_deg: The same in degrees, instead of `turns`.
         renderer, size, device: As for `relight`, as are the images and the errors.
     """
+    if (turns is None) == (turns_deg is None):
+        raise UsageError("rotate takes turns or turns_deg.", "Give one of them.")
+    if turns is None:
+        turns = [(math.radians(yaw), math.radians(pitch)) for yaw, pitch in turns_deg or ()]
     return list(rotate_each(result, turns, renderer=renderer, size=size, device=device))
+
+
+def picture(
+    result: Result,
+    *,
+    yaw_deg: float = 0.0,
+    pitch_deg: float = 0.0,
+    light: tuple[float, float] | None = None,
+    size: int | None = None,
+) -> Image:
+    """An image of the object, turned and lit at once, in [-1, 1] on white.
+
+    Args:
+        result: The result.
+        yaw_deg, pitch_deg: The turn from the photo's view, within ±90.
+        light: Its position (x, y) in the image that is made. None: the photo's light, which turns with the object.
+        size: Pixels a side; by default those of the photo, at most 512.
+
+    Raises:
+        UsageError: An angle, light or size cannot be used.
+    """
+    turn = math.radians(yaw_deg), math.radians(pitch_deg)
+    check_turns([turn], size)
+    check_pairs([light] if light else [], "light")
+    factors = result.factors.rotate(*turn)
+    mesh, texture = textured_mesh(result, MeshOptions(), extend=True)
+    texels = relight_texture(texture, factors.relight(*light), result.camera) if light else texture.lit
+    return render_mesh(mesh, texels, factors.view, result.camera.resize(size or result.picture_size)).on_white
 
 
 def relight_each(

@@ -86,6 +86,17 @@ def read_result(folder: Path | str) -> Result:
     )
 
 
+def find_results(folder: Path) -> list[Path]:
+    """The folder if it is a result, else the results in it, sorted. Raises UsageError if there are none."""
+    if (folder / STATE).is_file():
+        return [folder]
+    if found := sorted(path.parent for path in folder.glob(f"*/{STATE}")):
+        return found
+    raise UsageError(
+        f"{folder} is no g2s result folder and holds none.", "Make one with: g2s reconstruct PHOTO -o FOLDER"
+    )
+
+
 @contextmanager
 def _convert_read_errors(path: Path) -> Iterator[None]:
     """Raise G2SError for a file of a result that is missing, not readable or damaged."""

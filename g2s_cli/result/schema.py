@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
+from trimesh import Trimesh
 
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
+from g2s_cli.geometry.image import to_uint8
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.geometry.resample import center_slice
-from g2s_cli.mesh.export import BODY_FILES, SURFACE_FILES, Extent, MeshOptions
+from g2s_cli.mesh.export import BODY_FILES, SURFACE_FILES, Extent, MeshOptions, simplify, textured_trimesh
 from g2s_cli.photo.crop import Matte
 
 SCHEMA = 2
@@ -26,7 +29,7 @@ LARGE_MAPS = ("depth_large.png", "normal_large.png", "albedo_large.png")  # rend
 # Files of every result, beside its meshes and the original photo.
 REQUIRED_FILES = (*MAPS, *LARGE_MAPS, "reconstruction.png", "camera.json", "light.json", STATE, REPORT, ALIGNED)
 # Regular expressions: the files of `g2s rotate` and `g2s relight`; every path that g2s writes into a result folder.
-FRAME_FILES = r"(in_place_)?\d{3,}\.png|(rotate|relight|in_place)\.gif"
+FRAME_FILES = r"(in_place_)?\d{3,}\.png|(rotate|relight|in_place)\.(gif|mp4|webm|webp)"
 FIXED_NAMES = "|".join(map(re.escape, (*REQUIRED_FILES, MATTE, *SURFACE_FILES, *BODY_FILES, PAGE)))
 OWNED_PATHS = rf"{FIXED_NAMES}|original(\.[^/]*)?|(rotate|relight)/({FRAME_FILES})"
 MAX_PICTURE_SIZE = 512  # default size of rendered pictures, pixels a side, at most
@@ -96,6 +99,41 @@ class Result:
         from g2s_cli.result.write import write_result  # noqa: PLC0415 (it imports this module)
 
         write_result(self, Path(folder), overwrite=overwrite, detail=detail)
+
+    def image(
+        self,
+        *,
+        yaw_deg: float = 0.0,
+        pitch_deg: float = 0.0,
+        light: tuple[float, float] | None = None,
+        size: int | None = None,
+    ) -> Image.Image:
+        """A Pillow image of the object on white, turned and lit; see `g2s_cli.result.pictures.picture`."""
+        from g2s_cli.result.pictures import picture  # noqa: PLC0415 (it imports this module)
+
+        rendered = picture(self, yaw_deg=yaw_deg, pitch_deg=pitch_deg, light=light, size=size)
+        return Image.fromarray(to_uint8(rendered))
+
+    def save_picture(
+        self,
+        path: Path | str,
+        *,
+        yaw_deg: float = 0.0,
+        pitch_deg: float = 0.0,
+        light: tuple[float, float] | None = None,
+        size: int | None = None,
+    ) -> None:
+        """Write `image` to a file, whose suffix is its format."""
+        self.image(yaw_deg=yaw_deg, pitch_deg=pitch_deg, light=light, size=size).save(path)
+
+    def mesh(self, detail: MeshOptions | None = None) -> Trimesh:
+        """The mesh with its texture, as trimesh's; +Y up, the object faces +Z. `detail.body` is not closed here."""
+        from g2s_cli.result.surface import textured_mesh  # noqa: PLC0415 (it imports this module)
+        from g2s_cli.result.wide import widen  # noqa: PLC0415 (likewise)
+
+        detail = detail or MeshOptions()
+        mesh, texture = textured_mesh(widen(self, detail.extent), detail)
+        return textured_trimesh(simplify(mesh, detail.max_faces) if detail.max_faces else mesh, texture)
 
 
 def original_path(folder: Path, report: dict[str, Any]) -> Path:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, replace
+from filecmp import cmp
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +19,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from g2s_cli.atomic_folder import check_target, replace_folder
+from g2s_cli.errors import UsageError
 from g2s_cli.files import convert_write_errors
 from g2s_cli.geometry.camera import rotation_matrix
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.image import to_uint8
 from g2s_cli.geometry.render import photo_depth, render
 from g2s_cli.geometry.shading import position_from_light
-from g2s_cli.mesh.export import BODY_FILES, MeshOptions, write_meshes
+from g2s_cli.mesh.export import BODY_FILES, SURFACE_FILES, MeshOptions, write_meshes
 from g2s_cli.mesh.extract import camera_pose
 from g2s_cli.mesh.render import Fragments, rasterize_mesh
 from g2s_cli.mesh.texture import Texture, normal_map
@@ -69,7 +73,7 @@ def write_result(result: Result, folder: Path, *, overwrite: bool = False, detai
         _write_large_maps(temporary, wide, view, texture)
 
 
-def rewrite_meshes(result: Result, folder: Path, detail: MeshOptions) -> list[Path]:
+def rewrite_meshes(result: Result, folder: Path, detail: MeshOptions, *, overwrite: bool = False) -> list[Path]:
     """Replace the meshes of a result folder, and `meshes` in its report. Nothing changes before all are written.
 
     Files of a body for printing are deleted if `detail` has none.
@@ -78,20 +82,52 @@ def rewrite_meshes(result: Result, folder: Path, detail: MeshOptions) -> list[Pa
         The paths of the new meshes and textures.
 
     Raises:
+        UsageError: Files that are there would change or be deleted, and may not be overwritten.
         G2SError: The disk refuses, or as `mesh.export.write_meshes`.
     """
     with (
-        convert_write_errors(folder, "Free space, or make it writable."),
+        convert_write_errors(folder, "Free space, make it writable, or name another folder with -o."),
         tempfile.TemporaryDirectory(prefix=".meshes-", dir=folder) as temporary,
     ):
         detail = replace(detail, extent=detail.extent or result.extent)
         written = write_meshes(Path(temporary), *textured_mesh(widen(result, detail.extent), detail), detail)
+        surplus = {folder / name for name in BODY_FILES} - {folder / path.name for path in written}
+        if not overwrite:
+            _check_unchanged(folder, written, surplus)
         _write_json(report := Path(temporary) / REPORT, result.report | {"meshes": asdict(detail)})
         report.replace(folder / REPORT)
         paths = [path.replace(folder / path.name) for path in written]
-        for path in {folder / name for name in BODY_FILES} - set(paths):
+        for path in surplus:
             path.unlink(missing_ok=True)
         return paths
+
+
+def _check_unchanged(folder: Path, new: Iterable[Path], surplus: Iterable[Path]) -> None:
+    """Raise UsageError if files of a folder differ from the new ones of their names, or are to be deleted."""
+    changed = [path.name for path in new if (old := folder / path.name).exists() and not cmp(old, path, shallow=False)]
+    changed += sorted(path.name for path in surplus if path.exists())
+    if changed:
+        what = f"{changed[0]} in {folder} would be replaced or deleted."
+        raise UsageError(what, "Add --overwrite, or name another folder with -o.")
+
+
+def export_meshes(result: Result, folder: Path, detail: MeshOptions, *, overwrite: bool = False) -> list[Path]:
+    """Write the meshes of a result into a folder of their own. Files in it that g2s did not write stay.
+
+    Returns:
+        The paths of the meshes and textures.
+
+    Raises:
+        UsageError: The folder is another result's, or as `atomic_folder.check_target`.
+        G2SError: The disk refuses, or as `mesh.export.write_meshes`.
+    """
+    if (folder / STATE).is_file():
+        raise UsageError(f"{folder} is another result.", "Name another folder with -o.")
+    check_target(folder, SURFACE_FILES[0], overwrite=overwrite)
+    owned = "|".join(map(re.escape, (*SURFACE_FILES, *BODY_FILES)))
+    with replace_folder(folder, owned, overwrite=overwrite) as temporary:
+        written = write_meshes(temporary, *textured_mesh(widen(result, detail.extent), detail), detail)
+    return [folder / path.name for path in written]
 
 
 def save_image(path: Path, image: Float[Tensor, "3 h w"]) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from g2s_cli.config import Category, Part
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.weights.cache import cache_root, find_cached, models_root
-from g2s_cli.weights.category_toml import parse_category
 from g2s_cli.weights.model_toml import MODEL_TOML
 
 
@@ -52,6 +51,8 @@ def load_category(name: str) -> Category:
 
 def read_category(folder: Path) -> Category:
     """The category of a folder. Raises WeightsError for a damaged model.toml."""
+    from g2s_cli.weights.category_toml import parse_category  # noqa: PLC0415  needs torch; completing a name does not
+
     path = folder / MODEL_TOML
     try:
         return parse_category(folder, tomllib.loads(path.read_text(encoding="utf-8")))

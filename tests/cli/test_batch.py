@@ -54,6 +54,8 @@ def test_a_second_run_keeps_finished_results(g2s: Command, photos: Path, tmp_pat
 
     other = g2s.fails(2, "reconstruct", "photos", *QUICK, "--seed", 1)
     assert "out/face was made with another seed. Add --overwrite" in other
+    failed = json.loads(g2s("reconstruct", "photos", *QUICK, "--seed", 1, "--json").stdout)  # one document
+    assert failed["error"] == {"what": "2 of 2 photos failed.", "remedy": "", "exit_code": 2}
 
 
 @pytest.mark.slow

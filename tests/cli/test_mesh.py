@@ -37,7 +37,8 @@ def test_the_same_options_give_the_same_files(g2s: Command, out: Path) -> None:
 
 def test_sizes_and_a_body_for_printing(g2s: Command, out: Path) -> None:
     before = faces(out / "mesh.glb")
-    document = g2s.json("mesh", out, "--mesh-size", 40, "--texture-size", 200, "--solid", "--height-mm", 60)
+    sizes = ("--mesh-size", 40, "--texture-size", 200, "--solid", "--height-mm", 60)
+    document = g2s.json("mesh", out, *sizes, "--overwrite")
     assert [Path(file).name for file in document["files"]] == [*FILES, "mesh.stl", "mesh.ply"]
     assert faces(out / "mesh.glb") < before / 4
     with Image.open(out / "texture.png") as texture:
@@ -53,13 +54,16 @@ def test_sizes_and_a_body_for_printing(g2s: Command, out: Path) -> None:
 def test_without_solid_an_earlier_body_is_removed(g2s: Command, out: Path) -> None:
     g2s.ok("mesh", out, "--solid")
     before = set(contents(out))
-    g2s.ok("mesh", out, "--mesh-size", "40")
+    message = g2s.fails(2, "mesh", out)
+    assert "mesh.ply in" in message
+    assert "would be replaced or deleted. Add --overwrite, or name another folder with -o." in message
+    g2s.ok("mesh", out, "--mesh-size", "40", "--overwrite")
     assert before - set(contents(out)) == {"mesh.stl", "mesh.ply"}
 
 
 @pytest.mark.skipif(find_spec("fast_simplification") is None, reason="fast-simplification is not installed")
 def test_max_faces_bounds_every_mesh(g2s: Command, out: Path) -> None:
-    g2s.ok("mesh", out, "--max-faces", "500", "--solid")
+    g2s.ok("mesh", out, "--max-faces", "500", "--solid", "--overwrite")
     assert all(250 < faces(out / name) <= 500 for name in ("mesh.glb", "mesh.obj", "mesh.stl", "mesh.ply"))
 
 
@@ -93,3 +97,21 @@ def test_without_its_library_max_faces_is_refused_at_once(
 )
 def test_wrong_arguments_are_refused(g2s: Command, out: Path, arguments: list[str], message: str) -> None:
     assert message in g2s.fails(2, "mesh", *arguments)
+
+
+def test_meshes_that_would_change_are_refused_and_go_elsewhere(g2s: Command, out: Path, tmp_path: Path) -> None:
+    before = contents(out)
+    message = g2s.fails(2, "mesh", out, "--mesh-size", "40")
+    assert "mesh.glb in" in message
+    assert "would be replaced or deleted. Add --overwrite" in message
+    (tmp_path / "small").mkdir()
+    for overwrite in ([], ["--overwrite"]):
+        printed = g2s.ok("mesh", out, "--mesh-size", "40", "-o", "small", *overwrite).stdout.splitlines()
+        assert printed == [f"small/{name}" for name in FILES]
+        (tmp_path / "small" / "mine.blend").touch()
+    assert sorted(contents(tmp_path / "small")) == sorted([*FILES, "mine.blend"])
+    assert "Add --overwrite" in g2s.fails(2, "mesh", out, "-o", "small")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "state.safetensors").touch()
+    assert "other is another result" in g2s.fails(2, "mesh", out, "-o", "other", "--overwrite")
+    assert contents(out) == before

@@ -78,7 +78,7 @@ def test_a_light_is_where_the_pictures_show_it(g2s: Command, out: Path, leaning:
     x, y = light["x"], light["y"]
 
     def lit(folder: Path, *arguments: str | Path) -> tuple[np.ndarray, np.ndarray]:
-        g2s.ok("relight", folder, *arguments, "--paste-back")
+        g2s.ok("relight", folder, *arguments, "--paste-back", "--overwrite")
         return pixels(folder / "relight" / "000.png"), pixels(folder / "relight" / "in_place_000.png")
 
     # The top of the leaning result's crop is on the right in its photo.
@@ -95,7 +95,7 @@ def test_its_own_view_and_light_give_the_photo(g2s: Command, out: Path) -> None:
     assert error(out, picture) < 4
     g2s.ok("relight", out, "--light-from", out)
     assert error(out, out / "relight" / "000.png") < 4
-    g2s.ok("relight", out, "--light", "-1,0")
+    g2s.ok("relight", out, "--light", "-1,0", "--overwrite")
     assert error(out, out / "relight" / "000.png") > 10
 
 
@@ -105,7 +105,9 @@ def test_size_is_that_of_the_mesh_renderer(g2s: Command, out: Path, verb: tuple[
     command = (verb[0], out, *verb[1:], "--size", "100")
     assert g2s.json(*command, flag, "mesh")["by"] == "mesh"
     assert pixels(out / verb[0] / "000.png").shape == (100, 100, 3)
-    assert g2s.fails(2, *command, f"{flag}=gan").startswith("g2s: What the GAN paints has the GAN's own size. ")
+    assert g2s.fails(2, *command, f"{flag}=gan", "--overwrite").startswith(
+        "g2s: What the GAN paints has the GAN's own size. "
+    )
 
 
 def test_positive_yaw_turns_right_and_positive_pitch_up(g2s: Command, out: Path) -> None:
@@ -117,7 +119,7 @@ def test_positive_yaw_turns_right_and_positive_pitch_up(g2s: Command, out: Path)
         assert gif.n_frames == 8  # forth and back
     columns = [red(pixels(Path(frame["file"])))[1].mean() for frame in frames]
     assert (np.diff(columns) > 1).all()
-    g2s.ok("rotate", out, "--pitch", "-15:15", "--frames", "2")
+    g2s.ok("rotate", out, "--pitch", "-15:15", "--frames", "2", "--overwrite")
     down, up = (red(pixels(out / "rotate" / f"00{k}.png"))[0].mean() for k in range(2))
     assert up < down - 3
 
@@ -135,11 +137,46 @@ def test_a_light_brightens_its_own_side(g2s: Command, out: Path) -> None:
         assert brightening[position < middle - 8].mean() < -10
 
 
-def test_frames_move_from_light_to_light_and_replace_earlier_ones(g2s: Command, out: Path) -> None:
+def test_frames_move_from_light_to_light_and_replace_earlier_ones_if_asked(g2s: Command, out: Path) -> None:
     g2s.ok("relight", out, *["--light", "0,0"] * 3)
-    document = g2s.json("relight", out, "--light", "-1,0", "--light", "1,0.5", "--frames", "2", "-q")
+    before = {path.name: path.read_bytes() for path in (out / "relight").iterdir()}
+    command = ("relight", out, "--light", "-1,0", "--light", "1,0.5", "--frames", "2", "-q")
+    assert "relight exists and is not empty. Add --overwrite to replace it, or name another" in g2s.fails(2, *command)
+    assert {path.name: path.read_bytes() for path in (out / "relight").iterdir()} == before
+    document = g2s.json(*command, "--overwrite")
     assert [frame["light"] for frame in document["frames"]] == [[-1, 0], [1, 0.5]]
     assert sorted(path.name for path in (out / "relight").iterdir()) == ["000.png", "001.png", "relight.gif"]
+
+
+@pytest.mark.parametrize("verb", [("rotate", "--yaw", "-5:5", "--frames", "2"), ("relight", *["--light", "0,0"] * 2)])
+def test_pictures_go_elsewhere_and_the_result_stays(g2s: Command, out: Path, tmp_path: Path, verb: tuple) -> None:
+    before = sorted(out.rglob("*"))
+    for path in [*before, out]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    printed = g2s.ok(verb[0], out, *verb[1:], "-o", "new/pictures", "--size", "32").stdout.splitlines()
+    assert [tmp_path / line for line in printed] == sorted((tmp_path / "new" / "pictures").iterdir())
+    assert [Path(line).name for line in printed] == ["000.png", "001.png", f"{verb[0]}.gif"]
+    assert sorted(out.rglob("*")) == before
+    assert "lies in out, which would be replaced" in g2s.fails(2, verb[0], out, *verb[1:], "-o", "out")
+
+
+def test_an_orbit_is_a_loop_around_the_photos_view(g2s: Command, out: Path) -> None:
+    command = ("rotate", out, "--orbit", "10", "--size", "32")
+    frames = g2s.json(*command, "--frames", "8", "--format", "webp", "--fps", "20")["frames"]
+    turns = np.array([(frame["yaw_deg"], frame["pitch_deg"]) for frame in frames])
+    np.testing.assert_allclose(np.hypot(*turns.T), 10)
+    np.testing.assert_allclose(turns.mean(axis=0), 0, atol=1e-9)
+    with Image.open(out / "rotate" / "rotate.webp") as film:
+        assert (film.n_frames, film.size, film.info["loop"]) == (8, (32, 32), 0)
+        film.load()
+        assert film.info["duration"] == 50
+    assert "--orbit is a circle of its own" in g2s.fails(2, *command, "--yaw", "5", "--overwrite")
+
+
+def test_ease_moves_slower_near_both_ends(g2s: Command, out: Path) -> None:
+    frames = g2s.json("rotate", out, "--yaw", "-20:20", "--frames", "5", "--ease", "--size", "16")["frames"]
+    assert [frame["yaw_deg"] for frame in frames] == pytest.approx([-20, -14.142, 0, 14.142, 20], abs=1e-3)
+    assert "--ease is about" in g2s.fails(2, "relight", out, "--light", "0,0", "--ease")
 
 
 @pytest.mark.parametrize("option", ["--pitch", "--yaw"])

@@ -50,14 +50,25 @@ def test_view_adds_the_page_to_the_folder_and_changes_nothing_else(g2s: Command,
     after = {path.name: path.read_bytes() for path in out.iterdir()}
     assert after.pop("view.html").startswith(b"<!doctype html>")
     assert after == before
-    assert g2s.json("view", out) == {"folder": str(out), "file": str(out / "view.html")}
+    assert g2s.json("view", out) == {"folder": str(out), "file": str(out / "view.html")}  # the same page again
 
 
 def test_a_coarser_mesh_makes_a_smaller_page(g2s: Command, out: Path) -> None:
     g2s("view", out)
     whole = (out / "view.html").stat().st_size
-    g2s.ok("view", out, "--mesh-size", "40", "--texture-size", "64")
+    coarser = ("view", out, "--mesh-size", "40", "--texture-size", "64")
+    assert "view.html exists and would change. Add --overwrite" in g2s.fails(2, *coarser)
+    assert (out / "view.html").stat().st_size == whole
+    g2s.ok(*coarser, "--overwrite")
     assert (out / "view.html").stat().st_size < whole / 2
+
+
+@pytest.mark.parametrize(("target", "page"), [("new", "new/view.html"), ("Faces.html", "Faces.html")])
+def test_the_page_goes_elsewhere(g2s: Command, out: Path, tmp_path: Path, target: str, page: str) -> None:
+    before = sorted(out.iterdir())
+    assert g2s.ok("view", out, "-o", target, "--mesh-size", "16").stdout == f"{page}\n"
+    assert (tmp_path / page).read_bytes().startswith(b"<!doctype html>")
+    assert sorted(out.iterdir()) == before
 
 
 def test_open_starts_the_browser(start: Callable, out: Path, tmp_path: Path) -> None:

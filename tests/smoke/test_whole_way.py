@@ -62,18 +62,18 @@ def test_the_mesh_is_a_face_that_looks_along_z(out: Path) -> None:
 
 @pytest.mark.parametrize("renderer", ["mesh", "gan"])
 def test_both_renderers_relight_and_rotate(out: Path, renderer: str) -> None:
-    g2s("relight", out, "--light", "-1,0", "--light", "1,0", "--renderer", renderer)
+    g2s("relight", out, "--light", "-1,0", "--light", "1,0", "--renderer", renderer, "--overwrite")
     with Image.open(out / "relight" / "000.png") as left, Image.open(out / "relight" / "001.png") as right:
         change = np.asarray(right).astype(float).mean(axis=-1) - np.asarray(left).astype(float).mean(axis=-1)
     third = change.shape[1] // 3
     assert change[:, -third:].mean() > change[:, :third].mean() + 5
-    g2s("rotate", out, "--yaw", "-20:20", "--frames", "3", "--renderer", renderer)
+    g2s("rotate", out, "--yaw", "-20:20", "--frames", "3", "--renderer", renderer, "--overwrite")
     assert len(list((out / "rotate").glob("*.png"))) == 3
 
 
 def test_its_own_light_and_view_give_the_photo_at_full_resolution(out: Path) -> None:
-    g2s("relight", out, "--light-from", out)
-    g2s("rotate", out, "--yaw", "0:0")
+    g2s("relight", out, "--light-from", out, "--overwrite")
+    g2s("rotate", out, "--yaw", "0:0", "--overwrite")
     with Image.open(out / "aligned.png") as photo, Image.open(FACE) as file:
         assert photo.size == file.size == (128, 128)
         original = np.asarray(photo).astype(float)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -71,6 +72,60 @@ def test_an_error_is_one_line_on_stderr_and_an_exit_code(
     assert stdout == ""
     assert message in stderr
     assert stderr.count("\n") == 1
+
+
+def test_with_json_an_error_is_one_document_on_stdout(exit_code: ExitCode, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(lambda: None, "--json") == 4
+    stdout, stderr = capsys.readouterr()
+    error = {"what": "gan.safetensors is damaged.", "remedy": "Install g2s again.", "exit_code": 4}
+    assert json.loads(stdout) == {"error": error}
+    assert stderr == "g2s: gan.safetensors is damaged. Install g2s again.\n"
+    exit_code(lambda: app.output.print_json({"done": 1}), "--json")
+    assert json.loads(capsys.readouterr().out) == {"done": 1}  # the command's own document is the only one
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["rotate", "out", "--bogus"], "--bogus"),
+        (["rotat"], "No such command 'rotat'"),
+        (["rotate", "out", "--frames", "1"], "--frames"),
+        (["weights", "pull"], "CATEGORY"),
+        (["rotate", ""], "An argument is empty"),
+    ],
+)
+def test_with_json_wrong_usage_is_a_document_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], what: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["g2s", *arguments, "--json"])
+    with pytest.raises(SystemExit) as stop:
+        app.main()
+    assert stop.value.code == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert what in error["what"]
+    assert (error["exit_code"], bool(error["remedy"])) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        ("reconstruct --category c", {"car", "cat", "celeba", "church"}),
+        ("weights pull s", {"synface"}),
+        ("weights import --category ho", {"horse"}),
+        ("reconstruct a.png --preset ", {"instant", "fast", "paper", "ellipsoid"}),
+        ("reconstruct --category own --preset ", {"fast", "paper"}),
+        ("reconstruct --category nowhere --preset ", set()),
+        ("rotate out --format w", {"webm", "webp"}),
+    ],
+)
+def test_the_shell_completes_values(words: str, values: set[str]) -> None:
+    asked = {"_G2S_COMPLETE": "complete_bash", "COMP_WORDS": f"g2s {words}", "COMP_CWORD": str(words.count(" ") + 1)}
+    code = "import sys; from g2s_cli.__main__ import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | asked, capture_output=True, text=True, check=False
+    )
+    assert "Error" not in answer.stderr
+    assert set(answer.stdout.split()) == values
 
 
 def test_verbose_prints_the_traceback(exit_code: ExitCode, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,11 +233,15 @@ def flags() -> dict[str, set[str]]:
     }
 
 
-def test_the_readme_names_the_commands_without_json_quiet_and_verbose(flags: dict[str, set[str]]) -> None:
-    without = {flag: {name for name, shown in flags.items() if flag not in shown} for flag in ("--json", "-q", "-v")}
-    assert without == {"--json": {"verify", "publish"}, "-q": {"list", "path"}, "-v": {"list", "path"}}
-    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text("utf-8").split())
-    assert "but `g2s weights verify` and `publish` no `--json`, `list` and `path` no `-q` and `-v`" in readme
+def test_every_command_has_json_quiet_and_verbose(flags: dict[str, set[str]]) -> None:
+    assert len(flags) > 12
+    for name, shown in flags.items():
+        assert {"--json", "-q", "-v"} <= shown, name
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "relight", "rotate", "view", "mesh", "sheet", "sample"])
+def test_what_writes_files_has_out_and_overwrite(flags: dict[str, set[str]], command: str) -> None:
+    assert {"-o", "--out", "--overwrite"} <= flags[command]
 
 
 @pytest.mark.parametrize("command", ["relight", "rotate"])

@@ -173,7 +173,7 @@ def test_results_with_rewritten_meshes_of_another_size_are_not_kept(
     jobs = make_jobs(photos[:1], tmp_path / "out")
     outcomes(jobs, runner())
     for size, state in ((16, "failed"), (None, "kept")):
-        rewrite_meshes(read_result(jobs[0].folder), jobs[0].folder, MeshOptions(mesh_size=size))
+        rewrite_meshes(read_result(jobs[0].folder), jobs[0].folder, MeshOptions(mesh_size=size), overwrite=True)
         assert states(outcomes(jobs, refuse)) == {"one": state}
 
 

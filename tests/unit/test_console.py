@@ -44,6 +44,14 @@ def test_away_from_a_terminal_each_step_is_a_line(output: Output, capsys: pytest
     assert sample[:3] + sample[4:] == ["sample", "1", "iteration", "s"]  # no value
 
 
+def test_a_step_that_did_nothing_is_not_shown(output: Output, capsys: pytest.CaptureFixture[str]) -> None:
+    with output.progress() as progress:
+        progress.begin("albedo", 0)
+        progress.begin("depth", 3)
+        progress.advance(3, 0.5)
+    assert [line.split()[0] for line in capsys.readouterr().err.splitlines()] == ["depth"]
+
+
 def test_a_terminal_shows_a_bar_with_the_value_and_the_time_left() -> None:
     screen = io.StringIO()
     steps = StepBar(Console(file=screen, force_terminal=True, width=120, markup=False))

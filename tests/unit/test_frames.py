@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from g2s_cli.commands import frames
-from g2s_cli.commands.frames import write_frames
+from g2s_cli.commands.frames import Series, eased, write_frames
 from g2s_cli.errors import UsageError
 from g2s_cli.progress import SilentProgress
+from g2s_cli.result import film
+from g2s_cli.result.film import FilmOptions
 
 
 @pytest.fixture
@@ -27,8 +29,12 @@ def greys(count: int, size: int = 16) -> Iterator[Tensor]:
     return (torch.full((3, size, size), -1 + (index % 256) / 127.5) for index in range(count))
 
 
+def series(folder: Path, count: int) -> Series:
+    return Series(folder, "rotate", count, FilmOptions(), overwrite=True)
+
+
 def write_greys(count: int, folder: Path) -> list[str]:
-    return write_frames(greys(count), None, count, folder, SilentProgress())[0]
+    return write_frames(greys(count), None, series(folder, count), SilentProgress())[0]
 
 
 def count_modules(paths: list[str]) -> list[int]:
@@ -61,7 +67,7 @@ def test_a_file_in_the_way_is_not_replaced(folder: Path) -> None:
 
 def test_pasted_photos_are_a_series_of_their_own(folder: Path) -> None:
     photos = (np.full((20, 30, 3), index, dtype=np.uint8) for index in range(2))
-    files, pasted = write_frames(greys(2), photos, 2, folder, SilentProgress())
+    files, pasted = write_frames(greys(2), photos, series(folder, 2), SilentProgress())
     names = [Path(file).name for file in files + pasted]
     assert names == ["000.png", "001.png", "rotate.gif", "in_place_000.png", "in_place_001.png", "in_place.gif"]
     assert count_modules(pasted[:2]) == [0, 1]
@@ -74,14 +80,14 @@ def test_a_picture_is_written_before_the_next_is_taken(folder: Path) -> None:
             assert len(list(folder.parent.glob(".rotate-*/*.png"))) == index
             yield image
 
-    assert len(write_frames(watched(), None, 5, folder, SilentProgress())[0]) == 6
+    assert len(write_frames(watched(), None, series(folder, 5), SilentProgress())[0]) == 6
 
 
 @pytest.mark.parametrize(("count", "side"), [(1, None), (6, 8), (2, 13)])
 def test_a_gif_of_more_pictures_is_smaller(
     folder: Path, monkeypatch: pytest.MonkeyPatch, count: int, side: int | None
 ) -> None:
-    monkeypatch.setattr(frames, "MAX_GIF_PIXELS", 6 * 8**2)
+    monkeypatch.setattr(film, "MAX_PIXELS", 6 * 8**2)
     write_greys(count, folder)
     assert (folder / "rotate.gif").exists() == (side is not None)
     if side:
@@ -105,5 +111,33 @@ def test_each_picture_advances_the_progress(folder: Path) -> None:
         def advance(self, done: int, value: float) -> None:
             calls.append((done, value))
 
-    write_frames(greys(2), None, 2, folder, Listener())
+    write_frames(greys(2), None, series(folder, 2), Listener())
     assert calls == [("rotate", 2), (1, 0.0), (2, 0.0)]
+
+
+def test_an_earlier_series_is_refused_before_the_work_starts(folder: Path) -> None:
+    write_greys(2, folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    refused = replace(series(folder, 1), overwrite=False)
+    with pytest.raises(UsageError, match=r"rotate exists and is not empty\. Add --overwrite to replace it, or name"):
+        refused.check(folder.parent / "result")
+    with pytest.raises(UsageError, match="written by another run meanwhile"):
+        write_frames(greys(1), None, refused, SilentProgress())
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert series(folder, 1).check(folder.parent / "result")
+
+
+def test_the_folder_of_the_result_is_not_replaced(folder: Path) -> None:
+    (folder / "out").mkdir(parents=True)
+    (folder / "000.png").touch()
+    with pytest.raises(UsageError, match=r"state\.safetensors lies in .*rotate, which would be replaced"):
+        series(folder, 1).check(folder / "out")
+
+
+def test_easing_is_slow_at_both_ends() -> None:
+    assert eased(5, ease=False) == [0, 0.25, 0.5, 0.75, 1]
+    steps = np.diff(eased(9, ease=True))
+    assert eased(9, ease=True)[::4] == pytest.approx([0, 0.5, 1])
+    assert (np.diff(steps[:4]) > 0).all()
+    assert steps == pytest.approx(steps[::-1])
+    assert eased(1, ease=True) == [0]

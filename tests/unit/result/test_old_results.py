@@ -56,7 +56,8 @@ def test_its_mesh_and_page_are_rebuilt(old: Result, tmp_path: Path) -> None:
     (tmp_path / "report.json").touch()
     paths = rewrite_meshes(old, tmp_path, SMALL)
     assert len(trimesh.load(tmp_path / "mesh.glb", force="mesh").faces) > 500
-    page = write_page(old, tmp_path, SMALL)
+    page = tmp_path / "view.html"
+    write_page(old, page, SMALL)
     assert {path.name for path in tmp_path.iterdir()} == {"report.json", page.name, *(path.name for path in paths)}
 
 

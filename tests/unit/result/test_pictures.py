@@ -7,10 +7,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.gan.stylegan2 import Generator
+from g2s_cli.geometry.image import to_uint8
+from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.result import pictures
 from g2s_cli.result.pictures import relight, relight_each, rotate, rotate_each
 from g2s_cli.result.read import read_result
@@ -77,3 +82,36 @@ def test_another_gan_is_refused() -> None:
     other = replace(old, report=old.report | {"weights": {"gan": "0" * 64}})
     with pytest.raises(WeightsError, match=r"made with another GAN than .* begins with 000000000000"):
         relight(other, [(0.5, 0.0)], renderer="gan", device="cpu")
+
+
+def test_turns_are_taken_in_degrees_too(result: Result) -> None:
+    [degrees] = rotate(result, turns_deg=[(20.0, -5.0)], size=16)
+    [radians] = rotate(result, [(math.radians(20.0), math.radians(-5.0))], size=16)
+    torch.testing.assert_close(degrees, radians)
+    for both in ({}, {"turns": [(0.1, 0.0)], "turns_deg": [(5.0, 0.0)]}):
+        with pytest.raises(UsageError, match="turns or turns_deg"):
+            rotate(result, **both)
+
+
+def test_a_picture_needs_no_tensors(result: Result, tmp_path: Path) -> None:
+    [turned] = rotate(result, turns_deg=[(15.0, 0.0)], size=32)
+    np.testing.assert_array_equal(np.asarray(result.image(yaw_deg=15.0, size=32)), to_uint8(turned))
+    [lit] = relight(result, [(1.0, 0.5)], size=32)
+    difference = np.asarray(result.image(light=(1.0, 0.5), size=32)).astype(float) - to_uint8(lit)
+    assert np.abs(difference).max() <= 2
+    result.save_picture(tmp_path / "face.jpg", yaw_deg=15.0, pitch_deg=5.0, light=(1.0, 0.5), size=32)
+    with Image.open(tmp_path / "face.jpg") as picture:
+        assert (picture.format, picture.size) == ("JPEG", (32, 32))
+
+
+@pytest.mark.parametrize("options", [{"yaw_deg": 91.0}, {"light": (math.nan, 0.0)}, {"size": 4}])
+def test_an_impossible_picture_is_refused(result: Result, options: dict) -> None:
+    with pytest.raises(UsageError):
+        result.image(**options)
+
+
+def test_the_mesh_is_trimeshs_with_its_texture(result: Result) -> None:
+    mesh = result.mesh(MeshOptions(mesh_size=24, texture_size=32))
+    assert 100 < len(mesh.faces) < 2000
+    assert mesh.visual.material.baseColorTexture.size == (32, 32)
+    assert (mesh.face_normals @ (0, 0, 1)).mean() > 0.5  # it faces +Z

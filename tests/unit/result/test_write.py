@@ -89,7 +89,7 @@ def test_permissions_are_those_of_the_umask(result: Result, tmp_path: Path, umas
     before = os.umask(umask)
     try:
         write_result(result, tmp_path / "out")
-        write_page(result, tmp_path / "out", MeshOptions(mesh_size=16, texture_size=16))
+        write_page(result, tmp_path / "out" / "view.html", MeshOptions(mesh_size=16, texture_size=16))
     finally:
         os.umask(before)
     modes = {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in (tmp_path / "out").iterdir()}
