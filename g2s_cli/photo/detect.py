@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -19,6 +21,11 @@ MAX_SEARCH_PX = 1280  # longer side of the image that P-Net sees
 MIN_FACE_PX, MIN_FACE_SHARE = 20, 1 / 30  # of a face; the share is of the image's shorter side
 PYRAMID_FACTOR = 0.709  # between scales: half the area, as in the paper
 MIN_PROBABILITY = (0.6, 0.7, 0.8)  # of each network
+MIN_CONFIDENCE, SURE = 0.8, 0.95  # of a face; of one in a view, or the search goes on
+# It goes on in turned views of the photo with a margin, where the networks may be less certain.
+TURNS_DEG = (0, 90, 180, 270, 45, 135, 225, 315)
+MARGIN, MAX_TURNED_PX = 1.2, 480
+MIN_TURNED_PROBABILITY = (0.4, 0.4, 0.3)
 MAX_OVERLAP_AT_SCALE, MAX_OVERLAP = 0.5, 0.7  # of boxes after non-maximum suppression
 LANDMARK_ROUNDS = 4  # each re-reads the landmarks in an upright window around the previous ones
 
@@ -36,7 +43,7 @@ class Face:
     Args:
         landmarks: eyes, tip of the nose, corners of the mouth, the image's left ones first, in pixels of the image.
         size: side of the bounding box in pixels.
-        confidence: O-Net's probability.
+        confidence: O-Net's probability in an upright window around the landmarks and in its mirror image, their mean.
     """
 
     landmarks: Float[np.ndarray, "5 2"]
@@ -46,7 +53,7 @@ class Face:
 
 @torch.inference_mode()
 def detect_faces(image: Image.Image) -> list[Face]:
-    """Detect faces rotated by up to about 40°.
+    """Detect faces: upright ones in the photo, else the surest in one of its turned views.
 
     Returns:
         The faces, the largest first.
@@ -54,33 +61,50 @@ def detect_faces(image: Image.Image) -> list[Face]:
     Raises:
         WeightsError: the detector's weights are missing or damaged.
     """
-    proposal, refine, output = load_mtcnn()
     factor = min(1.0, MAX_SEARCH_PX / max(image.size))
     searched = image
     if factor < 1:
         width, height = (max(1, round(side * factor)) for side in image.size)
         searched = image.resize((width, height), Image.Resampling.BOX, reducing_gap=2.0)
-    boxes = _propose(searched, proposal)
-    boxes = _refine(searched, boxes, refine) if len(boxes) else boxes
     faces = [
-        Face(
-            _refine_landmarks(image, (face.landmarks + 0.5) / factor - 0.5, output),
-            face.size / factor,
-            face.confidence,
-        )
-        for face in (_locate(searched, boxes, output) if len(boxes) else [])
+        _confirm(image, replace(face, landmarks=(face.landmarks + 0.5) / factor - 0.5, size=face.size / factor))
+        for face in _search(searched, MIN_PROBABILITY)
     ]
-    return sorted(faces, key=lambda face: -face.size)
+    views = chain([faces], (_search_turned(image, math.radians(turn_deg)) for turn_deg in TURNS_DEG))
+    best = next((view for view in views if any(face.confidence >= SURE for face in view)), faces)
+    return sorted((face for face in best if face.confidence >= MIN_CONFIDENCE), key=lambda face: -face.size)
 
 
-def _propose(image: Image.Image, net: CascadeNet) -> Boxes:
+def _search_turned(image: Image.Image, turn_rad: float) -> list[Face]:
+    """Faces in a view of the image that is turned and has a margin."""
+    cos, sin = abs(math.cos(turn_rad)), abs(math.sin(turn_rad))
+    side = MARGIN * max(image.width * cos + image.height * sin, image.width * sin + image.height * cos)
+    view = Placement((image.width - 1) / 2, (image.height - 1) / 2, side, turn_rad)
+    size = min(round(side), MAX_TURNED_PX)
+    return [
+        _confirm(
+            image, replace(face, landmarks=view.to_photo((face.landmarks + 0.5) / size), size=face.size * side / size)
+        )
+        for face in _search(crop_photo(image, view, size, padding="black"), MIN_TURNED_PROBABILITY)
+    ]
+
+
+def _search(image: Image.Image, min_probability: tuple[float, float, float]) -> list[Face]:
+    """The cascade's faces; min_probability: of each network."""
+    proposal, refine, output = load_mtcnn()
+    boxes = _propose(image, proposal, min_probability[0])
+    boxes = _refine(image, boxes, refine, min_probability[1]) if len(boxes) else boxes
+    return _locate(image, boxes, output, min_probability[2]) if len(boxes) else []
+
+
+def _propose(image: Image.Image, net: CascadeNet, min_probability: float) -> Boxes:
     """Square boxes from P-Net on an image pyramid."""
     scale = WINDOW_PX[0] / max(MIN_FACE_PX, MIN_FACE_SHARE * min(image.size))
     boxes, scores = [np.zeros((0, 4))], [np.zeros(0, np.float32)]
     while min(image.size) * scale >= WINDOW_PX[0]:
         size = (round(image.width * scale), round(image.height * scale))
         offsets, probabilities = net(_to_tensor(image.resize(size, Image.Resampling.BILINEAR)))
-        rows, columns = np.nonzero(probabilities[0, 1].numpy() > MIN_PROBABILITY[0])
+        rows, columns = np.nonzero(probabilities[0, 1].numpy() > min_probability)
         corners = np.stack((columns, rows), axis=1) * STRIDE_PX
         windows = np.concatenate((corners, corners + WINDOW_PX[0]), axis=1)
         regressed = windows + WINDOW_PX[0] * offsets[0, :, rows, columns].numpy().T
@@ -93,18 +117,18 @@ def _propose(image: Image.Image, net: CascadeNet) -> Boxes:
     return _to_squares(candidates[_suppress(candidates, np.concatenate(scores), MAX_OVERLAP)])
 
 
-def _refine(image: Image.Image, boxes: Boxes, net: CascadeNet) -> Float[np.ndarray, "m 4"]:
+def _refine(image: Image.Image, boxes: Boxes, net: CascadeNet, min_probability: float) -> Float[np.ndarray, "m 4"]:
     """The square boxes that R-Net keeps, regressed."""
     offsets, probabilities = (output.numpy() for output in net(_windows(image, boxes, WINDOW_PX[1])))
-    keep = probabilities[:, 1] > MIN_PROBABILITY[1]
+    keep = probabilities[:, 1] > min_probability
     regressed = _regress(boxes, offsets)[keep]
     return _to_squares(regressed[_suppress(regressed, probabilities[keep, 1], MAX_OVERLAP)])
 
 
-def _locate(image: Image.Image, boxes: Boxes, net: CascadeNet) -> list[Face]:
+def _locate(image: Image.Image, boxes: Boxes, net: CascadeNet, min_probability: float) -> list[Face]:
     """The faces that O-Net finds in the boxes."""
     offsets, places, probabilities = (output.numpy() for output in net(_windows(image, boxes, WINDOW_PX[2])))
-    keep = np.nonzero(probabilities[:, 1] > MIN_PROBABILITY[2])[0]
+    keep = np.nonzero(probabilities[:, 1] > min_probability)[0]
     regressed = _regress(boxes, offsets)
     keep = keep[_suppress(regressed[keep], probabilities[keep, 1], MAX_OVERLAP, of_smaller=True)]
     sides = boxes[:, 2:3] - boxes[:, :1]
@@ -113,20 +137,22 @@ def _locate(image: Image.Image, boxes: Boxes, net: CascadeNet) -> list[Face]:
     return [Face(landmarks[k].astype(np.float64), sizes[k].item(), probabilities[k, 1].item()) for k in keep]
 
 
-def _refine_landmarks(
-    image: Image.Image, landmarks: Float[np.ndarray, "5 2"], net: CascadeNet
-) -> Float[np.ndarray, "5 2"]:
-    """Average O-Net's landmarks of an upright window and its mirror image, repeatedly.
+def _confirm(image: Image.Image, face: Face) -> Face:
+    """The face with O-Net's average of an upright window and its mirror image, taken repeatedly.
 
     The window rotates, moves and scales with the face, so the result is equivariant up to interpolation.
     """
+    _, _, net = load_mtcnn()
     for _ in range(LANDMARK_ROUNDS):
-        window = Placement.fit(UPRIGHT_LANDMARKS, landmarks)
+        window = Placement.fit(UPRIGHT_LANDMARKS, face.landmarks)
+        if not (0 <= window.x < image.width and 0 <= window.y < image.height):
+            return replace(face, confidence=0.0)
         pixels = _to_tensor(crop_photo(image, window, WINDOW_PX[2]))
-        _, places, _ = net(torch.cat((pixels, pixels.flip(-1))))
+        _, places, probabilities = net(torch.cat((pixels, pixels.flip(-1))))
         direct, mirrored = _landmarks(places.numpy()).astype(np.float64)
         landmarks = window.to_photo((direct + mirrored[MIRROR_ORDER] * (-1, 1) + (1, 0)) / 2)
-    return landmarks
+        face = replace(face, landmarks=landmarks, confidence=probabilities[:, 1].mean().item())
+    return face
 
 
 def _landmarks(places: Float[np.ndarray, "n 10"]) -> Float[np.ndarray, "n 5 2"]:

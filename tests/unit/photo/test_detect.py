@@ -59,6 +59,9 @@ def test_the_largest_face_comes_first(portrait: Image.Image) -> None:
         (-25, 0.5, -60, 30),
         (25, 2, 60, -30),
         (12, 0.3, 40, 40),
+        (90, 1, 0, 0),
+        (180, 1, 0, 0),
+        (-135, 1, 0, 0),
     ],
 )
 def test_the_aligned_crop_is_equivariant(
@@ -73,6 +76,13 @@ def test_the_aligned_crop_is_equivariant(
     corners = view.to_photo((template.align(face.landmarks).to_photo(CORNERS) + 0.5) / size)
     side_px = np.linalg.norm(expected[1] - expected[0])
     assert np.linalg.norm(corners - expected, axis=1).max() / side_px * 128 < 2
+
+
+def test_a_face_that_fills_the_picture_is_detected(portrait: Image.Image) -> None:
+    crop = load_category("synface").align.align(detect_faces(portrait)[0].landmarks)
+    [face] = detect_faces(crop_photo(portrait, crop, 300))
+    again = load_category("synface").align.align(face.landmarks)
+    assert (again.x, again.y, again.side) == pytest.approx((150, 150, 300), abs=15)
 
 
 def faceless(name: str) -> Image.Image:
