@@ -89,7 +89,7 @@ def rewrite_meshes(result: Result, folder: Path, detail: MeshOptions, *, overwri
         convert_write_errors(folder, "Free space, make it writable, or name another folder with -o."),
         tempfile.TemporaryDirectory(prefix=".meshes-", dir=folder) as temporary,
     ):
-        detail = replace(detail, extent=detail.extent or result.extent)
+        detail = replace(detail, extent=detail.extent or (result.report.get("meshes") or {}).get("extent"))
         written = write_meshes(Path(temporary), *textured_mesh(widen(result, detail.extent), detail), detail)
         surplus = {folder / name for name in BODY_FILES} - {folder / path.name for path in written}
         if not overwrite:
