@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from g2s_cli.weights.registry import Sources
 
 Background = Literal["keep", "remove"]
+Extent = Literal["crop", "head", "person"]
 Renderer = Literal["mesh", "gan"]
 Symmetry = Literal["on", "off", "first-stage"]
 

@@ -166,6 +166,7 @@ class Pipeline:
             camera=camera,
             report=report,
             frame_share=loaded.category.frame_share,
+            matte=photo.matte or found.wide_matte,
         )
 
     def _observe(self, image: torch.Tensor, found: ObjectMask, inversion: Inversion) -> Observation:

@@ -11,6 +11,7 @@ def mesh(
     mesh_size: options.MeshSize = None,
     texture_size: options.TextureSize = None,
     max_faces: options.MaxFaces = None,
+    extent: options.Extent = None,
     solid: options.Solid = False,
     height_mm: options.HeightMm = None,
     thickness_mm: options.ThicknessMm = None,
@@ -25,7 +26,7 @@ def mesh(
     Example: g2s mesh out/ --max-faces 20000 --solid
     """
     output.set(quiet=quiet, verbose=verbose, as_json=as_json)
-    detail = options.read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm)
+    detail = options.read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm, extent)
 
     from g2s_cli.result.read import read_result
     from g2s_cli.result.write import rewrite_meshes

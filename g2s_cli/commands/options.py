@@ -97,6 +97,10 @@ TextureSize = Annotated[
     output_option("--texture-size", min=16, max=4096, help="Pixels a side.", show_default="the photo's resolution"),
 ]
 MaxFaces = Annotated[int | None, output_option("--max-faces", min=100, help="Simplify; needs fast-simplification.")]
+Extent = Annotated[
+    choices.Extent | None,
+    output_option("--extent", help="What meshes and pictures show of the photo's object.", show_default="head"),
+]
 Solid = Annotated[
     bool, output_option("--solid", help="Close the mesh for 3D printing: mesh.stl, and mesh.ply with colours.")
 ]
@@ -141,6 +145,7 @@ def read_detail(
     solid: bool,
     height_mm: float | None,
     thickness_mm: float | None,
+    extent: choices.Extent | None = None,
 ) -> MeshOptions:
     """The mesh options as a value.
 
@@ -154,7 +159,7 @@ def read_detail(
     if sizes and not solid:
         option = "--" + next(iter(sizes)).replace("_", "-")
         raise UsageError(f"{option} is a size of a solid body.", "Add --solid, or leave it out.")
-    detail = MeshOptions(mesh_size, texture_size, max_faces, Body(**sizes) if solid else None)
+    detail = MeshOptions(mesh_size, texture_size, max_faces, Body(**sizes) if solid else None, extent)
     detail.check()
     return detail
 

@@ -41,6 +41,7 @@ def reconstruct(
     mesh_size: options.MeshSize = None,
     texture_size: options.TextureSize = None,
     max_faces: options.MaxFaces = None,
+    extent: options.Extent = None,
     solid: options.Solid = False,
     height_mm: options.HeightMm = None,
     thickness_mm: options.ThicknessMm = None,
@@ -84,7 +85,7 @@ def reconstruct(
         seed=seed,
         crop=CropOptions(not no_align, face, options.read_crop(crop) if crop else None, mask).check(),
         sources=Sources.from_environment(hub_repo),
-        detail=options.read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm),
+        detail=options.read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm, extent),
     )
     machine = Machine.named(device)
     run = reconstruct_batch if batch else _reconstruct_one

@@ -61,7 +61,11 @@ class Camera:
 
     def with_margin(self) -> Camera:
         """The camera of the same image with `margin_px` more pixels on each side."""
-        return self._with_focal(self.size + 2 * self.margin_px, self.focal)
+        return self.widen(self.margin_px)
+
+    def widen(self, margin_px: int) -> Camera:
+        """The camera of the same image with this many more pixels on each side."""
+        return self._with_focal(self.size + 2 * margin_px, self.focal)
 
     def _with_focal(self, size: int, focal_px: float) -> Camera:
         return replace(self, size=size, fov_deg=2 * math.degrees(math.atan((size - 1) / 2 / focal_px)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import trimesh
@@ -20,6 +21,7 @@ from g2s_cli.mesh.texture import Texture
 
 SURFACE_FILES = ("mesh.glb", "mesh.obj", "mesh.mtl", "texture.png", "texture_albedo.png")
 BODY_FILES = ("mesh.stl", "mesh.ply")
+Extent = Literal["crop", "head", "person"]
 SIMPLIFIER = "fast_simplification"
 MAX_MM = 10_000.0  # of a body; no printer is larger
 MESH_SIZES, TEXTURE_SIZES = (16, 1024), (16, 4096)  # least and largest
@@ -46,12 +48,13 @@ class Body:
 
 @dataclass(frozen=True)
 class MeshOptions:
-    """The resolution of a mesh and its texture; None chooses by the photo's resolution."""
+    """The resolution and the extent of a mesh and its texture; None chooses by the photo, or the result."""
 
     mesh_size: int | None = None  # grid points a side
     texture_size: int | None = None  # pixels a side
     max_faces: int | None = None  # of any mesh
     body: Body | None = None  # also write a closed body for printing
+    extent: Extent | None = None  # how much of the photo's object
 
     def check(self) -> None:
         """Raise UsageError for values out of range, G2SError if an optional dependency is missing."""
@@ -86,7 +89,7 @@ def write_meshes(folder: Path, mesh: Mesh, texture: Texture, options: MeshOption
     Image.fromarray(to_uint8(texture.albedo)).save(folder / "texture_albedo.png")
     names = [*SURFACE_FILES]
     surface = simplify(mesh, options.max_faces) if options.max_faces else mesh
-    _write_glb(folder / "mesh.glb", surface, lit)
+    _write_glb(folder / "mesh.glb", surface, texture)
     _write_obj(folder / "mesh.obj", surface)
     if options.body:
         body = make_body(mesh, lit, options.body, options.max_faces)
@@ -146,9 +149,18 @@ def _too_few(max_faces: int) -> UsageError:
     return UsageError(f"The mesh needs more than {max_faces} triangles.", "Allow more with --max-faces.")
 
 
-def _write_glb(path: Path, mesh: Mesh, lit: UInt8[ndarray, "t t 3"]) -> None:
+def _write_glb(path: Path, mesh: Mesh, texture: Texture) -> None:
+    """Write the mesh; its texture is lit already (KHR_materials_unlit), and cut out by its alpha."""
+    image = Image.fromarray(to_uint8(texture.lit))
+    if texture.alpha is not None:
+        image.putalpha(Image.fromarray((texture.alpha * 255).round().byte().cpu().numpy()))
     material = trimesh.visual.material.PBRMaterial(
-        name="surface", baseColorTexture=Image.fromarray(lit), metallicFactor=0.0, roughnessFactor=1.0
+        name="surface",
+        baseColorTexture=image,
+        metallicFactor=0.0,
+        roughnessFactor=1.0,
+        doubleSided=True,
+        alphaMode="OPAQUE" if texture.alpha is None else "MASK",
     )
     surface = trimesh.Trimesh(
         mesh.vertices,
@@ -157,7 +169,16 @@ def _write_glb(path: Path, mesh: Mesh, lit: UInt8[ndarray, "t t 3"]) -> None:
         visual=trimesh.visual.TextureVisuals(uv=mesh.uv, material=material),
         process=False,
     )
-    path.write_bytes(trimesh.exchange.gltf.export_glb(trimesh.Scene(surface), include_normals=True))
+    path.write_bytes(
+        trimesh.exchange.gltf.export_glb(trimesh.Scene(surface), include_normals=True, tree_postprocessor=_mark_unlit)
+    )
+
+
+def _mark_unlit(tree: dict[str, Any]) -> None:
+    """Add KHR_materials_unlit to the materials of a glTF document."""
+    tree["extensionsUsed"] = ["KHR_materials_unlit"]
+    for material in tree["materials"]:
+        material["extensions"] = {"KHR_materials_unlit": {}}
 
 
 def _write_obj(path: Path, mesh: Mesh) -> None:

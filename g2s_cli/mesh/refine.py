@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import max_pool2d, pad
+from torch.nn.functional import interpolate, max_pool2d, pad
 
 from g2s_cli.geometry.camera import Camera, canonical_to_view, unproject_points
 from g2s_cli.geometry.factors import Factors
@@ -26,14 +26,18 @@ EDGE_PX = 1.0
 class SilhouetteMask:
     """The object in the photo, at any resolution, from 0 to 1.
 
-    symmetric: left and right of the object are alike, so that each side completes the mask of the other. Otherwise the
-    far cheek of a turned head ends ragged, where the photo does not show it. extend: an object that the photo cuts off
-    above or below continues there, as far as the margin reaches.
+    symmetric: left and right of the object are alike.
+    extend: an object that the photo cuts off above or below continues there, as far as the margin reaches.
+    completed: with `symmetric`, each side completes the mask of the other: in a tight crop the far cheek of a turned
+        head would end ragged, where the photo does not show it.
+    support: where the canonical depth is known, pixel for pixel; None is everywhere.
     """
 
     mask: Float[Tensor, "n n"]
     symmetric: bool
     extend: bool = False
+    completed: bool = True
+    support: Float[Tensor, "h h"] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,11 @@ def canonical_object_mask(
     if object_mask.extend:
         grid[..., 1].clamp_(-1, 1)
     mask = grid_sample(object_mask.mask[None, None], grid)[0, 0]
-    if object_mask.symmetric:
+    if object_mask.symmetric and object_mask.completed:
         mask = torch.maximum(mask, hflip(mask))
+    if object_mask.support is not None:
+        known = pad(object_mask.support[None, None], (camera.margin_px,) * 4)
+        mask = mask * interpolate(known, size=mask.shape, mode="bilinear", align_corners=False)[0, 0]
     # Nothing beside the canonical frame: an ear would be drawn out to a streak.
     ticks = torch.arange(canonical.size, device=depth.device) - canonical.centre
     return mask * (ticks.abs() / canonical.focal <= camera.size / 2 / camera.focal)

@@ -39,6 +39,7 @@ class Texture:
 
     lit: Float[Tensor, "3 t t"]  # in [-1, 1], under the photo's light
     albedo: Float[Tensor, "3 t t"]  # without shading; (albedo + 1) / 2 is the reflectance, above 1 in highlights
+    alpha: Float[Tensor, "t t"] | None = None  # of a soft outline, finer than the mesh's; None is 1
 
 
 def project_texture(
@@ -74,7 +75,8 @@ def project_texture(
     if object_mask.symmetric:
         albedo = _blend(albedo, hflip(colours), hflip(weight), wide.size)
     albedo = _blend(albedo, colours, weight, wide.size).clamp(min=-1)
-    return Texture(apply_shading(albedo, shading.clamp(min=MIN_SHADING)).clamp(-1, 1), albedo)
+    lit = apply_shading(albedo, shading.clamp(min=MIN_SHADING)).clamp(-1, 1)
+    return Texture(lit, albedo, None if object_mask.completed else canonical.mask)
 
 
 def relight_texture(texture: Texture, factors: Factors, camera: Camera) -> Float[Tensor, "3 t t"]:

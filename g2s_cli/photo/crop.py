@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from g2s_cli.geometry.placement import Placement
@@ -14,6 +16,24 @@ Padding = Literal["reflect", "black"]
 
 MARGIN_PX = 3  # read by interpolation beyond a crop's own pixels
 COVERAGE_GRID = 64  # points a side that estimate the share outside the photo
+MAX_MATTE_PX = 3072  # a side
+
+
+@dataclass(frozen=True)
+class Matte:
+    """The soft mask of an object in a square around a crop, mirrored beyond the photo's edges.
+
+    span: side of the square, in sides of the crop.
+    """
+
+    alpha: UInt8[np.ndarray, "n n"]
+    span: float
+
+
+def crop_matte(mask: Image.Image, placement: Placement, span: float) -> Matte:
+    """The matte of a whole photo's mask (grey, white is the object) around a crop."""
+    wide = replace(placement, side=placement.side * span)
+    return Matte(np.array(crop_photo(mask, wide, min(round(wide.side), MAX_MATTE_PX))), span)
 
 
 def crop_photo(image: Image.Image, placement: Placement, size: int, padding: Padding = "reflect") -> Image.Image:

@@ -15,12 +15,13 @@ from torch import Tensor
 from g2s_cli.errors import ImageError
 from g2s_cli.geometry.placement import FaceTemplate, Placement
 from g2s_cli.photo.align import Alignment, CropOptions, align
-from g2s_cli.photo.crop import crop_photo, resize_square, share_outside
+from g2s_cli.photo.crop import Matte, crop_matte, crop_photo, resize_square, share_outside
 from g2s_cli.photo.decode import read_image, size_text
 
 MIN_SIDE_PX = 16
 MAX_ALIGNED_PX = 2048  # side of the crop that textures are made from
 SURROUNDINGS = 2.0  # side of the crop with its surroundings, in sides of the crop
+USER_MATTE_SPAN = 4.0  # of the matte that a user's mask makes, in sides of the crop
 MIN_MASK_SHARE = 0.01  # of the crop, inside the mask; outside it, less is worth a warning
 MAX_OUTSIDE_SHARE = 0.05  # of the crop; more is worth a warning
 MASK_COLOURS = "White is the object, black is the rest."
@@ -37,6 +38,7 @@ class Photo:
         surroundings: a square around the crop, twice as wide, at the same resolution but 2048 pixels a side at most.
         placement: the crop's place in the upright photo.
         mask: the user's object mask in [0, 1] at the GAN's size.
+        matte: the user's object mask around the crop, at the photo's resolution.
         original: the file's bytes.
         alignment: how the crop was chosen, for report.json.
         notes: sentence fragments about each conversion.
@@ -49,6 +51,7 @@ class Photo:
     surroundings: UInt8[np.ndarray, "m m 3"]
     placement: Placement
     mask: Float[Tensor, "s s"] | None
+    matte: Matte | None
     original: bytes
     alignment: dict[str, Any]
     notes: tuple[str, ...]
@@ -90,7 +93,8 @@ def open_photo(
         raise ImageError(f"{path} shows nothing: its crop has one colour.", "Name another photo.")
     wide = placement.subsquare((1 - SURROUNDINGS) / 2, SURROUNDINGS)
     wide_px = min(round(SURROUNDINGS * crop.width), MAX_ALIGNED_PX)
-    mask = _crop_mask(options.mask, path, upright, placement, size) if options.mask else None
+    whole = _read_mask(options.mask, path, upright) if options.mask else None
+    mask = None if whole is None else _crop_mask(whole, options.mask, placement, size)
     return Photo(
         name=path.name,
         image=torch.from_numpy(np.array(resize_square(crop, size))).permute(2, 0, 1).float() / 127.5 - 1,
@@ -98,6 +102,7 @@ def open_photo(
         surroundings=np.array(crop_photo(upright, wide, wide_px)),
         placement=placement,
         mask=mask,
+        matte=None if whole is None else crop_matte(whole, placement, USER_MATTE_SPAN),
         original=path.read_bytes(),
         alignment=_report(upright, alignment, crop.width, outside),
         notes=(*notes, *_notes(upright, alignment, size, outside)),
@@ -109,14 +114,19 @@ def _aligned_size(placement: Placement, size: int) -> int:
     return min(max(round(placement.side), size), MAX_ALIGNED_PX)
 
 
-def _crop_mask(path: Path, photo: Path, upright: Image.Image, placement: Placement, size: int) -> Float[Tensor, "s s"]:
-    """The user's mask, cropped and averaged like the photo; transparent pixels are background."""
+def _read_mask(path: Path, photo: Path, upright: Image.Image) -> Image.Image:
+    """The user's mask of an upright photo; transparent pixels are background."""
     mask = read_image(path, [], background="black").convert("L")
     if mask.size != upright.size:
         raise ImageError(
             f"{path} is {size_text(mask)} pixels, {photo} is {size_text(upright)} upright.",
             "Give a mask of the photo's size, white where the object is.",
         )
+    return mask
+
+
+def _crop_mask(mask: Image.Image, path: Path | None, placement: Placement, size: int) -> Float[Tensor, "s s"]:
+    """The user's mask, cropped and averaged like the photo."""
     crop = crop_photo(mask, placement, _aligned_size(placement, size), padding="black")
     result = torch.from_numpy(np.array(resize_square(crop, size))).float() / 255
     if result.mean() < MIN_MASK_SHARE:

@@ -24,6 +24,7 @@ from g2s_cli.mesh.extract import Mesh, camera_pose
 from g2s_cli.mesh.texture import MIN_SHADING, Texture, smooth_normals
 from g2s_cli.result.schema import PAGE, Result
 from g2s_cli.result.surface import textured_mesh
+from g2s_cli.result.wide import widen
 
 PLACEHOLDER = "{{scene}}"  # in page.html
 JPEG_QUALITY = 92
@@ -40,7 +41,9 @@ def write_page(result: Result, folder: Path, detail: MeshOptions | None = None) 
 
 def render_page(result: Result, detail: MeshOptions | None = None) -> str:
     """The page as HTML, with a mesh and texture of these sizes. Raises as `textured_mesh`."""
-    mesh, texture = textured_mesh(result, detail or MeshOptions(), extend=True)
+    detail = detail or MeshOptions()
+    result = widen(result, detail.extent)
+    mesh, texture = textured_mesh(result, detail, extend=True)
     # Only "<" could end the script element that holds the scene.
     scene = json.dumps(scene_data(result, mesh, texture)).replace("<", "\\u003c")
     return files("g2s_cli.result").joinpath("page.html").read_text("utf-8").replace(PLACEHOLDER, scene)

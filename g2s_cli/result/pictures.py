@@ -17,6 +17,7 @@ from g2s_cli.mesh.texture import relight_texture
 from g2s_cli.result.gan_renderer import render_with_gan
 from g2s_cli.result.schema import Result
 from g2s_cli.result.surface import textured_mesh
+from g2s_cli.result.wide import widen
 
 Renderer = Literal["mesh", "gan"]
 Pairs = Sequence[tuple[float, float]]  # positions of lights, or angles
@@ -67,8 +68,10 @@ def relight_each(
 ) -> Iterator[Image]:
     """As `relight`, one image at a time. Arguments are checked before the first."""
     check_pairs(lights, "light", size)
+    if is_mesh := _is_mesh(renderer, size, device):
+        result = widen(result)
     variants = [result.factors.relight(x, y) for x, y in lights]
-    if _is_mesh(renderer, size, device):
+    if is_mesh:
         mesh, texture = textured_mesh(result, MeshOptions(), extend=True)
         camera = result.camera.resize(size or result.picture_size)
         view = rasterize_mesh(mesh, texture.lit.shape[-1], result.factors.view, camera)
@@ -82,8 +85,10 @@ def rotate_each(
 ) -> Iterator[Image]:
     """As `rotate`, one image at a time. Arguments are checked before the first."""
     check_turns(turns, size)
+    if is_mesh := _is_mesh(renderer, size, device):
+        result = widen(result)
     variants = [result.factors.rotate(yaw, pitch) for yaw, pitch in turns]
-    if _is_mesh(renderer, size, device):
+    if is_mesh:
         mesh, texture = textured_mesh(result, MeshOptions(), extend=True)
         camera = result.camera.resize(size or result.picture_size)
         return (render_mesh(mesh, texture.lit, factors.view, camera).on_white for factors in variants)

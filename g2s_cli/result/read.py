@@ -18,7 +18,18 @@ from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.placement import Placement
-from g2s_cli.result.schema import ALIGNED, OFFSET_PREFIX, REPORT, RESIDUAL_KEY, SCHEMA, STATE, Result, original_path
+from g2s_cli.photo.crop import Matte
+from g2s_cli.result.schema import (
+    ALIGNED,
+    MATTE,
+    OFFSET_PREFIX,
+    REPORT,
+    RESIDUAL_KEY,
+    SCHEMA,
+    STATE,
+    Result,
+    original_path,
+)
 
 MIN_ALIGNED_SIZE, MAX_ALIGNED_SIZE = 8, 4096  # pixels a side; g2s writes from twice to half of it
 RECONSTRUCT_AGAIN = "Reconstruct the photo again."
@@ -44,13 +55,16 @@ def read_result(folder: Path | str) -> Result:
         category, frame_share = metadata["category"], float(metadata["frame_share"])
         if not 0 < frame_share <= 1:
             raise ValueError(f"frame_share {frame_share}")
+        span = float(metadata.get("matte_span", 0))
         _check_tensors(tensors, camera.size)
     with _convert_read_errors(folder / REPORT):
         report = json.loads((folder / REPORT).read_text())
         if not isinstance(report, dict):
             raise TypeError(f"{REPORT} {type(report)}")
     with _convert_read_errors(folder / ALIGNED):
-        aligned = _read_aligned(folder / ALIGNED)
+        aligned = _read_square(folder / ALIGNED, "RGB")
+    with _convert_read_errors(folder / MATTE):
+        matte = Matte(_read_square(folder / MATTE, "L"), span) if span else None
     with _convert_read_errors(photo := original_path(folder, report)):
         original = photo.read_bytes()
     depth, albedo, view, light = (tensors[name] for name in ("depth", "albedo", "view", "light"))
@@ -68,6 +82,7 @@ def read_result(folder: Path | str) -> Result:
         camera=camera,
         report=report,
         frame_share=frame_share,
+        matte=matte,
     )
 
 
@@ -92,11 +107,11 @@ def _read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, header.get("__metadata__") or {}
 
 
-def _read_aligned(path: Path) -> UInt8[np.ndarray, "n n 3"]:
+def _read_square(path: Path, mode: str) -> UInt8[np.ndarray, "n n *c"]:
     with Image.open(path, formats=("PNG",)) as image:
         if image.width != image.height or not MIN_ALIGNED_SIZE <= image.width <= MAX_ALIGNED_SIZE:
             raise ValueError(f"{path} {image.size}")
-        return np.array(image.convert("RGB"))
+        return np.array(image.convert(mode))
 
 
 def _check_tensors(tensors: dict[str, Tensor], size: int) -> None:

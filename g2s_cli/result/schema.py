@@ -15,17 +15,19 @@ from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.geometry.resample import center_slice
-from g2s_cli.mesh.export import BODY_FILES, SURFACE_FILES, MeshOptions
+from g2s_cli.mesh.export import BODY_FILES, SURFACE_FILES, Extent, MeshOptions
+from g2s_cli.photo.crop import Matte
 
 SCHEMA = 2
 STATE, REPORT, ALIGNED, PAGE = "state.safetensors", "report.json", "aligned.png", "view.html"
+MATTE = "matte.png"  # of results whose object is known beyond the crop
 MAPS = ("input.png", "inverted.png", "mask.png", "depth.npy", "depth.png", "normal.png", "albedo.png")
 LARGE_MAPS = ("depth_large.png", "normal_large.png", "albedo_large.png")  # rendered from the mesh
 # Files of every result, beside its meshes and the original photo.
 REQUIRED_FILES = (*MAPS, *LARGE_MAPS, "reconstruction.png", "camera.json", "light.json", STATE, REPORT, ALIGNED)
 # Regular expressions: the files of `g2s rotate` and `g2s relight`; every path that g2s writes into a result folder.
 FRAME_FILES = r"(in_place_)?\d{3,}\.png|(rotate|relight|in_place)\.gif"
-FIXED_NAMES = "|".join(map(re.escape, (*REQUIRED_FILES, *SURFACE_FILES, *BODY_FILES, PAGE)))
+FIXED_NAMES = "|".join(map(re.escape, (*REQUIRED_FILES, MATTE, *SURFACE_FILES, *BODY_FILES, PAGE)))
 OWNED_PATHS = rf"{FIXED_NAMES}|original(\.[^/]*)?|(rotate|relight)/({FRAME_FILES})"
 MAX_PICTURE_SIZE = 512  # default size of rendered pictures, pixels a side, at most
 # Keys of the optional tensors in STATE.
@@ -46,6 +48,9 @@ class Result:
     offset_net: state dict of the offset encoder; empty for fixed latent directions.
     report: JSON-able facts about the run.
     frame_share: side of the centre crop, as a share of the aligned crop's side.
+    matte: of the object beyond the crop, too; None if the mask is known in the crop alone.
+    outline, support: of results in a wide frame (`result.wide`): the soft mask of `aligned`, and where the canonical
+        depth is known.
     """
 
     category: str
@@ -61,6 +66,9 @@ class Result:
     camera: Camera
     report: dict[str, Any]
     frame_share: float = 1.0
+    matte: Matte | None = None
+    outline: Float[Tensor, "m m"] | None = None
+    support: Float[Tensor, "h h"] | None = None
 
     @property
     def center_crop(self) -> UInt8[np.ndarray, "m m 3"]:
@@ -72,6 +80,11 @@ class Result:
     def picture_size(self) -> int:
         """Default size of rendered pictures, pixels a side."""
         return max(self.camera.size, min(len(self.center_crop), MAX_PICTURE_SIZE))
+
+    @property
+    def extent(self) -> Extent:
+        """How much of the photo's object the meshes and pictures show."""
+        return (self.report.get("meshes") or {}).get("extent") or "head"
 
     @property
     def is_symmetric(self) -> bool:

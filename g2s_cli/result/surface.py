@@ -7,11 +7,12 @@ from dataclasses import replace
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, max_pool2d
 
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.image import composite_on_white, from_uint8
 from g2s_cli.geometry.render import mask_to_canonical, mask_to_view, render
+from g2s_cli.geometry.resample import inpaint
 from g2s_cli.geometry.warp import hflip
 from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.mesh.extract import Mesh, extract_mesh
@@ -22,6 +23,7 @@ from g2s_cli.result.schema import Result
 
 # Default sizes, at most: vertices of the mesh's grid and texels of its texture, a side.
 MAX_MESH_SIZE, MAX_TEXTURE_SIZE = 320, 2048
+MAX_WIDE_MESH_SIZE = 512
 SOFT_EDGE_PX = 5  # width of a soft mask's edge, canonical pixels
 
 
@@ -38,14 +40,27 @@ def textured_mesh(result: Result, detail: MeshOptions, *, extend: bool = False) 
     """
     detail.check()
     photo = from_uint8(result.center_crop)
+    if result.outline is not None:
+        photo = extend_colours(photo, result.outline)
     photo_size = max(photo.shape[-1], result.camera.size)
     wide_size = round(photo_size * result.camera.with_margin().size / result.camera.size)
-    outline = SilhouetteMask(refine_mask(result.mask, photo), result.is_symmetric)
+    mask = refine_mask(result.mask, photo) if result.outline is None else result.outline
+    outline = SilhouetteMask(mask, result.is_symmetric, completed=result.outline is None, support=result.support)
     # Twice the photo's resolution: the outline is smooth between the photo's pixels.
-    mesh_size = detail.mesh_size or min(2 * wide_size, MAX_MESH_SIZE)
-    mesh = extract_mesh(refine_depth(result.factors, replace(outline, extend=extend), result.camera, mesh_size))
+    mesh_size = detail.mesh_size or min(2 * wide_size, MAX_MESH_SIZE if result.outline is None else MAX_WIDE_MESH_SIZE)
+    mesh = extract_mesh(
+        refine_depth(
+            result.factors, replace(outline, extend=extend and result.outline is None), result.camera, mesh_size
+        )
+    )
     texture_size = detail.texture_size or min(wide_size, MAX_TEXTURE_SIZE)
     return mesh, project_texture(photo, result.factors, outline, result.camera, mesh, texture_size)
+
+
+def extend_colours(photo: Float[Tensor, "3 n n"], outline: Float[Tensor, "n n"]) -> Float[Tensor, "3 n n"]:
+    """A photo whose background, and the mixed colours at the outline, are those of the object next to them."""
+    inside = ((outline - 0.5) * 2).clamp(0, 1)
+    return inpaint(photo, -max_pool2d(-inside[None], 3, 1, 1)[0])
 
 
 def canonical_mask(result: Result) -> Float[Tensor, "h w"]:

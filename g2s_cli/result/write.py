@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from g2s_cli.mesh.render import Fragments, rasterize_mesh
 from g2s_cli.mesh.texture import Texture, normal_map
 from g2s_cli.result.schema import (
     ALIGNED,
+    MATTE,
     OFFSET_PREFIX,
     OWNED_PATHS,
     REPORT,
@@ -38,6 +39,7 @@ from g2s_cli.result.schema import (
     original_path,
 )
 from g2s_cli.result.surface import textured_mesh
+from g2s_cli.result.wide import widen
 
 # depth.png encodes (FAR - depth) / DEPTH_RANGE: the benchmark's convention.
 FAR, DEPTH_RANGE = 1.1, 0.2
@@ -52,19 +54,19 @@ def write_result(result: Result, folder: Path, *, overwrite: bool = False, detai
     """
     check_target(folder, STATE, overwrite=overwrite)
     detail = detail or MeshOptions()
+    wide = widen(result, detail.extent)
     with replace_folder(folder, OWNED_PATHS, overwrite=overwrite) as temporary:
         _write_maps(result, temporary)
         original_path(temporary, result.report).write_bytes(result.original)
-        _write_json(temporary / "camera.json", _camera_facts(result))
+        _write_json(temporary / "camera.json", _camera_facts(result, wide))
         _write_json(temporary / "light.json", _light_facts(result.factors))
         _write_json(temporary / REPORT, result.report)
         _write_state(temporary / STATE, result)
-        mesh, texture = textured_mesh(result, detail)
+        mesh, texture = textured_mesh(wide, detail)
         write_meshes(temporary, mesh, texture, detail)
-        camera = result.camera.resize(result.picture_size)
-        view = rasterize_mesh(mesh, len(texture.lit[0]), result.factors.view, camera)
+        view = rasterize_mesh(mesh, len(texture.lit[0]), wide.factors.view, wide.camera.resize(wide.picture_size))
         save_image(temporary / "reconstruction.png", view.sample_texture(texture.lit).on_white)
-        _write_large_maps(temporary, result, view, texture)
+        _write_large_maps(temporary, wide, view, texture)
 
 
 def rewrite_meshes(result: Result, folder: Path, detail: MeshOptions) -> list[Path]:
@@ -82,7 +84,8 @@ def rewrite_meshes(result: Result, folder: Path, detail: MeshOptions) -> list[Pa
         convert_write_errors(folder, "Free space, or make it writable."),
         tempfile.TemporaryDirectory(prefix=".meshes-", dir=folder) as temporary,
     ):
-        written = write_meshes(Path(temporary), *textured_mesh(result, detail), detail)
+        detail = replace(detail, extent=detail.extent or result.extent)
+        written = write_meshes(Path(temporary), *textured_mesh(widen(result, detail.extent), detail), detail)
         _write_json(report := Path(temporary) / REPORT, result.report | {"meshes": asdict(detail)})
         report.replace(folder / REPORT)
         paths = [path.replace(folder / path.name) for path in written]
@@ -112,6 +115,8 @@ def _write_maps(result: Result, folder: Path) -> None:
     save_image(folder / "albedo.png", rendering.albedo)
     _write_normal(folder / "normal.png", rendering.normal.permute(2, 0, 1), visible)
     Image.fromarray(result.aligned).save(folder / ALIGNED)
+    if result.matte is not None:
+        Image.fromarray(result.matte.alpha).save(folder / MATTE)
     Image.fromarray((result.mask * 255).round().byte().numpy()).save(folder / "mask.png")
     Image.fromarray(encode_depth(depth)).save(folder / "depth.png")
     np.save(folder / "depth.npy", depth)
@@ -135,9 +140,9 @@ def _write_normal(path: Path, normal: Float[Tensor, "3 h w"], visible: Bool[Tens
     save_image(path, torch.where(visible, outward, -1.0))
 
 
-def _camera_facts(result: Result) -> dict[str, Any]:
-    camera = result.camera
-    large = camera.resize(result.picture_size)
+def _camera_facts(result: Result, wide: Result) -> dict[str, Any]:
+    """The cameras of the maps, and of reconstruction.png and the large maps, which may show more."""
+    camera, large = result.camera, wide.camera.resize(wide.picture_size)
     opengl = camera_pose(result.factors, camera)
     opencv = np.diag((1.0, -1.0, -1.0, 1.0)) @ opengl
     return {
@@ -194,7 +199,7 @@ def _write_state(path: Path, result: Result) -> None:
         "camera": json.dumps(asdict(result.camera)),
         "placement": json.dumps(asdict(result.placement)),
         "frame_share": str(result.frame_share),
-    }
+    } | ({"matte_span": str(result.matte.span)} if result.matte else {})
     # safetensors refuses tensors that share memory, which views of one state dict may. `save_file` would make the file
     # readable for its owner alone.
     copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}

@@ -13,6 +13,7 @@ from torch import Tensor
 from g2s_cli.config import Category, MaskRule
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.center_crop import CenterCrop
+from g2s_cli.photo.crop import Matte
 from g2s_cli.photo.load import SURROUNDINGS
 from g2s_cli.segmentation.gan_features import Segmenter, largest_component
 from g2s_cli.segmentation.parsing_net import ParsingNet
@@ -44,6 +45,11 @@ class ObjectMask:
     segmenter: Segmenter | None = None
     notes: tuple[str, ...] = ()
     matte: Float[Tensor, "n n"] | None = None
+
+    @property
+    def wide_matte(self) -> Matte | None:
+        """The matte in 8 bits, with its place."""
+        return None if self.matte is None else Matte((self.matte * 255).round().byte().cpu().numpy(), SURROUNDINGS)
 
 
 def segment_object(
