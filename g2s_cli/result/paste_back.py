@@ -23,20 +23,26 @@ from g2s_cli.errors import ImageError
 from g2s_cli.geometry.camera import canonical_to_view, project_points, unproject_points, view_to_canonical
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.placement import Placement
-from g2s_cli.geometry.rasterizer import VIEW_FAR
+from g2s_cli.geometry.rasterizer import VIEW_FAR, rasterize
 from g2s_cli.geometry.render import render, render_depth_with_margin
 from g2s_cli.geometry.resample import inpaint
-from g2s_cli.geometry.warp import grid_sample, normalize_pixels
+from g2s_cli.geometry.warp import grid_sample, normalize_pixels, points_to_grid
+from g2s_cli.mesh.export import MeshOptions
+from g2s_cli.mesh.extract import transform_mesh
+from g2s_cli.mesh.render import rasterize_mesh
 from g2s_cli.mesh.silhouette import refine_mask
 from g2s_cli.photo.decode import read_image
 from g2s_cli.result.pictures import Renderer, check_pairs, check_turns, relight_each, rotate_each
 from g2s_cli.result.schema import Result, original_path
-from g2s_cli.result.surface import soft_mask
+from g2s_cli.result.surface import extend_colours, soft_mask, textured_mesh
+from g2s_cli.result.wide import widen
 
 BLEND_SHARE = 1 / 16  # of the crop's side: width of the blend at edges beyond which the photo goes on
 MAX_GAIN = 4.0  # by which a light may multiply or divide a pixel
 MIN_BRIGHTNESS = 0.05  # of shading or images in a quotient
 OCCLUSION_TOLERANCE = 0.01  # scene units: a point farther than this behind the visible surface is hidden
+EMPTY_ALPHA = 0.02  # of a matte, below which a pixel is background
+MAX_RENDERED_PX = 1024  # a side, of the mesh that says where pixels move
 DILATION_PX = 1  # of the object mask, canonical pixels
 BAND_ROWS = 256  # rows of the photo changed at once; all of a large photo's would not fit into memory
 TINT_PX = 8  # resolution of the colour correction of the GAN's images
@@ -61,6 +67,8 @@ def relight(
         UsageError, WeightsError: As `pictures.relight`.
     """
     check_pairs(lights, "light")
+    if renderer == "mesh":
+        result = widen(result, "person")
     canvas = Canvas.of(result)
     lights = [result.placement.direction_to_crop(x, y) for x, y in lights]
     relit: Iterator[Float[Tensor, "h w"]]
@@ -70,12 +78,18 @@ def relight(
     else:
         shading = _brightness(result.inverted)
         relit = map(_brightness, relight_each(result, lights, renderer=renderer, device=device))
-    known = (soft_mask(result, result.factors) > 0.5).float()
-    mask = refine_mask(result.mask, canvas.crop * 2 - 1)  # at the photo's resolution: the background stays unlit
+    colours = canvas.crop
+    # At the photo's resolution: the background stays unlit.
+    if result.outline is None:
+        known = (soft_mask(result, result.factors) > 0.5).float()
+        mask = refine_mask(result.mask, canvas.crop * 2 - 1)
+    else:
+        known, mask = (result.mask > 0.5).float(), result.outline
+        colours = extend_colours(canvas.crop, mask)  # no gain for the background's share of a mixed pixel
     for new_shading in relit:
         gain = new_shading.clamp(min=MIN_BRIGHTNESS) / shading.clamp(min=MIN_BRIGHTNESS)
         gain = gain.clamp(1 / MAX_GAIN, MAX_GAIN)
-        yield canvas.add(canvas.crop * canvas.enlarge(inpaint(gain[None] - 1, known)) * mask)
+        yield canvas.add(colours * canvas.enlarge(inpaint(gain[None] - 1, known)) * mask)
 
 
 def rotate(
@@ -97,6 +111,9 @@ def rotate(
         ImageError, UsageError, WeightsError: As `relight`.
     """
     check_turns(turns)
+    if renderer == "mesh" and (wide := widen(result, "person")).outline is not None:
+        yield from _rotate_wide(wide, wide.outline, turns)
+        return
     canvas = Canvas.of(result)
     mask = soft_mask(result, result.factors)
     background = canvas.inpaint_object(mask)
@@ -111,6 +128,43 @@ def rotate(
         scene = canvas.crop * (1 - uncovered) + background * uncovered
         alpha = canvas.enlarge(turned_mask[None])
         yield canvas.add(scene * (1 - alpha) + turned * alpha - canvas.crop)
+
+
+def _rotate_wide(
+    result: Result, outline: Float[Tensor, "m m"], turns: Sequence[tuple[float, float]]
+) -> Iterator[Photo]:
+    """As `rotate`, with the mesh of a result in a wide frame: the head and hair turn over a filled background."""
+    canvas = Canvas.of(result)
+    mesh, texture = textured_mesh(result, MeshOptions())
+    camera = result.camera.resize(min(len(outline), MAX_RENDERED_PX))
+    colours = extend_colours(canvas.crop, outline)
+    hole = _dilate(result.mask > EMPTY_ALPHA)
+    background = canvas.enlarge(inpaint(canvas.shrink(result.camera.size), 1 - hole[0]))
+    background = torch.lerp(canvas.crop, background, canvas.enlarge(hole))
+    for yaw, pitch in turns:
+        view = result.factors.rotate(yaw, pitch).view
+        fragments = rasterize_mesh(mesh, texture.lit.shape[-1], view, camera)
+        rendered = canvas.enlarge(fragments.sample_texture(texture.lit).image / 2 + 0.5)
+        surface = torch.where(fragments.hit[0], fragments.depth, camera.far)
+        points = canonical_to_view(
+            view_to_canonical(unproject_points(surface[None], camera), view[None], camera),
+            result.factors.view[None],
+            camera,
+        )
+        _, z_buffer = rasterize(*transform_mesh(mesh, result.factors.view), camera)
+        nearest = max_pool2d(z_buffer.nan_to_num(posinf=camera.far).to(surface), 3, 1, 1)
+        nearest = grid_sample(nearest[None], points_to_grid(points, camera), padding_mode="border")[0, 0]
+        visible = fragments.hit[0] & (points[0, ..., 2] < nearest + OCCLUSION_TOLERANCE)
+        # Inpainted, so that interpolation at the outline does not mix in positions of the background.
+        places = (project_points(points[0], camera).permute(2, 0, 1) + 0.5) / camera.size
+        grid = canvas.enlarge(inpaint(places, fragments.hit[0].float())).permute(1, 2, 0)[None] * 2 - 1
+        moved = functional.grid_sample(
+            torch.cat((colours, outline[None]))[None], grid, padding_mode="border", align_corners=False
+        )[0]
+        weight = canvas.enlarge(avg_pool2d(visible.float()[None], 3, 1, 1, count_include_pad=False))
+        alpha = canvas.enlarge(fragments.alpha[0]) * torch.lerp(torch.ones_like(weight), moved[3:], weight)
+        turned = torch.lerp(rendered, moved[:3], weight)
+        yield canvas.add(torch.lerp(background, turned, alpha) - canvas.crop)
 
 
 @dataclass(frozen=True)
