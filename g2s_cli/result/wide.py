@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d
 
 from g2s_cli.geometry.camera import Camera
-from g2s_cli.geometry.image import from_uint8
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.geometry.resample import center_slice, resize_area
 from g2s_cli.mesh.export import Extent
@@ -57,7 +56,6 @@ def widen(result: Result, extent: Extent | None = None) -> Result:
     factors, support = extend_factors(result.factors, result.mask, result.camera, Wide(camera, domain))
     return replace(
         result,
-        photo=resize_area(from_uint8(aligned), camera.size),
         aligned=aligned,
         placement=placement,
         mask=resize_area(outline[None], camera.size)[0],

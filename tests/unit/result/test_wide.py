@@ -1,0 +1,140 @@
+"""Results in a wide frame: the whole object under its matte, and nothing else of the photo."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image, ImageDraw
+from torch.nn.functional import grid_sample, max_pool2d
+
+from g2s_cli import read_result
+from g2s_cli.geometry.camera import canonical_to_view, project_points
+from g2s_cli.geometry.image import from_uint8
+from g2s_cli.geometry.placement import Placement
+from g2s_cli.mesh.export import MeshOptions
+from g2s_cli.mesh.extract import transform_mesh
+from g2s_cli.photo.crop import crop_matte, crop_photo
+from g2s_cli.result import paste_back, pictures
+from g2s_cli.result.schema import Result
+from g2s_cli.result.surface import textured_mesh
+from g2s_cli.result.wide import widen
+from g2s_cli.result.write import rewrite_meshes, write_result
+
+SMALL = MeshOptions(mesh_size=96, texture_size=128)
+SIZE, CROP = (240, 200), Placement.from_box(80, 60, 80)
+HEAD, BODY = (70, 30, 170, 150), (40, 140, 200, 260)  # boxes of ellipses in the photo
+
+
+@pytest.fixture(scope="module")
+def bust(result: Result) -> Result:
+    """A brown head and body before a pure green wall; the tight crop lies inside the head."""
+    photo, mask = Image.new("RGB", SIZE, (0, 255, 0)), Image.new("L", SIZE)
+    for box in (HEAD, BODY):
+        ImageDraw.Draw(photo).ellipse(box, (150, 100, 80))
+        ImageDraw.Draw(mask).ellipse(box, 255)
+    file = io.BytesIO()
+    photo.save(file, "PNG")
+    aligned = np.array(crop_photo(photo, CROP, 80))
+    factors = replace(result.factors, view=torch.tensor([0.0, -0.2, 0.0, 0.0, 0.0, 0.0]))
+    return replace(
+        result,
+        aligned=aligned,
+        photo=from_uint8(aligned[8:72, 8:72]),
+        placement=CROP,
+        original=file.getvalue(),
+        mask=torch.ones(64, 64),
+        factors=factors,
+        report={"photo": "bust.png", "symmetry": "on"},
+        matte=crop_matte(mask, CROP, 3.0),
+    )
+
+
+@pytest.fixture(scope="module")
+def wide(bust: Result) -> Result:
+    return widen(bust)
+
+
+def greenness(image: torch.Tensor) -> torch.Tensor:
+    return image[1] - torch.maximum(image[0], image[2])
+
+
+def test_the_frame_holds_the_object_and_its_crop_is_the_methods(bust: Result, wide: Result) -> None:
+    assert bust.camera.size < wide.camera.size <= 2 * bust.camera.size
+    margin = (wide.camera.size - bust.camera.size) // 2
+    inner = slice(margin + 20, margin + 44)
+    torch.testing.assert_close(wide.factors.depth[inner, inner], bust.factors.depth[20:44, 20:44], atol=0, rtol=0)
+    assert widen(wide) is wide
+
+
+def test_the_outline_of_the_mesh_is_the_mattes(wide: Result) -> None:
+    mesh, _ = textured_mesh(wide, SMALL)
+    points = canonical_to_view(
+        transform_mesh(mesh, torch.zeros(6))[0][None].float(), wide.factors.view[None], wide.camera
+    )
+    pixels = project_points(points[0, 0], wide.camera)
+    grid = (pixels / wide.camera.centre - 1)[None, None]
+    around = max_pool2d(wide.mask[None, None], 5, 1, 2)  # up to a cell of the grid outside
+    assert grid_sample(around, grid, align_corners=True).min() > 0.01
+    [shown] = pictures.rotate(wide, [(0.0, 0.0)], size=wide.camera.size)
+    covered = (shown < 0.99).any(dim=0)
+    assert covered[wide.mask > 0.9].float().mean() > 0.99
+    assert covered[wide.mask < 0.01].float().mean() < 0.01
+
+
+def test_no_background_is_in_the_texture_or_the_pictures(wide: Result) -> None:
+    _, texture = textured_mesh(wide, SMALL)
+    assert greenness(texture.lit).max() < 0.02
+    for image in (
+        *pictures.rotate(wide, [(0.3, 0.0), (-0.6, 0.1)], size=96),
+        *pictures.relight(wide, [(1.0, 0.2)], size=96),
+    ):
+        assert greenness(image).max() < 0.02
+
+
+def test_light_in_the_photo_leaves_the_background_alone(bust: Result) -> None:
+    before = np.array(Image.open(io.BytesIO(bust.original)))
+    background = (before == (0, 255, 0)).all(axis=-1)
+    [after] = paste_back.relight(bust, [(-1.0, 0.2)])
+    assert (after[background] == before[background]).mean() > 0.995
+    change = np.abs(after.astype(int) - before)[..., 0]
+    forehead, crop_top = change[45:58, 100:140], change[62:75, 100:140]  # above the crop, and in it
+    assert forehead.mean() > 2
+    assert abs(forehead.mean() - crop_top.mean()) < 0.5 * crop_top.mean() + 2
+
+
+def test_a_turned_head_leaves_a_filled_background(bust: Result) -> None:
+    [after] = paste_back.rotate(bust, [(0.25, 0.0)])
+    before = np.array(Image.open(io.BytesIO(bust.original)))
+    assert np.abs(after.astype(int) - before).max() > 50
+    brown = np.abs(after.astype(int) - (150, 100, 80)).max(axis=-1) < 60
+    green = np.abs(after.astype(int) - (0, 255, 0)).max(axis=-1) < 60
+    assert (brown | green).mean() > 0.93  # hardly a mixed pixel: no ghost of the head
+
+
+def test_a_folder_keeps_the_matte_and_the_extent(bust: Result, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    report = bust.report | {"meshes": {"extent": None}}
+    write_result(replace(bust, report=report), out, detail=SMALL)
+    again = read_result(out)
+    assert again.matte is not None
+    assert (again.matte.span, again.extent) == (3.0, "head")
+    assert (again.matte.alpha == bust.matte.alpha).all()
+    camera = json.loads((out / "camera.json").read_text())
+    assert camera["size_px"] < camera["large"]["size_px"]
+    head = trimesh.load(out / "mesh.glb", force="mesh")
+    rewrite_meshes(again, out, replace(SMALL, extent="crop"))
+    crop = trimesh.load(out / "mesh.glb", force="mesh")
+    assert head.extents[1] > 1.3 * crop.extents[1]
+    assert read_result(out).extent == "crop"
+    assert widen(read_result(out)).outline is None
+
+
+def test_a_result_without_a_matte_stays_as_it_is(result: Result) -> None:
+    assert widen(result) is result
