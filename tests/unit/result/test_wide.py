@@ -80,7 +80,7 @@ def test_the_outline_of_the_mesh_is_the_mattes(wide: Result) -> None:
     )
     pixels = project_points(points[0, 0], wide.camera)
     grid = (pixels / wide.camera.centre - 1)[None, None]
-    assert grid.abs().max() < 1 + 3 / wide.camera.size
+    assert grid.abs().max() < 1 + 6 / wide.camera.size  # three pixels beyond the frame
     around = max_pool2d(wide.mask[None, None], 3, 1, 1)  # up to a cell of the grid outside
     assert grid_sample(around, grid, align_corners=True, padding_mode="border").min() > 0.01
     [shown] = pictures.rotate(wide, [(0.0, 0.0)], size=wide.camera.size)
