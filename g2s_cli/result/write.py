@@ -84,7 +84,7 @@ def rewrite_meshes(result: Result, folder: Path, detail: MeshOptions) -> list[Pa
         convert_write_errors(folder, "Free space, or make it writable."),
         tempfile.TemporaryDirectory(prefix=".meshes-", dir=folder) as temporary,
     ):
-        detail = replace(detail, extent=detail.extent or result.extent)
+        detail = replace(detail, extent=detail.extent or (result.report.get("meshes") or {}).get("extent"))
         written = write_meshes(Path(temporary), *textured_mesh(widen(result, detail.extent), detail), detail)
         _write_json(report := Path(temporary) / REPORT, result.report | {"meshes": asdict(detail)})
         report.replace(folder / REPORT)
