@@ -114,7 +114,7 @@ def replace_folder(folder: Path, owned: str = "", *, overwrite: bool = True) -> 
         place = folder.resolve()
         if place.exists() and not place.is_dir():
             raise UsageError(f"{folder} is a file.", "Move it away, or name another folder.")
-        with _scratch_folder(_nearest_folder(place)) as scratch:
+        with scratch_folder(place) as scratch:
             (new := scratch / "new").mkdir()
             yield new
             if _move_folder(new, place):
@@ -176,8 +176,9 @@ def _files(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def _scratch_folder(parent: Path) -> Iterator[Path]:
-    """A hidden folder in another one, deleted afterwards; old ones of killed processes are, too."""
+def scratch_folder(place: Path) -> Iterator[Path]:
+    """A hidden folder in another one or its nearest parent, deleted afterwards; those of killed processes are, too."""
+    parent = next(folder for folder in (place, *place.parents) if folder.exists())
     for stale in parent.glob(f"{SCRATCH}{'[0-9a-f]' * 8}"):
         with suppress(OSError):
             if time.time() - stale.stat().st_mtime > STALE_S:
@@ -199,16 +200,10 @@ def _delete_scratch(scratch: Path) -> None:
 
 def _try_to_write(path: Path) -> None:
     """Write a file of this name, with the folders that it lacks, in a scratch folder at its place. Raises OSError."""
-    base = _nearest_folder(path.parent)
-    with _scratch_folder(base) as scratch:
-        probe = scratch / path.relative_to(base)
+    with scratch_folder(path.parent) as scratch:
+        probe = scratch / path.relative_to(scratch.parent)
         probe.parent.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(bytes(PROBE_BYTES))
-
-
-def _nearest_folder(path: Path) -> Path:
-    """A path, or its nearest parent that exists."""
-    return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -107,8 +106,6 @@ def os_remedy(error: OSError, other: str) -> str:
     """What mends an error of the operating system; `other` where the error does not tell."""
     if error.errno == errno.ENAMETOOLONG:
         return "Use a shorter name."
-    if error.errno == errno.ENOENT and _is_cwd_deleted():
-        return "The current folder has been deleted: go to another."
     return other
 
 
@@ -122,14 +119,6 @@ def _as_sentence(error: OSError) -> G2SError | None:
         name = error.filename if isinstance(error.filename, int) else os.fsdecode(error.filename)
         return G2SError(f"{name} cannot be used: {reason}.", remedy or "Check the path.")
     return G2SError(f"{reason}.", remedy) if remedy else None
-
-
-def _is_cwd_deleted() -> bool:
-    try:
-        Path.cwd()
-    except FileNotFoundError:
-        return True
-    return False
 
 
 def _is_memory_shortage(error: Exception) -> bool:

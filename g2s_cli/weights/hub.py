@@ -49,13 +49,14 @@ class HubRepo:
 
 def pull_category(name: str, repo: HubRepo) -> None:
     """Put a category's model.toml and README.md from the Hub into the cache. Raises WeightsError."""
+    folder = cache_root() / name
     category, repo = _read_from_hub(name, repo)
     contents = {ORIGIN: (json.dumps({"repo": f"{repo.name}@{repo.revision}"}) + "\n").encode()}
     with suppress(WeightsError):  # optional in a repository
         contents[README] = _download(repo, f"{name}/{README}").read_bytes()
     contents[MODEL_TOML] = (category.folder / MODEL_TOML).read_bytes()  # last: it makes the folder a category
     for file, content in contents.items():
-        with atomic_write(cache_root() / name / file) as temporary:
+        with atomic_write(folder / file) as temporary:
             temporary.write_bytes(content)
 
 
