@@ -7,6 +7,7 @@ a parent that cannot be written to: its files are replaced one by one, and all o
 from __future__ import annotations
 
 import errno
+import os
 import re
 import secrets
 import shutil
@@ -52,9 +53,7 @@ def _identify(folder: Path) -> FolderId:
     return (status.st_dev, status.st_ino) if status.st_ino else folder
 
 
-def check_target(
-    folder: Path, marker: str, *, overwrite: bool, inputs: Mapping[FolderId, Path] | None = None
-) -> None:
+def check_target(folder: Path, marker: str, *, overwrite: bool, inputs: Mapping[FolderId, Path] | None = None) -> None:
     """Check, before the work starts, that `replace_folder` may and can replace a folder.
 
     Args:
@@ -79,14 +78,24 @@ def check_target(
                 what = f"{folder} is not empty and holds no g2s result: g2s will not delete it."
                 raise UsageError(what, "Name another folder with -o.")
             if not overwrite:
-                raise UsageError(f"{folder} exists and is not empty.", "Add --overwrite to replace it, or name another.")
+                raise UsageError(
+                    f"{folder} exists and is not empty.", "Add --overwrite to replace it, or name another."
+                )
         _try_to_write(place / "probe")
 
 
 def check_file_target(path: Path) -> None:
-    """Check, before the work starts, that a file can be written; its folder may be missing. Raises as `check_target`."""
+    """Check, before the work starts, that a file can be written, with its folder. Raises as `check_target`."""
     with _refuse_os_errors(path):
         _try_to_write(path.resolve())
+
+
+def max_name_bytes(folder: Path) -> int:
+    """The most bytes of a name in a folder, which may be missing; 255 where the system does not tell."""
+    try:
+        return os.pathconf(_nearest_folder(folder.absolute()), "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):
+        return 255
 
 
 def is_empty(folder: Path) -> bool:
@@ -178,7 +187,7 @@ def _files(folder: Path) -> list[Path]:
 @contextmanager
 def scratch_folder(place: Path) -> Iterator[Path]:
     """A hidden folder in another one or its nearest parent, deleted afterwards; those of killed processes are, too."""
-    parent = next(folder for folder in (place, *place.parents) if folder.exists())
+    parent = _nearest_folder(place)
     for stale in parent.glob(f"{SCRATCH}{'[0-9a-f]' * 8}"):
         with suppress(OSError):
             if time.time() - stale.stat().st_mtime > STALE_S:
@@ -204,6 +213,11 @@ def _try_to_write(path: Path) -> None:
         probe = scratch / path.relative_to(scratch.parent)
         probe.parent.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(bytes(PROBE_BYTES))
+
+
+def _nearest_folder(path: Path) -> Path:
+    """A path, or its nearest parent that exists."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 @contextmanager

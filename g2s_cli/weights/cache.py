@@ -42,7 +42,9 @@ def cache_root() -> Path:
     try:
         return Path(folder).expanduser()
     except RuntimeError as error:  # a user without a name, as in a container
-        raise WeightsError("This user has no home folder for weights.", "Set G2S_CACHE to a folder of yours.") from error
+        raise WeightsError(
+            "This user has no home folder for weights.", "Set G2S_CACHE to a folder of yours."
+        ) from error
 
 
 def is_in_cache(folder: Path) -> bool:

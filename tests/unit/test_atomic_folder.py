@@ -29,7 +29,7 @@ def test_unusable_targets_are_refused(tmp_path: Path) -> None:
     (tmp_path / "holiday" / "photo.jpg").touch()
     with pytest.raises(UsageError, match="is a file"):
         check_target(tmp_path / "file", MARK, overwrite=True)
-    with pytest.raises(UsageError, match="cannot be written: Not a directory. Name another"):
+    with pytest.raises(UsageError, match=r"cannot be written: Not a directory\. Name another"):
         check_target(tmp_path / "file" / "out", MARK, overwrite=False)
     for overwrite in (False, True):
         with pytest.raises(UsageError, match="is not empty and holds no g2s result") as refusal:
@@ -40,7 +40,7 @@ def test_unusable_targets_are_refused(tmp_path: Path) -> None:
         check_target(tmp_path / "holiday", MARK, overwrite=False)
     check_target(tmp_path / "holiday", MARK, overwrite=True)
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(UsageError, match="is a link to itself|Symbolic link|symbolic links"):
+    with pytest.raises(UsageError, match=r"symbolic links|is a link to itself"):
         check_target(tmp_path / "loop" / "out", MARK, overwrite=False)
     with pytest.raises(UsageError, match=r"cannot be written: File name too long\. Use a shorter name\."):
         check_target(tmp_path / ("x" * 256), MARK, overwrite=False)
