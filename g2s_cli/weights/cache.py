@@ -114,6 +114,19 @@ def cache_errors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def deleted_if_it_fails(category: str) -> Iterator[None]:
+    """Delete a new category's folder if the block raises."""
+    folder = cache_root() / category
+    existed = folder.exists()
+    try:
+        yield
+    except BaseException:
+        if not existed:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
 def replacing_weights(place: Path, remedy: str = ELSEWHERE) -> Iterator[Path]:
     """As `replacing`; raises WeightsError with this remedy for any error while the block writes."""
     try:

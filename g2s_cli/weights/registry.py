@@ -251,12 +251,11 @@ def store_part(category: Category, part: Part, tensors: Mapping[str, Tensor], fi
     return store_file(category.name, part, place, source, partial(save_weights, tensors))
 
 
-def create_category(name: str) -> Category:
-    """A new category in the cache: a copy of "own", for an imported GAN."""
+def create_category(name: str) -> None:
+    """Describe a new category in the cache: a copy of "own", for an imported GAN."""
     data = read_model_toml(models_root() / "own") | {"title": name}
     set_file(data, "gan", "gan.safetensors", "")
     write_model_toml(cache_root() / name, data)
-    return load_category(name)
 
 
 def find_category(name: str, sources: Sources) -> Category:
