@@ -226,10 +226,8 @@ def _refuse_os_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kind, remedy = UsageError, "Name another one with -o."
-        if error.errno in DISK_FULL:
-            kind, remedy = G2SError, "Free space, or name another one with -o."
-        what = f"{target} cannot be written: {error.strerror or error}."
-        raise kind(what, os_remedy(error, remedy)) from error
+        what, full = f"{target} cannot be written: {error.strerror or error}.", error.errno in DISK_FULL
+        remedy = os_remedy(error, f"{'Free space, or name' if full else 'Name'} another one with -o.")
+        raise (G2SError if full else UsageError)(what, remedy) from error
     except RuntimeError as error:  # Python 3.11 and 3.12, for links that end nowhere
         raise UsageError(f"{target} is a link to itself.", "Name another one with -o.") from error
