@@ -107,9 +107,10 @@ def cache_errors() -> Iterator[None]:
     """Turn an OSError of a cache that cannot be written into a WeightsError."""
     try:
         yield
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:  # the latter is filelock's, on a disk without locks
+        reason = getattr(error, "strerror", None) or error
         raise WeightsError(
-            f"{cache_root()} cannot be used: {error.strerror or error}.", "Set G2S_CACHE to a folder of yours."
+            f"{cache_root()} cannot be used: {reason}.", "Set G2S_CACHE to a folder of yours."
         ) from error
 
 
