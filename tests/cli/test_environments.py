@@ -17,8 +17,9 @@ QUICK = ("--preset", "instant", "--iterations", "1")
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 # Everything but the working folder is read-only, and there is no home.
 CONTAINER = """
-mount --make-rprivate / && mount -t tmpfs none "$1" && mount -o remount,ro,bind / || exit 77
+mount --make-rprivate / && mount -o remount,ro,bind / || exit 77
 for place in /tmp /var/tmp /dev/shm /run; do mount -o bind,ro $place $place && mount -o remount,bind,ro $place; done
+mount -t tmpfs none "$1" || exit 77
 cd /; shift; exec env -u HOME -u TMPDIR "$@"
 """
 
