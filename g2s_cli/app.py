@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -27,7 +28,7 @@ from g2s_cli.commands.sheet import sheet
 from g2s_cli.commands.train import train
 from g2s_cli.commands.view import view
 from g2s_cli.commands.weights import weights
-from g2s_cli.console import allow_any_file_name, output
+from g2s_cli.console import allow_any_text, output
 from g2s_cli.errors import StoppedError, UsageError, as_g2s_error
 
 EPILOG = """
@@ -80,7 +81,11 @@ class Commands(TyperGroup):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
+        """Run the command, in a folder that exists: the MKL of torch ends the process in a deleted one."""
+        try:
+            Path.cwd()
+        except FileNotFoundError:
+            raise UsageError("The current folder has been deleted.", "Go to another one.") from None
         try:
             with usage_errors_as_json():
                 return super().invoke(ctx)
@@ -155,11 +160,23 @@ def interrupted_by_signals() -> Iterator[list[int]]:
             signal.signal(number, signal.SIG_DFL)
 
 
+def set_environment() -> None:
+    """Set what libraries read when they are imported, where the user has not."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    # torch makes a folder for compiled code, which we have none of, in the one for temporary files, and asks for the
+    # current folder. In a container neither may exist.
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TORCH_COMPILE_DEBUG_DIR"):
+        os.environ.setdefault(name, str(Path(__file__).parent))
+    # Without a home folder huggingface_hub would write to one named "~" in the current folder.
+    if (cache := os.environ.get("G2S_CACHE")) and os.path.expanduser("~") == "~":  # noqa: PTH111
+        os.environ.setdefault("HF_HOME", str(Path(cache, "huggingface")))
+
+
 def main() -> None:
     """Run the command line; never returns."""
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # read when torch is imported
-    allow_any_file_name()
+    set_environment()
+    allow_any_text()
     output.set(as_json="--json" in sys.argv)  # errors may precede the command
     with interrupted_by_signals() as received:
         try:

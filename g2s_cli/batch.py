@@ -6,13 +6,15 @@ A run that was stopped resumes by the same command: a result of the same photo (
 from __future__ import annotations
 
 import json
+import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from g2s_cli.atomic_folder import check_target, parent_folders
+from g2s_cli.atomic_folder import check_file_target, check_target, max_name_bytes, parent_folders
 from g2s_cli.errors import G2SError, UsageError, as_g2s_error, try_call
 from g2s_cli.files import atomic_write, sha256_of_input
 from g2s_cli.mesh.export import MeshOptions
@@ -79,22 +81,26 @@ def find_photos(arguments: Sequence[Path]) -> tuple[list[Path], list[str]]:
 def make_jobs(photos: Sequence[Path], out: Path) -> list[Job]:
     """A job for each photo, with a folder in `out` named after its stem; repeated stems get -2, -3, ...
 
+    Stems that are too long for the file system are cut.
+
     Raises:
-        UsageError: `out` is a file, or the result of one photo.
+        UsageError: `out` is a file, or the result of one photo, or cannot be written to.
+        G2SError: The disk is full.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file.", "Name a folder with -o.")
     if (out / STATE).is_file():
         raise UsageError(f"{out} is the result of one photo.", "Name another folder with -o for those of many.")
-    # Some file systems ignore case.
-    stems = {_stem(photo).casefold() for photo in photos}
-    taken, jobs = {SUMMARY}, []
-    for photo in photos:
-        name, number = _stem(photo), 1
-        while name.casefold() in taken or (number > 1 and name.casefold() in stems):
+    check_file_target(out / SUMMARY)
+    limit = max_name_bytes(out)
+    stems = [_shorten(_stem(photo), limit) for photo in photos]
+    known, taken, jobs = {_compared(stem) for stem in stems}, {SUMMARY}, []
+    for photo, stem in zip(photos, stems, strict=True):
+        name, number = stem, 1
+        while _compared(name) in taken or (number > 1 and _compared(name) in known):
             number += 1
-            name = f"{_stem(photo)}-{number}"
-        taken.add(name.casefold())
+            name = f"{_shorten(stem, limit - len(f'-{number}'))}-{number}"
+        taken.add(_compared(name))
         jobs.append(Job(photo, out / name))
     return jobs
 
@@ -179,19 +185,51 @@ def run_jobs(
             continue
         report = {"command": command, "meshes": settings["meshes"]} | result.report
         error = try_call(write_result, replace(result, report=report), job.folder, overwrite=overwrite, detail=detail)
-        yield Outcome(job, "failed", {}, error) if error else Outcome(job, "made", report)
+        if error and isinstance(other := try_call(finished_outcome, job, settings), Outcome):
+            yield other  # of another run, meanwhile
+        else:
+            yield Outcome(job, "failed", {}, error) if error else Outcome(job, "made", report)
 
 
 def summarize(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """All outcomes, JSON-able."""
-    counts = {state: sum(outcome.state == state for outcome in outcomes) for state in ("made", "kept", "failed")}
+    counts = _count_states([outcome.state for outcome in outcomes])
     return {"photos": [_summary_entry(outcome) for outcome in outcomes], **counts}
 
 
-def write_summary(summary: Mapping[str, object], out: Path) -> None:
-    """Write the summary into the folder of results. Raises G2SError if the disk refuses."""
+def write_summary(summary: dict[str, Any], out: Path) -> None:
+    """Write the summary into the folder of results. Raises G2SError if the disk refuses.
+
+    A photo that failed keeps the entry of the earlier run whose result is in its folder; if all failed, the earlier
+    summary stays.
+    """
+    earlier, failed = _results_of_summary(out), summary["failed"]
+    if earlier and failed == len(summary["photos"]):
+        return
+    photos = [
+        earlier.get(Path(entry["folder"]).name, entry) if entry["state"] == "failed" else entry
+        for entry in summary["photos"]
+    ]
+    summary = summary | {"photos": photos} | _count_states([entry["state"] for entry in photos])
     with atomic_write(out / SUMMARY, "Free space.") as temporary:
         temporary.write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def _results_of_summary(out: Path) -> dict[str, dict[str, Any]]:
+    """The entries of the summary in a folder whose results are there, by the names of their folders."""
+    try:
+        entries = {Path(entry["folder"]).name: entry for entry in json.loads((out / SUMMARY).read_text())["photos"]}
+        return {
+            name: entry
+            for name, entry in entries.items()
+            if entry["state"] != "failed" and (out / name / STATE).is_file()
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
+
+
+def _count_states(states: Sequence[str]) -> dict[str, int]:
+    return {state: states.count(state) for state in get_args(State)}
 
 
 def _summary_entry(outcome: Outcome) -> dict[str, Any]:
@@ -206,6 +244,18 @@ def _summary_entry(outcome: Outcome) -> dict[str, Any]:
 def _stem(photo: Path) -> str:
     """A file's stem without dots at its ends, which would make a hidden folder or none."""
     return photo.stem.strip(".") or photo.name.strip(".")
+
+
+def _shorten(name: str, limit: int) -> str:
+    """A name of at most `limit` bytes."""
+    while len(os.fsencode(name)) > limit:
+        name = name[:-1]
+    return name
+
+
+def _compared(name: str) -> str:
+    """What names have in common that some file system takes for one: it ignores case, or composes accents."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _natural_key(path: Path) -> list[tuple[int, str]]:

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 import traceback
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,20 +37,41 @@ FILE_WIDTH = 240  # columns of a table that goes to a file
 PHOTO_PHASES = ("invert", "collect")  # phases of a training that advance by photos, not by steps
 
 
-def _encode_as_file_name(error: UnicodeError) -> tuple[bytes, int]:
-    """An encoding error handler: characters that a stream lacks are written as the file system encodes them."""
+# Signs of our texts that not every encoding has, where Unicode's own decomposition does not help.
+PLAIN_SIGNS = {"·": "-", "→": "->", "–": "-", "×": "x", "±": "+-", "ψ": "psi", "°": " deg", "…": "...", "⁻": "-"}
+
+
+def _encode_plainly(error: UnicodeError) -> tuple[str | bytes, int]:
+    """An encoding error handler: undecodable bytes of file names as they are, other characters as similar ones."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return os.fsencode(error.object[error.start : error.end]), error.end
+    character, end = error.object[error.start], error.start + 1
+    if "\udc80" <= character <= "\udcff":  # of the handler "surrogateescape"
+        return bytes([ord(character) & 0xFF]), end
+    similar = PLAIN_SIGNS.get(character) or unicodedata.normalize("NFKD", character)
+    return similar.encode("ascii", "ignore").decode() or "?", end
 
 
-codecs.register_error("g2s_file_names", _encode_as_file_name)
+codecs.register_error("g2s_plain", _encode_plainly)
 
 
-def allow_any_file_name() -> None:
-    """Make stdout accept every path, whatever its encoding."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="g2s_file_names")
+def allow_any_text() -> None:
+    """Make stdout and stderr accept every text, whatever their encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="g2s_plain")
+
+
+def _as_file_names(text: str) -> str:
+    """The text with characters that stdout lacks as the bytes by which the file system knows them."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError as error:
+        with suppress(UnicodeEncodeError):  # then no file has such a name
+            name = os.fsencode(error.object[error.start : error.end]).decode("ascii", "surrogateescape")
+            return text[: error.start] + name + _as_file_names(text[error.end :])
+    return text
 
 
 class _Stderr:
@@ -133,8 +155,8 @@ class Output:
         self.console.print(f"g2s: {text}")
 
     def print(self, line: object) -> None:
-        """Print a line on stdout."""
-        _write_stdout(f"{line}\n")
+        """Print a line on stdout, with names of files as the file system has them."""
+        _write_stdout(_as_file_names(f"{line}\n"))
 
     def print_json(self, document: dict[str, Any]) -> None:
         """Print a JSON document on stdout."""
@@ -192,13 +214,21 @@ def format_number(value: float | None, digits: int = 3) -> str:
 def _table_console(stream: Any) -> Console:
     """A console for tables, which is wide enough for every column unless it is a terminal."""
     console = Console(file=stream, highlight=False, markup=False)
-    return console if console.is_terminal else Console(file=stream, highlight=False, markup=False, width=FILE_WIDTH)
+    return console if _is_terminal(console) else Console(file=stream, highlight=False, markup=False, width=FILE_WIDTH)
+
+
+def _is_terminal(console: Console) -> bool:
+    """Whether a console writes to a terminal. rich also takes a file for one, if FORCE_COLOR is set."""
+    try:
+        return console.is_terminal and console.file.isatty()
+    except (AttributeError, ValueError):  # it is closed
+        return False
 
 
 def _bar(console: Console, *columns: ProgressColumn) -> RichProgress:
     """A bar that disappears when it is done, and that only terminals show."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), *columns)
-    return RichProgress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    return RichProgress(*columns, console=console, transient=True, disable=not _is_terminal(console))
 
 
 class FetchingBar:

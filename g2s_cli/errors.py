@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -9,6 +11,8 @@ from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class G2SError(Exception):
@@ -96,9 +100,30 @@ def as_g2s_error(error: Exception, *, traceback_shown: bool = False) -> G2SError
         return error
     if _is_memory_shortage(error):
         return MemoryShortageError("The memory ran out.", "Close other programs, or use --device cpu.")
+    if isinstance(error, OSError) and (known := _as_sentence(error)):
+        return known
     message = (str(error).splitlines() or [""])[0].rstrip(".")
     remedy = "" if traceback_shown else "Run it again with -v to see where."
     return G2SError(f"Something failed inside g2s: {type(error).__name__}: {message}.", remedy)
+
+
+def os_remedy(error: OSError, other: str) -> str:
+    """What mends an error of the operating system; `other` where the error does not tell."""
+    if error.errno == errno.ENAMETOOLONG:
+        return "Use a shorter name."
+    return other
+
+
+def _as_sentence(error: OSError) -> G2SError | None:
+    """An error of the operating system as what happened to which file; None if it does not tell the file."""
+    reason = str(error.strerror or error).rstrip(".")
+    if reason.startswith("No usable temporary directory"):  # of tempfile
+        return G2SError("There is no folder for temporary files.", "Set TMPDIR to one that can be written to.")
+    remedy = os_remedy(error, "Free space." if error.errno in DISK_FULL else "")
+    if error.filename is not None:
+        name = error.filename if isinstance(error.filename, int) else os.fsdecode(error.filename)
+        return G2SError(f"{name} cannot be used: {reason}.", remedy or "Check the path.")
+    return G2SError(f"{reason}.", remedy) if remedy else None
 
 
 def _is_memory_shortage(error: Exception) -> bool:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from g2s_cli.errors import G2SError, ImageError
+from g2s_cli.errors import G2SError, ImageError, os_remedy
 
+# Errors of a file system that would copy the file.
+NOT_RENAMED = {errno.EXDEV, errno.EBUSY, errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 RESUME_REMEDY = "Free space. The same command goes on."  # for files of a run that can be resumed
 
 
@@ -30,10 +34,28 @@ def atomic_write(path: Path, remedy: str | None = None) -> Iterator[Path]:
         mode = temporary.stat().st_mode
         try:
             yield temporary
-            temporary.chmod(stat.S_IMODE(mode))
-            temporary.replace(path)
+            with suppress(OSError):  # file systems without permissions
+                temporary.chmod(stat.S_IMODE(mode))
+            move_file(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def move_file(source: Path, target: Path) -> None:
+    """Rename a file, or copy it where the file system refuses: across devices, over a mount."""
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno not in NOT_RENAMED:
+            raise
+        is_new = not target.exists()
+        try:
+            shutil.copyfile(source, target)
+        except BaseException:
+            if is_new:
+                target.unlink(missing_ok=True)
+            raise
+        source.unlink()
 
 
 @contextmanager
@@ -42,7 +64,7 @@ def convert_write_errors(path: Path, remedy: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise G2SError(f"{path} cannot be written: {error.strerror or error}.", remedy) from error
+        raise G2SError(f"{path} cannot be written: {error.strerror or error}.", os_remedy(error, remedy)) from error
 
 
 def sha256_of(path: Path) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.atomic_folder import is_empty
+from g2s_cli.errors import G2SError, UsageError, os_remedy
 from g2s_cli.files import atomic_write
 
 SETTINGS, LOCK = "settings.json", ".lock"
@@ -39,7 +40,7 @@ def is_resumable(folder: Path, settings: Mapping[str, object], verb: str) -> boo
     try:
         with _convert_errors(folder):
             if not path.exists():
-                if folder.exists() and any(folder.iterdir()):
+                if folder.exists() and not is_empty(folder):
                     raise UsageError(f"{folder} is no folder of {verb}.", "Name another with -o.")
                 return False
             before = json.loads(path.read_text())
@@ -87,4 +88,7 @@ def _convert_errors(folder: Path) -> Iterator[None]:
     except Timeout:  # an OSError, too
         raise
     except OSError as error:
-        raise UsageError(f"{folder} cannot be used: {error.strerror or error}.", "Name another with -o.") from error
+        remedy = os_remedy(error, "Name another with -o.")
+        raise UsageError(f"{folder} cannot be used: {error.strerror or error}.", remedy) from error
+    except NotImplementedError as error:  # of filelock
+        raise UsageError(f"{folder} is on a disk without locks for files.", "Name another with -o.") from error

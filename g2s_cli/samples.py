@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from g2s_cli import __version__
-from g2s_cli.atomic_folder import check_target, parent_folders, replace_folder
+from g2s_cli.atomic_folder import check_file_target, check_target, parent_folders, replace_folder
 from g2s_cli.config import Category
 from g2s_cli.errors import UsageError
 from g2s_cli.files import atomic_write
@@ -89,6 +89,7 @@ class SampleOutput:
             raise UsageError(f"{sheet} is a folder.", "Name a .png file with -o.")
         if sheet.exists() and not overwrite:
             raise UsageError(f"{sheet} exists.", "Add --overwrite to replace it, or name another with -o.")
+        check_file_target(sheet)
         folder = sheet.with_suffix("") if save else None
         if folder:
             check_target(folder, FACTS, overwrite=overwrite, inputs=parent_folders([gan] if gan else []))

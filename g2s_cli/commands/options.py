@@ -9,7 +9,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -262,14 +262,23 @@ def command_line() -> str:
 
 
 @contextmanager
-def as_file(photo: Path) -> Iterator[Path]:
-    """A photo's file; for "-" a temporary one with the bytes of stdin, which errors call "stdin"."""
+def as_file(photo: Path, out: Path) -> Iterator[Path]:
+    """A photo's file; for "-" a temporary one with the bytes of stdin, which errors call "stdin".
+
+    Where there is no folder for temporary files, it is in the one of the result.
+    """
     if str(photo) != "-":
         yield photo
         return
     if sys.stdin.isatty():
         raise UsageError("- reads a photo from stdin, which is a terminal.", "Name a file, or pipe one in.")
-    with tempfile.TemporaryDirectory(prefix="g2s-") as folder:
+    from g2s_cli.atomic_folder import scratch_folder
+
+    try:
+        temporary: AbstractContextManager[str | Path] = tempfile.TemporaryDirectory(prefix="g2s-")
+    except FileNotFoundError:
+        temporary = scratch_folder(out)
+    with temporary as folder:
         file = Path(folder) / "stdin"
         file.write_bytes(sys.stdin.buffer.read())
         try:

@@ -108,7 +108,7 @@ def _reconstruct_one(
     mask, latent = chosen.crop and chosen.crop.mask, chosen.latent and LatentFile.parse(chosen.latent).path
     inputs = [path for path in (photo, mask, chosen.gan, latent) if path]
     check_target(out, STATE, overwrite=overwrite, inputs=parent_folders(inputs))
-    with options.as_file(photo) as file:
+    with options.as_file(photo, out) as file:
         open_photo(file, config.image_size, config.face_template, chosen.crop)  # fails before weights are fetched
         plan = options.plan_of(chosen)
         with output.progress() as progress:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -143,7 +143,7 @@ def import_(
     Example: g2s weights import my-stylegan2.pt --category owls
     """
     output.set(quiet=quiet, verbose=verbose, as_json=as_json)
-    from g2s_cli.weights.cache import cache_errors, models_root
+    from g2s_cli.weights.cache import cache_errors, deleted_if_it_fails, models_root, require_space
     from g2s_cli.weights.categories import category_folders, check_name, load_category
     from g2s_cli.weights.importers import build_parsing_net, read_checkpoint
     from g2s_cli.weights.registry import check_import, create_category, store_part
@@ -161,12 +161,14 @@ def import_(
         if part == "parsing":
             build_parsing_net(config, tensors, file)
     check_import(config, read)
-    with cache_errors():
-        config = load_category(category) if category in known else create_category(category)
+    with cache_errors(), nullcontext() if category in known else deleted_if_it_fails(category):
+        require_space(sum(file.stat().st_size for file in files))
         stored = {
             part: store_part(config, part, tensors, file, f"import, {file.resolve()}").path
             for file, part, tensors in read
         }
+        if category not in known:
+            create_category(category)  # last: it makes the folder a category
     _print_files(stored)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ FRAME_FILES = r"(in_place_)?\d{3,}\.png|(rotate|relight|in_place)\.(gif|mp4|webm
 FIXED_NAMES = "|".join(map(re.escape, (*REQUIRED_FILES, MATTE, *SURFACE_FILES, *BODY_FILES, PAGE)))
 OWNED_PATHS = rf"{FIXED_NAMES}|original(\.[^/]*)?|(rotate|relight)/({FRAME_FILES})"
 MAX_PICTURE_SIZE = 512  # default size of rendered pictures, pixels a side, at most
+MAX_SUFFIX_BYTES = 100  # of the original photo; some file systems have 143 for a name
 # Keys of the optional tensors in STATE.
 OFFSET_PREFIX, RESIDUAL_KEY = "offset_net.", "apart"
 
@@ -137,8 +139,9 @@ class Result:
 
 
 def original_path(folder: Path, report: dict[str, Any]) -> Path:
-    """Path of the original photo in a result folder; its suffix is the photo's own."""
-    return folder / f"original{Path(report.get('photo', '')).suffix.lower()}"
+    """Path of the original photo in a result folder; its suffix is the photo's own, unless it makes a long name."""
+    suffix = Path(report.get("photo", "")).suffix.lower()
+    return folder / f"original{suffix if len(os.fsencode(suffix)) <= MAX_SUFFIX_BYTES else ''}"
 
 
 def missing_files(folder: Path, report: dict[str, Any]) -> list[str]:

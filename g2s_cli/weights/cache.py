@@ -32,11 +32,26 @@ def models_root() -> Path:
 
 
 def cache_root() -> Path:
-    """The folder of fetched and imported categories: G2S_CACHE, else `g2s` in HF_HOME."""
-    if folder := os.environ.get("G2S_CACHE"):
-        return Path(folder).expanduser()
+    """The folder of fetched and imported categories: G2S_CACHE, else `g2s` in HF_HOME.
+
+    Raises:
+        WeightsError: Neither is set, and the user has no home folder.
+    """
     shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("HF_HOME") or f"{shared}/huggingface").expanduser() / "g2s"
+    folder = os.environ.get("G2S_CACHE") or f"{os.environ.get('HF_HOME') or f'{shared}/huggingface'}/g2s"
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError as error:  # a user without a name, as in a container
+        raise WeightsError(
+            "This user has no home folder for weights.", "Set G2S_CACHE to a folder of yours."
+        ) from error
+
+
+def is_in_cache(folder: Path) -> bool:
+    """Whether a category's folder is one of the cache."""
+    with contextlib.suppress(WeightsError):  # no home folder
+        return folder.parent == cache_root()
+    return False
 
 
 @dataclass(frozen=True)
@@ -55,13 +70,13 @@ def record_path(category: str, part: str) -> Path:
 
 def find_cached(category: str, part: str) -> CachedFile | None:
     """The cached file of a category's part, its hash unchecked."""
-    place = record_path(category, part)
     try:
+        place = record_path(category, part)
         record = json.loads(place.read_text())
         cached = CachedFile(place.parent / record["path"], record["sha256"], record["source"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return cached if cached.path.is_file() else None
+    except (OSError, ValueError, KeyError, TypeError, WeightsError):
         return None
-    return cached if cached.path.is_file() else None
 
 
 def write_record(category: str, part: str, cached: CachedFile) -> None:
@@ -92,10 +107,24 @@ def cache_errors() -> Iterator[None]:
     """Turn an OSError of a cache that cannot be written into a WeightsError."""
     try:
         yield
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:  # the latter is filelock's, on a disk without locks
+        reason = getattr(error, "strerror", None) or error
         raise WeightsError(
-            f"{cache_root()} cannot be used: {error.strerror or error}.", "Set G2S_CACHE to a folder of yours."
+            f"{cache_root()} cannot be used: {reason}.", "Set G2S_CACHE to a folder of yours."
         ) from error
+
+
+@contextlib.contextmanager
+def deleted_if_it_fails(category: str) -> Iterator[None]:
+    """Delete a new category's folder if the block raises."""
+    folder = cache_root() / category
+    existed = folder.exists()
+    try:
+        yield
+    except BaseException:
+        if not existed:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,7 +18,10 @@ from g2s_cli.weights.model_toml import MODEL_TOML
 
 def category_folders() -> dict[str, Path]:
     """Folders of the categories that came with g2s and of those in the cache, by name; the former go first."""
-    roots = (cache_root(), models_root())
+    roots = []
+    with suppress(WeightsError):  # no home folder
+        roots.append(cache_root())
+    roots.append(models_root())
     return {path.parent.name: path.parent for root in roots for path in root.glob(f"*/{MODEL_TOML}")}
 
 

@@ -21,6 +21,7 @@ from g2s_cli.weights.cache import CachedFile, cache_root
 from g2s_cli.weights.categories import read_category
 from g2s_cli.weights.compatibility import trained_with_hash
 from g2s_cli.weights.model_toml import MODEL_TOML, README, read_model_toml, set_file, write_model_toml
+from g2s_cli.weights.proxies import MEND_PROXY, Proxy
 from g2s_cli.weights.release import WAYS_OUT
 
 ANSWER_SECONDS = 5.0
@@ -49,13 +50,14 @@ class HubRepo:
 
 def pull_category(name: str, repo: HubRepo) -> None:
     """Put a category's model.toml and README.md from the Hub into the cache. Raises WeightsError."""
+    folder = cache_root() / name
     category, repo = _read_from_hub(name, repo)
     contents = {ORIGIN: (json.dumps({"repo": f"{repo.name}@{repo.revision}"}) + "\n").encode()}
     with suppress(WeightsError):  # optional in a repository
         contents[README] = _download(repo, f"{name}/{README}").read_bytes()
     contents[MODEL_TOML] = (category.folder / MODEL_TOML).read_bytes()  # last: it makes the folder a category
     for file, content in contents.items():
-        with atomic_write(cache_root() / name / file) as temporary:
+        with atomic_write(folder / file) as temporary:
             temporary.write_bytes(content)
 
 
@@ -197,8 +199,16 @@ def hub_errors(what: str, action: str = "downloaded", remedy: str = WAYS_OUT) ->
 
 
 def _explained(error: Exception, what: str, action: str, remedy: str) -> WeightsError:
-    from huggingface_hub import errors  # noqa: PLC0415
+    from huggingface_hub import __version__, constants, errors  # noqa: PLC0415
 
+    proxy = None if is_offline() or isinstance(error, errors.HfHubHTTPError) else Proxy.of(constants.ENDPOINT)
+    if proxy and proxy.is_socks and "SOCKS" in str(error):  # of its HTTP library: requests before version 1, then httpx
+        package = "pysocks" if __version__.startswith("0.") else "socksio"
+        return WeightsError(
+            f"{what} cannot be {action}: {proxy} needs a package.", f"Install it: pip install {package}"
+        )
+    if proxy and (fault := proxy.fault()):
+        return WeightsError(f"{what} cannot be {action}: {proxy} cannot be reached: {fault}.", MEND_PROXY)
     local = "not in the cache, and the Hub cannot be reached"
     if is_offline():
         local = "not on this machine, and HF_HUB_OFFLINE forbids fetching"

@@ -21,6 +21,7 @@ from g2s_cli.weights.cache import (
     cache_root,
     delete_cached,
     find_cached,
+    is_in_cache,
     lock,
     matches_hash,
     models_root,
@@ -125,7 +126,7 @@ def local_record(category: Category, part: Part) -> CachedFile | None:
     """A part's embedded or cached file, its hash unchecked. An embedded one has the hash that model.toml states."""
     entry = category.weights.get(part)
     cached = find_cached(category.name, part)
-    embedded = category.folder.parent != cache_root()  # in the cache, the record also knows of imports
+    embedded = not is_in_cache(category.folder)  # in the cache, the record also knows of imports
     if entry and (embedded or cached is None) and (beside := category.folder / entry.file).is_file():
         return CachedFile(beside, entry.sha256, "")
     return cached
@@ -250,12 +251,11 @@ def store_part(category: Category, part: Part, tensors: Mapping[str, Tensor], fi
     return store_file(category.name, part, place, source, partial(save_weights, tensors))
 
 
-def create_category(name: str) -> Category:
-    """A new category in the cache: a copy of "own", for an imported GAN."""
+def create_category(name: str) -> None:
+    """Describe a new category in the cache: a copy of "own", for an imported GAN."""
     data = read_model_toml(models_root() / "own") | {"title": name}
     set_file(data, "gan", "gan.safetensors", "")
     write_model_toml(cache_root() / name, data)
-    return load_category(name)
 
 
 def find_category(name: str, sources: Sources) -> Category:

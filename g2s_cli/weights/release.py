@@ -24,6 +24,7 @@ from g2s_cli.config import Part, Release
 from g2s_cli.errors import WeightsError
 from g2s_cli.weights.cache import require_space
 from g2s_cli.weights.download_progress import DownloadProgress
+from g2s_cli.weights.proxies import MEND_PROXY, Proxy, build_opener
 
 CONNECT_SECONDS = 8.0
 ATTEMPTS = 5  # in a row without a byte in between
@@ -150,7 +151,7 @@ def _download_part(url: str, *, first: bool) -> Iterator[bytes]:
                 if not answer.length:  # of what is announced and has not come
                     return
                 raise ConnectionError("the connection was cut")
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             failures += 1
             _wait_or_give_up(url, error, failures, unreachable=first and position == 0)
 
@@ -159,7 +160,7 @@ def _open(url: str, position: int, etag: str) -> Any:
     """The answer of a server, from a position on. Raises WeightsError if the file is not the one of this ETag."""
     headers = {"Range": f"bytes={position}-"} if position else {}
     request = urllib.request.Request(url, headers=headers | ({"If-Range": etag} if position and etag else {}))
-    answer = urllib.request.urlopen(request, timeout=CONNECT_SECONDS)
+    answer = build_opener(url).open(request, timeout=CONNECT_SECONDS)
     if position and answer.status != http.HTTPStatus.PARTIAL_CONTENT:  # the whole file
         if etag and answer.headers.get("ETag", "") != etag:
             raise WeightsError(f"{url} changed while it was read.", "Run the command again.")
@@ -174,8 +175,12 @@ def _wait_or_give_up(url: str, error: Exception, failures: int, *, unreachable: 
     status = error.code if isinstance(error, urllib.error.HTTPError) else None
     if status is not None and status not in BUSY:
         raise WeightsError(f"{url} answers {status} {getattr(error, 'reason', '')}".rstrip() + ".", WAYS_OUT) from error
-    if failures >= ATTEMPTS or (unreachable and status is None and isinstance(error, urllib.error.URLError)):
+    unreachable = unreachable and status is None and isinstance(error, urllib.error.URLError)
+    if failures >= ATTEMPTS or unreachable or isinstance(error, (ValueError, http.client.InvalidURL)):
         reason = getattr(error, "reason", None) or error
-        raise WeightsError(f"{url} cannot be reached: {reason}.", WAYS_OUT) from error
+        if (proxy := Proxy.of(url)) and (fault := proxy.fault()):
+            raise WeightsError(f"{url}: {proxy} cannot be reached: {fault}.", MEND_PROXY) from error
+        through = f" through {proxy}" if proxy else ""
+        raise WeightsError(f"{url} cannot be reached{through}: {reason}.", WAYS_OUT) from error
     after = error.headers.get("Retry-After", "") if isinstance(error, urllib.error.HTTPError) else ""
     time.sleep(min(float(after) if after.isdigit() else BACKOFF_SECONDS * 2 ** (failures - 1), MAX_WAIT_SECONDS))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,3 +142,18 @@ def test_cards_are_utf8_in_every_locale(start: Callable, tmp_path: Path) -> None
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (0, "")
     assert "Bäume im Wald" in json.dumps(json.loads(stdout), ensure_ascii=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root mounts")
+def test_an_import_to_a_full_disk_leaves_no_category(g2s: Command, tmp_path: Path) -> None:
+    (tmp_path / "owls.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(32)))
+    (cache := tmp_path / "cache").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", cache]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        message = g2s.using(G2S_CACHE=cache).fails(4, "weights", "import", "owls.pt", "--category", "owls")
+        assert "Free space" in message
+        assert list(cache.iterdir()) == []
+    finally:
+        subprocess.run(["umount", cache], check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -277,3 +278,20 @@ def test_waiting_threads_sleep_soon_unless_the_environment_says_otherwise(
     monkeypatch.setattr(os, "environ", dict(environment))
     exit_code(lambda: None)
     assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-2", "iso-8859-5", "euc-jp", "cp932", "cp1252"])
+def test_every_help_can_be_printed_in_every_encoding(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    names = [command.name for command in commands(typer.main.get_command(app.app))]
+    words = [[], *([name] for name in names if name in typer.main.get_command(app.app).commands), ["weights", "import"]]
+    for verb in (*words, ["weights", "list"]):
+        streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2)]
+        monkeypatch.setattr(sys, "stdout", streams[0])
+        monkeypatch.setattr(sys, "stderr", streams[1])
+        monkeypatch.setattr(sys, "argv", ["g2s", *verb, *([] if "list" in verb else ["--help"])])
+        with pytest.raises(SystemExit) as stop:
+            app.main()
+        for stream in streams:
+            stream.flush()
+        assert (stop.value.code, streams[1].buffer.getvalue()) == (0, b""), verb
+        assert len(streams[0].buffer.getvalue().decode(encoding)) > 500

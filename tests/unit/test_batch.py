@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -112,11 +114,30 @@ def test_named_files_are_taken_unchecked_and_empty_folders_are_refused(tmp_path:
         (["Me.jpg", "me.png"], ["Me", "me-2"]),
         ([f"{SUMMARY}.png"], [f"{SUMMARY}-2"]),
         (["..jpg", ".me.jpg", "plain"], ["jpg", "me", "plain"]),
+        (["\u00e9.jpg", "e\u0301.jpg"], ["\u00e9", "e\u0301-2"]),
     ],
 )
 def test_folders_are_named_after_stems(names: list[str], folders: list[str], tmp_path: Path) -> None:
     jobs = make_jobs([Path(name) for name in names], tmp_path / "out")
     assert [job.folder for job in jobs] == [tmp_path / "out" / folder for folder in folders]
+
+
+def test_folder_names_fit_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "pathconf", lambda *_: 143)
+    names = [f"{'人' * 60}.jpg", f"{'人' * 60}.png", f"{'x' * 143}.jpg"]
+    jobs = make_jobs([Path(name) for name in names], tmp_path / "out")
+    assert [job.folder.name for job in jobs] == ["人" * 47, f"{'人' * 47}-2", "x" * 143]
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_photos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UsageError, match="cannot be written: Read-only file system"):
+        make_jobs([Path("a.png")], tmp_path / "out")
 
 
 def test_files_and_single_results_are_refused_as_folder_of_results(tmp_path: Path, result: Result) -> None:
@@ -275,3 +296,34 @@ def test_the_summary(photos: list[Path], runner: Callable, tmp_path: Path) -> No
     assert json.loads((tmp_path / "out" / SUMMARY).read_text()) == summary
     write_summary(summary, tmp_path / "out")
     assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_a_run_that_lost_to_another_keeps_its_results_and_summary(
+    photos: list[Path], runner: Callable, tmp_path: Path
+) -> None:
+    """Two runs at once: the other one writes its results while this one reconstructs."""
+    out = tmp_path / "out"
+    jobs = make_jobs(photos, out)
+
+    def run_second(settings: dict, others: list[Job]) -> dict[str, Outcome]:
+        def run(paths: Sequence[Path]) -> Iterator[Result | Exception]:
+            first = outcomes(others, runner())
+            write_summary(summarize(list(first.values())), out)
+            yield from runner(settings)(paths)
+
+        return outcomes(jobs, run, settings)
+
+    same = run_second(SETTINGS, jobs)
+    assert states(same) == dict.fromkeys(("one", "two", "three"), "kept")
+    winner = (out / SUMMARY).read_text()
+    shutil.rmtree(out / "one")
+    shutil.rmtree(out / "two")
+    others = outcomes(jobs, runner(SETTINGS | {"seed": 1}), SETTINGS | {"seed": 1})
+    assert states(others) == {"three": "failed", "one": "made", "two": "made"}
+    write_summary(summarize([others[photo.stem] for photo in photos]), out)
+    assert [one["state"] for one in json.loads((out / SUMMARY).read_text())["photos"]] == ["made"] * 3
+    (out / SUMMARY).write_text(winner)
+    lost = outcomes(jobs, refuse, SETTINGS | {"seed": 2})
+    assert states(lost) == dict.fromkeys(("one", "two", "three"), "failed")
+    write_summary(summarize(list(lost.values())), out)
+    assert (out / SUMMARY).read_text() == winner

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
-from g2s_cli.console import Output, StepBar
+from g2s_cli.console import Output, StepBar, allow_any_text
 from g2s_cli.errors import try_call
 from g2s_cli.progress import Progress
 
@@ -54,6 +55,7 @@ def test_a_step_that_did_nothing_is_not_shown(output: Output, capsys: pytest.Cap
 
 def test_a_terminal_shows_a_bar_with_the_value_and_the_time_left() -> None:
     screen = io.StringIO()
+    screen.isatty = lambda: True
     steps = StepBar(Console(file=screen, force_terminal=True, width=120, markup=False))
     with steps.bar:
         steps.begin("depth", 5, "residual")
@@ -61,6 +63,58 @@ def test_a_terminal_shows_a_bar_with_the_value_and_the_time_left() -> None:
         steps.bar.refresh()
         for shown in ("5/5", "residual 0.1250", "0:00:00"):
             assert shown in screen.getvalue()
+
+
+def test_a_log_has_no_bars_and_whole_tables_whatever_the_environment(
+    output: Output, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TTY_INTERACTIVE", "1")
+    output = Output()
+    with output.progress() as progress:
+        run(progress)
+    table = Table("photo", box=None)
+    table.add_row("a" * 200)
+    output.print_table(table)
+    stdout, stderr = capsys.readouterr()
+    assert len(stderr.splitlines()) == 4
+    assert "\x1b[2K" not in stderr  # which erases a line
+    assert "a" * 200 in stdout
+
+
+TEXT = "Zażółć · 1→2 – ±3° ψ λ 顔 лицо é ² ₁ √ ▶ ─ \udcff"
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-2", "iso-8859-5", "euc-jp", "cp932", "cp1252", "utf-8"])
+def test_every_text_can_be_printed_in_every_encoding(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, errors: str
+) -> None:
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=errors) for _ in range(2)]
+    monkeypatch.setattr("sys.stdout", streams[0])
+    monkeypatch.setattr("sys.stderr", streams[1])
+    allow_any_text()
+    output = Output()
+    output.error(TEXT)
+    output.print_json({"name": TEXT})
+    output.print_table(Table(TEXT))
+    output.print_result([TEXT], {})
+    streams[0].write(TEXT)
+    for stream in streams:
+        stream.flush()
+    written = streams[0].buffer.getvalue()
+    assert written.endswith(b"\xff")
+    last_line = written.splitlines()[-1].decode(encoding, "replace")
+    for sign, similar in (("·", "-"), ("→", "->"), ("²", "2")):
+        assert sign in last_line or similar in last_line
+
+
+def test_file_names_are_printed_as_the_file_system_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="iso-8859-2")
+    monkeypatch.setattr("sys.stdout", stream)
+    allow_any_text()
+    Output().print("顔/ż/лицо.png")
+    assert stream.buffer.getvalue() == os.fsencode("顔/") + "ż".encode("iso-8859-2") + os.fsencode("/лицо.png\n")
 
 
 def test_a_training_shows_photos_per_second(

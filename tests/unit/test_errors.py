@@ -66,3 +66,20 @@ def test_a_name_is_replaced_in_the_message_and_the_remedy() -> None:
 )
 def test_the_exit_code_of_many_errors(errors: list[Exception], code: int) -> None:
     assert SomeFailedError("Some failed.", errors).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(36, "File name too long", "x.png"), "x.png cannot be used: File name too long. Use a shorter name."),
+        (OSError(13, "Permission denied", b"x.png"), "x.png cannot be used: Permission denied. Check the path."),
+        (OSError(28, "No space left on device"), "No space left on device. Free space."),
+        (
+            FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"),
+            "There is no folder for temporary files. Set TMPDIR to one that can be written to.",
+        ),
+        (OSError(5, "Input/output error"), "Something failed inside g2s: OSError: [Errno 5] Input/output error."),
+    ],
+)
+def test_errors_of_the_system_are_sentences(error: OSError, sentence: str) -> None:
+    assert str(as_g2s_error(error, traceback_shown=True)) == sentence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -38,6 +39,26 @@ def test_permissions_are_those_of_the_umask(tmp_path: Path) -> None:
     with atomic_write(path := tmp_path / "a.txt") as temporary:
         temporary.chmod(0o600)
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(usual.stat().st_mode)
+
+
+@pytest.mark.parametrize("code", [errno.EBUSY, errno.EXDEV])
+def test_a_file_that_cannot_be_renamed_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Over a mounted file, and across devices; on file systems without permissions."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(Path, "chmod", refuse)
+    (path := tmp_path / "a.txt").write_text("before")
+    with atomic_write(path) as temporary:
+        temporary.write_text("after")
+    assert (path.read_text(), list(tmp_path.iterdir())) == ("after", [path])
+    monkeypatch.setattr("g2s_cli.files.shutil.copyfile", refuse)
+    for name in ("a.txt", "b.txt"):
+        with pytest.raises(OSError, match=os.strerror(code)), atomic_write(tmp_path / name) as temporary:
+            temporary.write_text("lost")
+    assert (path.read_text(), list(tmp_path.iterdir())) == ("after", [path])
 
 
 def test_a_write_that_fails_names_the_file_and_the_remedy(tmp_path: Path) -> None:

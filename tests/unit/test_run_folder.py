@@ -51,3 +51,17 @@ def test_a_folder_that_cannot_be_locked_is_reported(tmp_path: Path) -> None:
     (tmp_path / LOCK).mkdir()
     with pytest.raises(UsageError, match=r"cannot be used: .* Name another with -o"), lock_folder(tmp_path, "g2s test"):
         pass
+
+
+def test_a_new_disk_is_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+    claim(tmp_path, {}, "g2s test")
+
+
+def test_a_disk_without_locks_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr("g2s_cli.run_folder.FileLock.acquire", refuse)
+    with pytest.raises(UsageError, match="without locks"), lock_folder(tmp_path, "g2s test"):
+        pass

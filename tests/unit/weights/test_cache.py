@@ -83,3 +83,27 @@ def test_temporary_files_of_killed_processes_are_deleted_after_an_hour(
     os.utime(old, (0, 0))
     remove_stale("owls")
     assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_an_import_that_fails_leaves_no_category(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("G2S_CACHE", str(tmp_path))
+    (tmp_path / "known").mkdir()
+    for name in ("known", "owls"):
+        with pytest.raises(OSError, match="full"), cache.deleted_if_it_fails(name):
+            (tmp_path / name / "deep").mkdir(parents=True)
+            raise OSError("the disk is full")
+    assert [path.name for path in tmp_path.iterdir()] == ["known"]
+
+
+def test_without_a_home_folder_only_what_needs_a_cache_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("G2S_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert local_file(load_category("synface"), "gan").is_file()
+    assert find_cached("synface", "gan") is None
+    with pytest.raises(WeightsError, match="no home folder") as caught:
+        store_part(load_category("horse"), "gan", {"a": torch.zeros(3)}, Path("a.pt"), "a test")
+    assert "G2S_CACHE" in caught.value.remedy
