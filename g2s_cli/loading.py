@@ -210,12 +210,7 @@ class Loaded:
         mask: Float[Tensor, "h w"] | None = None,
         surroundings: UInt8[np.ndarray, "n n 3"] | None = None,
     ) -> ObjectMask:
-        """The object in a photo of latent w.
-
-        Args:
-            mask: the user's own.
-            surroundings: the aligned crop and as much again around it, for the person network.
-        """
+        """The object in a photo of latent w; mask: the user's; surroundings: of the crop, for the person network."""
 
         def by_features() -> ObjectMask:
             return segment_with_features(latent, self.gan.generator, self.gan.segmenter, self.center_crop)
@@ -310,8 +305,7 @@ def load(plan: Plan, machine: Machine) -> Loaded:
     )
     crop = CenterCrop(category.frame_share, category.working_size)
     networks, parsing = plan.weights.tensors("networks"), load_parsing_net(category, plan.weights, machine)
-    state = plan.weights.tensors("person")
-    person = PersonNet.from_state(state).to(machine.device) if state else None
+    person = PersonNet.from_state(state).to(machine.device) if (state := plan.weights.tensors("person")) else None
     seconds = time.perf_counter() - start
     return Loaded(plan, machine, category, gan, crop, prior, means, networks, parsing, person, seconds)
 

@@ -60,7 +60,7 @@ def label(photos: Folder, out: OutFolder) -> None:
     import mediapipe  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
 
     selfies = mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
-    template = load_category(CATEGORY).align
+    template = load_category(CATEGORY).face_template
     entries = []
     for path in sorted(photos.iterdir()):
         try:
