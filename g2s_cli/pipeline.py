@@ -146,7 +146,7 @@ class Pipeline:
         for sentence in warnings:
             progress.note(sentence)
         report = self._report(path, photo, inversion) | {
-            "mask": found.method,
+            "mask": photo.mask_source or found.method,
             "seconds": rounded_seconds(add_seconds(seconds, clock.seconds())),
             "reconstruction_psnr_db": round(psnr(rendered * found.mask, image * found.mask), 2),
             "warnings": warnings,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,16 @@ from g2s_cli.errors import ImageError
 from g2s_cli.geometry.placement import FaceTemplate, Placement
 from g2s_cli.photo.align import Alignment, CropOptions, align
 from g2s_cli.photo.crop import crop_photo, resize_square, share_outside
-from g2s_cli.photo.decode import read_image, size_text
+from g2s_cli.photo.decode import Picture, read_image, size_text
 
 MIN_SIDE_PX = 16
 MAX_ALIGNED_PX = 2048  # side of the crop that textures are made from
 MIN_MASK_SHARE = 0.01  # of the crop, inside the mask; outside it, less is worth a warning
 MAX_OUTSIDE_SHARE = 0.05  # of the crop; more is worth a warning
+MIN_FACE_PX = 40  # of a face's box; smaller ones are worth a warning
+MIN_CONFIDENCE = 0.9  # of the detector that a photo shows a face; less is worth a warning
+BLACK, WHITE = 26, 230  # grey levels of a mask below and from which it is unambiguous
+MARGIN_PX = 8  # around a crop, for the filter that shrinks it by up to a half
 MASK_COLOURS = "White is the object, black is the rest."
 
 
@@ -34,7 +38,8 @@ class Photo:
         image: the crop at the GAN's size, in [-1, 1].
         aligned: the crop at the photo's resolution, from the GAN's size to 2048 pixels a side.
         placement: the crop's place in the upright photo.
-        mask: the user's object mask in [0, 1] at the GAN's size.
+        mask: the object mask in [0, 1] at the GAN's size, if there is a user's or a transparent background.
+        mask_source: what made it, for report.json.
         original: the file's bytes.
         alignment: how the crop was chosen, for report.json.
         notes: sentence fragments about each conversion.
@@ -46,6 +51,7 @@ class Photo:
     aligned: UInt8[np.ndarray, "n n 3"]
     placement: Placement
     mask: Float[Tensor, "s s"] | None
+    mask_source: str | None
     original: bytes
     alignment: dict[str, Any]
     notes: tuple[str, ...]
@@ -67,35 +73,44 @@ def open_photo(
     """
     options = (crop_options or CropOptions()).check()
     notes: list[str] = []
-    upright = read_image(path, notes)
-    if min(upright.size) < MIN_SIDE_PX:
+    picture = read_image(path, notes)
+    if min(picture.size) < MIN_SIDE_PX:
         raise ImageError(
-            f"{path} is {size_text(upright)} pixels; g2s needs {MIN_SIDE_PX} a side at least.",
+            f"{path} is {size_text(picture)} pixels; g2s needs {MIN_SIDE_PX} a side at least.",
             "Use a larger picture of the same object.",
         )
-    alignment = align(path, upright, template, options)
+    alignment = align(path, picture, template, options)
     placement, side = alignment.placement, round(alignment.placement.side)
     if side < MIN_SIDE_PX:
         raise ImageError(
             f"The object in {path} is {side} pixels a side; g2s needs {MIN_SIDE_PX} at least.",
             "Use a larger picture of the same object.",
         )
-    outside = share_outside(placement, *upright.size)
-    crop = crop_photo(upright, placement, _aligned_size(placement, size))
+    outside = share_outside(placement, *picture.size)
+    crop = _crop(path, picture, placement, size)
     aligned = np.array(crop)
     if (np.ptp(aligned, axis=(0, 1)) == 0).all():
         raise ImageError(f"{path} shows nothing: its crop has one colour.", "Name another photo.")
-    mask = _crop_mask(options.mask, path, upright, placement, size) if options.mask else None
+    warnings = _warnings(path, picture, alignment, options, outside)
+    mask, source = None, None
+    if options.mask:
+        mask, source = _user_mask(options.mask, path, picture, placement, size, warnings), "the user"
+    elif picture.alpha:
+        alpha = _crop_mask(picture.alpha, placement.scale(1 / picture.reduction), size)
+        if MIN_MASK_SHARE <= alpha.mean() <= 1 - MIN_MASK_SHARE:
+            mask, source = alpha, "transparency of the photo"
+            notes.append("cut out by its own transparency")
     return Photo(
         name=path.name,
         image=torch.from_numpy(np.array(resize_square(crop, size))).permute(2, 0, 1).float() / 127.5 - 1,
         aligned=aligned,
         placement=placement,
         mask=mask,
+        mask_source=source,
         original=path.read_bytes(),
-        alignment=_report(upright, alignment, crop.width, outside),
-        notes=(*notes, *_notes(upright, alignment, size, outside)),
-        warnings=tuple(_warnings(path, alignment, options, outside, mask)),
+        alignment=_report(picture, alignment, crop.width, outside),
+        notes=(*notes, *_notes(picture, alignment, size, outside)),
+        warnings=tuple(warnings),
     )
 
 
@@ -103,31 +118,60 @@ def _aligned_size(placement: Placement, size: int) -> int:
     return min(max(round(placement.side), size), MAX_ALIGNED_PX)
 
 
-def _crop_mask(path: Path, photo: Path, upright: Image.Image, placement: Placement, size: int) -> Float[Tensor, "s s"]:
-    """The user's mask, cropped and averaged like the photo; transparent pixels are background."""
-    mask = read_image(path, [], background="black").convert("L")
-    if mask.size != upright.size:
+def _crop(path: Path, picture: Picture, placement: Placement, size: int) -> Image.Image:
+    """The crop at the file's resolution: that part of a picture which was decoded reduced is decoded again."""
+    if picture.reduction == 1 or placement.side >= picture.reduction * MAX_ALIGNED_PX:
+        return crop_photo(picture.colours, placement.scale(1 / picture.reduction), _aligned_size(placement, size))
+    corners = placement.to_photo(np.array(((0.0, 0), (1, 0), (0, 1), (1, 1))))
+    left, top = np.maximum(np.floor(corners.min(axis=0)).astype(int) - MARGIN_PX, 0).tolist()
+    right, bottom = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + MARGIN_PX, picture.size).tolist()
+    part = read_image(path, [], box=(left, top, right, bottom)).colours
+    shifted = replace(placement, x=placement.x - left, y=placement.y - top)
+    return crop_photo(part, shifted, _aligned_size(placement, size))
+
+
+def _user_mask(
+    path: Path, photo: Path, picture: Picture, placement: Placement, size: int, warnings: list[str]
+) -> Float[Tensor, "s s"]:
+    """The user's mask: the opacity of a file with transparency, else its brightness."""
+    file = read_image(path, [], background="black")
+    if file.size != picture.size:
         raise ImageError(
-            f"{path} is {size_text(mask)} pixels, {photo} is {size_text(upright)} upright.",
+            f"{path} is {size_text(file)} pixels, {photo} is {size_text(picture)} upright.",
             "Give a mask of the photo's size, white where the object is.",
         )
-    crop = crop_photo(mask, placement, _aligned_size(placement, size), padding="black")
-    result = torch.from_numpy(np.array(resize_square(crop, size))).float() / 255
-    if result.mean() < MIN_MASK_SHARE:
+    brightness = file.alpha or file.colours.convert("L")
+    levels = np.array(brightness.histogram())
+    black, grey, white = levels[:BLACK].sum(), levels[BLACK:WHITE].sum(), levels[WHITE:].sum()
+    share = f"{100 * grey / levels.sum():.0f} % of its pixels are neither black nor white"
+    if 2 * grey > levels.sum():
+        raise ImageError(f"{path} is no mask: {share}.", MASK_COLOURS)
+    if grey > min(black, white) and min(black, white) < levels.sum() / 4 and not file.alpha:
+        warnings.append(f"{path.name} may be no mask: {share}. {MASK_COLOURS}")
+    mask = _crop_mask(brightness, placement.scale(1 / file.reduction), size)
+    if mask.mean() < MIN_MASK_SHARE:
         raise ImageError(f"{path} leaves nothing of the crop.", MASK_COLOURS)
-    return result
+    if mask.mean() > 1 - MIN_MASK_SHARE:
+        warnings.append(f"{path.name} covers the whole crop. {MASK_COLOURS}")
+    return mask
 
 
-def _notes(upright: Image.Image, alignment: Alignment, size: int, outside: float) -> list[str]:
-    side, whole, notes = round(alignment.placement.side), size_text(upright), []
+def _crop_mask(mask: Image.Image, placement: Placement, size: int) -> Float[Tensor, "s s"]:
+    """A mask in [0, 1], cropped and averaged like the photo."""
+    crop = crop_photo(mask, placement, _aligned_size(placement, size), padding="black")
+    return torch.from_numpy(np.array(resize_square(crop, size))).float() / 255
+
+
+def _notes(picture: Picture, alignment: Alignment, size: int, outside: float) -> list[str]:
+    side, whole, notes = round(alignment.placement.side), size_text(picture), []
     if alignment.method == "aligned":
         roll_deg = np.degrees(alignment.placement.turn_rad)
         notes.append(f"aligned by the five points of a face: {side}x{side} of {whole}, turned {roll_deg:.0f}°")
     elif alignment.method == "as it is":
-        notes.append("taken as an aligned crop")
+        notes.append("taken as a prepared crop")
     elif alignment.method == "crop":
         notes.append(f"cropped to {side}x{side} of {whole}, as asked")
-    elif upright.width != upright.height:
+    elif picture.size[0] != picture.size[1]:
         notes.append(f"cropped to the centre square, {side}x{side} of {whole}")
     if outside > 0:
         notes.append(f"mirrored at its edges to fill {100 * outside:.1f} % of the crop")
@@ -136,28 +180,32 @@ def _notes(upright: Image.Image, alignment: Alignment, size: int, outside: float
     return notes
 
 
-def _warnings(
-    path: Path, alignment: Alignment, options: CropOptions, outside: float, mask: Float[Tensor, "s s"] | None
-) -> list[str]:
+def _warnings(path: Path, picture: Picture, alignment: Alignment, options: CropOptions, outside: float) -> list[str]:
     warnings = []
-    if options.mask and mask is not None and mask.mean() > 1 - MIN_MASK_SHARE:
-        warnings.append(f"{options.mask.name} covers the whole crop. {MASK_COLOURS}")
+    if picture.missing:
+        warnings.append(f"{path.name} is damaged: {100 * picture.missing:.1f} % of its pixels are missing at its end.")
+    if alignment.faces:
+        face = alignment.faces[(alignment.face or 1) - 1]
+        if face.confidence < MIN_CONFIDENCE:
+            warnings.append(f"{path.name} may show no face: the detector is {100 * face.confidence:.0f} % certain.")
+        if face.size < MIN_FACE_PX:
+            warnings.append(f"The face in {path.name} has {face.size:.0f} pixels a side: expect little detail.")
     if alignment.method == "aligned" and len(alignment.faces) > 1 and options.face is None:
         count = len(alignment.faces)
         warnings.append(f"{path.name} shows {count} faces; this is the largest. --face 2 takes the next one.")
     if alignment.uncertain:
-        warnings.append(f"{path.name} counts as an aligned crop, but its face may lie elsewhere: --face 1 aligns it.")
+        warnings.append(f"{path.name} is taken as a prepared crop, but its face may lie elsewhere: --face 1 aligns it.")
     if outside > MAX_OUTSIDE_SHARE:
         warnings.append(f"{100 * outside:.0f} % of the crop lies beyond the edges of {path.name} and is mirrored.")
     return warnings
 
 
-def _report(upright: Image.Image, alignment: Alignment, size: int, outside: float) -> dict[str, Any]:
+def _report(picture: Picture, alignment: Alignment, size: int, outside: float) -> dict[str, Any]:
     """The alignment's entry of report.json."""
     placement = alignment.placement
     return {
         "how": alignment.method,
-        "photo_px": list(upright.size),
+        "photo_px": list(picture.size),
         "aligned_px": size,
         "centre_px": [round(placement.x, 3), round(placement.y, 3)],
         "side_px": round(placement.side, 3),
