@@ -6,7 +6,6 @@ import io
 import stat
 import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,23 +13,21 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageFile, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from g2s_cli.errors import ImageError
+from g2s_cli.photo.damaged import read_damaged
 
 MAX_BYTES = 2**29
 MAX_PIXELS = 200_000_000
 MAX_WHOLE_PIXELS = 2**26  # of a picture that is decoded whole; larger ones are halved, which keeps memory below 2 GB
 MAX_METADATA_BYTES = 2**26  # of a PNG's text and profile, unpacked; Pillow's own limit is 1 MiB
 SRGB_TOLERANCE = 4  # grey levels by which two sRGB profiles may differ
-MAX_MISSING_SHARE = 0.01  # of the pixels of a truncated file that is read
 TWELVE_BITS = 4095
 ALPHA_TOLERANCE = 8  # levels between opacities that count as one
 
 Background = Literal["white", "black"]
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
-
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 # Formats of cameras and editors. Pillow supports more, but opening PostScript would run Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
@@ -103,7 +100,7 @@ def read_image(
             except (ImageError, MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning):
                 raise
             except Exception as error:  # Pillow's decoders raise anything on damaged files
-                damaged, missing = read_damaged(data, formats)
+                damaged, missing = read_damaged(data, formats, MAX_WHOLE_PIXELS)
                 if damaged is None:
                     raise
                 fault = "metadata above 64 MiB" if "too large" in str(error) else "damage"
@@ -117,50 +114,6 @@ def read_image(
         raise _too_large(path) from error
     except Exception as error:
         raise _refusal(path, error) from error
-
-
-def read_damaged(data: bytes, formats: tuple[str, ...]) -> tuple[Image.Image | None, float]:
-    """The image of a file with damaged metadata or a missing end, and the share of pixels that are missing.
-
-    It is decoded twice with different values for what is missing, and compared: Pillow does not tell. A JPEG's missing
-    end is replaced by the end marker, and by other bits before it. None if more than 1 % of the pixels is missing.
-    """
-    if _has_damaged_pixels(data):
-        return None, 1.0
-    images = []
-    noise = np.random.default_rng(0).integers(0, 255, 2**16, dtype=np.uint8).tobytes()  # without 255, a marker
-    for tail, colour in ((b"\xff\xd9", 0), (noise + b"\xff\xd9", 255)):
-        try:
-            whole = data.rstrip(b"\xff") + tail if data.startswith(b"\xff\xd8") else data
-            with _loading_truncated():
-                image = Image.open(io.BytesIO(whole), formats=formats)
-                if image.width * image.height > MAX_WHOLE_PIXELS:
-                    return None, 1.0
-                image.im = Image.new(image.mode, image.size, colour).im
-                image.load()
-        except Exception:  # as above
-            return None, 1.0
-        images.append(image)
-    first, second = (np.asarray(image) for image in images)
-    different = first != second
-    missing = different.reshape(*different.shape[:2], -1).any(axis=-1).mean().item()
-    return (images[0], missing) if missing <= MAX_MISSING_SHARE else (None, missing)
-
-
-def _has_damaged_pixels(data: bytes) -> bool:
-    """Whether a PNG's pixels have a wrong checksum."""
-    at = len(PNG_SIGNATURE)
-    while data.startswith(PNG_SIGNATURE) and at + 8 <= len(data):
-        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
-        checksum = data[end : end + 4]
-        if (
-            data[at + 4 : at + 8] == b"IDAT"
-            and len(checksum) == 4
-            and zlib.crc32(data[at + 4 : end]) != int.from_bytes(checksum, "big")
-        ):
-            return True
-        at = end + 4
-    return False
 
 
 def check_file(path: Path) -> None:
@@ -205,16 +158,6 @@ def _raised_limits() -> Iterator[None]:
     finally:
         for (module, name, _), value in zip(limits, before, strict=True):
             setattr(module, name, value)
-
-
-@contextmanager
-def _loading_truncated() -> Iterator[None]:
-    """Pillow with files whose end is missing, or whose metadata have wrong checksums."""
-    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, True
-    try:
-        yield
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def _refusal(path: Path, error: Exception) -> ImageError:

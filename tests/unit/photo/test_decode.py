@@ -14,7 +14,8 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from g2s_cli.errors import ImageError
 from g2s_cli.photo import decode
-from g2s_cli.photo.decode import MAX_BYTES, MAX_METADATA_BYTES, MAX_MISSING_SHARE, read_image
+from g2s_cli.photo.damaged import MAX_MISSING_SHARE
+from g2s_cli.photo.decode import MAX_BYTES, MAX_METADATA_BYTES, read_image
 
 HEIC_HEADER = b"\x00\x00\x00\x1cftypheic\x00\x00\x00\x00mif1heicmiaf"
 CONVERTED, TO_8_BITS = "converted from its colour profile to sRGB", "brought from 16 to 8 bits"
