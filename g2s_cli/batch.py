@@ -178,8 +178,10 @@ def run_jobs(
             yield Outcome(job, "failed", {}, result)
             continue
         report = {"command": command, "meshes": settings["meshes"]} | result.report
-        error = try_call(write_result, replace(result, report=report), job.folder, overwrite=overwrite, detail=detail)
-        yield Outcome(job, "failed", {}, error) if error else Outcome(job, "made", report)
+        made = replace(result, report=report)
+        written = try_call(write_result, made, job.folder, overwrite=overwrite, detail=detail)
+        failed = isinstance(written, Exception)
+        yield Outcome(job, "failed", {}, written) if failed else Outcome(job, "made", written)
 
 
 def summarize(outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -30,5 +30,6 @@ def mesh(
     from g2s_cli.result.read import read_result
     from g2s_cli.result.write import rewrite_meshes
 
-    written = rewrite_meshes(read_result(folder), folder, detail)
+    with output.step("mesh"):
+        written = rewrite_meshes(read_result(folder), folder, detail)
     output.print_result(written, {"folder": str(folder), "files": [str(path) for path in written]})

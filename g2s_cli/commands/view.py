@@ -28,7 +28,8 @@ def view(
     from g2s_cli.result.page import write_page
     from g2s_cli.result.read import read_result
 
-    page = write_page(read_result(folder), folder, MeshOptions(mesh_size, texture_size))
+    with output.step("view"):
+        page = write_page(read_result(folder), folder, MeshOptions(mesh_size, texture_size))
     if show and not webbrowser.open(page.resolve().as_uri()):
         output.info(f"Note: no browser could be started here. Open {page} yourself.")
     output.print_result([page], {"folder": str(folder), "file": str(page)})

@@ -36,7 +36,13 @@ def list_(as_json: options.Json = False) -> None:
     if as_json:
         output.print_json({"categories": rows})
         return
-    columns = {"presets": "presets", "here": "on this machine", "missing": "to be fetched", "yours": "to be imported"}
+    columns = {
+        "presets": "presets",
+        "here": "on this machine",
+        "without": "without",
+        "missing": "to be fetched",
+        "yours": "to be imported",
+    }
     table = Table("category", "what it shows", *columns.values(), "licence", box=None)
     for row in rows:
         table.add_row(row["name"], row["title"], *(", ".join(row[name]) for name in columns), row["licence"])
@@ -232,11 +238,25 @@ def _state(category: Category) -> dict[str, Any]:
         "title": category.title,
         "licence": category.licence,
         "here": here,
+        "without": _without(category),
         "missing": [part for part in category.weights if part not in here and is_downloadable(category, part)],
         "yours": [] if "gan" in here or is_downloadable(category, "gan") else ["gan"],
         "mismatch": "".join(mismatch),
         "presets": list(category.presets),
     }
+
+
+def _without(category: Category) -> list[str]:
+    """What the category's GAN lacks; it is not read, but for the names of its tensors."""
+    from g2s_cli.weights.registry import local_record
+    from g2s_cli.weights.tensors import tensor_names
+
+    record = local_record(category, "gan")
+    try:
+        complete = record is None or any(name.startswith("d.") for name in tensor_names(record.path))
+    except WeightsError:  # `verify` names damaged files
+        return []
+    return [] if complete else ["discriminator"]
 
 
 def _print_files(files: Mapping[Part, Path]) -> None:

@@ -58,6 +58,8 @@ def gan_for(checkpoint: Path | None, size: int, seed: int) -> GanState:
         return initial_gan([channels for level, channels in CHANNELS.items() if level <= size], seed)
     _, tensors = read_checkpoint(checkpoint)
     generator, _ = build_gan(tensors)
+    if not submodule_state(tensors, "d"):
+        raise WeightsError(f"{checkpoint} has no discriminator, which training needs.", "Name one that has, or none.")
     if generator.size not in (size, size // 2):
         what = f"{checkpoint} generates images of {generator.size} pixels; the training images have {size}."
         raise UsageError(what, f"Render them {generator.size} or {2 * generator.size} wide.")

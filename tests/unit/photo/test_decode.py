@@ -236,7 +236,7 @@ def test_a_missing_end_without_pixels_is_read(format_: str, cut: int, progressiv
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "BMP", "TIFF"])
 def test_missing_pixels_are_counted_and_refused_above_a_share(format_: str) -> None:
     data, notes = encoded(format_), []
-    picture = read_image(Path("a"), notes, data[:-8])
+    picture = read_image(Path("a"), notes, data[: -8 if format_ == "JPEG" else -40])
     assert 0 < picture.missing <= MAX_MISSING_SHARE
     assert f"without {100 * picture.missing:.1f} % of its pixels" in notes[0]
     with pytest.raises(ImageError, match="damaged or incomplete"):
