@@ -129,7 +129,10 @@ class Pipeline:
         generator = loaded.gan.generator
         latent = read_latent(plan.latent, generator.latent_size)[None] if plan.latent else None
         iterations = 0 if plan.latent else self.preset.inversion_iterations
-        settings = InversionSettings(iterations, candidates=self.preset.candidates)
+        candidates = self.preset.candidates
+        if plan.options.iterations is not None:  # of the search, too
+            candidates = min(candidates, max(1, iterations) * generator.max_batch)
+        settings = InversionSettings(iterations, candidates=candidates)
         images = torch.stack([photo.image for photo in photos]).to(loaded.machine.device)
         rng = torch.Generator().manual_seed(plan.options.seed)
         return invert(images, generator, loaded.gan.inversion_distance, settings, rng, progress, latent)

@@ -7,7 +7,6 @@ the mean latent. Photos are inverted in batches; their latents do not depend on 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,9 +82,7 @@ def invert(
     latents = random_latents(generator, max(STATISTICS_SAMPLES, settings.candidates), rng)
     statistics = LatentStatistics.of(latents)
     if initial is None:
-        batch = min(CANDIDATE_BATCH, generator.max_batch)
-        count = min(settings.candidates, max(1, settings.iterations) * batch)  # no more batches than iterations
-        initial = _regress_latents(latents[:count].split(batch), photos, generator, distance, progress)
+        initial = _regress_latents(latents[: settings.candidates], photos, generator, distance, progress)
     count = max(1, BATCH_PIXELS // generator.size**2)
     batches = zip(photos.split(count), initial.to(photos.device).split(count), strict=True)
     return [
@@ -145,7 +142,7 @@ def _feature_distances(a: Features, b: Features) -> Float[Tensor, k]:
 
 @torch.no_grad()
 def _regress_latents(
-    batches: Sequence[Float[Tensor, "_ d"]],
+    latents: Float[Tensor, "n d"],
     photos: Float[Tensor, "k 3 s s"],
     generator: Generator,
     distance: DiscriminatorDistance,
@@ -156,7 +153,7 @@ def _regress_latents(
     A few dozen images give a better start than the nearest of thousands.
     """
     target = _pooled_rows(distance.features(photos))
-    latents = torch.cat(tuple(batches))
+    batches = torch.split(latents, min(CANDIDATE_BATCH, generator.max_batch))
     progress.begin("search", len(batches))
     samples, nearest = [], target[0].new_full((len(photos),), torch.inf)
     for done, batch in enumerate(batches, start=1):

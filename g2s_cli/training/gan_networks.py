@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from g2s_cli.errors import UsageError
+from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.latents import random_latents
 from g2s_cli.gan.rosinality import count_modules

@@ -218,3 +218,21 @@ def test_waiting_threads_sleep_soon_unless_the_environment_says_otherwise(
     monkeypatch.setattr(os, "environ", dict(environment))
     exit_code(lambda: None)
     assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("rotate", "out", "--yaw", "-20", "--yaw", "20"), "--yaw"),
+        (("reconstruct", "a.png", "--preset", "fast", "-o", "x", "--preset", "paper"), "--preset"),
+        (("weights", "import", "a.pt", "-c", "owls", "--category", "cats"), "--category"),
+    ],
+)
+def test_an_option_of_one_value_is_not_taken_twice(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], option: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["g2s", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        app.main()
+    assert stop.value.code == 2
+    assert f"{option} is given more than once." in capsys.readouterr().err

@@ -22,6 +22,7 @@ from torch import Tensor
 from g2s_cli.config import PARSER_CLASSES
 from g2s_cli.errors import WeightsError
 from g2s_cli.files import sha256_of
+from g2s_cli.gan.losses import DiscriminatorDistance, PixelPyramid
 from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.importers import build_gan, build_parsing_net, read_checkpoint
 from g2s_cli.weights.latent_file import LatentFile, read_latent
@@ -106,16 +107,60 @@ def test_a_checkpoint_of_no_known_kind_is_refused(tmp_path: Path, content: Any) 
     ("changes", "says"),
     [
         ({"g_ema": GAN["d"], "d": GAN["g_ema"]}, r"cannot be used\. .*missing"),
-        ({"d": None}, r"has no discriminator \(d\)"),
         ({"g_ema": None}, r"has no generator \(g_ema\)"),
         ({"d": fake_checkpoints.gan(32)["d"]}, r"generator makes 16 px, its discriminator judges 32 px"),
         ({"latent_avg": torch.zeros(fake_checkpoints.LATENT + 1)}, r"latent_avg"),
     ],
-    ids=["swapped", "no d", "no g_ema", "another d", "another latent size"],
+    ids=["swapped", "no g_ema", "another d", "another latent size"],
 )
 def test_an_inconsistent_gan_is_refused(tmp_path: Path, changes: dict, says: str) -> None:
     with pytest.raises(WeightsError, match=says):
         read_checkpoint(saved(tmp_path / "a.pt", GAN | changes))
+
+
+def test_a_generator_alone_is_a_gan_judged_by_its_pixels(tmp_path: Path) -> None:
+    for content in ({"g_ema": GAN["g_ema"]}, GAN["g_ema"]):
+        part, tensors = read_checkpoint(saved(tmp_path / "a.pt", content))
+        generator, judge = build_gan(tensors)
+        assert (part, generator.size, type(judge)) == ("gan", 16, PixelPyramid)
+        images = torch.rand(2, 3, 16, 16)
+        assert [maps.shape[-1] for maps in judge.features(images)] == [16, 8]
+        assert DiscriminatorDistance(judge)(images, images, torch.ones(2, 1, 16, 16)) == 0
+        assert DiscriminatorDistance(judge)(images, -images, torch.ones(2, 1, 16, 16)) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "a pointer of Git LFS"),
+        (b"\n<!DOCTYPE html><html><body>Log in</body></html>", "a web page"),
+        (b'{"error": "Repository not found"}', "JSON"),
+        (b"\x1f\x8b\x08" + bytes(40), "a compressed archive"),
+        (b"\x89HDF\r\n" + bytes(40), "an HDF5 file"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.pt", "a.pkl", "a.safetensors"])
+def test_another_file_in_place_of_a_checkpoint_is_named(tmp_path: Path, name: str, start: bytes, what: str) -> None:
+    (tmp_path / name).write_bytes(start)
+    with pytest.raises(WeightsError, match=f"{name} is {what}"):
+        read_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "family"),
+    [
+        ("synthesis.L0_36_512.weight", "StyleGAN3"),
+        ("backbone.synthesis.b4.const", "EG3D"),
+        ("synthesis.b4.conv1.weight", "NVIDIA's code"),
+        ("generator.progression.0.conv1.conv.weight", "ProGAN"),
+        ("quantize.embedding.weight", "VQGAN"),
+        ("down_blocks.0.resnets.0.conv1.weight", "a diffusion model"),
+        ("blocks.0.0.conv1.weight", "BigGAN"),
+    ],
+)
+def test_another_family_of_generators_is_named(tmp_path: Path, tensor: str, family: str) -> None:
+    with pytest.raises(WeightsError, match=family):
+        read_checkpoint(saved(tmp_path / "a.pt", {tensor: torch.zeros(3, 3)}))
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
