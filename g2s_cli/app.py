@@ -63,7 +63,11 @@ class OneCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuse a repeated option."""
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
-        options = [one for one in order if one.param_type_name == "option" and not one.multiple and not one.is_flag]
+        options = [
+            one
+            for one in order
+            if one.param_type_name == "option" and not one.multiple and not getattr(one, "is_flag", False)
+        ]
         for option in options:
             if options.count(option) > 1:
                 raise UsageError(f"{option.opts[0]} is given more than once.", "Give it once.")

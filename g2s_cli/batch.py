@@ -180,8 +180,10 @@ def run_jobs(
         report = {"command": command, "meshes": settings["meshes"]} | result.report
         made = replace(result, report=report)
         written = try_call(write_result, made, job.folder, overwrite=overwrite, detail=detail)
-        failed = isinstance(written, Exception)
-        yield Outcome(job, "failed", {}, written) if failed else Outcome(job, "made", written)
+        if isinstance(written, Exception):
+            yield Outcome(job, "failed", {}, written)
+        else:
+            yield Outcome(job, "made", written)
 
 
 def summarize(outcomes: Sequence[Outcome]) -> dict[str, Any]:

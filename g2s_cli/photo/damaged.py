@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,7 +14,7 @@ MAX_MISSING_SHARE = 0.01  # of the pixels of a truncated file that is read
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def read_damaged(data: bytes, formats: Sequence[str], max_pixels: int) -> tuple[Image.Image | None, float]:
+def read_damaged(data: bytes, formats: tuple[str, ...], max_pixels: int) -> tuple[Image.Image | None, float]:
     """The image of a file with damaged metadata or a missing end, and the share of pixels that are missing.
 
     It is decoded twice with different values for what is missing, and compared: Pillow does not tell. A JPEG's missing

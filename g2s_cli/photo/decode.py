@@ -336,7 +336,8 @@ def _to_rgb(
         return image.convert("RGB"), None
     layer = image.convert("RGBA")
     alpha = layer.getchannel("A")
-    least, most = alpha.getextrema()
+    levels = np.asarray(alpha)
+    least, most = int(levels.min()), int(levels.max())
     if least == most == 255:
         return layer.convert("RGB"), None
     notes.append(f"laid on {background} where it is transparent")

@@ -126,7 +126,7 @@ def test_a_generator_alone_is_a_gan_judged_by_its_pixels(tmp_path: Path) -> None
         images = torch.rand(2, 3, 16, 16)
         assert [maps.shape[-1] for maps in judge.features(images)] == [16, 8]
         assert DiscriminatorDistance(judge)(images, images, torch.ones(2, 1, 16, 16)) == 0
-        assert DiscriminatorDistance(judge)(images, -images, torch.ones(2, 1, 16, 16)) > 0.5
+        assert DiscriminatorDistance(judge)(images, -images, torch.ones(2, 1, 16, 16)) > 0.1
 
 
 @pytest.mark.parametrize(
