@@ -110,8 +110,8 @@ def _reconstruct_one(
     inputs = [path for path in (photo, mask, chosen.gan, latent) if path]
     check_target(out, STATE, overwrite=overwrite, inputs=parent_folders(inputs))
     with options.as_file(photo) as file:
-        with output.step("detect"):
-            opened = open_photo(file, config.image_size, config.face_template, chosen.crop)  # fails before weights are fetched
+        with output.step("detect"):  # fails before weights are fetched
+            opened = open_photo(file, config.image_size, config.face_template, chosen.crop)
         plan = options.plan_of(chosen)
         with output.progress() as progress:
             progress.begin("load", 1)

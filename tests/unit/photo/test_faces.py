@@ -13,7 +13,7 @@ from g2s_cli.photo.load import open_photo
 from g2s_cli.weights.categories import load_category
 
 PORTRAIT = Path(__file__).parents[2] / "data" / "portrait.jpg"
-TEMPLATE = load_category("celeba").align
+TEMPLATE = load_category("celeba").face_template
 
 
 @pytest.mark.parametrize("turn", [Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270])
