@@ -129,40 +129,6 @@ def test_a_generator_alone_is_a_gan_judged_by_its_pixels(tmp_path: Path) -> None
         assert DiscriminatorDistance(judge)(images, -images, torch.ones(2, 1, 16, 16)) > 0.1
 
 
-@pytest.mark.parametrize(
-    ("start", "what"),
-    [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "a pointer of Git LFS"),
-        (b"\n<!DOCTYPE html><html><body>Log in</body></html>", "a web page"),
-        (b'{"error": "Repository not found"}', "JSON"),
-        (b"\x1f\x8b\x08" + bytes(40), "a compressed archive"),
-        (b"\x89HDF\r\n" + bytes(40), "an HDF5 file"),
-    ],
-)
-@pytest.mark.parametrize("name", ["a.pt", "a.pkl", "a.safetensors"])
-def test_another_file_in_place_of_a_checkpoint_is_named(tmp_path: Path, name: str, start: bytes, what: str) -> None:
-    (tmp_path / name).write_bytes(start)
-    with pytest.raises(WeightsError, match=f"{name} is {what}"):
-        read_checkpoint(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    ("tensor", "family"),
-    [
-        ("synthesis.L0_36_512.weight", "StyleGAN3"),
-        ("backbone.synthesis.b4.const", "EG3D"),
-        ("synthesis.b4.conv1.weight", "NVIDIA's code"),
-        ("generator.progression.0.conv1.conv.weight", "ProGAN"),
-        ("quantize.embedding.weight", "VQGAN"),
-        ("down_blocks.0.resnets.0.conv1.weight", "a diffusion model"),
-        ("blocks.0.0.conv1.weight", "BigGAN"),
-    ],
-)
-def test_another_family_of_generators_is_named(tmp_path: Path, tensor: str, family: str) -> None:
-    with pytest.raises(WeightsError, match=family):
-        read_checkpoint(saved(tmp_path / "a.pt", {tensor: torch.zeros(3, 3)}))
-
-
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_a_number_that_is_not_finite_is_named(tmp_path: Path, number: float) -> None:
     broken = {name: value.clone() for name, value in GAN["d"].items()}
