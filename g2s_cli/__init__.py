@@ -9,6 +9,7 @@ result.save("out/")
 from __future__ import annotations
 
 from importlib import import_module
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from g2s_cli.weights.registry import Sources
 
 __version__ = "0.1.0"
+STARTED_S = perf_counter()  # of the process, as far as it can know
 __all__ = [
     "CropOptions",
     "MeshOptions",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from g2s_cli import __version__
 from g2s_cli.commands.evaluate import evaluate
@@ -70,6 +70,23 @@ def usage_errors_as_json() -> Iterator[None]:
         raise
 
 
+class OneCommand(TyperCommand):
+    """Typer's command, but an option of one value may not be given twice: the first would count for nothing."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse a repeated option."""
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        options = [
+            one
+            for one in order
+            if one.param_type_name == "option" and not one.multiple and not getattr(one, "is_flag", False)
+        ]
+        for option in options:
+            if options.count(option) > 1:
+                raise UsageError(f"{option.opts[0]} is given more than once.", "Give it once.")
+        return super().parse_args(ctx, args)
+
+
 class Commands(TyperGroup):
     """Typer's group, but Ctrl-C is our error: Typer's own exit code for it changed between versions."""
 
@@ -109,6 +126,7 @@ for command in (reconstruct, relight, rotate, view, mesh, sheet, evaluate, train
 app.command()(sample)
 app.add_typer(weights, name="weights", help="Fetch, check, import and publish the weights of categories.")
 for registered in (*app.registered_commands, *weights.registered_commands):
+    registered.cls = OneCommand
     registered.help = unwrap(registered.callback.__doc__ or "")
 
 

@@ -184,11 +184,14 @@ def run_jobs(
             yield Outcome(job, "failed", {}, result)
             continue
         report = {"command": command, "meshes": settings["meshes"]} | result.report
-        error = try_call(write_result, replace(result, report=report), job.folder, overwrite=overwrite, detail=detail)
-        if error and isinstance(other := try_call(finished_outcome, job, settings), Outcome):
+        made = replace(result, report=report)
+        written = try_call(write_result, made, job.folder, overwrite=overwrite, detail=detail)
+        if not isinstance(written, Exception):
+            yield Outcome(job, "made", written)
+        elif isinstance(other := try_call(finished_outcome, job, settings), Outcome):
             yield other  # of another run, meanwhile
         else:
-            yield Outcome(job, "failed", {}, error) if error else Outcome(job, "made", report)
+            yield Outcome(job, "failed", {}, written)
 
 
 def summarize(outcomes: Sequence[Outcome]) -> dict[str, Any]:

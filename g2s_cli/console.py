@@ -196,6 +196,19 @@ class Output:
             steps.finish()
 
     @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Show a step of one iteration."""
+        with self.progress() as progress:
+            progress.begin(name, 1)
+            yield
+            progress.advance(1, 0.0)
+
+    def show_seconds(self, name: str, seconds: float) -> None:
+        """Print the line of a step that took more than a second before there was a display."""
+        if seconds > 1:
+            self.info(step_line(name, "", "", seconds))
+
+    @contextmanager
     def fetching(self) -> Iterator[DownloadProgress]:
         """Show downloads: a bar on a terminal, a line elsewhere, nothing with -q."""
         if self.quiet:
@@ -204,6 +217,11 @@ class Output:
         fetching = FetchingBar(self.console)
         with fetching.bar:
             yield fetching
+
+
+def step_line(name: str, iterations: str, value: str, seconds: float) -> str:
+    """The line that a finished step leaves."""
+    return f"{name:<28} {iterations:>16}   {value:<11} {seconds:8.1f} s"
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
@@ -295,7 +313,7 @@ class StepBar:
             return
         seconds = time.perf_counter() - self._started
         iterations = f"{self._done} iteration{'' if self._done == 1 else 's'}"
-        line = f"{self._name:<28} {iterations:>16}   {self._value:<11} {seconds:8.1f} s"
+        line = step_line(self._name, iterations, self._value, seconds)
         if self.photos_a_step:
             by_photos = self._name.endswith(PHOTO_PHASES)
             photos = self._done if by_photos else self.photos_a_step * (self._done - max(0, self._first))

@@ -29,7 +29,7 @@ from g2s_cli.estimators.morphable_model import MorphableModel, read_morphable_mo
 from g2s_cli.estimators.registration import ShapeTemplate
 from g2s_cli.files import sha256_of
 from g2s_cli.gan.discriminator import Discriminator
-from g2s_cli.gan.losses import DiscriminatorDistance, perceptual_distance
+from g2s_cli.gan.losses import DiscriminatorDistance, PixelPyramid, perceptual_distance
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.center_crop import CenterCrop
 from g2s_cli.machine import Machine
@@ -52,10 +52,10 @@ SEEDS = range(2**64)  # torch's
 
 @dataclass(frozen=True)
 class Gan:
-    """A category's generator and discriminator."""
+    """A category's generator and discriminator, or what stands in for one that its file lacks."""
 
     generator: Generator
-    discriminator: Discriminator
+    discriminator: Discriminator | PixelPyramid
 
     @cached_property
     def segmenter(self) -> Segmenter:

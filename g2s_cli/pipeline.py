@@ -9,6 +9,7 @@ result.save("out/")
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,6 @@ from g2s_cli.estimators.base import DepthEstimate, DepthEstimator, Observation
 from g2s_cli.estimators.feedforward import FactorNets, camera_of
 from g2s_cli.estimators.fusion import fuse
 from g2s_cli.estimators.optimize import Fit
-from g2s_cli.files import sha256_of
 from g2s_cli.gan.inversion import Inversion, InversionSettings, invert
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.metrics import psnr
@@ -33,7 +33,7 @@ from g2s_cli.loading import Loaded, Plan
 from g2s_cli.machine import Machine
 from g2s_cli.options import ReconstructOptions
 from g2s_cli.photo.load import Photo, open_photo
-from g2s_cli.progress import Progress, SilentProgress, Stopwatch
+from g2s_cli.progress import Progress, SilentProgress, Stopwatch, add_seconds, rounded_seconds
 from g2s_cli.result.schema import Result
 from g2s_cli.segmentation.masks import ObjectMask
 from g2s_cli.weights.latent_file import read_latent
@@ -76,14 +76,14 @@ class Pipeline:
         loaded = loading.load(plan, machine)
         return cls(loaded, loaded.estimators(), loaded.factor_nets())
 
-    def __call__(self, photo: Path | str, progress: Progress | None = None) -> Result:
-        """Reconstruct one photo. Raises G2SError."""
-        [result] = self.each([Path(photo)], progress)
+    def __call__(self, photo: Path | str | Photo, progress: Progress | None = None) -> Result:
+        """Reconstruct one photo, a file or an opened one. Raises G2SError."""
+        [result] = self.each([photo if isinstance(photo, Photo) else Path(photo)], progress)
         if isinstance(result, Exception):
             raise result
         return result
 
-    def each(self, photos: Sequence[Path], progress: Progress | None = None) -> Iterator[Result | Exception]:
+    def each(self, photos: Sequence[Path | Photo], progress: Progress | None = None) -> Iterator[Result | Exception]:
         """Reconstruct photos, in order; what fails comes as its exception.
 
         Some photos at a time are inverted as one batch, unless the paper's schedule takes far longer anyway.
@@ -102,23 +102,27 @@ class Pipeline:
         """The preset after all options."""
         return self.loaded.plan.preset
 
-    def _batch(self, paths: Sequence[Path], progress: Progress, total: int) -> Iterator[Result | Exception]:
+    def open(self, file: Path) -> Photo:
+        """Open an image file as the category needs it. Raises ImageError, UsageError."""
+        category = self.loaded.category
+        return open_photo(file, category.image_size, category.face_template, self.loaded.plan.options.crop)
+
+    def _batch(self, files: Sequence[Path | Photo], progress: Progress, total: int) -> Iterator[Result | Exception]:
         """Open and invert some photos, then reconstruct them one by one."""
-        clock, loaded = Stopwatch(progress, "load"), self.loaded
-        category, crop = loaded.category, loaded.plan.options.crop
-        photos = [try_call(open_photo, path, category.image_size, category.face_template, crop) for path in paths]
+        clock, loaded = Stopwatch(progress, "detect"), self.loaded
+        photos = [file if isinstance(file, Photo) else try_call(self.open, file) for file in files]
         usable = [photo for photo in photos if isinstance(photo, Photo)]
         inversions = try_call(self._invert, usable, clock) if usable else []
         queue: Iterator[Inversion | Exception]
         queue = iter([inversions] * len(usable) if isinstance(inversions, Exception) else inversions)
         seconds = add_seconds({"load": loaded.seconds / total}, clock.seconds(), 1 / max(1, len(usable)))
-        for path, photo in zip(paths, photos, strict=True):
+        for photo in photos:
             if isinstance(photo, Exception):
                 yield photo
             elif isinstance(inversion := next(queue), Exception):
                 yield inversion
             else:
-                yield try_call(self._reconstruct, path, photo, inversion, seconds, progress)
+                yield try_call(self._reconstruct, photo, inversion, seconds, progress)
 
     def _invert(self, photos: Sequence[Photo], progress: Progress) -> list[Inversion]:
         """Latents of photos, or of the one photo the latent that the options name."""
@@ -126,28 +130,31 @@ class Pipeline:
         generator = loaded.gan.generator
         latent = read_latent(plan.latent, generator.latent_size)[None] if plan.latent else None
         iterations = 0 if plan.latent else self.preset.inversion_iterations
-        settings = InversionSettings(iterations, candidates=self.preset.candidates)
+        candidates = self.preset.candidates
+        if plan.options.iterations is not None:  # of the search, too
+            candidates = min(candidates, max(1, iterations) * generator.max_batch)
+        settings = InversionSettings(iterations, candidates=candidates)
         images = torch.stack([photo.image for photo in photos]).to(loaded.machine.device)
         rng = torch.Generator().manual_seed(plan.options.seed)
         return invert(images, generator, loaded.gan.inversion_distance, settings, rng, progress, latent)
 
-    def _reconstruct(
-        self, path: Path, photo: Photo, inversion: Inversion, seconds: dict[str, float], progress: Progress
-    ) -> Result:
+    def _reconstruct(self, photo: Photo, inversion: Inversion, seconds: dict[str, float], progress: Progress) -> Result:
         """One photo's result. seconds: its share of what was done for several."""
         loaded, clock = self.loaded, Stopwatch(progress, "segment")
+        progress.begin("segment", 1)
         crop, device = loaded.center_crop, loaded.machine.device
         image = crop(photo.image.to(device)[None])[0]
-        mask = None if photo.mask is None else crop(photo.mask.to(device)[None, None])[0, 0]
+        mask = None if photo.mask is None else crop(photo.mask.mask.to(device)[None, None])[0, 0]
         found = loaded.segment(image, inversion.latent, mask, photo.surroundings)
+        progress.advance(1, 0.0)
         factors, encoder = self._estimate(self._observe(image, found, inversion), clock)
         camera = camera_of(loaded.category)
         rendered = render(factors, camera).image
         warnings = [*photo.warnings, *outside_category(inversion, loaded.plan), *found.notes]
         for sentence in warnings:
             progress.note(sentence)
-        report = self._report(path, photo, inversion) | {
-            "mask": found.method,
+        report = self._report(photo, inversion) | {
+            "mask": photo.mask.source if photo.mask else found.method,
             "seconds": rounded_seconds(add_seconds(seconds, clock.seconds())),
             "reconstruction_psnr_db": round(psnr(rendered * found.mask, image * found.mask), 2),
             "warnings": warnings,
@@ -166,7 +173,7 @@ class Pipeline:
             camera=camera,
             report=report,
             frame_share=loaded.category.frame_share,
-            matte=photo.matte or found.wide_matte,
+            matte=photo.mask.matte if photo.mask else found.wide_matte,
         )
 
     def _observe(self, image: torch.Tensor, found: ObjectMask, inversion: Inversion) -> Observation:
@@ -190,13 +197,13 @@ class Pipeline:
             factors = fit_albedo(self.nets, factors, observation, perceptual, fit, progress)
         return factors, {name: tensor.detach().cpu() for name, tensor in first.encoder.items()}
 
-    def _report(self, path: Path, photo: Photo, inversion: Inversion) -> dict[str, Any]:
+    def _report(self, photo: Photo, inversion: Inversion) -> dict[str, Any]:
         """What report.json says before the photo is reconstructed."""
         loaded, gan_file = self.loaded, self.loaded.plan.weights.gan_file
         return facts_of(loaded.plan) | {
             "torch": torch.__version__,
             "photo": photo.name,
-            "photo_sha256": sha256_of(path),
+            "photo_sha256": hashlib.sha256(photo.original).hexdigest(),
             "photo_notes": list(photo.notes),
             "alignment": photo.alignment,
             "device": str(loaded.machine.device),
@@ -234,13 +241,3 @@ def outside_category(inversion: Inversion, plan: Plan) -> list[str]:
         "usual. The shape may be that of inverted.png, under your photo's pixels. If it looks wrong, try a photo that "
         "is more frontal and evenly lit, --crop, or another --category."
     ]
-
-
-def add_seconds(seconds: dict[str, float], more: dict[str, float], share: float = 1.0) -> dict[str, float]:
-    """Seconds of each step, with a share of other ones."""
-    return {step: seconds.get(step, 0.0) + share * more.get(step, 0.0) for step in seconds | more}
-
-
-def rounded_seconds(seconds: dict[str, float]) -> dict[str, float]:
-    """Seconds of each step, and in all, for the report."""
-    return {step: round(value, 2) for step, value in (seconds | {"total": sum(seconds.values())}).items()}

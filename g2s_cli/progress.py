@@ -66,3 +66,20 @@ class Stopwatch:
         for (name, start), end in zip(self.started, ends, strict=True):
             spent[name] = spent.get(name, 0.0) + end - start
         return spent
+
+
+def add_seconds(seconds: dict[str, float], more: dict[str, float], share: float = 1.0) -> dict[str, float]:
+    """Seconds of each step, with a share of other ones."""
+    return {step: seconds.get(step, 0.0) + share * more.get(step, 0.0) for step in seconds | more}
+
+
+def rounded_seconds(seconds: dict[str, float], wall_s: float | None = None) -> dict[str, float]:
+    """Seconds of each step, and in all, for the report.
+
+    Args:
+        wall_s: seconds of the whole command; what the steps leave of them is "start": imports and checks.
+    """
+    total = sum(seconds.values())
+    if wall_s is not None:
+        seconds, total = {"start": max(0.0, wall_s - total)} | seconds, max(wall_s, total)
+    return {step: round(value, 2) for step, value in (seconds | {"total": total}).items()}

@@ -43,5 +43,6 @@ def mesh(
 
     target = out or folder
     write = rewrite_meshes if target.resolve() == folder.resolve() else export_meshes
-    written = write(read_result(folder), target, detail, overwrite=overwrite)
+    with output.step("mesh"):
+        written = write(read_result(folder), target, detail, overwrite=overwrite)
     output.print_result(written, {"folder": str(target), "files": [str(path) for path in written]})

@@ -102,7 +102,7 @@ Face = Annotated[
 Crop = Annotated[str | None, input_option("--crop", metavar="X,Y,W,H", help="A box in pixels of the upright photo.")]
 Mask = Annotated[
     Path | None,
-    input_option("--mask", metavar="FILE", help="Of the photo's size, white on the object; else black or transparent."),
+    input_option("--mask", metavar="FILE", help="Of the photo's size: white on black, or a cut-out with transparency."),
 ]
 Limit = Annotated[int | None, input_option("--limit", min=1, help="Take the first so many photos alone.")]
 

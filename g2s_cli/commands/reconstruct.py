@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
+from g2s_cli import STARTED_S
 from g2s_cli.commands import options
 from g2s_cli.commands.batch import reconstruct_batch
 from g2s_cli.console import output
@@ -16,7 +18,6 @@ from g2s_cli.photo.decode import check_file
 
 if TYPE_CHECKING:
     from g2s_cli.machine import Machine
-    from g2s_cli.result.schema import Result
 
 KEY_FILES = ("mesh.glb", "mesh.obj", "reconstruction.png", "report.json")  # printed; the folder holds more
 SOLID_FILES = ("mesh.stl", "mesh.ply")
@@ -73,6 +74,7 @@ def reconstruct(
     from g2s_cli.photo.align import CropOptions
     from g2s_cli.weights.registry import Sources
 
+    output.show_seconds("start", perf_counter() - STARTED_S)
     # Whatever cannot work is refused before weights are fetched or read.
     chosen = ReconstructOptions(
         category=category,
@@ -109,17 +111,25 @@ def _reconstruct_one(
     inputs = [path for path in (photo, mask, chosen.gan, latent) if path]
     check_target(out, STATE, overwrite=overwrite, inputs=parent_folders(inputs))
     with options.as_file(photo, out) as file:
-        open_photo(file, config.image_size, config.face_template, chosen.crop)  # fails before weights are fetched
+        with output.step("detect"):  # fails before weights are fetched
+            opened = open_photo(file, config.image_size, config.face_template, chosen.crop)
         plan = options.plan_of(chosen)
         with output.progress() as progress:
-            result = Pipeline.of(plan, machine)(file, progress)
-    result = replace(result, report={"command": options.command_line(), "meshes": asdict(detail)} | result.report)
-    write_result(result, out, overwrite=overwrite, detail=detail)
-    _print_result(result, out, solid=detail.body is not None)
+            progress.begin("load", 1)
+            pipeline = Pipeline.of(plan, machine)
+            progress.advance(1, 0.0)
+            if opened.image.shape[-1] != pipeline.loaded.category.image_size:  # that of the user's GAN
+                opened = pipeline.open(file)
+            result = pipeline(opened, progress)
+            facts = {"command": options.command_line(), "meshes": asdict(detail)}
+            result = replace(result, report=facts | result.report)
+            report = write_result(
+                result, out, overwrite=overwrite, detail=detail, progress=progress, started_s=STARTED_S
+            )
+    _print_result(report, out, solid=detail.body is not None)
 
 
-def _print_result(result: Result, out: Path, *, solid: bool) -> None:
-    report = result.report
+def _print_result(report: dict[str, Any], out: Path, *, solid: bool) -> None:
     for note in report["photo_notes"]:
         output.debug(f"The photo was {note}.")
     output.info(

@@ -275,6 +275,7 @@ def _state(category: Category) -> dict[str, Any]:
         "title": category.title,
         "licence": category.licence,
         "here": here,
+        "without": _without(category),
         "missing": [part for part in category.weights if part not in here and is_downloadable(category, part)],
         "yours": [] if "gan" in here or is_downloadable(category, "gan") else ["gan"],
         "mismatch": "".join(mismatch),
@@ -282,6 +283,19 @@ def _state(category: Category) -> dict[str, Any]:
         "bytes": sum(record.path.stat().st_size for record in records.values() if record.path.exists()),
         "presets": list(category.presets),
     }
+
+
+def _without(category: Category) -> list[str]:
+    """What the category's GAN lacks; it is not read, but for the names of its tensors."""
+    from g2s_cli.weights.registry import local_record
+    from g2s_cli.weights.tensors import tensor_names
+
+    record = local_record(category, "gan")
+    try:
+        complete = record is None or any(name.startswith("d.") for name in tensor_names(record.path))
+    except WeightsError:  # `verify` names damaged files
+        return []
+    return [] if complete else ["discriminator"]
 
 
 def _print_files(files: Mapping[Part, Path]) -> None:

@@ -8,11 +8,12 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, l1_loss
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, l1_loss
 
 from g2s_cli.gan.discriminator import Discriminator
 
 FEATURE_BLOCKS = 4  # discriminator blocks that are compared
+MIN_PYRAMID_PX = 4
 
 Features = Sequence[Float[Tensor, "b _ _ _"]]
 
@@ -49,16 +50,35 @@ class PerceptualDistance(Protocol):
         ...
 
 
+class PixelPyramid:
+    """Stands in for a discriminator where there is none: its features are the image at each resolution down to 4 px."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.blocks = range((size // MIN_PYRAMID_PX).bit_length() - 1)
+
+    def to(self, _: torch.device) -> PixelPyramid:
+        """Itself, which has no weights."""
+        return self
+
+    def with_dtype(self, _: torch.dtype) -> PixelPyramid:
+        """Itself, which has no weights."""
+        return self
+
+    def features(self, image: Float[Tensor, "b 3 s s"], count: int = FEATURE_BLOCKS) -> Features:
+        """The image at its own resolution, then at a half, a quarter, ..."""
+        return [avg_pool2d(image, 2**level) for level in range(min(count, len(self.blocks)))]
+
+
 class DiscriminatorDistance:
     """Mean L1 of the discriminator's first block outputs (Pan et al. 2020), masked at each resolution.
 
     As in the authors' code, images of the working size are not resized to the discriminator's input size.
     """
 
-    name = "discriminator features"
-
-    def __init__(self, discriminator: Discriminator, blocks: int = FEATURE_BLOCKS) -> None:
+    def __init__(self, discriminator: Discriminator | PixelPyramid, blocks: int = FEATURE_BLOCKS) -> None:
         self.discriminator = discriminator
+        self.name = "pixels" if isinstance(discriminator, PixelPyramid) else "discriminator features"
         self.blocks = blocks
 
     def features(self, image: Float[Tensor, "b 3 h w"]) -> Features:
@@ -100,7 +120,7 @@ class LpipsDistance:
         return self.network(a * mask, b * mask).mean()
 
 
-def perceptual_distance(discriminator: Discriminator, device: torch.device) -> PerceptualDistance:
+def perceptual_distance(discriminator: Discriminator | PixelPyramid, device: torch.device) -> PerceptualDistance:
     """LPIPS if it and its weights are available, else the discriminator's features."""
     try:
         return LpipsDistance(device)

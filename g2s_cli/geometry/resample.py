@@ -62,16 +62,19 @@ def resize_area(maps: Float[Tensor, "c h h"], size: int) -> Float[Tensor, "c siz
 # Three blurs that differ at the image's border.
 
 
+def box_blur(maps: Float[Tensor, "*c h w"], radius: int) -> Float[Tensor, "*c h w"]:
+    """Box blur with zeros outside the image, by running sums: its cost does not depend on the radius."""
+    mean = maps.double()
+    for axis in (-2, -1):
+        side = mean.shape[axis]
+        sums = pad(mean.movedim(axis, -1), (radius + 1, radius)).cumsum(dim=-1)
+        mean = ((sums[..., -side:] - sums[..., :side]) / (2 * radius + 1)).movedim(-1, axis)
+    return mean.to(maps.dtype)
+
+
 def window_mean(maps: Float[Tensor, "c m m"], radius: int) -> Float[Tensor, "c m m"]:
     """Box blur over the part of each window that lies inside the image."""
-    side = 2 * radius + 1
-    rows = avg_pool2d(maps[None], (side, 1), 1, (radius, 0), count_include_pad=False)
-    return avg_pool2d(rows, (1, side), 1, (0, radius), count_include_pad=False)[0]
-
-
-def box_blur(maps: Float[Tensor, "b c h w"], radius: int) -> Float[Tensor, "b c h w"]:
-    """Box blur with zeros outside the image."""
-    return avg_pool2d(maps, 2 * radius + 1, 1, radius) if radius else maps
+    return box_blur(maps, radius) / box_blur(torch.ones_like(maps[:1]), radius)
 
 
 def tent_blur(maps: Float[Tensor, "b c h w"], radius: int) -> Float[Tensor, "b c h w"]:

@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, max_pool2d, pad
+from torch.nn.functional import max_pool2d, pad
 
 from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, rotation_matrix, unproject_points
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.normals import depth_to_normals, replicate_border
 from g2s_cli.geometry.rasterizer import rasterize
-from g2s_cli.geometry.resample import inpaint, resize_area, resize_bspline
+from g2s_cli.geometry.resample import box_blur, inpaint, resize_area, resize_bspline
 from g2s_cli.geometry.shading import apply_shading, diffuse_shading, remove_shading
 from g2s_cli.geometry.warp import grid_sample, hflip, points_to_grid
 from g2s_cli.mesh.extract import FLIP, Mesh, transform_mesh
@@ -135,8 +135,7 @@ def _photo_weight(
 
     weight = frontal * visible * visible_mask
     radius = max(1, round(SEAM_WIDTH * canonical.camera.size))
-    soft = avg_pool2d(weight[None], 2 * radius + 1, 1, radius)[0]
-    return torch.minimum(weight, (2 * soft - 1).clamp(min=0))
+    return torch.minimum(weight, (2 * box_blur(weight, radius) - 1).clamp(min=0))
 
 
 def _shading(factors: Factors, camera: Camera, size: int) -> Float[Tensor, "t t"]:

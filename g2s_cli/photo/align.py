@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from jaxtyping import Float
 from PIL import Image
 
 from g2s_cli.errors import ImageError, UsageError
 from g2s_cli.geometry.placement import FaceTemplate, Placement
-from g2s_cli.photo.decode import size_text
+from g2s_cli.photo.decode import Picture, size_text
 from g2s_cli.photo.detect import Face, detect_faces
 
-# A square image of at most this many pixels a side counts as an aligned crop ...
+# A square image of at most this many pixels a side is a prepared crop ...
 MAX_PREPARED_PX = 256
 # ... unless its face deviates from the template by more than this: share of the crop's side, scale ratio, degrees.
 # Aligned renders of any pose stay within 0.16, 1.22 and 11 (docs/decisions/0009-alignment.md).
 MAX_OFFSET, MAX_SCALE, MAX_ROLL_DEG = 0.2, 1.3, 15.0
 MIN_CONFIDENCE = 0.99  # of the detection that overrides such a crop
+MIN_TURNED_CONFIDENCE = 0.95  # of a face on its side or upside down where no upright one is
 MAX_CROP = 2  # side of a crop, in units of the photo's longer side
 
 Box = tuple[float, float, float, float]
+Points = Float[np.ndarray, "*k 2"]
 Method = Literal["aligned", "as it is", "middle", "crop"]  # as report.json names them
 
 
@@ -32,7 +37,7 @@ class CropOptions:
 
     Args:
         align: detect a face if the category has a template; otherwise take the centre square.
-        face: index of the face, 1 is the largest; None takes the largest but leaves aligned crops unchanged.
+        face: index of the face, 1 is the largest; None takes the largest but leaves prepared crops unchanged.
         crop: left, top, width and height in pixels of the upright photo.
         mask: image of the upright photo's size, white on the object.
     """
@@ -67,7 +72,7 @@ class Alignment:
     Args:
         faces: detected faces, the largest first.
         face: index of the chosen face, from 1.
-        uncertain: an aligned crop was kept although a low-confidence face deviates from the template.
+        uncertain: a prepared crop was kept although a low-confidence face deviates from the template.
     """
 
     placement: Placement
@@ -77,8 +82,8 @@ class Alignment:
     uncertain: bool = False
 
 
-def align(path: Path, image: Image.Image, template: FaceTemplate | None, options: CropOptions) -> Alignment:
-    """Choose the crop of an upright photo.
+def align(path: Path, picture: Picture, template: FaceTemplate | None, options: CropOptions) -> Alignment:
+    """Choose the crop of an upright photo, in pixels of its file.
 
     Args:
         path: file name for messages.
@@ -88,20 +93,25 @@ def align(path: Path, image: Image.Image, template: FaceTemplate | None, options
         ImageError: no face is detected.
         UsageError: the options do not fit this photo or category.
     """
+    centre = _centre_square(picture)
     if options.crop:
-        return Alignment(_enclosing_square(path, image, options.crop), "crop")
+        return Alignment(_enclosing_square(path, picture, options.crop), "crop")
     if template is None and options.face is not None:
         raise UsageError("--face is for categories of faces.", "Set the crop with --crop x,y,w,h.")
     if template is None or not options.align:
-        return Alignment(_centre_square(image), "middle")
-    faces = tuple(detect_faces(image))
-    if image.width == image.height <= MAX_PREPARED_PX and options.face is None:
-        deviates = bool(faces) and not _is_close(template.align(faces[0].landmarks), _centre_square(image))
-        if not deviates or faces[0].confidence < MIN_CONFIDENCE:
-            return Alignment(_centre_square(image), "as it is", faces, uncertain=deviates)
+        return Alignment(centre, "middle")
+    faces = tuple(_scale(face, picture.reduction) for face in _detect_enlarged(picture.colours))
+    is_prepared = picture.size[0] == picture.size[1] <= MAX_PREPARED_PX and options.face is None
+    if is_prepared and faces and _is_close(template.align(faces[0].landmarks), centre):
+        return Alignment(centre, "as it is", faces)
+    is_certain = any(face.confidence >= MIN_CONFIDENCE for face in faces)
+    turned = () if is_certain else _detect_turned(picture, bool(faces))
+    if is_prepared and faces and not turned and faces[0].confidence < MIN_CONFIDENCE:
+        return Alignment(centre, "as it is", faces, uncertain=True)
+    faces = turned or faces
     if not faces:
         raise ImageError(
-            f"{path} shows no face that g2s can find.",
+            f"{path} shows no face that g2s can find, upright or turned.",
             "Set the crop with --crop x,y,w,h, or take the centre square with --no-align.",
         )
     face = options.face or 1
@@ -111,29 +121,62 @@ def align(path: Path, image: Image.Image, template: FaceTemplate | None, options
     return Alignment(template.align(faces[face - 1].landmarks), "aligned", faces, face)
 
 
+def _detect_enlarged(image: Image.Image) -> list[Face]:
+    """The upright faces of an image; a small one is enlarged if none is found."""
+    factor = MAX_PREPARED_PX / max(image.size)
+    faces = detect_faces(image)
+    if faces or factor <= 1:
+        return faces
+    enlarged = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
+    return [_scale(face, 1 / factor) for face in detect_faces(enlarged)]
+
+
+def _detect_turned(picture: Picture, has_upright: bool) -> tuple[Face, ...]:
+    """Faces on their side or upside down, of the quarter turn that has the largest certain one."""
+    width, height = picture.colours.size
+    turns: dict[Image.Transpose, Callable[[Points], Points]] = {
+        Image.Transpose.ROTATE_90: lambda at: at[..., ::-1] * (-1, 1) + (width - 1, 0),
+        Image.Transpose.ROTATE_270: lambda at: at[..., ::-1] * (1, -1) + (0, height - 1),
+        Image.Transpose.ROTATE_180: lambda at: (width - 1, height - 1) - at,
+    }
+    least = MIN_CONFIDENCE if has_upright else MIN_TURNED_CONFIDENCE
+    found: list[list[Face]] = [[]]
+    for turn, to_upright in turns.items():
+        faces = _detect_enlarged(picture.colours.transpose(turn))
+        faces = [replace(face, landmarks=to_upright(face.landmarks)) for face in faces if face.confidence >= least]
+        found.append([_scale(face, picture.reduction) for face in faces])
+    return tuple(max(found, key=lambda faces: max((face.size for face in faces), default=0.0)))
+
+
+def _scale(face: Face, factor: float | int) -> Face:
+    """A face in the image enlarged by a factor."""
+    return replace(face, landmarks=(face.landmarks + 0.5) * factor - 0.5, size=face.size * factor)
+
+
 def _is_box(crop: tuple[float, ...]) -> bool:
     return len(crop) == 4 and all(map(math.isfinite, crop)) and min(crop[2:]) > 0
 
 
-def _centre_square(image: Image.Image) -> Placement:
+def _centre_square(picture: Picture) -> Placement:
     """The largest centred square; an odd margin is larger on the right or below."""
-    side = min(image.size)
-    return Placement.from_box((image.width - side) // 2, (image.height - side) // 2, side)
+    width, height = picture.size
+    side = min(picture.size)
+    return Placement.from_box((width - side) // 2, (height - side) // 2, side)
 
 
-def _enclosing_square(path: Path, image: Image.Image, crop: Box) -> Placement:
+def _enclosing_square(path: Path, picture: Picture, crop: Box) -> Placement:
     """The smallest square around a box, with the same centre."""
     left, top, width, height = crop
     side, option = max(width, height), f"--crop {left:g},{top:g},{width:g},{height:g}"
-    if not (0 <= left + width / 2 <= image.width and 0 <= top + height / 2 <= image.height):
+    if not (0 <= left + width / 2 <= picture.size[0] and 0 <= top + height / 2 <= picture.size[1]):
         raise UsageError(
-            f"{option} lies outside {path}, {size_text(image)} pixels upright.",
+            f"{option} lies outside {path}, {size_text(picture)} pixels upright.",
             "Give left, top, width and height in pixels.",
         )
-    if side > MAX_CROP * max(image.size):
+    if side > MAX_CROP * max(picture.size):
         raise UsageError(
-            f"{option} is far larger than {path}, {size_text(image)} pixels.",
-            f"Give a width and a height of {MAX_CROP * max(image.size)} at most.",
+            f"{option} is far larger than {path}, {size_text(picture)} pixels.",
+            f"Give a width and a height of {MAX_CROP * max(picture.size)} at most.",
         )
     return Placement.from_box(left + (width - side) / 2, top + (height - side) / 2, side)
 

@@ -16,6 +16,7 @@ Padding = Literal["reflect", "black"]
 
 MARGIN_PX = 3  # read by interpolation beyond a crop's own pixels
 COVERAGE_GRID = 64  # points a side that estimate the share outside the photo
+MAX_ALIGNED_PX = 2048  # side of the crop that textures are made from
 MAX_MATTE_PX = 3072  # a side
 
 

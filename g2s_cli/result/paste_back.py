@@ -171,7 +171,8 @@ def _rotate_wide(
 class Canvas:
     """A photo and the centre crop in it, at the photo's own resolution.
 
-    photo: the upright photo. crop: the centre crop, in [0, 1]. placement: position of the crop in the photo.
+    photo: the upright photo, halved above 67 megapixels. crop: the centre crop, in [0, 1]. placement: position of the
+    crop in the photo.
     """
 
     photo: Photo
@@ -184,11 +185,12 @@ class Canvas:
         sha256 = result.report.get("photo_sha256")
         if sha256 and hashlib.sha256(result.original).hexdigest() != sha256:
             raise ImageError("The photo in the result's folder is not the one it was made from.", "Put that one back.")
-        photo = np.array(read_image(original_path(Path(), result.report), [], result.original))
+        picture = read_image(original_path(Path(), result.report), [], result.original)
         crop, aligned_size = result.center_crop, len(result.aligned)
         start = (aligned_size - len(crop)) // 2 / aligned_size
         placement = result.placement.subsquare(start, len(crop) / aligned_size)
-        return cls(photo, torch.from_numpy(crop).permute(2, 0, 1).float() / 255, placement)
+        placement = placement.scale(1 / picture.reduction)
+        return cls(np.array(picture.colours), torch.from_numpy(crop).permute(2, 0, 1).float() / 255, placement)
 
     def enlarge(self, maps: Float[Tensor, "c h h"]) -> Float[Tensor, "c m m"]:
         """Maps of the crop at the crop's resolution."""

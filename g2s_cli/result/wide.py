@@ -41,9 +41,10 @@ def widen(result: Result, extent: Extent | None = None) -> Result:
     extent = extent or result.extent
     if result.matte is None or extent == "crop":
         return result
-    photo = read_image(original_path(Path(), result.report), [], result.original)
-    kept = center_slice(len(result.aligned), result.frame_share)
-    tight = result.placement.subsquare(kept.start / len(result.aligned), result.frame_share)
+    picture = read_image(original_path(Path(), result.report), [], result.original)
+    photo, kept = picture.colours, center_slice(len(result.aligned), result.frame_share)
+    decoded = result.placement.scale(1 / picture.reduction)
+    tight = decoded.subsquare(kept.start / len(result.aligned), result.frame_share)
     camera = _frame(result, photo, tight, min(MAX_SPAN[extent], result.matte.span / result.frame_share))
     placement = _placement(tight, result.camera, camera)
     size = min(round(len(result.center_crop) * camera.size / result.camera.size), MAX_SIZE_PX)
@@ -57,7 +58,7 @@ def widen(result: Result, extent: Extent | None = None) -> Result:
     return replace(
         result,
         aligned=aligned,
-        placement=placement,
+        placement=placement.scale(picture.reduction),
         mask=resize_area(outline[None], camera.size)[0],
         factors=factors,
         camera=camera,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from filecmp import cmp
@@ -30,6 +31,7 @@ from g2s_cli.mesh.export import BODY_FILES, SURFACE_FILES, MeshOptions, write_me
 from g2s_cli.mesh.extract import camera_pose
 from g2s_cli.mesh.render import Fragments, rasterize_mesh
 from g2s_cli.mesh.texture import Texture, normal_map
+from g2s_cli.progress import Progress, SilentProgress, Stopwatch, add_seconds, rounded_seconds
 from g2s_cli.result.schema import (
     ALIGNED,
     MATTE,
@@ -49,28 +51,56 @@ from g2s_cli.result.wide import widen
 FAR, DEPTH_RANGE = 1.1, 0.2
 
 
-def write_result(result: Result, folder: Path, *, overwrite: bool = False, detail: MeshOptions | None = None) -> None:
+def write_result(
+    result: Result,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    detail: MeshOptions | None = None,
+    progress: Progress | None = None,
+    started_s: float | None = None,
+) -> dict[str, Any]:
     """Write a result folder atomically. Files in it that g2s did not write stay.
+
+    Args:
+        started_s: when the command began, on the clock of `time.perf_counter`; the report's total is counted from then.
+
+    Returns:
+        The report, with the seconds of the mesh and of writing.
 
     Raises:
         UsageError: As `atomic_folder.check_target`.
         G2SError: The disk refuses, or as `mesh.export.write_meshes`.
     """
     check_target(folder, STATE, overwrite=overwrite)
-    detail = detail or MeshOptions()
-    wide = widen(result, detail.extent)
+    detail, clock = detail or MeshOptions(), Stopwatch(progress or SilentProgress(), "write")
     with replace_folder(folder, OWNED_PATHS, overwrite=overwrite) as temporary:
+        clock.begin("mesh", 1)
+        wide = widen(result, detail.extent)
+        mesh, texture = textured_mesh(wide, detail)
+        clock.advance(1, 0.0)
+        clock.begin("write", 1)
         _write_maps(result, temporary)
         original_path(temporary, result.report).write_bytes(result.original)
         _write_json(temporary / "camera.json", _camera_facts(result, wide))
         _write_json(temporary / "light.json", _light_facts(result.factors))
-        _write_json(temporary / REPORT, result.report)
         _write_state(temporary / STATE, result)
-        mesh, texture = textured_mesh(wide, detail)
         write_meshes(temporary, mesh, texture, detail)
         view = rasterize_mesh(mesh, len(texture.lit[0]), wide.factors.view, wide.camera.resize(wide.picture_size))
         save_image(temporary / "reconstruction.png", view.sample_texture(texture.lit).on_white)
         _write_large_maps(temporary, wide, view, texture)
+        clock.advance(1, 0.0)
+        report = result.report | {"seconds": _seconds(result.report, clock, started_s)}
+        _write_json(temporary / REPORT, report)
+    return report
+
+
+def _seconds(report: dict[str, Any], clock: Stopwatch, started_s: float | None) -> dict[str, float]:
+    """Seconds of each step of the reconstruction and of writing, and in all."""
+    steps = {step: value for step, value in report.get("seconds", {}).items() if step != "total"}
+    return rounded_seconds(
+        add_seconds(steps, clock.seconds()), None if started_s is None else time.perf_counter() - started_s
+    )
 
 
 def rewrite_meshes(result: Result, folder: Path, detail: MeshOptions, *, overwrite: bool = False) -> list[Path]:

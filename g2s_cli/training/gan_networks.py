@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from g2s_cli.errors import UsageError
+from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.latents import random_latents
 from g2s_cli.gan.rosinality import count_modules
@@ -58,6 +58,8 @@ def gan_for(checkpoint: Path | None, size: int, seed: int) -> GanState:
         return initial_gan([channels for level, channels in CHANNELS.items() if level <= size], seed)
     _, tensors = read_checkpoint(checkpoint)
     generator, _ = build_gan(tensors)
+    if not submodule_state(tensors, "d"):
+        raise WeightsError(f"{checkpoint} has no discriminator, which training needs.", "Name one that has, or none.")
     if generator.size not in (size, size // 2):
         what = f"{checkpoint} generates images of {generator.size} pixels; the training images have {size}."
         raise UsageError(what, f"Render them {generator.size} or {2 * generator.size} wide.")

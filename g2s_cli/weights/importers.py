@@ -6,6 +6,7 @@ lights, and parsing networks. The networks read their sizes off the tensors.
 
 from __future__ import annotations
 
+import re
 import zipfile
 from argparse import Namespace
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from g2s_cli.estimators.depth_net import DepthNet
 from g2s_cli.estimators.gan2shape.offset_encoder import OffsetEncoder
 from g2s_cli.estimators.networks import CodeNet, MapNet
 from g2s_cli.gan.discriminator import Discriminator
+from g2s_cli.gan.losses import PixelPyramid
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.segmentation.parsing_net import NETWORKS_BY_PREFIX, ParsingNet, parsing_net
 from g2s_cli.segmentation.person_net import PersonNet
@@ -31,6 +33,27 @@ LEGACY_TORCH = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # magic number o
 # Torch stores tensors uncompressed: unpacking adds only zip's own bookkeeping.
 UNPACKED_RATIO, UNPACKED_EXTRA_BYTES = 1.1, 1_000_000
 MAX_SHARING = 4  # names per stored number, on average: tied layers share numbers, decompression bombs do more
+HEADER_BYTES = 512
+# What is fetched in place of a checkpoint, by its first bytes.
+OTHER_FILES = (
+    (rb"version https://git-lfs", "a pointer of Git LFS", "Fetch the file itself: git lfs pull"),
+    (rb"\s*<(!doctype|html|\?xml)", "a web page", "Fetch the file behind it, in a browser if need be."),
+    (rb"\s*[{\[]\s*[\"{\[][^\0]{6}", "JSON, such as the answer of a server", "Look into it, and fetch the file again."),
+    (rb"\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!", "a compressed archive", "Unpack it, and name the checkpoint in it."),
+    (rb"\x89HDF", "an HDF5 file", "Convert it to a StyleGAN2 in the rosinality layout."),
+)
+# Checkpoints of other generators, by a pattern of their tensors' names.
+OTHER_FAMILIES = {
+    r"(g_ema\.|g\.|generator\.)?(synthesis|backbone\.synthesis)\.L\d+_": "StyleGAN3",
+    r".*backbone\.synthesis\.": "EG3D",
+    r".*synthesis\.b\d+\.": "StyleGAN2 as a state dict of NVIDIA's code",
+    r"(g\.|g_running\.|generator\.)*progression\.|.*\.progression\.\d": "StyleGAN (1) or ProGAN",
+    r".*g_synthesis\.|.*synthesis\.blocks\.\d+x\d+": "StyleGAN (1)",
+    r".*quantize\.embedding": "VQGAN",
+    r"(model\.diffusion_model|first_stage_model|down_blocks|unet)\.": "a diffusion model",
+    r"(blocks\.\d+\.\d+\.conv1|shared)\.": "BigGAN",
+    r"(encoder\.|decoder\.|face_pool|latent_avg$)": "an encoder, such as pSp or e4e",
+}
 OTHER_STATES = {"g", "g_optim", "d_optim", "optimizer"}  # of a training checkpoint, not read
 OUTPUTS = {"netD": (1, "depth"), "netA": (3, "colours"), "netV": (6, "a view"), "netL": (4, "light")}
 AGAIN = "Fetch the file again."
@@ -62,10 +85,14 @@ def read_checkpoint(path: Path) -> tuple[Part, dict[str, Tensor]]:
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"There is no file {path}.", "Check the path.")
+    with path.open("rb") as file:
+        start = file.read(HEADER_BYTES)
+    for pattern, what, remedy in OTHER_FILES:
+        if re.match(pattern, start, re.IGNORECASE):
+            raise WeightsError(f"{path} is {what}, not a checkpoint.", remedy)
     if path.suffix == SUFFIX:
         return load_tensors(path)
-    with path.open("rb") as file:
-        start = file.read(len(LEGACY_TORCH))
+    start = start[: len(LEGACY_TORCH)]
     if start[:1] == b"\x80" and start != LEGACY_TORCH:
         return read_nvidia(path)
     return _flatten(path, load_torch_file(path))
@@ -107,6 +134,8 @@ def _flatten(path: Path, content: Any) -> dict[str, Tensor]:
             flat |= {f"{name}.{key}": tensor for key, tensor in inner.items() if isinstance(tensor, Tensor)}
         elif isinstance(value, Tensor) and isinstance(name, str):
             flat[name.removeprefix("module.")] = value
+    if {"conv1.conv.weight", "to_rgb1.bias"} <= flat.keys():  # a generator's own state dict
+        flat = {f"g_ema.{name}" if name != "latent_avg" else name: tensor for name, tensor in flat.items()}
     for name, tensor in flat.items():
         if not is_plain(tensor):
             raise _unsupported(path, name)
@@ -141,6 +170,9 @@ def _part_of(tensors: Mapping[str, Tensor]) -> Part:
     if heads & NETWORKS_BY_PREFIX.keys():
         parsing_net(tensors)
         return "parsing"
+    for pattern, family in OTHER_FAMILIES.items():
+        if any(re.match(pattern, name) for name in tensors):
+            raise WeightsError(f"It is {family}.", "Name a StyleGAN2 in the rosinality layout or NVIDIA's pickle.")
     raise WeightsError(
         "Its names are those of no StyleGAN2, GAN2Shape networks, view or light statistics, BiSeNet, PSPNet or person "
         "network.",
@@ -148,15 +180,17 @@ def _part_of(tensors: Mapping[str, Tensor]) -> Part:
     )
 
 
-def build_gan(tensors: Mapping[str, Tensor]) -> tuple[Generator, Discriminator]:
-    """The generator and the discriminator of a "gan" file. Raises WeightsError if one is missing or they differ."""
-    for prefix, what in (("g_ema", "generator"), ("d", "discriminator")):
-        if not any(name.startswith(f"{prefix}.") for name in tensors):
-            remedy = "g2s needs both: fetch the checkpoint that was saved in training."
-            raise WeightsError(f"It has no {what} ({prefix}).", remedy)
+def build_gan(tensors: Mapping[str, Tensor]) -> tuple[Generator, Discriminator | PixelPyramid]:
+    """The generator and the discriminator of a "gan" file; pixels stand in for a discriminator that is not there.
+
+    Raises WeightsError if there is no generator, or they differ in size.
+    """
+    if not any(name.startswith("g_ema.") for name in tensors):
+        raise WeightsError("It has no generator (g_ema).", "Fetch the checkpoint that was saved in training.")
     mean = tensors.get("latent_avg")
     generator = Generator(submodule_state(tensors, "g_ema"), mean)
-    discriminator = Discriminator(submodule_state(tensors, "d"))
+    state = submodule_state(tensors, "d")
+    discriminator = Discriminator(state) if state else PixelPyramid(generator.size)
     size, latent_size = generator.size, generator.latent_size
     if mean is not None and mean.numel() != latent_size:
         what = f"Its latent_avg has {mean.numel()} numbers, its generator's latents {latent_size}."

@@ -68,6 +68,15 @@ def read_metadata(path: Path) -> Mapping[str, str]:
         raise _unreadable(path) from error
 
 
+def tensor_names(path: Path) -> list[str]:
+    """The names in a safetensors file. Raises WeightsError if it cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return list(file.keys())
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path) from error
+
+
 def _unreadable(path: Path) -> WeightsError:
     return WeightsError(f"{path} is not a readable safetensors file.", "Fetch or make it again.")
 

@@ -22,7 +22,7 @@ WITHOUT_PARSING = {
     "views": fake_checkpoints.statistics(6),
     "lights": fake_checkpoints.statistics(4),
 }
-QUICK = ("reconstruct", "photo.png", "-c", "celeba", "--iterations", 0, "--overwrite")
+QUICK = ("reconstruct", "photo.png", "-c", "celeba", "--no-align", "--iterations", 0, "--overwrite")
 IMPORT = ("weights", "import", "-c", "celeba")
 
 

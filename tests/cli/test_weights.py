@@ -92,6 +92,18 @@ def test_a_gan_of_ones_own_needs_no_category(g2s: Command, save: Callable, tmp_p
     g2s.ok(*relight)
 
 
+def test_a_generator_alone_is_imported_sampled_and_reconstructs(g2s: Command, save: Callable, home: Path) -> None:
+    g2s = g2s.using(HF_HOME=home)
+    save(owls={"g_ema": fake_checkpoints.gan(32)["g_ema"]})
+    g2s.ok("sample", "--gan", "owls.pt", "--count", 2)
+    g2s.ok("weights", "import", "owls.pt", "-c", "owls")
+    [row] = [row for row in g2s.json("weights", "list")["categories"] if row["name"] == "owls"]
+    assert row["without"] == ["discriminator"]
+    report = g2s.json("reconstruct", FACE, "-c", "owls", "--iterations", 1, "-o", "out")
+    assert report["perceptual"] in ("pixels", "LPIPS-VGG")
+    g2s.ok("relight", "out", "--light", "0.5,0", "--renderer", "gan")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

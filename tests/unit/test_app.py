@@ -295,3 +295,19 @@ def test_every_help_can_be_printed_in_every_encoding(monkeypatch: pytest.MonkeyP
             stream.flush()
         assert (stop.value.code, streams[1].buffer.getvalue()) == (0, b""), verb
         assert len(streams[0].buffer.getvalue().decode(encoding)) > 500
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("rotate", "out", "--yaw", "-20", "--yaw", "20"), "--yaw"),
+        (("reconstruct", "a.png", "--preset", "fast", "-o", "x", "--preset", "paper"), "--preset"),
+        (("weights", "import", "a.pt", "-c", "owls", "--category", "cats"), "--category"),
+    ],
+)
+def test_an_option_of_one_value_is_not_taken_twice(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], option: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["g2s", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        app.main()
+    assert stop.value.code == 2
+    assert f"{option} is given more than once." in capsys.readouterr().err

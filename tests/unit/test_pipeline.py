@@ -13,9 +13,11 @@ from g2s_cli import load, reconstruct
 from g2s_cli.errors import ImageError, UsageError
 from g2s_cli.estimators.base import DepthEstimate
 from g2s_cli.files import sha256_of
+from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.metrics import psnr
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.pipeline import Pipeline, canonical, facts_of
+from g2s_cli.progress import SilentProgress
 from g2s_cli.result.schema import Result
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
@@ -108,6 +110,19 @@ def test_the_papers_schedule_reconstructs_one_by_one_and_the_same_to_the_bit(pho
     assert torch.equal(result.factors.albedo, alone.factors.albedo)
     assert alone.offset_net
     assert all(torch.equal(tensor, alone.offset_net[name]) for name, tensor in result.offset_net.items())
+
+
+def test_iterations_bound_the_search_too(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Generator, "max_batch", 4)
+    totals: dict[str, int] = {}
+
+    class Totals(SilentProgress):
+        def begin(self, name: str, total: int, quantity: str = "loss") -> None:  # noqa: ARG002
+            totals[name] = total
+
+    reconstruct(photos[0], device="cpu", preset="instant", iterations=2, progress=Totals())
+    assert totals["search"] <= 2
+    assert totals["invert"] == 2
 
 
 def test_seconds_of_shared_steps_are_divided_among_photos(together: list[Result | Exception]) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from g2s_cli.errors import ImageError
-from g2s_cli.photo.decode import MAX_BYTES, read_image
+from g2s_cli.photo import decode
+from g2s_cli.photo.damaged import MAX_MISSING_SHARE
+from g2s_cli.photo.decode import MAX_BYTES, MAX_METADATA_BYTES, read_image
 
 HEIC_HEADER = b"\x00\x00\x00\x1cftypheic\x00\x00\x00\x00mif1heicmiaf"
 CONVERTED, TO_8_BITS = "converted from its colour profile to sRGB", "brought from 16 to 8 bits"
@@ -60,7 +64,7 @@ def decoded(tmp_path: Path, image: Image.Image, profile: bytes | None = None) ->
     """The image after saving and reading it, and the notes."""
     image.save(tmp_path / "a.png", icc_profile=profile)
     notes: list[str] = []
-    return read_image(tmp_path / "a.png", notes), notes
+    return read_image(tmp_path / "a.png", notes).colours, notes
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
@@ -142,7 +146,7 @@ def test_heic_is_decoded_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (64, 32), (200, 40, 40)).save(tmp_path / "a.heic", exif=exif)
-    upright = read_image(tmp_path / "a.heic", [])
+    upright = read_image(tmp_path / "a.heic", []).colours
     assert upright.size == (64, 32)  # HEIC has its own orientation; EXIF repeats it and must not apply again
     assert np.abs(np.asarray(upright).mean(axis=(0, 1)) - (200, 40, 40)).max() < 6
     (tmp_path / "a.heic").write_bytes((tmp_path / "a.heic").read_bytes()[:200])
@@ -161,3 +165,171 @@ def test_huge_files_are_refused_before_they_are_read(tmp_path: Path) -> None:
         file.truncate(MAX_BYTES + 1)
     with pytest.raises(ImageError, match="too large, 512 MiB"):
         read_image(tmp_path / "film.mp4", [])
+
+
+def png_chunk(name: bytes, body: bytes, checksum: int | None = None) -> bytes:
+    checksum = zlib.crc32(name + body) if checksum is None else checksum
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", checksum)
+
+
+def encoded(format_: str, **save: object) -> bytes:
+    """A file of 320 x 240 random pixels on a slope, which fills every row."""
+    noise = np.random.default_rng(0).integers(0, 40, (240, 320, 3)) + np.linspace(60, 200, 320)[None, :, None]
+    file = io.BytesIO()
+    Image.fromarray(noise.astype(np.uint8)).save(file, format_, **save)
+    return file.getvalue()
+
+
+def with_chunk(chunk: bytes) -> bytes:
+    """A PNG with a chunk before its pixels."""
+    data = encoded("PNG")
+    return data[:33] + chunk + data[33:]
+
+
+METADATA = {
+    b"zTXt": b"Comment\0\0" + zlib.compress(bytes(9_000_000)),
+    b"iTXt": b"Comment\0\1\0\0\0" + zlib.compress(b"a" * 9_000_000),
+    b"iCCP": b"profile\0\0" + zlib.compress(SRGB + bytes(9_000_000)),
+}
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_large_metadata_are_read(name: bytes) -> None:
+    before = PngImagePlugin.MAX_TEXT_CHUNK, Image.MAX_IMAGE_PIXELS
+    assert read_image(Path("a.png"), [], with_chunk(png_chunk(name, METADATA[name]))).size == (320, 240)
+    assert before == (PngImagePlugin.MAX_TEXT_CHUNK, Image.MAX_IMAGE_PIXELS)
+
+
+def test_metadata_beyond_the_limit_are_left_out_or_named_as_such() -> None:
+    chunk = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(MAX_METADATA_BYTES + 1)))
+    notes: list[str] = []
+    assert read_image(Path("a.png"), notes, with_chunk(chunk)).missing == 0
+    assert notes == ["read in spite of metadata above 64 MiB, without 0.0 % of its pixels"]
+    chunk = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(MAX_METADATA_BYTES - 1)))
+    with pytest.raises(ImageError, match="more than 64 MiB of metadata") as refusal:
+        read_image(Path("a.png"), [], with_chunk(3 * chunk))
+    assert "damaged" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", [b"tEXt", b"gAMA", b"eXIf", b"iCCP"])
+def test_wrong_checksums_of_metadata_are_read_with_a_note(name: bytes) -> None:
+    notes: list[str] = []
+    picture = read_image(
+        Path("a.png"), notes, with_chunk(png_chunk(name, b"Comment\0\0" + zlib.compress(b"hello"), checksum=1))
+    )
+    assert np.array_equal(np.asarray(picture.colours), np.asarray(Image.open(io.BytesIO(encoded("PNG")))))
+    assert picture.missing == 0
+    assert "read in spite of damage" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("format_", "cut"), [("JPEG", 1), ("JPEG", 2), ("PNG", 4), ("PNG", 12), ("PNG", 16), ("GIF", 1)]
+)
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_missing_end_without_pixels_is_read(format_: str, cut: int, progressive: bool) -> None:
+    data = encoded(format_, **({"progressive": True} if format_ == "JPEG" and progressive else {}))
+    picture = read_image(Path("a"), [], data[:-cut])
+    assert np.array_equal(np.asarray(picture.colours), np.asarray(read_image(Path("a"), [], data).colours))
+    assert picture.missing == 0
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "BMP", "TIFF"])
+def test_missing_pixels_are_counted_and_refused_above_a_share(format_: str) -> None:
+    data, notes = encoded(format_), []
+    picture = read_image(Path("a"), notes, data[: -8 if format_ == "JPEG" else -40])
+    assert 0 < picture.missing <= MAX_MISSING_SHARE
+    assert f"without {100 * picture.missing:.1f} % of its pixels" in notes[0]
+    with pytest.raises(ImageError, match="damaged or incomplete"):
+        read_image(Path("a"), [], data[: len(data) * 2 // 3])
+
+
+def test_pixels_with_a_wrong_checksum_are_refused() -> None:
+    data = bytearray(encoded("PNG"))
+    data[len(data) // 2] ^= 255
+    with pytest.raises(ImageError, match="damaged or incomplete"):
+        read_image(Path("a.png"), [], bytes(data))
+
+
+def test_a_shortage_of_memory_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "convert", fail)
+    with pytest.raises(MemoryError):
+        read_image(Path("a.gif"), [], encoded("GIF"))
+
+
+def save_pages(path: Path, *sizes: int, tags: tuple[int, ...] = ()) -> None:
+    """A TIFF of white squares; tags: each page's NewSubfileType."""
+    pages = []
+    for index, size in enumerate(sizes):
+        page = Image.new("L", (size, size), 255 - index)
+        page.encoderinfo = {"tiffinfo": {254: tags[index] if tags else 0}}
+        pages.append(page)
+    pages[0].save(path, save_all=True, append_images=pages[1:], tiffinfo=pages[0].encoderinfo["tiffinfo"])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "tags", "page"),
+    [((80, 20), (), 0), ((20, 80), (), 1), ((80, 60, 40), (0, 1, 1), 0), ((80, 80), (0, 4), 0), ((30, 60, 10), (), 1)],
+)
+def test_the_picture_of_a_tiff_with_thumbnails_is_taken(
+    tmp_path: Path, sizes: tuple[int, ...], tags: tuple[int, ...], page: int
+) -> None:
+    save_pages(tmp_path / "a.tif", *sizes, tags=tags)
+    notes: list[str] = []
+    picture = read_image(tmp_path / "a.tif", notes)
+    assert picture.size == (sizes[page],) * 2
+    assert picture.colours.getpixel((3, 3)) == (255 - page,) * 3
+    assert notes[0] == f"taken from page {page + 1} of {len(sizes)}, the largest"
+
+
+def test_a_tiff_of_several_pictures_is_refused(tmp_path: Path) -> None:
+    save_pages(tmp_path / "a.tif", 80, 80)
+    with pytest.raises(ImageError, match="holds several pictures"):
+        read_image(tmp_path / "a.tif", [])
+
+
+@pytest.mark.parametrize(("bits", "suffix"), [(10, "png"), (12, "png"), (12, "tif")])
+def test_grey_of_few_bits_is_stretched(tmp_path: Path, bits: int, suffix: str) -> None:
+    ramp = np.linspace(0, 2**bits - 1, 64 * 64).reshape(64, 64)
+    Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / f"a.{suffix}")
+    notes: list[str] = []
+    levels = np.asarray(read_image(tmp_path / f"a.{suffix}", notes).colours)[..., 0]
+    assert np.abs(levels - ramp / (2**bits - 1) * 255).max() < 1
+    assert notes == [f"stretched from {bits} to 8 bits"]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA", "I;16"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_large_pictures_are_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, suffix: str) -> None:
+    if suffix == "jpg" and mode not in ("RGB", "L"):
+        pytest.skip("JPEG has no such mode")
+    ramp = Image.linear_gradient("L").resize((301, 201))
+    image = Image.fromarray(np.asarray(ramp).astype(np.uint16) * 257) if mode == "I;16" else ramp.convert(mode)
+    image.save(tmp_path / f"a.{suffix}")
+    whole = read_image(tmp_path / f"a.{suffix}", []).colours
+    monkeypatch.setattr(decode, "MAX_WHOLE_PIXELS", 300 * 200)
+    picture = read_image(tmp_path / f"a.{suffix}", [])
+    assert (picture.size, picture.reduction, picture.colours.size) == ((301, 201), 2, (151, 101))
+    shrunk = whole.reduce(2)
+    assert np.abs(np.asarray(picture.colours, dtype=float) - np.asarray(shrunk)).mean() < 3
+
+
+def test_pictures_above_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "MAX_PIXELS", 76_000)
+    with pytest.raises(ImageError, match="takes up to"):
+        read_image(Path("a.png"), [], encoded("PNG"))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_a_part_is_that_of_the_upright_picture(tmp_path: Path, orientation: int, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 8, 3), dtype=np.uint8)).resize((80, 50), 0)
+    image.save(tmp_path / f"a.{suffix}", exif=exif)
+    box = (12, 3, 41, 36)
+    part = read_image(tmp_path / f"a.{suffix}", [], box=box).colours
+    expected = read_image(tmp_path / f"a.{suffix}", []).colours.crop(box)
+    assert np.array_equal(np.asarray(part), np.asarray(expected))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 
 from g2s_cli.errors import ImageError
 from g2s_cli.geometry.placement import Placement
+from g2s_cli.photo import decode
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import MAX_ALIGNED_PX, Photo, open_photo
 from g2s_cli.weights.categories import load_category
@@ -173,7 +175,6 @@ UNUSABLE = {
     "empty.png": (Path.touch, "is not an image"),
     "truncated.jpg": (save_truncated, "is damaged or incomplete"),
     "dot.png": (lambda path: Image.new("RGB", (1, 1)).save(path), "1x1 pixels"),
-    "wide.png": (lambda path: Image.new("1", (9000, 20)).save(path), "too large, 9000x20"),
     "bomb.png": (save_bomb, "too large"),
     "moving.gif": (save_animation, "holds several pictures"),
     "moving.webp": (save_animation, "holds several pictures"),
@@ -271,6 +272,85 @@ def test_unusable_masks_are_refused(
     assert "mask.png" in refusal.value.what
 
 
+def cutout(size: int = 64) -> Image.Image:
+    """A dark and a light half on a transparent ground, as removers of backgrounds write it."""
+    image = Image.new("RGBA", (size, size))
+    image.paste((20, 20, 20, 255), (size // 4, size // 4, size // 2, 3 * size // 4))
+    image.paste((230, 230, 230, 255), (size // 2, size // 4, 3 * size // 4, 3 * size // 4))
+    return image
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_the_opacity_of_a_cutout_is_the_mask_whatever_its_colours(opened: Callable[..., Photo], mode: str) -> None:
+    mask = cutout().quantize(8) if mode == "P" else cutout().convert(mode)
+    photo = opened(quarters(64), 64, mask=mask)
+    assert (photo.mask[16:48, 16:48] == 1).all()
+    assert photo.mask.mean() == 0.25
+    assert (photo.mask_source, photo.warnings) == ("the user", ())
+
+
+def test_a_transparent_photo_brings_its_mask_along(opened: Callable[..., Photo]) -> None:
+    photo = opened(cutout(), 64)
+    assert (photo.mask[16:48, 16:48] == 1).all()
+    assert photo.mask.mean() == 0.25
+    assert photo.mask_source == "transparency of the photo"
+    assert "cut out by its own transparency" in photo.notes
+    users = opened(cutout(), 64, mask=Image.new("L", (64, 64), 255))
+    assert (users.mask == 1).all()
+    assert users.mask_source == "the user"
+
+
+@pytest.mark.parametrize("alpha", [255, 253])
+def test_constant_opacity_is_no_mask(opened: Callable[..., Photo], alpha: int) -> None:
+    opaque = quarters(64).convert("RGBA")
+    opaque.putalpha(alpha)
+    assert opened(opaque, 64).mask is None
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 32, 64))
+    mask = mask.convert("RGBA")
+    mask.putalpha(alpha)
+    assert opened(quarters(64), 64, mask=mask).mask.mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_picture_given_as_the_mask_is_refused_or_warned_of(opened: Callable[..., Photo]) -> None:
+    grey = Image.linear_gradient("L").resize((64, 64))
+    with pytest.raises(ImageError, match=r"mask\.png is no mask: 80 % of its pixels are neither black nor white"):
+        opened(quarters(64), 64, mask=grey)
+    for ground in (0, 255):  # a cut-out without its transparency
+        flat = Image.new("L", (64, 64), ground)
+        flat.paste(grey.resize((32, 32)), (16, 16))
+        [warning] = opened(quarters(64), 64, mask=flat).warnings
+        assert warning.startswith("mask.png may be no mask: 20 % of its pixels")
+
+
+def test_soft_edges_of_a_mask_are_not_warned_of(opened: Callable[..., Photo]) -> None:
+    disc = Image.new("L", (64, 64))
+    ImageDraw.Draw(disc).ellipse((12, 12, 52, 52), fill=255)
+    assert opened(quarters(64), 64, mask=disc.filter(ImageFilter.GaussianBlur(1.5))).warnings == ()
+
+
+def test_the_crop_of_a_large_picture_has_its_full_resolution(
+    opened: Callable[..., Photo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8))
+    crops = ((101.0, 31.0, 100.0, 100.0), (-20.0, 0.0, 150.0, 150.0), (200.0, 100.0, 130.0, 90.0))
+    before = [opened(pixels, 32, crop) for crop in crops]
+    monkeypatch.setattr(decode, "MAX_WHOLE_PIXELS", 40_000)
+    for crop, expected in zip(crops, before, strict=True):
+        photo = opened(pixels, 32, crop)
+        assert np.array_equal(photo.aligned, expected.aligned)
+        assert photo.alignment == expected.alignment
+
+
+def test_a_face_in_a_large_picture_is_aligned_as_in_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = open_photo(PORTRAIT, 128, TEMPLATE)
+    monkeypatch.setattr(decode, "MAX_WHOLE_PIXELS", 40_000)
+    photo = open_photo(PORTRAIT, 128, TEMPLATE)
+    assert photo.alignment["photo_px"] == expected.alignment["photo_px"]
+    assert astuple(photo.placement) == pytest.approx(astuple(expected.placement), abs=2)
+    assert photo.aligned.shape == pytest.approx(expected.aligned.shape, abs=3)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_portrait_is_aligned_in_every_orientation(tmp_path: Path, orientation: int) -> None:
     with Image.open(PORTRAIT) as image:
@@ -282,18 +362,3 @@ def test_a_portrait_is_aligned_in_every_orientation(tmp_path: Path, orientation:
     assert photo.alignment["how"] == "aligned"
     assert photo.placement == expected.placement
     assert torch.equal(photo.image, expected.image)
-
-
-def test_the_larger_of_two_faces_is_taken_with_a_warning(tmp_path: Path) -> None:
-    with Image.open(PORTRAIT) as image:
-        both = Image.new("RGB", (580, 400), "grey")
-        both.paste(image.resize((180, 200)), (10, 100))
-        both.paste(image, (200, 0))
-    both.save(tmp_path / "two.png")
-    photo = open_photo(tmp_path / "two.png", 128, TEMPLATE)
-    assert photo.placement.x > 200
-    assert photo.warnings == ("two.png shows 2 faces; this is the largest. --face 2 takes the next one.",)
-    second = open_photo(tmp_path / "two.png", 128, TEMPLATE, CropOptions(face=2))
-    assert second.placement.x < 200
-    assert second.alignment["face"] == 2
-    assert second.warnings == ()

@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -276,3 +277,13 @@ def test_empty_folders_missing_parents_and_links_are_targets(result: Result, tmp
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "mesh.glb").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "empty", "link", "real"]
+
+
+def test_the_report_counts_the_mesh_and_the_time_since_the_command_began(result: Result, tmp_path: Path) -> None:
+    timed = replace(result, report=result.report | {"seconds": {"invert": 1.0, "total": 1.0}})
+    report = write_result(timed, tmp_path / "a", started_s=time.perf_counter() - 100)
+    assert report == json.loads((tmp_path / "a" / "report.json").read_text())
+    seconds = report["seconds"]
+    assert seconds["total"] == pytest.approx(100, abs=30)
+    assert seconds.keys() == {"start", "invert", "mesh", "write", "total"}
+    assert sum(seconds.values()) == pytest.approx(2 * seconds["total"], abs=0.1)

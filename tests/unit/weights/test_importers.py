@@ -22,6 +22,7 @@ from torch import Tensor
 from g2s_cli.config import PARSER_CLASSES
 from g2s_cli.errors import WeightsError
 from g2s_cli.files import sha256_of
+from g2s_cli.gan.losses import DiscriminatorDistance, PixelPyramid
 from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.importers import build_gan, build_parsing_net, read_checkpoint
 from g2s_cli.weights.latent_file import LatentFile, read_latent
@@ -106,16 +107,26 @@ def test_a_checkpoint_of_no_known_kind_is_refused(tmp_path: Path, content: Any) 
     ("changes", "says"),
     [
         ({"g_ema": GAN["d"], "d": GAN["g_ema"]}, r"cannot be used\. .*missing"),
-        ({"d": None}, r"has no discriminator \(d\)"),
         ({"g_ema": None}, r"has no generator \(g_ema\)"),
         ({"d": fake_checkpoints.gan(32)["d"]}, r"generator makes 16 px, its discriminator judges 32 px"),
         ({"latent_avg": torch.zeros(fake_checkpoints.LATENT + 1)}, r"latent_avg"),
     ],
-    ids=["swapped", "no d", "no g_ema", "another d", "another latent size"],
+    ids=["swapped", "no g_ema", "another d", "another latent size"],
 )
 def test_an_inconsistent_gan_is_refused(tmp_path: Path, changes: dict, says: str) -> None:
     with pytest.raises(WeightsError, match=says):
         read_checkpoint(saved(tmp_path / "a.pt", GAN | changes))
+
+
+def test_a_generator_alone_is_a_gan_judged_by_its_pixels(tmp_path: Path) -> None:
+    for content in ({"g_ema": GAN["g_ema"]}, GAN["g_ema"]):
+        part, tensors = read_checkpoint(saved(tmp_path / "a.pt", content))
+        generator, judge = build_gan(tensors)
+        assert (part, generator.size, type(judge)) == ("gan", 16, PixelPyramid)
+        images = torch.rand(2, 3, 16, 16)
+        assert [maps.shape[-1] for maps in judge.features(images)] == [16, 8]
+        assert DiscriminatorDistance(judge)(images, images, torch.ones(2, 1, 16, 16)) == 0
+        assert DiscriminatorDistance(judge)(images, -images, torch.ones(2, 1, 16, 16)) > 0.1
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
