@@ -53,6 +53,8 @@ class Page:
         self._session = self("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Runtime", "Log", "DOM"):
             self(f"{domain}.enable")
+        still = [{"name": "prefers-reduced-motion", "value": "reduce"}]  # WebGL on the CPU is slow
+        self("Emulation.setEmulatedMedia", features=still)
         self.resize(width, height)
         self("Page.navigate", url=address)
 
@@ -90,13 +92,12 @@ class Page:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def wait_for(self, script: str, seconds: float = 30) -> Any:
-        """The value of an expression as soon as it is true."""
+    def wait_for(self, script: str, seconds: float = 30) -> None:
+        """Wait until an expression is true."""
         end = time.monotonic() + seconds
-        while not (value := self.evaluate(script)):
+        while not self.evaluate(f"!!({script})"):
             assert time.monotonic() < end, f"{script} did not come true; {self.messages}"
             time.sleep(0.1)
-        return value
 
     def text(self, selector: str) -> str:
         """The text of an element; "" if there is none."""
@@ -112,7 +113,7 @@ class Page:
         self.wait_for(f"document.querySelector({selector!r})")
         root = self("DOM.getDocument")["root"]["nodeId"]
         node = self("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
+        self("DOM.setFileInputFiles", nodeId=node, files=[str(file.resolve())])
 
     def screenshot(self, path: Path, *, whole: bool = False) -> None:
         """Write the window, or the whole page, as PNG."""

@@ -19,7 +19,7 @@ from g2s_cli.geometry.warp import forward_grid, grid_sample, inverse_grid
 # The slope limit of `photo_depth` at yaw 0, and how much it falls a degree of yaw: behind the far cheek of a turned
 # head the canonical surface continues far away. Tuned on the training images (docs/experiments/outlines.md).
 MAX_SLOPE_DEG, SLOPE_PER_YAW = 88.0, 0.2
-GREY, STUDIO_LIGHT = 0.6, (0.2, 0.8, -0.5, -0.5)  # of `render_shape`: albedo; ambient, diffuse, l_x, l_y
+GREY, STUDIO_LIGHT = 0.6, (0.3, 0.65, -0.3, -0.4)  # of `render_shape`: albedo; ambient, diffuse, l_x, l_y
 
 
 @dataclass(frozen=True)
