@@ -28,10 +28,11 @@ DOWNLOADS = {"GLB": "mesh.glb", "OBJ (ZIP)": OBJ_ZIP, "STL": "mesh.stl"}
 CACHE_S = (600, 3600)  # uploads are looked through this often, and deleted at this age
 CAPTIONS = {"photo": "The crop", "inversion": "The GAN's version", "mask": "The object", "shape": "The shape"}
 CSS = """
-.gradio-container { max-width: 1280px !important; margin: auto }
+.gradio-container { width: 100%; max-width: 1280px !important; margin: auto }
 .steps { margin: 0; padding: 0; list-style: none; font-variant-numeric: tabular-nums }
-.steps li { display: flex; gap: 1em; align-items: center }
-.steps span { flex: 0 0 11em } .steps progress { flex: 1; min-width: 0 }
+.steps li { display: grid; grid-template-columns: 9em minmax(2em, 1fr) minmax(8em, auto); gap: 1em }
+.steps progress { width: 100% }
+@media (max-width: 640px) { .steps li { grid-template-columns: 6em minmax(1em, 1fr) 8em; gap: .5em; font-size: .9em } }
 .pictures { display: flex; flex-wrap: wrap; gap: 12px; margin: 12px 0 } .pictures figure { margin: 0; width: 112px }
 .pictures img { width: 112px; height: 112px; border-radius: 6px } .pictures figcaption { font-size: 12px }
 .g2s-error { padding: 10px 14px; border-left: 4px solid #c62828; background: #c6282818; overflow-wrap: anywhere }
@@ -128,7 +129,7 @@ def build_page(app: App, defaults: AppDefaults) -> gr.Blocks:
                 start = gr.Button("Make it 3D", variant="primary", elem_id="start")
                 stop = gr.Button("Stop", elem_id="stop")
             with gr.Column(scale=3, min_width=300):
-                status = gr.HTML(elem_id="status", padding=False)
+                status = gr.HTML("<p>Choose a photo. The steps and the object appear here.</p>", elem_id="status")
                 pictures = gr.HTML(elem_id="pictures")
                 viewer = gr.HTML(elem_id="viewer")
                 film_button = gr.Button("Film of it turning", visible=False, elem_id="make-film")
@@ -184,10 +185,8 @@ def state_html(state: JobState) -> str:
 
 def _step_html(step: Step) -> str:
     value = f" {step.quantity} {step.value:.4f}" if step.value else ""
-    return (
-        f"<li><span>{escape(step.name)}</span>"
-        f'<progress max="{max(1, step.total)}" value="{step.done}"></progress>{step.done}/{step.total}{value}</li>'
-    )
+    bar = f'<progress max="{max(1, step.total)}" value="{step.done}"></progress>'
+    return f"<li><span>{escape(step.name)}</span>{bar}<span>{step.done}/{step.total}{value}</span></li>"
 
 
 def pictures_html(pictures: dict[str, Float[Tensor, "3 h w"]]) -> str:

@@ -56,12 +56,14 @@ class FacesPicture:
     def draw(self, chosen: int) -> Image.Image:
         """The photo with numbered frames around the faces; chosen: number of the highlighted one, from 1."""
         picture = self.photo.copy()
-        draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=24)
+        draw, unit = ImageDraw.Draw(picture), max(picture.size) / 200
+        font = ImageFont.load_default(size=10 * unit)
         for number, face in enumerate(self.faces, start=1):
             left, top = face.landmarks.mean(axis=0) - face.size / 2
             box, colour = (left, top, left + face.size, top + face.size), CHOSEN if number == chosen else OTHER
-            draw.rectangle(box, outline=colour, width=4)
-            draw.text((left + 8, top + 4), str(number), fill=colour, font=font, stroke_width=2, stroke_fill="black")
+            draw.rectangle(box, outline=colour, width=math.ceil(unit))
+            at = (left + 2 * unit, top - 10 * unit)
+            draw.text(at, str(number), fill=colour, font=font, stroke_width=math.ceil(unit / 2), stroke_fill="black")
         return picture
 
     def nearest(self, x: float, y: float) -> int:
