@@ -29,7 +29,7 @@ def app(
     category: options.Category = "synface",
     preset: options.Preset = "fast",
     max_jobs: MaxJobs = 8,
-    max_megapixels: MaxMegapixels = 40,
+    max_megapixels: MaxMegapixels = 40.0,
     show: Annotated[bool, options.output_option("--open/--no-open", help="Open it in the browser.")] = True,
     as_json: options.Json = False,
     quiet: options.Quiet = False,

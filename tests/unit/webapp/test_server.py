@@ -33,7 +33,7 @@ def app(root: Path) -> Iterator[Any]:
         from g2s_cli.webapp.studio import PhotoLimits, Studio
 
         with Jobs(root / "jobs", max_jobs=2) as jobs:
-            yield App(jobs, Studio(Machine.named("cpu")), PhotoLimits(1, MAX_BYTES))
+            yield App(jobs, Studio(Machine.named("cpu")), PhotoLimits(1.0, MAX_BYTES))
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from g2s_cli.machine import Machine
 from g2s_cli.options import ReconstructOptions
 from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.detect import Face
+from g2s_cli.pipeline import Pipeline
 from g2s_cli.result.schema import Result
 from g2s_cli.result.write import write_result
 from g2s_cli.webapp import studio as module
@@ -41,7 +41,7 @@ def test_a_photo_beyond_the_limits_gets_a_sentence(tmp_path: Path) -> None:
 
 def test_a_text_file_gets_the_sentence_of_reconstruct(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("text")
-    PhotoLimits(1, 1000).check(tmp_path / "text.png")
+    PhotoLimits(1.0, 1000).check(tmp_path / "text.png")
     with pytest.raises(ImageError, match="not an image that g2s can read"):
         find_faces(tmp_path / "text.png", "synface")
 
@@ -68,12 +68,11 @@ def test_the_chosen_face_has_its_own_colour() -> None:
         assert tuple(picture[other, other - 20]) == (255, 255, 255)
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(Pipeline):
     """A pipeline that returns one result, and writes down how it is used."""
 
-    result: Result
-    crops: list[CropOptions | None]
+    def __init__(self, result: Result, crops: list[CropOptions | None]) -> None:
+        vars(self).update(result=result, crops=crops)
 
     def with_crop(self, crop: CropOptions | None) -> Prepared:
         self.crops.append(crop)
