@@ -85,11 +85,12 @@ class PhotoLimits:
         if size > self.max_bytes:
             what = f"{photo.name} is {size / 1e6:.0f} MB; this server takes up to {self.max_bytes / 1e6:.0f}."
             raise ImageError(what, "Save it smaller, or as JPEG.")
+        megapixels = 0.0
         with suppress(Exception), Image.open(photo) as image:
             megapixels = image.width * image.height / 1e6
-            if megapixels > self.max_megapixels:
-                what = f"{photo.name} has {megapixels:.0f} megapixels; this server takes up to {self.max_megapixels:g}."
-                raise ImageError(what, "Scale it down.")
+        if megapixels > self.max_megapixels:
+            what = f"{photo.name} has {megapixels:.3g} megapixels; this server takes up to {self.max_megapixels:g}."
+            raise ImageError(what, "Scale it down.")
 
 
 class Studio:
