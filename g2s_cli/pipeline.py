@@ -115,8 +115,8 @@ class Pipeline:
         category, crop = loaded.category, loaded.plan.options.crop
         photos = [try_call(open_photo, path, category.image_size, category.face_template, crop) for path in paths]
         usable = [photo for photo in photos if isinstance(photo, Photo)]
-        for photo in usable:
-            progress.picture("photo", photo.image)
+        for one in usable:
+            progress.picture("photo", one.image)
         inversions = try_call(self._invert, usable, clock) if usable else []
         queue: Iterator[Inversion | Exception]
         queue = iter([inversions] * len(usable) if isinstance(inversions, Exception) else inversions)

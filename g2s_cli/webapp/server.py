@@ -54,7 +54,6 @@ def build_server(app: App, defaults: AppDefaults, host: str, uploads: Path) -> F
     """The server's ASGI app. uploads: Gradio's folder of uploads, GRADIO_TEMP_DIR."""
     server = FastAPI(openapi_url=None)
 
-    @server.get(f"/{JOBS_PATH}/{{job}}/{{file}}")
     def result(job: str, file: str) -> Response:
         path = app.jobs.file(job, file) if file in SERVED_FILES else None
         if path is None:
@@ -62,6 +61,7 @@ def build_server(app: App, defaults: AppDefaults, host: str, uploads: Path) -> F
         policy = {"Content-Security-Policy": PAGE_POLICY} if path.suffix == ".html" else {}
         return FileResponse(path, headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"} | policy)
 
+    server.add_api_route(f"/{JOBS_PATH}/{{job}}/{{file}}", result)
     gr.mount_gradio_app(
         server,
         build_page(app, defaults),

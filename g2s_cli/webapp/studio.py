@@ -125,7 +125,7 @@ class Studio:
 def find_faces(photo: Path, category: str) -> FacesPicture:
     """The faces of a photo; none in categories without faces. Raises ImageError."""
     image = read_image(photo, [])
-    faces = detect_faces(image) if load_category(category).align else []
+    faces = detect_faces(image) if load_category(category).face_template else []
     scale = min(1.0, FACES_PX / max(image.size))
     small = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
     return FacesPicture(
