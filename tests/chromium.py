@@ -96,7 +96,7 @@ class Page:
         """Wait until an expression is true."""
         end = time.monotonic() + seconds
         while not self.evaluate(f"!!({script})"):
-            assert time.monotonic() < end, f"{script} did not come true; {self.messages}"
+            assert time.monotonic() < end, f"{script} did not come true: {self.text('body')} {self.messages}"
             time.sleep(0.1)
 
     def text(self, selector: str) -> str:

@@ -84,7 +84,7 @@ def test_a_browser_goes_from_a_photo_to_a_mesh(address: str, tmp_path: Path) -> 
         page.upload(photo, PORTRAIT)
         page.wait_for("[...document.images].some(one => one.naturalWidth == 360)")
         page.click("#start")
-        page.wait_for("document.querySelector('#status').innerText.includes('invert')", 120)
+        page.wait_for("document.querySelector('#status').innerText.includes('invert')", 300)
         page.wait_for("document.querySelector('iframe.viewer')", 600)
         steps = page.text("#status").split("\n")
         assert [step for step in ("load", "invert", "depth", "write") if step not in steps] == []
