@@ -20,7 +20,7 @@ from g2s_cli.errors import G2SError, StoppedError, UsageError, as_g2s_error
 from g2s_cli.geometry.image import to_uint8
 from g2s_cli.result.schema import PAGE
 from g2s_cli.webapp.jobs import Job, Jobs, JobState, Step
-from g2s_cli.webapp.studio import FILM, OBJ_ZIP, Choice, FacesPicture, PhotoLimits, Studio, film, find_faces
+from g2s_cli.webapp.studio import FILMS, OBJ_ZIP, Choice, FacesPicture, PhotoLimits, Studio, film, find_faces
 from g2s_cli.weights.categories import category_names, load_category
 
 JOBS_PATH = "jobs"  # of the URLs of results; relative, so that a proxy may add a prefix
@@ -210,10 +210,14 @@ def viewer_html(job: Job, stem: str) -> str:
 
 def film_html(job: Job) -> str:
     """A film, and its download."""
-    address = f"{JOBS_PATH}/{job.name}/{FILM}"
-    link = _download_html(job, Path(FILM).suffix[1:].upper(), FILM, "film")
-    picture = f'<img class="film" src="{address}" alt="The object turns from side to side">'
-    return f'{picture}<div class="downloads">{link}</div>'
+    name = next(name for name in FILMS if (job.folder / name).is_file())
+    address, kind = f"{JOBS_PATH}/{job.name}/{name}", Path(name).suffix[1:].upper()
+    film = (
+        f'<video class="film" src="{address}" controls loop autoplay muted playsinline></video>'
+        if kind == "MP4"
+        else f'<img class="film" src="{address}" alt="The object turns from side to side">'
+    )
+    return f'{film}<div class="downloads">{_download_html(job, kind, name, "film")}</div>'
 
 
 def _download_html(job: Job, label: str, name: str, stem: str) -> str:

@@ -6,13 +6,13 @@ import math
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from g2s_cli.errors import ImageError
-from g2s_cli.geometry.image import to_uint8
 from g2s_cli.loading import Plan
 from g2s_cli.machine import Machine
 from g2s_cli.mesh.export import Body, MeshOptions
@@ -22,17 +22,18 @@ from g2s_cli.photo.decode import read_image
 from g2s_cli.photo.detect import Face, detect_faces
 from g2s_cli.pipeline import Pipeline
 from g2s_cli.progress import Progress
+from g2s_cli.result.film import FilmOptions, write_film
 from g2s_cli.result.page import write_page
 from g2s_cli.result.pictures import rotate_each
 from g2s_cli.result.read import read_result
 from g2s_cli.result.schema import PAGE
-from g2s_cli.result.write import write_result
+from g2s_cli.result.write import save_image, write_result
 from g2s_cli.weights.categories import load_category
 
 OBJ_FILES = ("mesh.obj", "mesh.mtl", "texture.png")
-OBJ_ZIP, FILM = "mesh.zip", "film.gif"
-SERVED_FILES = (PAGE, "mesh.glb", OBJ_ZIP, "mesh.stl", FILM)
-FILM_YAW_RAD, FILM_FRAMES, FILM_MS = math.radians(25), 24, 80
+OBJ_ZIP, FILMS = "mesh.zip", ("film.mp4", "film.gif")
+SERVED_FILES = (PAGE, "mesh.glb", OBJ_ZIP, "mesh.stl", *FILMS)
+FILM_YAW_RAD, FILM_FRAMES, FILM_FPS = math.radians(25), 48, 16.0
 FACES_PX = 800  # longer side of the picture of the faces
 CHOSEN, OTHER = "#f5b81c", "#ffffff"  # outlines of faces
 
@@ -134,12 +135,13 @@ def find_faces(photo: Path, category: str) -> FacesPicture:
 
 
 def film(source: Path, folder: Path, progress: Progress) -> None:
-    """Write `FILM` of the result in the folder `source`: it turns from side to side. Raises G2SError."""
+    """Write one of `FILMS` of the result in the folder `source`: it turns from side to side. Raises G2SError."""
     turns = [(FILM_YAW_RAD * math.sin(2 * math.pi * k / FILM_FRAMES), 0.0) for k in range(FILM_FRAMES)]
     progress.begin("film", FILM_FRAMES)
-    frames = []
+    pictures = []
     for image in rotate_each(read_result(source), turns):
-        frames.append(Image.fromarray(to_uint8(image)))
-        progress.advance(len(frames), 0.0)
-    first, *others = frames
-    first.save(folder / FILM, save_all=True, append_images=others, duration=FILM_MS, loop=0)
+        pictures.append(folder / f"{len(pictures):03d}.png")
+        save_image(pictures[-1], image)
+        progress.advance(len(pictures), 0.0)
+    options = FilmOptions("mp4" if find_spec("av") else "gif", FILM_FPS, there_and_back=False)
+    write_film(folder / f"film.{options.format}", pictures, options)

@@ -97,7 +97,7 @@ def test_a_job_writes_all_that_is_served_and_loads_a_category_once(
         folder.mkdir()
         studio.reconstruct(photo, choice, folder, progress := JobProgress())
         assert [(step.name, step.done) for step in progress.state.steps] == [("load", 1), ("write", 1)]
-        assert all((folder / name).is_file() for name in SERVED_FILES if name != module.FILM)
+        assert all((folder / name).is_file() for name in SERVED_FILES if name not in module.FILMS)
     with zipfile.ZipFile(tmp_path / "0" / module.OBJ_ZIP) as archive:
         assert archive.namelist() == ["mesh.obj", "mesh.mtl", "texture.png"]
         assert archive.testzip() is None
@@ -105,17 +105,20 @@ def test_a_job_writes_all_that_is_served_and_loads_a_category_once(
     assert [crop and crop.face for crop in crops] == [None, 2, None]
 
 
+@pytest.mark.parametrize("pyav", [True, False])
 def test_a_film_turns_the_object_from_side_to_side(
-    result: Result, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    result: Result, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pyav: bool
 ) -> None:
+    if pyav:
+        pytest.importorskip("av")
+    else:
+        monkeypatch.setattr(module, "find_spec", lambda _: None)
     monkeypatch.setattr(module, "FILM_FRAMES", 4)
     write_result(result, tmp_path / "out")
-    film(tmp_path / "out", tmp_path, progress := JobProgress())
+    (folder := tmp_path / "film").mkdir()
+    film(tmp_path / "out", folder, progress := JobProgress())
     assert progress.state.steps[0].done == 4
-    with Image.open(tmp_path / module.FILM) as picture:
-        frames = []
-        for number in range(picture.n_frames):
-            picture.seek(number)
-            frames.append(np.asarray(picture.convert("RGB"), dtype=float))
-    assert len(frames) >= 3  # equal neighbours may be one
-    assert np.abs(frames[0] - frames[1]).mean() > 1
+    first, second = (np.asarray(Image.open(folder / f"{k:03d}.png"), dtype=float) for k in (0, 1))
+    assert np.abs(first - second).mean() > 1
+    data = (folder / ("film.mp4" if pyav else "film.gif")).read_bytes()
+    assert data[4:8] == b"ftyp" if pyav else data.startswith(b"GIF89a")
