@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from g2s_cli import __version__
+from g2s_cli.commands.app import app as web_app
 from g2s_cli.commands.evaluate import evaluate
 from g2s_cli.commands.mesh import mesh
 from g2s_cli.commands.options import RENAMED_FLAGS, unwrap
@@ -124,6 +125,7 @@ app = typer.Typer(
 for command in (reconstruct, relight, rotate, view, mesh, sheet, evaluate, train, pretrain):
     app.command(no_args_is_help=True)(command)
 app.command()(sample)
+app.command("app")(web_app)
 app.add_typer(weights, name="weights", help="Fetch, check, import and publish the weights of categories.")
 for registered in (*app.registered_commands, *weights.registered_commands):
     registered.cls = OneCommand

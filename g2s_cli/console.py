@@ -13,8 +13,9 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from jaxtyping import Float
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -32,6 +33,9 @@ from rich.table import Table
 from g2s_cli.errors import G2SError
 from g2s_cli.progress import Progress, SilentProgress
 from g2s_cli.weights.download_progress import DownloadProgress, SilentDownload
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FILE_WIDTH = 240  # columns of a table that goes to a file
 PHOTO_PHASES = ("invert", "collect")  # phases of a training that advance by photos, not by steps
@@ -302,6 +306,9 @@ class StepBar:
         """Print a line above the bar."""
         if not self.brief:
             self.bar.console.print(f"Note: {text}")
+
+    def picture(self, name: str, image: Float[Tensor, "3 h w"]) -> None:
+        """Ignore: a terminal shows no pictures."""
 
     def finish(self) -> None:
         """Replace the bar with a line."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,11 @@ from g2s_cli.estimators.optimize import Fit
 from g2s_cli.gan.inversion import Inversion, InversionSettings, invert
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.metrics import psnr
-from g2s_cli.geometry.render import render
+from g2s_cli.geometry.render import render, render_shape
 from g2s_cli.loading import Loaded, Plan
 from g2s_cli.machine import Machine
 from g2s_cli.options import ReconstructOptions
+from g2s_cli.photo.align import CropOptions
 from g2s_cli.photo.load import Photo, open_photo
 from g2s_cli.progress import Progress, SilentProgress, Stopwatch, add_seconds, rounded_seconds
 from g2s_cli.result.schema import Result
@@ -97,6 +98,12 @@ class Pipeline:
         for first in range(0, len(photos), size):
             yield from self._batch(photos[first : first + size], progress or SilentProgress(), len(photos))
 
+    def with_crop(self, crop: CropOptions | None) -> Pipeline:
+        """The same pipeline for photos with other crop options; nothing is loaded again."""
+        plan = self.loaded.plan
+        plan = replace(plan, options=replace(plan.options, crop=crop))
+        return replace(self, loaded=replace(self.loaded, plan=plan))
+
     @property
     def preset(self) -> Preset:
         """The preset after all options."""
@@ -112,6 +119,8 @@ class Pipeline:
         clock, loaded = Stopwatch(progress, "detect"), self.loaded
         photos = [file if isinstance(file, Photo) else try_call(self.open, file) for file in files]
         usable = [photo for photo in photos if isinstance(photo, Photo)]
+        for one in usable:
+            progress.picture("photo", one.image)
         inversions = try_call(self._invert, usable, clock) if usable else []
         queue: Iterator[Inversion | Exception]
         queue = iter([inversions] * len(usable) if isinstance(inversions, Exception) else inversions)
@@ -145,7 +154,9 @@ class Pipeline:
         crop, device = loaded.center_crop, loaded.machine.device
         image = crop(photo.image.to(device)[None])[0]
         mask = None if photo.mask is None else crop(photo.mask.mask.to(device)[None, None])[0, 0]
+        clock.picture("inversion", inversion.image)
         found = loaded.segment(image, inversion.latent, mask, photo.surroundings)
+        clock.picture("mask", found.mask.expand(3, -1, -1) * 2 - 1)
         progress.advance(1, 0.0)
         factors, encoder = self._estimate(self._observe(image, found, inversion), clock)
         camera = camera_of(loaded.category)
@@ -187,11 +198,13 @@ class Pipeline:
         """The photo's factors by the preset's estimators, and the offset encoder that was trained on it, if any."""
         first, *others = [estimator.estimate(observation, progress) for estimator in self.estimators]
         factors = canonical(first)
+        progress.picture("shape", render_shape(factors, self.nets.camera))
         if others:
             progress.begin("fuse", 1)
             weights = [one.weight for one in self.preset.estimators[1:]]
             factors = fuse(factors, others, weights, observation, self.nets.camera)
             progress.advance(1, 0.0)
+            progress.picture("shape", render_shape(factors, self.nets.camera))
         if self.preset.albedo_iterations:
             perceptual, fit = self.loaded.prior.perceptual, Fit(self.preset.albedo_iterations)
             factors = fit_albedo(self.nets, factors, observation, perceptual, fit, progress)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from jaxtyping import Float
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @runtime_checkable
@@ -25,6 +30,12 @@ class Progress(Protocol):
     def note(self, text: str) -> None:
         """Report a sentence that the user should read."""
 
+    def picture(self, name: str, image: Float[Tensor, "3 h w"]) -> None:
+        """Report an intermediate picture in [-1, 1]; a later one of the same name replaces it.
+
+        name: "photo" (the aligned crop), "inversion", "mask" or "shape".
+        """
+
 
 class SilentProgress:
     """A listener that does nothing."""
@@ -36,6 +47,9 @@ class SilentProgress:
         """Ignore."""
 
     def note(self, text: str) -> None:
+        """Ignore."""
+
+    def picture(self, name: str, image: Float[Tensor, "3 h w"]) -> None:
         """Ignore."""
 
 
@@ -58,6 +72,10 @@ class Stopwatch:
     def note(self, text: str) -> None:
         """Forward."""
         self.progress.note(text)
+
+    def picture(self, name: str, image: Float[Tensor, "3 h w"]) -> None:
+        """Forward."""
+        self.progress.picture(name, image)
 
     def seconds(self) -> dict[str, float]:
         """Seconds of each step up to now; steps of one name, as in several cycles, are summed."""

@@ -13,17 +13,21 @@ from g2s_cli.progress import SilentProgress
 
 
 class ProgressLog(SilentProgress):
-    """A listener that keeps the steps with their iterations, and all losses."""
+    """A listener that keeps the steps with their iterations, all losses, and the pictures."""
 
     def __init__(self) -> None:
         self.steps: list[str] = []
         self.losses: list[float] = []
+        self.pictures: dict[str, Tensor] = {}
 
     def begin(self, name: str, total: int, quantity: str = "loss") -> None:  # noqa: ARG002
         self.steps.append(f"{name} {total}")
 
     def advance(self, done: int, value: float) -> None:  # noqa: ARG002
         self.losses.append(value)
+
+    def picture(self, name: str, image: Tensor) -> None:
+        self.pictures[name] = image
 
 
 class StopAt(SilentProgress):

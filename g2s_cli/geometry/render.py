@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,6 +19,7 @@ from g2s_cli.geometry.warp import forward_grid, grid_sample, inverse_grid
 # The slope limit of `photo_depth` at yaw 0, and how much it falls a degree of yaw: behind the far cheek of a turned
 # head the canonical surface continues far away. Tuned on the training images (docs/experiments/outlines.md).
 MAX_SLOPE_DEG, SLOPE_PER_YAW = 88.0, 0.2
+GREY, STUDIO_LIGHT = 0.6, (0.3, 0.65, -0.3, -0.4)  # of `render_shape`: albedo; ambient, diffuse, l_x, l_y
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,13 @@ def render(factors: Factors, camera: Camera) -> Rendering:
         shading=maps[6],
         valid=has_surface(view_depth[0]),
     )
+
+
+def render_shape(factors: Factors, camera: Camera) -> Float[Tensor, "3 h w"]:
+    """The shape in the photo's view, grey and lit from the upper left, in [-1, 1]; white where there is no surface."""
+    grey = replace(factors, albedo=torch.full_like(factors.albedo, GREY), light=factors.light.new_tensor(STUDIO_LIGHT))
+    rendering = render(grey, camera)
+    return torch.where(rendering.valid, rendering.image, 1.0)
 
 
 def photo_depth(

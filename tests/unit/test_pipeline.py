@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from recording import ProgressLog
 
 from g2s_cli import load, reconstruct
 from g2s_cli.errors import ImageError, UsageError
@@ -60,6 +61,17 @@ def test_an_unusable_photo_fails_alone(
         pipeline(photos[1])
 
 
+def test_a_run_reports_its_pictures_and_takes_another_crop(pipeline: Pipeline, alone: dict[int, Result]) -> None:
+    log = ProgressLog()
+    result = pipeline.with_crop(CropOptions(align=False))(FACE, log)
+    assert [one.report["alignment"]["how"] for one in (result, alone[0])] == ["middle", "as it is"]
+    assert list(log.pictures) == ["photo", "inversion", "mask", "shape"]
+    pictures = [picture[:, ::2, ::2] if len(picture[0]) == 128 else picture for picture in log.pictures.values()]
+    assert all(picture.shape == result.photo.shape for picture in pictures)
+    assert torch.equal(pictures[2][0] > 0, result.mask > 0.5)
+    assert all(picture.std() > 0.1 for picture in pictures)
+
+
 def test_one_latent_for_several_photos_is_refused(photos: list[Path], tmp_path: Path) -> None:
     torch.save(torch.zeros(512), tmp_path / "w.pt")
     with pytest.raises(UsageError, match="A latent is one photo's, and there are several"):
@@ -105,7 +117,8 @@ def test_results_do_not_depend_on_the_batch(
 def test_the_papers_schedule_reconstructs_one_by_one_and_the_same_to_the_bit(photos: list[Path]) -> None:
     options = {"preset": "paper", "iterations": 1, "seed": 5, "device": "cpu"}
     result = list(load(**options).each([photos[2], FACE]))[1]
-    alone = reconstruct(FACE, **options)
+    alone = reconstruct(FACE, progress=(log := ProgressLog()), **options)
+    assert "shape" in log.pictures
     assert torch.equal(result.factors.depth, alone.factors.depth)
     assert torch.equal(result.factors.albedo, alone.factors.albedo)
     assert alone.offset_net

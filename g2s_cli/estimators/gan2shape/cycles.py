@@ -18,6 +18,7 @@ from g2s_cli.estimators.gan2shape.step2 import GanPrior, offset_loss, photo_samp
 from g2s_cli.estimators.gan2shape.step3 import shape_loss
 from g2s_cli.estimators.optimize import Fit, minimise
 from g2s_cli.estimators.reconstruction import PhotoGeometry
+from g2s_cli.geometry.render import render_shape
 from g2s_cli.progress import Progress
 
 # New networks of each photo: D, A, V, L, and E.
@@ -59,6 +60,7 @@ class GAN2Shape:
             if stage.shape and self.schedule.samples:  # or there is no use for step 2
                 samples = self._step2(nets, predictor, observation, stage, rng, progress)
                 self._step3(nets, observation, samples, stage, rng, progress, symmetric=symmetric and not own)
+            progress.picture("shape", render_shape(nets.factors_of(observation.image), nets.camera))
         estimate = estimate_of(nets.factors_of(observation.image), nets.camera)
         return replace(estimate, encoder=predictor.encoder.state_dict())
 

@@ -1,0 +1,103 @@
+"""g2s app: from a photo to a mesh, in a browser."""
+
+from __future__ import annotations
+
+import json
+import signal
+import urllib.request
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from chromium import BROWSER, Page
+from installed import Command
+
+from g2s_cli.commands import app as module
+from g2s_cli.errors import G2SError
+
+PORTRAIT = Path(__file__).parents[1] / "data" / "portrait.jpg"
+SIZES = [(1200, 900), (390, 844)]
+needs_gradio = pytest.mark.skipif(find_spec("gradio") is None, reason="Gradio is not installed")
+
+
+def test_without_gradio_the_remedy_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    with pytest.raises(G2SError, match=r"Gradio, which is not installed. pip install 'g2s-cli\[app\]'"):
+        module.app(category="synface", preset="fast")
+
+
+@needs_gradio
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--category", "syn"], "There is no category 'syn'"),
+        (["--preset", "slow"], "slow"),
+        (["--port", "70000"], "--port"),
+        (["--max-jobs", "0"], "--max-jobs"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_it_serves(g2s: Command, arguments: list[str], message: str) -> None:
+    assert message in g2s.fails(2, "app", *arguments)
+
+
+@pytest.fixture
+def temporary(tmp_path: Path) -> Path:
+    (tmp_path / "tmp").mkdir()
+    return tmp_path / "tmp"
+
+
+@pytest.fixture
+def address(start: Callable, temporary: Path) -> Iterator[str]:
+    """The address of an app, which is then ended by Ctrl-C and leaves nothing behind."""
+    process = start("app", "--port", "0", "--no-open", "--preset", "instant", "--json", TMPDIR=str(temporary))
+    line = "".join(iter(process.stdout.readline, "}\n")) + "}"
+    yield json.loads(line)["url"]
+    assert list(temporary.glob("g2s-app-*"))
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.splitlines() == [
+        "Ctrl-C ends it, and deletes its photos and results.",
+        "g2s: Stopped; photos and results are deleted.",
+    ]
+    assert not list(temporary.glob("g2s-app-*"))
+
+
+@needs_gradio
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
+def test_a_browser_goes_from_a_photo_to_a_mesh(address: str, tmp_path: Path) -> None:
+    text, large = tmp_path / "text.jpg", tmp_path / "large.jpg"
+    text.write_text("text")
+    with large.open("wb") as file:
+        file.truncate(50_000_000)
+    photo = "input[type=file]"
+    with Page(address, tmp_path / "profile") as page:
+        page.click("#start")
+        page.wait_for("document.querySelector('#status').innerText.includes('There is no photo yet.')")
+        page.upload(photo, large)
+        page.wait_for("document.body.innerText.includes('exceed the maximum allowed size')")
+        page.upload(photo, text)
+        page.wait_for("document.querySelector('#status').innerText.includes('text.jpg is not an image')")
+        page.click("[aria-label=Clear], [aria-label='Remove Image']")
+        page.upload(photo, PORTRAIT)
+        page.wait_for("[...document.images].some(one => one.naturalWidth == 360)")
+        page.click("#start")
+        page.wait_for("document.querySelector('#status').innerText.includes('invert')", 300)
+        page.wait_for("document.querySelector('iframe.viewer')", 600)
+        steps = page.text("#status").split("\n")
+        assert [step for step in ("load", "invert", "depth", "write") if step not in steps] == []
+        captions = page.evaluate("[...document.querySelectorAll('figcaption')].map(one => one.innerText)")
+        assert captions == ["The crop", "The GAN's version", "The object", "The shape"]
+        links = page.evaluate("[...document.querySelectorAll('.downloads a')].map(one => [one.download, one.href])")
+        assert [name for name, _ in links] == ["portrait.glb", "portrait.zip", "portrait.stl"]
+        files = [urllib.request.urlopen(link).read() for _, link in links]
+        assert files[0].startswith(b"glTF")
+        assert files[1].startswith(b"PK")
+        assert len(files[2]) == 84 + 50 * int.from_bytes(files[2][80:84], "little")  # binary STL
+        for width, height in SIZES:
+            page.resize(width, height)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert [url for url in page.requests if not url.startswith((address, "data:", "blob:"))] == []
+        assert [message for message in page.messages if message.startswith("exception")] == []
