@@ -8,8 +8,6 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
-import torch
-
 from g2s_cli.errors import G2SError, try_call
 
 Item = TypeVar("Item")
@@ -54,7 +52,6 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], proc
 
 
 def _work(function: Callable[[Item], Result], items: Sequence[Item], sender: Connection) -> None:
-    torch.set_num_threads(1)
     # The pipe breaks when the starting process is gone; Ctrl-C reaches all processes.
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
         for item in items:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from PIL import Image
 
@@ -69,6 +70,7 @@ def render_set(
 
 def _render_block(model: FaceModel, first_seed: int, size: int, partial: Path, block: range) -> int:
     """Put a block of pictures into its place; how many are done when all before it are."""
+    torch.set_num_threads(1)  # processes share the cores
     pictures = np.load(partial, mmap_mode="r+")
     for number, image in zip(block, images(model, [first_seed + number for number in block], size), strict=True):
         pictures[number] = image

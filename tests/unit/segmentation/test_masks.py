@@ -65,7 +65,7 @@ def test_a_network_segments_the_object(name: str) -> None:
 
 def test_hair_is_half_in_the_inner_mask_and_clothes_in_none(faces: Category) -> None:
     labels = torch.arange(19).view(1, 1, 19)
-    mask, inner_mask = masks_from_labels(labels, faces.mask)[0, :, 0]
+    mask, inner_mask = masks_from_labels(labels, faces.mask_rule)[0, :, 0]
     # The authors' expressions, whose equality of truth values is an "and" only where the first is true.
     head = (labels >= 1) == (labels != 16)
     face = (labels >= 1) == (labels <= 13)
@@ -75,7 +75,7 @@ def test_hair_is_half_in_the_inner_mask_and_clothes_in_none(faces: Category) -> 
 
 @pytest.mark.parametrize(("label", "inner"), [(17, 0.5), (1, 1)], ids=["hair", "skin"])
 def test_the_inner_mask_of_a_photo(faces: Category, label: int, inner: float) -> None:
-    result = segment_with_network(red_box(8, 56, 8, 56), net_for(faces, label), faces.mask)
+    result = segment_with_network(red_box(8, 56, 8, 56), net_for(faces, label), faces.mask_rule)
     assert result.mask[32, 32] == 1
     assert result.inner_mask[32, 32] == inner
 
@@ -84,8 +84,8 @@ def test_photos_are_normalised_if_the_category_says_so() -> None:
     cars = load_category("car")
     dim = torch.full((3, SIZE, SIZE), -0.02)  # 0.49 of 1: above the mean red of ImageNet, below the middle
     net = net_for(cars, 7)
-    assert segment_with_network(dim, net, cars.mask).mask.mean() == 1
-    assert segment_with_network(dim, net, replace(cars.mask, normalise=False)).mask.mean() == 0
+    assert segment_with_network(dim, net, cars.mask_rule).mask.mean() == 1
+    assert segment_with_network(dim, net, replace(cars.mask_rule, normalise=False)).mask.mean() == 0
 
 
 @pytest.mark.parametrize("size", [0, 3])
