@@ -6,7 +6,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from filecmp import cmp
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,27 @@ def write_result(result: Result, folder: Path, *, overwrite: bool = False, detai
         view = rasterize_mesh(mesh, len(texture.lit[0]), wide.factors.view, wide.camera.resize(wide.picture_size))
         save_image(temporary / "reconstruction.png", view.sample_texture(texture.lit).on_white)
         _write_large_maps(temporary, wide, view, texture)
+
+
+@dataclass(frozen=True)
+class ResultFiles:
+    """The files of a result's folder in memory: their names and bytes, and what its report says."""
+
+    files: dict[str, bytes]
+    report: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path, report: dict[str, Any]) -> ResultFiles:
+        """The files of a new result folder."""
+        return cls({path.name: path.read_bytes() for path in folder.iterdir()}, report)
+
+    def save(self, folder: Path, *, overwrite: bool = False) -> None:
+        """Write the folder as `write_result` does."""
+        check_target(folder, STATE, overwrite=overwrite)
+        with replace_folder(folder, OWNED_PATHS, overwrite=overwrite) as temporary:
+            for name, data in self.files.items():
+                (temporary / name).write_bytes(data)
+            _write_json(temporary / REPORT, self.report)
 
 
 def rewrite_meshes(result: Result, folder: Path, detail: MeshOptions, *, overwrite: bool = False) -> list[Path]:
