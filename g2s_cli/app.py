@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from g2s_cli import __version__
+from g2s_cli.commands.compare_mesh import compare_mesh
 from g2s_cli.commands.evaluate import evaluate
 from g2s_cli.commands.mesh import mesh
 from g2s_cli.commands.options import RENAMED_FLAGS, unwrap
@@ -104,7 +105,7 @@ app = typer.Typer(
     },
     epilog=EPILOG,
 )
-for command in (reconstruct, relight, rotate, view, mesh, sheet, evaluate, train, pretrain):
+for command in (reconstruct, relight, rotate, view, mesh, sheet, evaluate, compare_mesh, train, pretrain):
     app.command(no_args_is_help=True)(command)
 app.command()(sample)
 app.add_typer(weights, name="weights", help="Fetch, check, import and publish the weights of categories.")
