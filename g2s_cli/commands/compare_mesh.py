@@ -10,15 +10,22 @@ import typer
 
 from g2s_cli.commands import options
 from g2s_cli.console import output
+from g2s_cli.errors import UsageError
 
 
 def compare_mesh(
     folder: options.ResultFolder,
     truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="The true mesh: PLY, OBJ, GLB or STL.")],
     interocular: Annotated[
-        float,
-        options.input_option("--interocular", min=1e-9, help="Distance of the eyes, in the true mesh's unit."),
-    ],
+        float | None,
+        options.input_option(
+            "--interocular",
+            min=1e-9,
+            metavar="LENGTH",
+            help="Distance of the eyes, in the true mesh's unit.",
+            show_default="of the detected face",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         options.output_option("--out", "-o", metavar="FILE", help="The coloured mesh.", show_default="OUT/errors.ply"),
@@ -33,21 +40,23 @@ def compare_mesh(
     within about 30°. Distances are in percent of the interocular distance. FILE is the result's mesh in the place of
     the true one: red where it lies outside, blue inside, in full colour at 20 %.
 
-    Example: g2s compare-mesh out/ scan.ply --interocular 63
+    Example: g2s compare-mesh out/ scan.ply
     """
     output.set(quiet=quiet, verbose=verbose, as_json=as_json)
 
     import trimesh
 
-    from g2s_cli.evaluation.mesh_comparison import F_SCORE_SHARE, align, compare, error_colours, read_mesh
+    from g2s_cli.evaluation.mesh_comparison import F_SCORE_SHARE, align, compare, error_colours, eye_distance, read_mesh
     from g2s_cli.files import atomic_write
     from g2s_cli.result.read import read_result
 
-    read_result(folder)  # refuses what is no result
+    eyes = eye_distance(read_result(folder))
+    if not (eyes or interocular):
+        raise UsageError(f"The run of {folder} detected no face.", "Give the distance of the eyes with --interocular.")
     ours, theirs, path = read_mesh(folder / "mesh.obj"), read_mesh(truth), out or folder / "errors.ply"
     similarity = align(ours, theirs)
     aligned = trimesh.Trimesh(similarity(ours.vertices), ours.faces, process=False)
-    comparison, signed = compare(aligned, theirs, interocular)
+    comparison, signed = compare(aligned, theirs, interocular or similarity.scale * (eyes or 0.0))
     aligned.visual.vertex_colors = (255 * error_colours(signed)).astype("uint8")
     with atomic_write(path, "Free space, or name another file.") as temporary:
         temporary.write_bytes(aligned.export(file_type="ply"))

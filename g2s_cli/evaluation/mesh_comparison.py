@@ -5,6 +5,7 @@ The true mesh may have any scale and place. Like the result's it is upright (+Y)
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.geometry.camera import unproject_points
+from g2s_cli.geometry.render import photo_depth, render
+from g2s_cli.result.schema import Result
 
-SAMPLES = 20_000  # points of a surface
+SAMPLES, ICP_SAMPLES = 20_000, 2_000  # points of a surface, for distances and for the alignment
 START_SCALES = (0.6, 0.8, 1.0, 1.3)  # times the ratio of the heights: the true mesh may show more or less
-ICP_ITERATIONS, MAX_ITERATIONS = 40, 200  # of each start, and of the best one
+ICP_ITERATIONS, MAX_ITERATIONS = 30, 100  # of each start, and of the best one
 OUTLIER = 3.0  # a point farther than this many median distances has no weight
 F_SCORE_SHARE = 0.05  # of the interocular distance
 WORST_SHARE = 0.2  # of the interocular distance: the reddest colour
@@ -69,6 +73,8 @@ class Surface:
         self.mesh, self._open3d = mesh, open3d
         self._scene = open3d.t.geometry.RaycastingScene()
         self._scene.add_triangles(self._tensor(mesh.vertices), self._tensor(mesh.faces, np.uint32))
+        _, inverse, counts = np.unique(mesh.edges_sorted, axis=0, return_inverse=True, return_counts=True)
+        self._at_boundary = (counts[inverse.ravel()] == 1).reshape(-1, 3).any(axis=1)
 
     def closest(
         self, points: Float[ndarray, "n 3"]
@@ -77,12 +83,7 @@ class Surface:
         answer = self._scene.compute_closest_points(self._tensor(points))
         triangles = answer["primitive_ids"].numpy()
         normals = self.mesh.face_normals[triangles]
-        return answer["points"].numpy().astype(float), normals, self._at_boundary()[triangles]
-
-    def _at_boundary(self) -> Bool[ndarray, " m"]:
-        edges = self.mesh.edges_sorted
-        _, inverse, counts = np.unique(edges, axis=0, return_inverse=True, return_counts=True)
-        return (counts[inverse.ravel()] == 1).reshape(-1, 3).any(axis=1)
+        return answer["points"].numpy().astype(float), normals, self._at_boundary[triangles]
 
     def _tensor(self, values: Any, dtype: Any = np.float32) -> Any:
         return self._open3d.core.Tensor(np.ascontiguousarray(values, dtype=dtype))
@@ -100,12 +101,27 @@ def read_mesh(path: Path) -> trimesh.Trimesh:
     return mesh
 
 
+def eye_distance(result: Result) -> float | None:
+    """The distance of the eyes on a result's surface, in scene units; None if the run detected no face there."""
+    alignment, camera = result.report.get("alignment", {}), result.camera
+    faces, index = alignment.get("faces", []), (alignment.get("face") or 1) - 1
+    if index >= len(faces):
+        return None
+    crop = result.placement.to_crop(np.array(faces[index]["points_px"][:2]))
+    pixels = ((crop - 0.5) / result.frame_share + 0.5) * camera.size - 0.5
+    columns, rows = pixels.round().astype(int).clip(0, camera.size - 1).T
+    depth = photo_depth(render(result.factors, camera), result.factors, result.mask, camera)
+    left, right = unproject_points(depth[None], camera)[0, rows, columns]
+    distance = (left - right).norm().item()
+    return None if math.isnan(distance) else distance
+
+
 def align(result: trimesh.Trimesh, truth: trimesh.Trimesh) -> Similarity:
     """The similarity that carries a result's mesh to the true one: point-to-plane ICP with scale, of several starts.
 
     Raises G2SError if open3d is not installed, or if no start converges.
     """
-    points, surface = _sample(result), Surface(truth)
+    points, surface = _sample(result, ICP_SAMPLES), Surface(truth)
     height = np.ptp(truth.vertices[:, 1]) / np.ptp(result.vertices[:, 1])
     starts = [_start(result, truth, scale * height) for scale in START_SCALES]
     ends = [_icp(points, surface, start, ICP_ITERATIONS) for start in starts]
@@ -144,8 +160,8 @@ def error_colours(signed: Float[ndarray, " v"]) -> Float[ndarray, "v 3"]:
     return np.stack((1 - np.clip(-share, 0, 1), 1 - abs(share), 1 - np.clip(share, 0, 1)), axis=1)
 
 
-def _sample(mesh: trimesh.Trimesh) -> Float[ndarray, "n 3"]:
-    return np.asarray(trimesh.sample.sample_surface(mesh, SAMPLES, seed=0)[0])
+def _sample(mesh: trimesh.Trimesh, count: int = SAMPLES) -> Float[ndarray, "n 3"]:
+    return np.asarray(trimesh.sample.sample_surface(mesh, count, seed=0)[0])
 
 
 def _distance(points: Float[ndarray, "n 3"], others: Float[ndarray, "n 3"]) -> Float[ndarray, " n"]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import trimesh
 
 from g2s_cli.errors import UsageError
-from g2s_cli.evaluation.mesh_comparison import align, compare, error_colours, read_mesh
+from g2s_cli.evaluation.mesh_comparison import align, compare, error_colours, eye_distance, read_mesh
 from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.result.schema import Result
 from g2s_cli.result.surface import textured_mesh
@@ -57,6 +58,16 @@ def test_a_mesh_is_compared_with_itself_and_with_one_that_is_thicker(head: trime
     assert other.completeness == pytest.approx(10, abs=1.5)
     assert other.f_score < 0.05
     assert np.median(signed) == pytest.approx(10, abs=0.5)
+
+
+def test_eyes_are_measured_on_the_surface(result: Result) -> None:
+    assert eye_distance(result) is None
+    faces = [{"points_px": [[24.0, 30.0], [40.0, 30.0]]}]
+    seen = replace(result, report=result.report | {"alignment": {"face": None, "faces": faces}})
+    level = 16 * result.camera.pivot / result.camera.focal  # of two points at the pivot's depth
+    assert level * 0.9 < eye_distance(seen) < level * 1.3  # the surface slopes, and lies in front of the pivot
+    outside = [{"points_px": [[1.0, 1.0], [40.0, 30.0]]}]
+    assert eye_distance(replace(seen, report={"alignment": {"face": 1, "faces": outside}})) is None
 
 
 def test_colours_are_white_on_the_surface_red_outside_and_blue_inside() -> None:
