@@ -113,7 +113,7 @@ def test_results_are_those_of_one_process_though_a_worker_is_killed(
     Image.open(FACE).save(photos / "7.png")
     answer = start("reconstruct", "photos", *QUICK, "-o", "out", *where)
     stdout, stderr = answer.communicate(timeout=900)
-    assert answer.returncode == 3
+    assert answer.returncode == 3, stderr
     assert "photos/6.png is not an image that g2s can read" in stderr
     summary = json.loads((tmp_path / "out" / "g2s-summary.json").read_text())
     assert [photo["state"] for photo in summary["photos"]] == [*["kept"] * 6, "failed", "made"]
