@@ -110,7 +110,11 @@ class Run:
         settings = {"g2s_version": __version__} | plan.facts | {"ellipsoid": asdict(plan.category.ellipsoid)}
         settings |= {"offset_depth": plan.category.offset_depth}
         folder = self.out / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-        rows = evaluate(self.pairs, plan.category, folder, lambda photos: self.result(plan, photos, progress), settings)
+
+        def execute(photos: Sequence[Path]) -> Iterator[tuple[int, Result | Exception]]:
+            return enumerate(self.result(plan, photos, progress))
+
+        rows = list(evaluate(self.pairs, plan.category, folder, execute, settings))
         return Line.of(name, [{key: getattr(row, key) for key in COLUMNS} for row in rows], steps(plan.preset))
 
 

@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from g2s_cli import __version__
 from g2s_cli.commands.app import app as web_app
+from g2s_cli.commands.compare_mesh import compare_mesh
 from g2s_cli.commands.evaluate import evaluate
 from g2s_cli.commands.mesh import mesh
 from g2s_cli.commands.options import RENAMED_FLAGS, unwrap
@@ -122,7 +123,7 @@ app = typer.Typer(
     },
     epilog=EPILOG,
 )
-for command in (reconstruct, relight, rotate, view, mesh, sheet, evaluate, train, pretrain):
+for command in (reconstruct, relight, rotate, view, mesh, sheet, evaluate, compare_mesh, train, pretrain):
     app.command(no_args_is_help=True)(command)
 app.command()(sample)
 app.command("app")(web_app)

@@ -9,18 +9,19 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from g2s_cli.atomic_folder import check_file_target, check_target, max_name_bytes, parent_folders
 from g2s_cli.errors import G2SError, UsageError, as_g2s_error, try_call
+from g2s_cli.executors.execution import Executor
 from g2s_cli.files import atomic_write, sha256_of_input
 from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.photo.decode import list_images
 from g2s_cli.result.schema import REPORT, STATE, Result, missing_files
-from g2s_cli.result.write import write_result
+from g2s_cli.result.write import ResultFiles, write_result
 
 SUMMARY = "g2s-summary.json"
 FIGURES = ("inversion_psnr_db", "reconstruction_psnr_db", "warnings")
@@ -146,7 +147,7 @@ def _has_figures(report: dict[str, Any]) -> bool:
 def run_jobs(
     jobs: Sequence[Job],
     settings: Mapping[str, object],
-    reconstruct: Callable[[Sequence[Path]], Iterator[Result | Exception]],
+    execute: Executor,
     detail: MeshOptions,
     *,
     command: str,
@@ -158,7 +159,7 @@ def run_jobs(
     Args:
         jobs: The jobs.
         settings: What a result depends on beside its photo, as its report states it.
-        reconstruct: Reconstructs photos in their order; not called without photos.
+        execute: Reconstructs photos; not called without photos.
         detail: Sizes of the meshes.
         command: The command line, for the reports.
         overwrite: Replace results of another photo or other settings, unless an input lies in their folder.
@@ -179,19 +180,27 @@ def run_jobs(
             pending.append(job)
     if not pending:
         return
-    for job, result in zip(pending, reconstruct([job.photo for job in pending]), strict=True):
+    for index, result in execute([job.photo for job in pending]):
+        job = pending[index]
         if isinstance(result, Exception):
             yield Outcome(job, "failed", {}, result)
             continue
         report = {"command": command, "meshes": settings["meshes"]} | result.report
-        made = replace(result, report=report)
-        written = try_call(write_result, made, job.folder, overwrite=overwrite, detail=detail)
+        written = try_call(_write, replace(result, report=report), job.folder, detail, overwrite=overwrite)
         if not isinstance(written, Exception):
             yield Outcome(job, "made", written)
         elif isinstance(other := try_call(finished_outcome, job, settings), Outcome):
             yield other  # of another run, meanwhile
         else:
             yield Outcome(job, "failed", {}, written)
+
+
+def _write(result: Result | ResultFiles, folder: Path, detail: MeshOptions, *, overwrite: bool) -> dict[str, Any]:
+    """Write a result's folder, and return its report."""
+    if isinstance(result, ResultFiles):
+        result.save(folder, overwrite=overwrite)
+        return result.report
+    return write_result(result, folder, overwrite=overwrite, detail=detail)
 
 
 def summarize(outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The options of `reconstruct`, shared by the command, the Python API and batches. Imports no torch."""
+"""The options of `reconstruct`, shared by the command, the Python API and batches, and of runs. Imports no torch."""
 
 from __future__ import annotations
 
@@ -54,3 +54,18 @@ class ReconstructOptions:
     def category_name(self) -> str:
         """The category, or its default."""
         return self.category or ("own" if self.gan else "synface")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where the photos of a run are reconstructed; it changes no result.
+
+    Attributes:
+        device: as --device.
+        workers: the most processes, or workers of the cluster. None: one process, or the whole cluster.
+        ray: the address of a Ray cluster. None: this machine.
+    """
+
+    device: str = "auto"
+    workers: int | None = None
+    ray: str | None = None

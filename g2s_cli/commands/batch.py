@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +15,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from g2s_cli.batch import Job, Outcome
-    from g2s_cli.machine import Machine
-    from g2s_cli.options import ReconstructOptions
+    from g2s_cli.options import Execution, ReconstructOptions
 
 
 def reconstruct_batch(
-    arguments: Sequence[Path], out: Path, chosen: ReconstructOptions, machine: Machine, *, overwrite: bool
+    arguments: Sequence[Path], out: Path, chosen: ReconstructOptions, execution: Execution, *, overwrite: bool
 ) -> None:
     """Reconstruct the photos that files and folders name, each into a folder in `out`, and print a summary.
 
@@ -31,8 +29,10 @@ def reconstruct_batch(
         StoppedError: Ctrl-C; the finished results are kept.
     """
     from g2s_cli.batch import find_photos, make_jobs, run_jobs, summarize, write_summary
+    from g2s_cli.executors.execution import open_executor
+    from g2s_cli.executors.worker import Work
     from g2s_cli.mesh.export import MeshOptions
-    from g2s_cli.pipeline import Pipeline, facts_of
+    from g2s_cli.pipeline import facts_of
 
     if chosen.latent:
         raise UsageError("--latent is the w of one photo, and several are named.", "Name one, or leave --latent out.")
@@ -45,15 +45,17 @@ def reconstruct_batch(
     plan, started = plan_of(chosen), time.perf_counter()
     outcomes: dict[Job, Outcome] = {}
     try:
-        with output.progress(brief=True) as progress:
-            run = partial(Pipeline.of(plan, machine).each, progress=progress)
-            facts, detail, gan, command = (
-                facts_of(plan),
-                chosen.detail or MeshOptions(),
-                plan.weights.gan_file,
-                command_line(),
-            )
-            for outcome in run_jobs(jobs, facts, run, detail, command=command, overwrite=overwrite, gan=gan):
+        facts, detail, gan, command = (
+            facts_of(plan),
+            chosen.detail or MeshOptions(),
+            plan.weights.gan_file,
+            command_line(),
+        )
+        with (
+            output.progress(brief=True) as progress,
+            open_executor(execution, Work(plan, detail), progress, output.info) as execute,
+        ):
+            for outcome in run_jobs(jobs, facts, execute, detail, command=command, overwrite=overwrite, gan=gan):
                 outcomes[outcome.job] = outcome
                 _print_outcome(outcome, f"{len(outcomes)}/{len(jobs)}")
     except KeyboardInterrupt:

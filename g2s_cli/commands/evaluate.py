@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +12,7 @@ from g2s_cli import __version__
 from g2s_cli.commands import options
 from g2s_cli.console import format_number, output
 from g2s_cli.errors import StoppedError
-from g2s_cli.options import ReconstructOptions
+from g2s_cli.options import Execution, ReconstructOptions
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,6 +35,8 @@ def evaluate(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     device: options.Device = "auto",
+    workers: options.Workers = None,
+    ray: options.Ray = None,
     hub_repo: options.HubRepo = "",
 ) -> None:
     """Score reconstructions against known depth: SIDE, MAD, mask coverage, inversion PSNR.
@@ -52,12 +53,15 @@ def evaluate(
     from g2s_cli.evaluation.benchmark import evaluate
     from g2s_cli.evaluation.ground_truth import find_pairs
     from g2s_cli.evaluation.report import mean_baselines, write_report
+    from g2s_cli.executors.execution import open_executor
+    from g2s_cli.executors.worker import Work
     from g2s_cli.machine import Machine
     from g2s_cli.photo.align import CropOptions
-    from g2s_cli.pipeline import Pipeline
     from g2s_cli.weights.registry import Sources
 
-    machine, sources = Machine.named(device), Sources.from_environment(hub_repo)
+    if not ray:
+        Machine.named(device)  # before weights are fetched
+    execution, sources = Execution(device, workers, ray), Sources.from_environment(hub_repo)
     crop = CropOptions(align=False)  # the true depth lies where the photo has it
     chosen = ReconstructOptions(category, preset, iterations, seed=seed, crop=crop, sources=sources)
     config, pairs = options.category_of(chosen), find_pairs(data)[:limit]
@@ -65,11 +69,15 @@ def evaluate(
     settings = {"g2s_version": __version__} | {name: plan.facts[name] for name in SETTINGS}
     rows: list[ImageMetrics] = []
     try:
-        with output.progress(brief=True) as progress:
-            run = partial(Pipeline.of(plan, machine).each, progress=progress)
-            for row in evaluate(pairs, config, out, run, settings):
+        with (
+            output.progress(brief=True) as progress,
+            open_executor(execution, Work(plan, None), progress, output.info) as execute,
+        ):
+            for row in evaluate(pairs, config, out, execute, settings):
                 rows.append(row)
                 output.info(f"{len(rows)}/{len(pairs)}  {_line(row)}")
+        places = {pair.photo.name: place for place, pair in enumerate(pairs)}
+        rows.sort(key=lambda row: places[row.image])  # workers finish in any order
         summary = write_report(rows, trivial, out, settings)
     except KeyboardInterrupt:
         raise StoppedError(f"Stopped after {len(rows)} of {len(pairs)} photos. The same command goes on.") from None

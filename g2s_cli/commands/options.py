@@ -185,6 +185,22 @@ Verbose = Annotated[bool, output_option("--verbose", "-v", help="Print more, and
 Device = Annotated[
     str, machine_option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N; auto takes the GPU if any.")
 ]
+Workers = Annotated[
+    int | None,
+    machine_option(
+        "--workers",
+        min=1,
+        metavar="N",
+        help="Spread photos over N processes; with --ray, use N at most.",
+        show_default="1",
+    ),
+]
+Ray = Annotated[
+    str | None,
+    machine_option(
+        "--ray", metavar="ADDRESS", help="Spread photos over a Ray cluster: HOST:PORT, or auto for this machine's."
+    ),
+]
 HubRepo = Annotated[
     str,
     machine_option("--hub-repo", metavar="OWNER/NAME", help="A Hub repository with the weights; @REVISION pins it."),

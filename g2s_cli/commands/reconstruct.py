@@ -13,11 +13,10 @@ from g2s_cli.commands import options
 from g2s_cli.commands.batch import reconstruct_batch
 from g2s_cli.console import output
 from g2s_cli.errors import UsageError
-from g2s_cli.options import ReconstructOptions
+from g2s_cli.options import Execution, ReconstructOptions
 from g2s_cli.photo.decode import check_file
 
 if TYPE_CHECKING:
-    from g2s_cli.machine import Machine
 
 KEY_FILES = ("mesh.glb", "mesh.obj", "reconstruction.png", "report.json")  # printed; the folder holds more
 SOLID_FILES = ("mesh.stl", "mesh.ply")
@@ -50,6 +49,8 @@ def reconstruct(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     device: options.Device = "auto",
+    workers: options.Workers = None,
+    ray: options.Ray = None,
     hub_repo: options.HubRepo = "",
 ) -> None:
     """Turn one photo into a textured, relightable 3D shape. Weights that are not here are fetched first.
@@ -59,7 +60,8 @@ def reconstruct(
 
     Several photos, or a folder of them, are reconstructed in one run, which is faster: each gets a folder in FOLDER,
     named after it. If one fails the others go on; run again, finished ones are kept, and --overwrite replaces those of
-    other photos or options. The exit code is that of the failures, or 1 where they differ.
+    other photos or options. The exit code is that of the failures, or 1 where they differ. --workers and --ray spread
+    them over processes or machines.
 
     Example: g2s reconstruct face.png --category synface -o out/
     """
@@ -67,6 +69,8 @@ def reconstruct(
     batch = len(photos) > 1 or photos[0].is_dir()
     if batch and Path("-") in photos:
         raise UsageError(f"- reads one photo from stdin, and {len(photos)} are named.", "Let - stand alone.")
+    if ray and not batch:
+        raise UsageError("--ray spreads several photos over a cluster, and one is named.", "Leave --ray out.")
     if not batch and str(photos[0]) != "-":
         check_file(photos[0])  # before PyTorch is imported, which takes seconds
 
@@ -89,16 +93,19 @@ def reconstruct(
         sources=Sources.from_environment(hub_repo),
         detail=options.read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm, extent),
     )
-    machine = Machine.named(device)
+    execution = Execution(device, workers, ray)
+    if not ray:
+        Machine.named(device)
     run = reconstruct_batch if batch else _reconstruct_one
-    run(photos, out, chosen, machine, overwrite=overwrite)
+    run(photos, out, chosen, execution, overwrite=overwrite)
 
 
 def _reconstruct_one(
-    photos: Sequence[Path], out: Path, chosen: ReconstructOptions, machine: Machine, *, overwrite: bool
+    photos: Sequence[Path], out: Path, chosen: ReconstructOptions, execution: Execution, *, overwrite: bool
 ) -> None:
     """Reconstruct the one photo, write its result folder, and print its paths or its report."""
     from g2s_cli.atomic_folder import check_target, parent_folders
+    from g2s_cli.machine import Machine
     from g2s_cli.mesh.export import MeshOptions
     from g2s_cli.photo.load import open_photo
     from g2s_cli.pipeline import Pipeline
@@ -116,7 +123,7 @@ def _reconstruct_one(
         plan = options.plan_of(chosen)
         with output.progress() as progress:
             progress.begin("load", 1)
-            pipeline = Pipeline.of(plan, machine)
+            pipeline = Pipeline.of(plan, Machine.named(execution.device))
             progress.advance(1, 0.0)
             if opened.image.shape[-1] != pipeline.loaded.category.image_size:  # that of the user's GAN
                 opened = pipeline.open(file)

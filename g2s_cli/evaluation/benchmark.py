@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torch import Tensor
 from g2s_cli.config import Category
 from g2s_cli.errors import G2SError
 from g2s_cli.evaluation.ground_truth import DepthPair, GroundTruth, read_ground_truth
+from g2s_cli.executors.execution import Executor
 from g2s_cli.files import RESUME_REMEDY, atomic_write, convert_write_errors, sha256_of_input
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
@@ -89,36 +90,39 @@ def evaluate(
     pairs: Sequence[DepthPair],
     category: Category,
     folder: Path,
-    reconstruct: Callable[[Sequence[Path]], Iterator[Result | Exception]],
+    execute: Executor,
     settings: Mapping[str, object],
 ) -> Iterator[ImageMetrics]:
-    """Evaluate photos one by one. Photos whose metrics are in `folder` already are not run again.
+    """Evaluate photos, and yield the metrics of each as soon as they are known.
+
+    Photos whose metrics are in `folder` already are not run again, and come first.
 
     Args:
         pairs: Photos and their depth images.
         category: Their category, for the working size and the centre crop.
         folder: The run folder; it gets metrics and a panel of images for every photo.
-        reconstruct: Reconstructs photos in their order.
+        execute: Reconstructs photos.
         settings: What the metrics depend on beside the pair.
 
     Raises:
         UsageError: The folder is of other settings, or another process works in it.
         ImageError: A file cannot be read.
-        G2SError: The disk refuses. The first exception that `reconstruct` yields is raised, too.
+        G2SError: The disk refuses. The first exception that `execute` yields is raised, too.
     """
     with open_run_folder(folder, settings, VERB):
         hashes = {pair: _sha256_of_pair(pair) for pair in pairs}
         rows = _read_rows(folder)
-        done = {pair: row for pair in pairs if (row := rows.get(pair.photo.name)) and row.inputs_sha256 == hashes[pair]}
-        results = reconstruct([pair.photo for pair in pairs if pair not in done])
+        pending = []
         for pair in pairs:
-            row = done.get(pair)
-            if row is None:
-                result = next(results)
-                if isinstance(result, Exception):
-                    raise result
-                row = _evaluate_result(result, pair, hashes[pair], category, folder)
-            yield row
+            row = rows.get(pair.photo.name)
+            if row and row.inputs_sha256 == hashes[pair]:
+                yield row
+            else:
+                pending.append(pair)
+        for index, result in execute([pair.photo for pair in pending]) if pending else ():
+            if not isinstance(result, Result):
+                raise result
+            yield _evaluate_result(result, pending[index], hashes[pending[index]], category, folder)
 
 
 def panel_path(folder: Path, image: str) -> Path:

@@ -7,7 +7,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from filecmp import cmp
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,27 @@ def _seconds(report: dict[str, Any], clock: Stopwatch, started_s: float | None) 
     return rounded_seconds(
         add_seconds(steps, clock.seconds()), None if started_s is None else time.perf_counter() - started_s
     )
+
+
+@dataclass(frozen=True)
+class ResultFiles:
+    """The files of a result's folder in memory: their names and bytes, and what its report says."""
+
+    files: dict[str, bytes]
+    report: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path, report: dict[str, Any]) -> ResultFiles:
+        """The files of a new result folder."""
+        return cls({path.name: path.read_bytes() for path in folder.iterdir()}, report)
+
+    def save(self, folder: Path, *, overwrite: bool = False) -> None:
+        """Write the folder as `write_result` does."""
+        check_target(folder, STATE, overwrite=overwrite)
+        with replace_folder(folder, OWNED_PATHS, overwrite=overwrite) as temporary:
+            for name, data in self.files.items():
+                (temporary / name).write_bytes(data)
+            _write_json(temporary / REPORT, self.report)
 
 
 def rewrite_meshes(result: Result, folder: Path, detail: MeshOptions, *, overwrite: bool = False) -> list[Path]:

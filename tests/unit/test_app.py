@@ -295,6 +295,8 @@ def test_every_help_can_be_printed_in_every_encoding(monkeypatch: pytest.MonkeyP
             stream.flush()
         assert (stop.value.code, streams[1].buffer.getvalue()) == (0, b""), verb
         assert len(streams[0].buffer.getvalue().decode(encoding)) > 500
+
+
 @pytest.mark.parametrize(
     ("arguments", "option"),
     [

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 
 from g2s_cli.batch import (
     SUMMARY,
@@ -28,7 +29,7 @@ from g2s_cli.files import sha256_of
 from g2s_cli.mesh.export import Body, MeshOptions
 from g2s_cli.result.read import read_result
 from g2s_cli.result.schema import Result
-from g2s_cli.result.write import rewrite_meshes, write_result
+from g2s_cli.result.write import ResultFiles, rewrite_meshes, write_result
 
 SETTINGS = {"seed": 0, "weights": {"gan": "abc"}}
 Make = Callable[..., Result]
@@ -44,21 +45,22 @@ def photos(tmp_path: Path) -> list[Path]:
 
 
 @pytest.fixture
-def runner(make: Make) -> Callable[..., Callable[[Sequence[Path]], Iterator[Result | Exception]]]:
+def runner(make: Make) -> Callable[..., Callable[[Sequence[Path]], Iterator[tuple[int, Result | Exception]]]]:
     """Makes up a result for each photo, or yields or raises the exception given for its stem."""
 
     def runner(settings: dict = SETTINGS, **failures: BaseException) -> Callable:
-        def run(paths: Sequence[Path]) -> Iterator[Result | Exception]:
-            for path in paths:
+        def run(paths: Sequence[Path]) -> Iterator[tuple[int, Result | Exception]]:
+            for index, path in enumerate(paths):
                 failure = failures.get(path.stem)
                 if isinstance(failure, Exception):
-                    yield failure
+                    yield index, failure
                     continue
                 if failure:
                     raise failure
                 figures = {"inversion_psnr_db": 30.0, "reconstruction_psnr_db": 31.0, "seconds": {"total": 1.0}}
                 result = make(16)
-                yield replace(result, report=result.report | settings | figures | {"photo_sha256": sha256_of(path)})
+                report = result.report | settings | figures | {"photo_sha256": sha256_of(path)}
+                yield index, replace(result, report=report)
 
         return run
 
@@ -74,8 +76,18 @@ def states(found: dict[str, Outcome]) -> dict[str, str]:
     return {stem: outcome.state for stem, outcome in found.items()}
 
 
-def refuse(paths: Sequence[Path]) -> Iterator[Result | Exception]:
+def refuse(paths: Sequence[Path]) -> Iterator[tuple[int, Result | Exception]]:
     raise AssertionError(f"{paths} were run")
+
+
+def contents(folder: Path) -> dict[str, bytes | dict[str, list]]:
+    """The bytes of a folder's files; of tensors their values: safetensors writes metadata in any order."""
+    return {
+        path.name: {name: tensor.tolist() for name, tensor in load_file(path).items()}
+        if path.suffix == ".safetensors"
+        else path.read_bytes()
+        for path in folder.iterdir()
+    }
 
 
 def test_a_folder_means_its_images_in_natural_order(tmp_path: Path) -> None:
@@ -214,6 +226,23 @@ def test_a_damaged_report_fails_its_photo_only(
     assert "is damaged: its report.json cannot be read. Add --overwrite." in str(found["one"].error)
     summarize(list(found.values()))
     assert states(outcomes(jobs, runner(), overwrite=True)) == {"one": "made", "two": "kept"}
+
+
+def test_files_of_workers_make_the_same_folders_in_any_order(
+    photos: list[Path], runner: Callable, tmp_path: Path
+) -> None:
+    def packed(paths: Sequence[Path]) -> Iterator[tuple[int, ResultFiles]]:
+        for index, made in reversed(list(runner()(paths))):
+            write_result(made, folder := tmp_path / "worker" / str(index))
+            yield index, ResultFiles.read(folder, made.report)
+
+    here, there = make_jobs(photos, tmp_path / "here"), make_jobs(photos, tmp_path / "there")
+    outcomes(here, runner())
+    assert list(outcomes(there, packed)) == ["three", "two", "one"]
+    for one, other in zip(here, there, strict=True):
+        assert contents(one.folder) == contents(other.folder)
+    assert states(outcomes(there, refuse)) == {"one": "kept", "two": "kept", "three": "kept"}
+    assert states(outcomes(there, packed, SETTINGS | {"seed": 1}))["one"] == "failed"
 
 
 def test_ctrl_c_leaves_finished_results(photos: list[Path], runner: Callable, tmp_path: Path) -> None:

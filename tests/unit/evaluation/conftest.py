@@ -38,17 +38,18 @@ class Reconstruct:
         self.calls: list[str] = []
         self.failures: dict[str, BaseException] = {}
 
-    def __call__(self, photos: Sequence[Path]) -> Iterator[Result | Exception]:
-        for photo in photos:
+    def __call__(self, photos: Sequence[Path]) -> Iterator[tuple[int, Result | Exception]]:
+        for index, photo in enumerate(photos):
             self.calls.append(photo.name)
             failure = self.failures.pop(photo.name, None)
             if isinstance(failure, Exception):
-                yield failure
+                yield index, failure
             elif failure:
                 raise failure
             else:
                 result = self.make(64, int(photo.name[0]))
-                yield replace(result, report=result.report | {"inversion_psnr_db": 30.0, "seconds": {"total": 2.5}})
+                figures = {"inversion_psnr_db": 30.0, "seconds": {"total": 2.5}}
+                yield index, replace(result, report=result.report | figures)
 
 
 @pytest.fixture

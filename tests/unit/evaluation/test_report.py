@@ -100,7 +100,8 @@ def test_ctrl_c_during_the_report_states_the_finished_photos(
     def stop(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(benchmark, "evaluate", lambda *_: iter([ROW] * len(pairs)))
+    rows = [replace(ROW, image=pair.photo.name) for pair in pairs]
+    monkeypatch.setattr(benchmark, "evaluate", lambda *_: iter(rows))
     monkeypatch.setattr(report, "write_report", stop)
     with pytest.raises(StoppedError, match=r"Stopped after 3 of 3 photos\. The same command goes on\."):
         command(tmp_path / "data", out=out, quiet=True)
