@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from g2s_cli import STARTED_S
 from g2s_cli.commands import options
@@ -15,8 +15,6 @@ from g2s_cli.console import output
 from g2s_cli.errors import UsageError
 from g2s_cli.options import Execution, ReconstructOptions
 from g2s_cli.photo.decode import check_file
-
-if TYPE_CHECKING:
 
 KEY_FILES = ("mesh.glb", "mesh.obj", "reconstruction.png", "report.json")  # printed; the folder holds more
 SOLID_FILES = ("mesh.stl", "mesh.ply")
