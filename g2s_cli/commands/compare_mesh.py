@@ -57,9 +57,10 @@ def compare_mesh(
     similarity = align(ours, theirs)
     aligned = trimesh.Trimesh(similarity(ours.vertices), ours.faces, process=False)
     comparison, signed = compare(aligned, theirs, interocular or similarity.scale * (eyes or 0.0))
-    aligned.visual.vertex_colors = (255 * error_colours(signed)).astype("uint8")
+    colours = (255 * error_colours(signed)).astype("uint8")
+    aligned.visual = trimesh.visual.ColorVisuals(aligned, vertex_colors=colours)
     with atomic_write(path, "Free space, or name another file.") as temporary:
-        temporary.write_bytes(aligned.export(file_type="ply"))
+        temporary.write_bytes(trimesh.exchange.ply.export_ply(aligned))
     figures = asdict(comparison) | {"chamfer": comparison.chamfer}
     lines = [f"{name} {figures[name]:.2f} %" for name in ("accuracy", "completeness", "chamfer")]
     lines.append(f"F-score at {100 * F_SCORE_SHARE:.0f} % {comparison.f_score:.3f}")

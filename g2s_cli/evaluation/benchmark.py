@@ -120,8 +120,10 @@ def evaluate(
             else:
                 pending.append(pair)
         for index, result in execute([pair.photo for pair in pending]) if pending else ():
-            if not isinstance(result, Result):
+            if isinstance(result, Exception):
                 raise result
+            if not isinstance(result, Result):
+                raise TypeError("a worker has packed a result that is to be evaluated")
             yield _evaluate_result(result, pending[index], hashes[pending[index]], category, folder)
 
 

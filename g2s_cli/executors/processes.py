@@ -84,7 +84,8 @@ def _serve(pipe: Connection, work: Work, device: str, threads: int, scratch: Pat
     from g2s_cli.executors.worker import Worker  # noqa: PLC0415
 
     tempfile.tempdir = str(scratch)
-    worker, photos = Worker(work, device, threads), []
+    worker = Worker(work, device, threads)
+    photos: list[Path] = []
     with suppress(*ENDED):
         while True:
             for reconstruction in worker(photos):

@@ -124,7 +124,9 @@ class RayWorker:
 
     def reconstruct(self, photos: Sequence[tuple[Path, bytes | Exception]]) -> Iterator[Reconstruction | LoadFailure]:
         """The reconstructions of photos, whose bytes come with their paths."""
-        worker = self._worker = self._worker or try_call(self._find_weights)
+        if self._worker is None:
+            self._worker = try_call(self._find_weights)
+        worker = self._worker
         if isinstance(worker, Exception):
             yield LoadFailure(worker)
             return

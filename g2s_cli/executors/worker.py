@@ -58,7 +58,7 @@ class Worker:
 
     def __call__(self, photos: Sequence[Path]) -> Iterator[Reconstruction | LoadFailure]:
         """The reconstructions of photos, in order; all can be pickled."""
-        pipeline = self._pipeline or try_call(self._load)
+        pipeline = try_call(self._load) if self._pipeline is None else self._pipeline
         if isinstance(pipeline, Exception):
             yield LoadFailure(_picklable(pipeline))
             return

@@ -125,7 +125,7 @@ class Studio:
 
 def find_faces(photo: Path, category: str) -> FacesPicture:
     """The faces of a photo; none in categories without faces. Raises ImageError."""
-    image = read_image(photo, [])
+    image = read_image(photo, []).colours
     faces = detect_faces(image) if load_category(category).face_template else []
     scale = min(1.0, FACES_PX / max(image.size))
     small = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
@@ -138,7 +138,7 @@ def film(source: Path, folder: Path, progress: Progress) -> None:
     """Write one of `FILMS` of the result in the folder `source`: it turns from side to side. Raises G2SError."""
     turns = [(FILM_YAW_RAD * math.sin(2 * math.pi * k / FILM_FRAMES), 0.0) for k in range(FILM_FRAMES)]
     progress.begin("film", FILM_FRAMES)
-    pictures = []
+    pictures: list[Path] = []
     for image in rotate_each(read_result(source), turns):
         pictures.append(folder / f"{len(pictures):03d}.png")
         save_image(pictures[-1], image)
