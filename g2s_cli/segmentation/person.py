@@ -56,7 +56,9 @@ def _refine(colours: Float[Tensor, "1 3 n n"], alpha: Float[Tensor, "1 1 s s"]) 
     radius = max(1, round(RADIUS * fitted))
 
     def window_mean(maps: Tensor) -> Tensor:
-        return avg_pool2d(maps, 2 * radius + 1, 1, radius, count_include_pad=False)
+        for kernel, padding in (((2 * radius + 1, 1), (radius, 0)), ((1, 2 * radius + 1), (0, radius))):
+            maps = avg_pool2d(maps, kernel, 1, padding, count_include_pad=False)
+        return maps
 
     mean, mean_alpha = window_mean(guide), window_mean(alpha)
     covariance = window_mean(guide[0, :, None] * guide[0, None]) - mean[0, :, None] * mean[0, None]
