@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
 import numpy as np
 import torch
@@ -21,11 +21,11 @@ MAX_SEARCH_PX = 1280  # longer side of the image that P-Net sees
 MIN_FACE_PX, MIN_FACE_SHARE = 20, 1 / 30  # of a face; the share is of the image's shorter side
 PYRAMID_FACTOR = 0.709  # between scales: half the area, as in the paper
 MIN_PROBABILITY = (0.6, 0.7, 0.8)  # of each network
-MIN_CONFIDENCE, SURE = 0.8, 0.95  # of a face; of one in a view, or the search goes on
+MIN_CONFIDENCE, SURE = 0.8, 0.98  # of a face; of one that ends the search
 # It goes on in turned views of the photo with a margin, where the networks may be less certain.
-TURNS_DEG = (0, 90, 180, 270, 45, 135, 225, 315)
+TURNS_DEG = ((0, 90, 180, 270), (45, 135, 225, 315))
 MARGIN, MAX_TURNED_PX = 1.2, 480
-MIN_TURNED_PROBABILITY = (0.4, 0.4, 0.3)
+MIN_TURNED_PROBABILITY, MIN_TURNED_CONFIDENCE = (0.4, 0.4, 0.3), 0.95
 MAX_OVERLAP_AT_SCALE, MAX_OVERLAP = 0.5, 0.7  # of boxes after non-maximum suppression
 LANDMARK_ROUNDS = 4  # each re-reads the landmarks in an upright window around the previous ones
 
@@ -66,27 +66,36 @@ def detect_faces(image: Image.Image) -> list[Face]:
     if factor < 1:
         width, height = (max(1, round(side * factor)) for side in image.size)
         searched = image.resize((width, height), Image.Resampling.BOX, reducing_gap=2.0)
-    faces = [
-        _confirm(image, replace(face, landmarks=(face.landmarks + 0.5) / factor - 0.5, size=face.size / factor))
-        for face in _search(searched, MIN_PROBABILITY)
-    ]
-    views = chain([faces], (_search_turned(image, math.radians(turn_deg)) for turn_deg in TURNS_DEG))
-    best = next((view for view in views if any(face.confidence >= SURE for face in view)), faces)
-    return sorted((face for face in best if face.confidence >= MIN_CONFIDENCE), key=lambda face: -face.size)
+
+    def confirmed(faces: list[Face], min_confidence: float) -> list[Face]:
+        """Those of a search that hold on the photo itself."""
+        places = [((face.landmarks + 0.5) / factor - 0.5, face.size / factor) for face in faces]
+        result = [_confirm(image, Face(landmarks, size, 0.0)) for landmarks, size in places]
+        return [face for face in result if face.confidence >= min_confidence]
+
+    best = confirmed(_search(searched, MIN_PROBABILITY), MIN_CONFIDENCE)
+    for turns_deg in TURNS_DEG:
+        if _surest(best) >= SURE:
+            break
+        # All of a round: a face can pass for one that is upside down, but less surely.
+        views = (confirmed(_search_turned(searched, math.radians(deg)), MIN_TURNED_CONFIDENCE) for deg in turns_deg)
+        best = max((best, *views), key=_surest)
+    return sorted(best, key=lambda face: -face.size)
+
+
+def _surest(faces: Sequence[Face]) -> float:
+    return max((face.confidence for face in faces), default=0.0)
 
 
 def _search_turned(image: Image.Image, turn_rad: float) -> list[Face]:
-    """Faces in a view of the image that is turned and has a margin."""
+    """The cascade's faces in a view of the image that is turned and has a margin."""
     cos, sin = abs(math.cos(turn_rad)), abs(math.sin(turn_rad))
     side = MARGIN * max(image.width * cos + image.height * sin, image.width * sin + image.height * cos)
     view = Placement((image.width - 1) / 2, (image.height - 1) / 2, side, turn_rad)
     size = min(round(side), MAX_TURNED_PX)
-    return [
-        _confirm(
-            image, replace(face, landmarks=view.to_photo((face.landmarks + 0.5) / size), size=face.size * side / size)
-        )
-        for face in _search(crop_photo(image, view, size, padding="black"), MIN_TURNED_PROBABILITY)
-    ]
+    faces = _search(crop_photo(image, view, size, padding="black"), MIN_TURNED_PROBABILITY)
+    places = [(view.to_photo((face.landmarks + 0.5) / size), face.size * side / size) for face in faces]
+    return [replace(face, landmarks=at, size=px) for face, (at, px) in zip(faces, places, strict=True)]
 
 
 def _search(image: Image.Image, min_probability: tuple[float, float, float]) -> list[Face]:

@@ -18,6 +18,7 @@ from g2s_cli.segmentation.person_net import INPUT_SIZE, PersonNet
 GUIDE_PX = 512  # side at which the filter's coefficients are fitted, at most
 RADIUS = 1 / 64  # of the filter's windows, in sides of the surroundings
 EPSILON = 1e-4  # variance of colours in [0, 1] below which the matte is smooth
+LEVELS = (0.2, 0.8)  # of the filter's output that become 0 and 1, so that no haze remains
 COMPONENT_PX = 64  # side at which the person is told from other people
 CENTRE = slice(28, 36)  # of these pixels: within the face
 
@@ -55,7 +56,9 @@ def _refine(colours: Float[Tensor, "1 3 n n"], alpha: Float[Tensor, "1 1 s s"]) 
     radius = max(1, round(RADIUS * fitted))
 
     def window_mean(maps: Tensor) -> Tensor:
-        return avg_pool2d(maps, 2 * radius + 1, 1, radius, count_include_pad=False)
+        for kernel, padding in (((2 * radius + 1, 1), (radius, 0)), ((1, 2 * radius + 1), (0, radius))):
+            maps = avg_pool2d(maps, kernel, 1, padding, count_include_pad=False)
+        return maps
 
     mean, mean_alpha = window_mean(guide), window_mean(alpha)
     covariance = window_mean(guide[0, :, None] * guide[0, None]) - mean[0, :, None] * mean[0, None]
@@ -64,7 +67,8 @@ def _refine(colours: Float[Tensor, "1 3 n n"], alpha: Float[Tensor, "1 1 s s"]) 
     slope = torch.linalg.solve(system, cross.permute(1, 2, 0)[..., None])[..., 0].permute(2, 0, 1)[None]
     offset = mean_alpha - (slope * mean).sum(dim=1, keepdim=True)
     slope, offset = (_resize(window_mean(maps), size) for maps in (slope, offset))
-    return ((slope * colours).sum(dim=1, keepdim=True) + offset).clamp(0, 1)
+    matte = (slope * colours).sum(dim=1, keepdim=True) + offset
+    return ((matte - LEVELS[0]) / (LEVELS[1] - LEVELS[0])).clamp(0, 1)
 
 
 def _resize(maps: Float[Tensor, "1 c s s"], size: int) -> Float[Tensor, "1 c t t"]:

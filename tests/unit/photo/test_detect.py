@@ -79,9 +79,9 @@ def test_the_aligned_crop_is_equivariant(
 
 
 def test_a_face_that_fills_the_picture_is_detected(portrait: Image.Image) -> None:
-    crop = load_category("synface").align.align(detect_faces(portrait)[0].landmarks)
+    crop = load_category("synface").face_template.align(detect_faces(portrait)[0].landmarks)
     [face] = detect_faces(crop_photo(portrait, crop, 300))
-    again = load_category("synface").align.align(face.landmarks)
+    again = load_category("synface").face_template.align(face.landmarks)
     assert (again.x, again.y, again.side) == pytest.approx((150, 150, 300), abs=15)
 
 

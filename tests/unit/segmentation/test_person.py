@@ -42,7 +42,7 @@ class Disks(PersonNet):
 
 @pytest.mark.parametrize("name", ["portrait.jpg", "face.png"])
 def test_the_person_is_told_from_the_background(net: PersonNet, name: str) -> None:
-    photo = open_photo(DATA / name, 128, load_category("synface").align)
+    photo = open_photo(DATA / name, 128, load_category("synface").face_template)
     matte = person_matte(photo.surroundings, net)
     n = len(photo.surroundings)
     assert matte.shape == (n, n)
