@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -22,8 +21,7 @@ MAX_PREPARED_PX = 256
 # ... unless its face deviates from the template by more than this: share of the crop's side, scale ratio, degrees.
 # Aligned renders of any pose stay within 0.16, 1.22 and 11 (docs/decisions/0009-alignment.md).
 MAX_OFFSET, MAX_SCALE, MAX_ROLL_DEG = 0.2, 1.3, 15.0
-MIN_CONFIDENCE = 0.99  # of the detection that overrides such a crop
-MIN_TURNED_CONFIDENCE = 0.95  # of a face on its side or upside down where no upright one is
+MIN_CONFIDENCE = 0.95  # of the detection that overrides such a crop
 MAX_CROP = 2  # side of a crop, in units of the photo's longer side
 
 Box = tuple[float, float, float, float]
@@ -102,13 +100,10 @@ def align(path: Path, picture: Picture, template: FaceTemplate | None, options: 
         return Alignment(centre, "middle")
     faces = tuple(_scale(face, picture.reduction) for face in _detect_enlarged(picture.colours))
     is_prepared = picture.size[0] == picture.size[1] <= MAX_PREPARED_PX and options.face is None
-    if is_prepared and faces and _is_close(template.align(faces[0].landmarks), centre):
-        return Alignment(centre, "as it is", faces)
-    is_certain = any(face.confidence >= MIN_CONFIDENCE for face in faces)
-    turned = () if is_certain else _detect_turned(picture, bool(faces))
-    if is_prepared and faces and not turned and faces[0].confidence < MIN_CONFIDENCE:
-        return Alignment(centre, "as it is", faces, uncertain=True)
-    faces = turned or faces
+    if is_prepared and faces:
+        deviates = not _is_close(template.align(faces[0].landmarks), centre)
+        if not deviates or faces[0].confidence < MIN_CONFIDENCE:
+            return Alignment(centre, "as it is", faces, uncertain=deviates)
     if not faces:
         raise ImageError(
             f"{path} shows no face that g2s can find, upright or turned.",
@@ -122,30 +117,13 @@ def align(path: Path, picture: Picture, template: FaceTemplate | None, options: 
 
 
 def _detect_enlarged(image: Image.Image) -> list[Face]:
-    """The upright faces of an image; a small one is enlarged if none is found."""
+    """The faces of an image; a small one is enlarged if none is found."""
     factor = MAX_PREPARED_PX / max(image.size)
     faces = detect_faces(image)
     if faces or factor <= 1:
         return faces
     enlarged = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
     return [_scale(face, 1 / factor) for face in detect_faces(enlarged)]
-
-
-def _detect_turned(picture: Picture, has_upright: bool) -> tuple[Face, ...]:
-    """Faces on their side or upside down, of the quarter turn that has the largest certain one."""
-    width, height = picture.colours.size
-    turns: dict[Image.Transpose, Callable[[Points], Points]] = {
-        Image.Transpose.ROTATE_90: lambda at: at[..., ::-1] * (-1, 1) + (width - 1, 0),
-        Image.Transpose.ROTATE_270: lambda at: at[..., ::-1] * (1, -1) + (0, height - 1),
-        Image.Transpose.ROTATE_180: lambda at: (width - 1, height - 1) - at,
-    }
-    least = MIN_CONFIDENCE if has_upright else MIN_TURNED_CONFIDENCE
-    found: list[list[Face]] = [[]]
-    for turn, to_upright in turns.items():
-        faces = _detect_enlarged(picture.colours.transpose(turn))
-        faces = [replace(face, landmarks=to_upright(face.landmarks)) for face in faces if face.confidence >= least]
-        found.append([_scale(face, picture.reduction) for face in faces])
-    return tuple(max(found, key=lambda faces: max((face.size for face in faces), default=0.0)))
 
 
 def _scale(face: Face, factor: float | int) -> Face:

@@ -91,7 +91,7 @@ def test_a_small_square_with_its_face_elsewhere_is_aligned(detections: Detection
 
 
 def test_an_uncertain_face_does_not_override_an_aligned_crop(detections: Detections) -> None:
-    detections(Placement(64.0, 64.0, 60.0), confidence=0.95)
+    detections(Placement(64.0, 64.0, 60.0), confidence=0.9)
     alignment = aligned(128, 128)
     assert (alignment.method, alignment.uncertain) == ("as it is", True)
     assert not aligned(128, 128, CropOptions(face=1)).uncertain

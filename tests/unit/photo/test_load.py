@@ -285,14 +285,14 @@ def test_the_opacity_of_a_cutout_is_the_mask_whatever_its_colours(opened: Callab
     mask = cutout().quantize(8) if mode == "P" else cutout().convert(mode)
     photo = opened(quarters(64), 64, mask=mask)
     assert (photo.mask[16:48, 16:48] == 1).all()
-    assert photo.mask.mean() == 0.25
+    assert photo.mask.mask.mean() == 0.25
     assert (photo.mask_source, photo.warnings) == ("the user", ())
 
 
 def test_a_transparent_photo_brings_its_mask_along(opened: Callable[..., Photo]) -> None:
     photo = opened(cutout(), 64)
     assert (photo.mask[16:48, 16:48] == 1).all()
-    assert photo.mask.mean() == 0.25
+    assert photo.mask.mask.mean() == 0.25
     assert photo.mask_source == "transparency of the photo"
     assert "cut out by its own transparency" in photo.notes
     users = opened(cutout(), 64, mask=Image.new("L", (64, 64), 255))
@@ -309,7 +309,7 @@ def test_constant_opacity_is_no_mask(opened: Callable[..., Photo], alpha: int) -
     mask.paste(255, (0, 0, 32, 64))
     mask = mask.convert("RGBA")
     mask.putalpha(alpha)
-    assert opened(quarters(64), 64, mask=mask).mask.mean() == pytest.approx(0.5, abs=0.01)
+    assert opened(quarters(64), 64, mask=mask).mask.mask.mean() == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_picture_given_as_the_mask_is_refused_or_warned_of(opened: Callable[..., Photo]) -> None:
