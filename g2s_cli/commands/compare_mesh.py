@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -49,11 +50,17 @@ def compare_mesh(
     from g2s_cli.evaluation.mesh_comparison import F_SCORE_SHARE, align, compare, error_colours, eye_distance, read_mesh
     from g2s_cli.files import atomic_write
     from g2s_cli.result.read import read_result
+    from g2s_cli.result.schema import OWNED_PATHS
 
     eyes = eye_distance(read_result(folder))
     if not (eyes or interocular):
         raise UsageError(f"The run of {folder} detected no face.", "Give the distance of the eyes with --interocular.")
-    ours, theirs, path = read_mesh(folder / "mesh.obj"), read_mesh(truth), out or folder / "errors.ply"
+    path = out or folder / "errors.ply"
+    if path.resolve() == truth.resolve() or (
+        path.resolve().parent == folder.resolve() and re.fullmatch(OWNED_PATHS, path.name)
+    ):
+        raise UsageError(f"{path} would be replaced, which is compared.", "Name another file with -o.")
+    ours, theirs = read_mesh(folder / "mesh.obj"), read_mesh(truth)
     similarity = align(ours, theirs)
     aligned = trimesh.Trimesh(similarity(ours.vertices), ours.faces, process=False)
     comparison, signed = compare(aligned, theirs, interocular or similarity.scale * (eyes or 0.0))

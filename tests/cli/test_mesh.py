@@ -120,6 +120,8 @@ def test_meshes_that_would_change_are_refused_and_go_elsewhere(g2s: Command, out
 def test_a_true_mesh_is_compared_if_eyes_and_open3d_are_known(g2s: Command, out: Path) -> None:
     assert "out detected no face. Give the distance of the eyes" in g2s.fails(2, "compare-mesh", "out", "out/mesh.obj")
     scores = ("compare-mesh", "out", "out/mesh.glb", "--interocular", 0.02, "-o", "errors.ply")
+    for path in ("out/mesh.glb", "out/mesh.obj"):
+        assert f"{path} would be replaced" in g2s.fails(2, *scores[:-1], path)
     if find_spec("open3d") is None:
         assert "pip install 'g2s-cli[open3d]'" in g2s.fails(1, *scores)
         assert not Path("errors.ply").exists()
