@@ -86,7 +86,8 @@ def test_the_outline_of_the_mesh_is_the_mattes(wide: Result) -> None:
     [shown] = pictures.rotate(wide, [(0.0, 0.0)], size=wide.camera.size)
     covered = (shown < 0.99).any(dim=0)
     assert covered[wide.mask > 0.9].float().mean() > 0.99
-    assert covered[wide.mask < 0.01].float().mean() < 0.01
+    around = max_pool2d(wide.mask[None], 5, 1, 2)[0]  # a cell, and the rendering's own smooth edge
+    assert covered[around < 0.01].float().mean() < 0.002
 
 
 def test_no_background_is_in_the_texture_or_the_pictures(wide: Result) -> None:
