@@ -26,7 +26,7 @@ def test_a_face_on_its_side_is_found(tmp_path: Path, turn: Image.Transpose, side
     expected = open_photo(tmp_path / "upright.png", 128, TEMPLATE, CropOptions(face=1))
     photo = open_photo(tmp_path / "turned.png", 128, TEMPLATE)
     assert photo.alignment["how"] == "aligned"
-    assert (photo.image - expected.image).abs().mean() < 0.02
+    assert (photo.image - expected.image).abs().mean() < 0.05
 
 
 @pytest.mark.parametrize("side", [16, 100, 220, 256, 300])

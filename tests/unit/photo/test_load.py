@@ -231,9 +231,9 @@ def test_masks_are_cropped_like_the_photo(opened: Callable[..., Photo]) -> None:
     mask = Image.new("L", (64, 64))
     mask.paste(255, (0, 0, 32, 64))
     photo = opened(quarters(64), 16, (16.0, 16.0, 32.0, 32.0), mask)
-    assert (photo.mask[:, :8] == 1).all()
-    assert (photo.mask[:, 8:] == 0).all()
-    beyond = opened(quarters(64), 64, (-32.0, 0.0, 64.0, 64.0), Image.new("L", (64, 64), 255)).mask
+    assert (photo.mask.mask[:, :8] == 1).all()
+    assert (photo.mask.mask[:, 8:] == 0).all()
+    beyond = opened(quarters(64), 64, (-32.0, 0.0, 64.0, 64.0), Image.new("L", (64, 64), 255)).mask.mask
     assert (beyond[:, :32] == 0).all()
     assert (beyond[:, 32:] == 1).all()
 
@@ -250,9 +250,9 @@ def test_transparent_pixels_of_a_mask_are_background(opened: Callable[..., Photo
         mask.paste(0, (0, 0, 32, 64))
         mask.info["transparency"] = 1
     photo = opened(quarters(64), 64, mask=mask)
-    assert (photo.mask[32:, :32] == 1).all()
-    assert (photo.mask[:, 32:] == 0).all()
-    assert torch.allclose(photo.mask[:32, :32], torch.tensor(1.0 if mode == "P" else 128 / 255), atol=0.01)
+    assert (photo.mask.mask[32:, :32] == 1).all()
+    assert (photo.mask.mask[:, 32:] == 0).all()
+    assert torch.allclose(photo.mask.mask[:32, :32], torch.tensor(1.0 if mode == "P" else 128 / 255), atol=0.01)
     assert photo.warnings == ()
 
 
@@ -284,20 +284,20 @@ def cutout(size: int = 64) -> Image.Image:
 def test_the_opacity_of_a_cutout_is_the_mask_whatever_its_colours(opened: Callable[..., Photo], mode: str) -> None:
     mask = cutout().quantize(8) if mode == "P" else cutout().convert(mode)
     photo = opened(quarters(64), 64, mask=mask)
-    assert (photo.mask[16:48, 16:48] == 1).all()
+    assert (photo.mask.mask[16:48, 16:48] == 1).all()
     assert photo.mask.mask.mean() == 0.25
-    assert (photo.mask_source, photo.warnings) == ("the user", ())
+    assert (photo.mask.source, photo.warnings) == ("the user", ())
 
 
 def test_a_transparent_photo_brings_its_mask_along(opened: Callable[..., Photo]) -> None:
     photo = opened(cutout(), 64)
-    assert (photo.mask[16:48, 16:48] == 1).all()
+    assert (photo.mask.mask[16:48, 16:48] == 1).all()
     assert photo.mask.mask.mean() == 0.25
-    assert photo.mask_source == "transparency of the photo"
+    assert photo.mask.source == "transparency of the photo"
     assert "cut out by its own transparency" in photo.notes
     users = opened(cutout(), 64, mask=Image.new("L", (64, 64), 255))
-    assert (users.mask == 1).all()
-    assert users.mask_source == "the user"
+    assert (users.mask.mask == 1).all()
+    assert users.mask.source == "the user"
 
 
 @pytest.mark.parametrize("alpha", [255, 253])
