@@ -137,6 +137,8 @@ def _rotate_wide(
     canvas = Canvas.of(result)
     mesh, texture = textured_mesh(result, MeshOptions())
     camera = result.camera.resize(min(len(outline), MAX_RENDERED_PX))
+    _, z_buffer = rasterize(*transform_mesh(mesh, result.factors.view), camera)
+    photo_depth = max_pool2d(z_buffer.nan_to_num(posinf=camera.far).float(), 3, 1, 1)
     colours = extend_colours(canvas.crop, outline)
     hole = _dilate(result.mask > EMPTY_ALPHA)
     background = canvas.enlarge(inpaint(canvas.shrink(result.camera.size), 1 - hole[0]))
@@ -151,9 +153,7 @@ def _rotate_wide(
             result.factors.view[None],
             camera,
         )
-        _, z_buffer = rasterize(*transform_mesh(mesh, result.factors.view), camera)
-        nearest = max_pool2d(z_buffer.nan_to_num(posinf=camera.far).to(surface), 3, 1, 1)
-        nearest = grid_sample(nearest[None], points_to_grid(points, camera), padding_mode="border")[0, 0]
+        nearest = grid_sample(photo_depth[None], points_to_grid(points, camera), padding_mode="border")[0, 0]
         visible = fragments.hit[0] & (points[0, ..., 2] < nearest + OCCLUSION_TOLERANCE)
         # Inpainted, so that interpolation at the outline does not mix in positions of the background.
         places = (project_points(points[0], camera).permute(2, 0, 1) + 0.5) / camera.size
