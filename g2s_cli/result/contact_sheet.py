@@ -16,6 +16,7 @@ from g2s_cli.mesh.render import render_mesh
 from g2s_cli.mesh.texture import relight_texture
 from g2s_cli.result.schema import Result
 from g2s_cli.result.surface import textured_mesh
+from g2s_cli.result.wide import widen
 
 TURN_DEG = 25.0
 SIDE_LIGHT, SHAPE_LIGHT = 0.8, (-0.4, 0.5)  # positions as for `g2s relight`
@@ -65,6 +66,7 @@ def result_sheet(results: Iterable[tuple[str, Result]], size: int) -> Image.Imag
 
 def result_tiles(result: Result, size: int) -> list[Image.Image]:
     """The pictures of a result that `COLUMNS` names."""
+    result = widen(result)
     mesh, texture = textured_mesh(result, MeshOptions(), extend=True)
     clay = replace(texture, albedo=torch.full_like(texture.albedo, CLAY))
     camera, factors = result.camera.resize(size), result.factors

@@ -96,6 +96,7 @@ def picture(
     turn = math.radians(yaw_deg), math.radians(pitch_deg)
     check_turns([turn], size)
     check_pairs([light] if light else [], "light")
+    result = widen(result)
     factors = result.factors.rotate(*turn)
     mesh, texture = textured_mesh(result, MeshOptions(), extend=True)
     texels = relight_texture(texture, factors.relight(*light), result.camera) if light else texture.lit

@@ -22,6 +22,7 @@ from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.mesh.extract import transform_mesh
 from g2s_cli.photo.crop import crop_matte, crop_photo
 from g2s_cli.result import paste_back, pictures
+from g2s_cli.result.contact_sheet import result_tiles
 from g2s_cli.result.schema import Result
 from g2s_cli.result.surface import textured_mesh
 from g2s_cli.result.wide import widen
@@ -140,3 +141,10 @@ def test_a_folder_keeps_the_matte_and_the_extent(bust: Result, tmp_path: Path) -
 
 def test_a_result_without_a_matte_stays_as_it_is(result: Result) -> None:
     assert widen(result) is result
+
+
+def test_every_picture_shows_the_whole_object(bust: Result, wide: Result) -> None:
+    expected = (pictures.rotate(wide, [(0.0, 0.0)], size=64)[0] < 0.99).any(dim=0).float().mean()
+    tiles = [from_uint8(np.array(tile)) for tile in result_tiles(bust, 64)[1:]]
+    for image in (*pictures.rotate(bust, [(0.0, 0.0)], size=64), pictures.picture(bust, size=64), tiles[2]):
+        assert (image < 0.99).any(dim=0).float().mean() == pytest.approx(expected.item(), abs=0.01)
