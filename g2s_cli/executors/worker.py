@@ -75,8 +75,8 @@ class Worker:
         if self.work.detail is None:
             return result
         with tempfile.TemporaryDirectory(prefix="g2s-") as folder:
-            write_result(result, Path(folder), detail=self.work.detail)
-            return ResultFiles.read(Path(folder), result.report)
+            report = write_result(result, Path(folder), detail=self.work.detail)
+            return ResultFiles.read(Path(folder), report)
 
 
 def _picklable(error: Exception) -> Exception:

@@ -109,7 +109,7 @@ class Studio:
         result = pipeline.with_crop(CropOptions(face=choice.face))(photo, progress)
         progress.begin("write", 1)
         write_result(result, folder, detail=MeshOptions(body=Body()))
-        write_page(result, folder)
+        write_page(result, folder / PAGE)
         with zipfile.ZipFile(folder / OBJ_ZIP, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name in OBJ_FILES:
                 archive.write(folder / name, name)

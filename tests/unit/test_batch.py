@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -28,7 +29,7 @@ from g2s_cli.errors import G2SError, ImageError, UsageError
 from g2s_cli.files import sha256_of
 from g2s_cli.mesh.export import Body, MeshOptions
 from g2s_cli.result.read import read_result
-from g2s_cli.result.schema import Result
+from g2s_cli.result.schema import REPORT, STATE, Result
 from g2s_cli.result.write import ResultFiles, rewrite_meshes, write_result
 
 SETTINGS = {"seed": 0, "weights": {"gan": "abc"}}
@@ -80,14 +81,12 @@ def refuse(paths: Sequence[Path]) -> Iterator[tuple[int, Result | Exception]]:
     raise AssertionError(f"{paths} were run")
 
 
-def contents(folder: Path) -> dict[str, bytes | dict[str, list]]:
-    """The bytes of a folder's files; of tensors their values: safetensors writes metadata in any order."""
-    return {
-        path.name: {name: tensor.tolist() for name, tensor in load_file(path).items()}
-        if path.suffix == ".safetensors"
-        else path.read_bytes()
-        for path in folder.iterdir()
-    }
+def contents(folder: Path) -> dict[str, Any]:
+    """A folder's files: their bytes, of tensors the values, and the report without its seconds."""
+    files: dict[str, Any] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    files[STATE] = {name: tensor.tolist() for name, tensor in load_file(folder / STATE).items()}
+    files[REPORT] = json.loads(files[REPORT]) | {"seconds": None}
+    return files
 
 
 def test_a_folder_means_its_images_in_natural_order(tmp_path: Path) -> None:
@@ -233,8 +232,8 @@ def test_files_of_workers_make_the_same_folders_in_any_order(
 ) -> None:
     def packed(paths: Sequence[Path]) -> Iterator[tuple[int, ResultFiles]]:
         for index, made in reversed(list(runner()(paths))):
-            write_result(made, folder := tmp_path / "worker" / str(index))
-            yield index, ResultFiles.read(folder, made.report)
+            folder = tmp_path / "worker" / str(index)
+            yield index, ResultFiles.read(folder, write_result(made, folder))
 
     here, there = make_jobs(photos, tmp_path / "here"), make_jobs(photos, tmp_path / "there")
     outcomes(here, runner())

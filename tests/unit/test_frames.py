@@ -77,7 +77,7 @@ def test_pasted_photos_are_a_series_of_their_own(folder: Path) -> None:
 def test_a_picture_is_written_before_the_next_is_taken(folder: Path) -> None:
     def watched() -> Iterator[Tensor]:
         for index, image in enumerate(greys(5)):
-            assert len(list(folder.parent.glob(".rotate-*/*.png"))) == index
+            assert len(list(folder.parent.glob("**/.g2s-*/new/*.png"))) == index
             yield image
 
     assert len(write_frames(watched(), None, series(folder, 5), SilentProgress())[0]) == 6

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
@@ -14,10 +14,13 @@ from g2s_cli import load, reconstruct
 from g2s_cli.errors import ImageError, UsageError
 from g2s_cli.estimators.base import DepthEstimate
 from g2s_cli.files import sha256_of
+from g2s_cli.gan.inversion import Inversion
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.metrics import psnr
+from g2s_cli.loading import Plan
+from g2s_cli.options import ReconstructOptions
 from g2s_cli.photo.align import CropOptions
-from g2s_cli.pipeline import Pipeline, canonical, facts_of
+from g2s_cli.pipeline import Pipeline, canonical, facts_of, outside_category
 from g2s_cli.progress import SilentProgress
 from g2s_cli.result.schema import Result
 
@@ -90,14 +93,21 @@ def test_reconstruct_leaves_the_global_random_state_and_is_one_call_of_a_pipelin
     assert torch.equal(result.factors.albedo, alone[0].factors.albedo)
 
 
-def test_a_photo_outside_the_category_is_warned_of_unless_the_inversion_was_cut_short(tmp_path: Path) -> None:
-    stripes = np.indices((128, 128)).sum(axis=0) % 16 * 16
-    Image.fromarray(np.stack((stripes, 255 - stripes, stripes // 2), axis=-1).astype(np.uint8)).save(tmp_path / "a.png")
-    crop = CropOptions(align=False)
-    wishes = {"preset": "instant"}, QUICK
-    results = [reconstruct(tmp_path / "a.png", device="cpu", crop=crop, **options) for options in wishes]
-    warned = [any("outside" in warning for warning in result.report["warnings"]) for result in results]
-    assert warned == [True, False]
+@pytest.mark.parametrize(
+    ("options", "psnr_db", "latent_distance", "warned"),
+    [
+        ({"preset": "fast"}, 15.0, 1.0, True),
+        ({"preset": "fast"}, 25.0, 9.0, True),
+        ({"preset": "fast"}, 25.0, 1.0, False),
+        ({"preset": "fast", "iterations": 2}, 15.0, 9.0, False),  # cut short, it says nothing
+        ({"preset": "instant"}, 15.0, 9.0, False),
+    ],
+)
+def test_a_photo_outside_the_category_is_warned_of(
+    options: dict[str, Any], psnr_db: float, latent_distance: float, warned: bool
+) -> None:
+    inversion = Inversion(torch.zeros(512), torch.zeros(3, 128, 128), psnr_db, 0.0, latent_distance)
+    assert bool(outside_category(inversion, Plan.of(ReconstructOptions("synface", **options)))) == warned
 
 
 @pytest.mark.parametrize("index", [0, 2])
