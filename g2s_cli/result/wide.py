@@ -58,7 +58,7 @@ def widen(result: Result, extent: Extent | None = None) -> Result:
     return replace(
         result,
         aligned=aligned,
-        placement=placement.scale(picture.reduction),
+        placement=placement.scale(float(picture.reduction)),
         mask=resize_area(outline[None], camera.size)[0],
         factors=factors,
         camera=camera,

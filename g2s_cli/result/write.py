@@ -90,7 +90,9 @@ def write_result(
         save_image(temporary / "reconstruction.png", view.sample_texture(texture.lit).on_white)
         _write_large_maps(temporary, wide, view, texture)
         clock.advance(1, 0.0)
-        report = result.report | {"seconds": _seconds(result.report, clock, started_s)}
+        report = result.report
+        if "seconds" in report:
+            report = report | {"seconds": _seconds(report, clock, started_s)}
         _write_json(temporary / REPORT, report)
     return report
 

@@ -132,7 +132,7 @@ def test_a_folder_keeps_the_matte_and_the_extent(bust: Result, tmp_path: Path) -
     camera = json.loads((out / "camera.json").read_text())
     assert camera["size_px"] < camera["large"]["size_px"]
     head = trimesh.load(out / "mesh.glb", force="mesh")
-    rewrite_meshes(again, out, replace(SMALL, extent="crop"))
+    rewrite_meshes(again, out, replace(SMALL, extent="crop"), overwrite=True)
     crop = trimesh.load(out / "mesh.glb", force="mesh")
     assert head.extents[1] > 1.3 * crop.extents[1]
     assert read_result(out).extent == "crop"
