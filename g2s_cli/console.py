@@ -201,15 +201,10 @@ class Output:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Show a step of one iteration."""
-        with self.progress() as progress:
-            progress.begin(name, 1)
-            yield
-            progress.advance(1, 0.0)
-
-    def show_seconds(self, name: str, seconds: float) -> None:
-        """Print the line of a step that took more than a second before there was a display."""
-        if seconds > 1:
+        """Print the line of a step that takes more than a second."""
+        started = time.perf_counter()
+        yield
+        if (seconds := time.perf_counter() - started) > 1:
             self.info(step_line(name, "", "", seconds))
 
     @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from g2s_cli import STARTED_S
@@ -76,7 +75,6 @@ def reconstruct(
     from g2s_cli.photo.align import CropOptions
     from g2s_cli.weights.registry import Sources
 
-    output.show_seconds("start", perf_counter() - STARTED_S)
     # Whatever cannot work is refused before weights are fetched or read.
     chosen = ReconstructOptions(
         category=category,

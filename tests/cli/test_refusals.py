@@ -68,6 +68,12 @@ RECONSTRUCT = [
     ("--hub-repo bad", "'bad' is no Hub repository."),
     ("--colour red", "--colour"),
 ]
+
+
+def with_output(flags: str) -> str:
+    return flags if "-o " in flags else f"-o new {flags}"
+
+
 RESULTS = [
     ("rotate full --yaw=", "--yaw '' cannot be read"),
     ("rotate full --yaw abc", "--yaw 'abc' cannot be read"),
@@ -93,7 +99,7 @@ RESULTS = [
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        *((("reconstruct", FACE, *("-o new " + flags).split()), message) for flags, message in RECONSTRUCT),
+        *((("reconstruct", FACE, *with_output(flags).split()), message) for flags, message in RECONSTRUCT),
         *((tuple(command.split()), message) for command, message in RESULTS),
         (("reconstruct", "", "-o", "new"), "An argument is empty"),
     ],
