@@ -8,9 +8,9 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constr
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
-	$(BIN)/g2s reconstruct examples/face.png --category synface -o out/ --overwrite
-	$(BIN)/g2s rotate out/ --yaw -30:30 --frames 13 --quiet
-	$(BIN)/g2s view out/ --quiet
+	$(BIN)/g2s reconstruct examples/portrait.jpg -o out/ --overwrite
+	$(BIN)/g2s rotate out/ --yaw -25:25 --frames 13 --overwrite --quiet
+	$(BIN)/g2s view out/ --overwrite --quiet
 	@echo
 	@echo "Open out/view.html in a browser to turn and light it. The mesh is out/mesh.glb, a turntable out/rotate/rotate.gif."
 
