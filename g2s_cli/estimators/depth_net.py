@@ -105,7 +105,7 @@ class DepthNetEstimator:
     @torch.no_grad()
     def estimate(self, observation: Observation, progress: Progress) -> DepthEstimate:
         """Depth of every pixel."""
-        progress.begin("depth", 1)
+        progress.begin("depth network", 1)
         image, mask = observation.image[None], observation.mask[None, None]
         depth = self.network(image, mask) + hflip(self.network(hflip(image), hflip(mask)))
         progress.advance(1, 0.0)

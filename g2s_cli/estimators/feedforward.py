@@ -143,7 +143,7 @@ class FeedForward:
 
     def estimate(self, observation: Observation, progress: Progress) -> DepthEstimate:
         """The networks' factors of a photo, and the depth they render to."""
-        progress.begin("depth", 1)
+        progress.begin("feed-forward networks", 1)
         estimate = estimate_of(self.nets.factors_of(observation.image), self.nets.camera)
         progress.advance(1, 0.0)
         return estimate
