@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +46,8 @@ def test_the_network_learns(photos: list[MaskedPhoto], tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = PersonNet()
     trainer = Trainer({"net": net}, tmp_path / "run" / "checkpoint.pt", Group(), SilentProgress())
-    train_person_net(net, partial(training_batch, photos, [], 0), 30, trainer)
+    frames = training_batch(photos, [], 0, 0)
+    train_person_net(net, lambda _: frames, 20, trainer)
     losses = trainer.losses["person network"]
-    assert np.mean(losses[-5:]) < 0.9 * losses[0]
+    assert losses[-1] < losses[0] - 0.003  # from untrained weights at the rate of a fine-tuning
+    assert np.diff(losses).max() < 0.001
