@@ -27,6 +27,7 @@ from g2s_cli.config import Category
 from g2s_cli.errors import ImageError, UsageError
 from g2s_cli.estimators.feedforward import NetworkMeans, trained_nets
 from g2s_cli.files import RESUME_REMEDY, atomic_write, sha256_of
+from g2s_cli.geometry.image import to_uint8
 from g2s_cli.loading import Gan, Weights, load_gan, with_gan_size
 from g2s_cli.machine import Machine
 from g2s_cli.photo.load import open_photo
@@ -47,7 +48,7 @@ from g2s_cli.training.networks import (
 from g2s_cli.training.train_config import TrainConfig
 from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.importers import read_checkpoint
-from g2s_cli.weights.model_toml import README, read_model_toml, set_file, write_model_toml
+from g2s_cli.weights.model_toml import README, derived_model_toml, set_file, write_model_toml
 from g2s_cli.weights.tensors import load_tensors, quantize, submodule_state, write_weights
 
 VERB = "g2s train"
@@ -101,11 +102,12 @@ class CategoryTraining:
     @property
     def stages(self) -> dict[str, Callable[[], Figures]]:
         """The stages, in order."""
-        gan = {"gan": self.keep_gan} if self.gan_file else {"crops": self.crop_photos, "gan": self.train_gan}
-        photos = {"crops": self.crop_photos} if self.gan_file else {}
+        if self.gan_file:
+            first = {"gan": self.keep_gan, "crops": self.crop_photos}
+        else:
+            first = {"crops": self.crop_photos, "gan": self.train_gan}
         return {
-            **gan,
-            **photos,
+            **first,
             "networks": self.train_networks,
             "morphable": self.learn_morphable_model,
             "photos": self.learn_from_photos,
@@ -138,8 +140,8 @@ class CategoryTraining:
 
     def _do(self, name: str) -> None:
         begun = time.monotonic()
-        alone = self.group.is_main and name != "gan"  # several processes share the GAN's training alone
-        figures = self.stages[name]() if alone or name == "gan" else {}
+        # Several processes share the training of the GAN alone.
+        figures = self.stages[name]() if self.group.is_main or name == "gan" else {}
         seconds = round(time.monotonic() - begun, 1)
         if self.group.is_main:
             with atomic_write(self.work / STAGES_FILE, RESUME_REMEDY) as temporary:
@@ -170,14 +172,14 @@ class CategoryTraining:
         """Photos, or random images of the GAN, as crops of the GAN's size in one file."""
         path = self.work / "crops.npy"
         if self.photos is None:
-            images = torch.cat(list(random_images(self.gan.generator, self._photos_needed, self.seed)))
-            crops = ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+            batches = random_images(self.gan.generator, self._photos_needed, self.seed)
+            crops = np.stack([to_uint8(image) for images in batches for image in images])
             notes = {"source": "the GAN's random images"}
         elif self.photos.suffix == ".npy":
             crops, notes = ImageDataset.of(self.photos).data, {"source": self.photos.name}
         else:
             crops, notes = self._crop_folder(self.photos)
-        size = self.gan.generator.size if self.gan_file else self.config.gan.size
+        size = self._crop_size
         if crops.shape[1] != size:
             what = f"The photos are {crops.shape[1]} px a side, and the GAN has {size} px."
             raise UsageError(what, f"Bring crops of {size} px, or a folder of photos.")
@@ -189,20 +191,22 @@ class CategoryTraining:
         return {"crops": len(crops)} | notes
 
     @property
+    def _crop_size(self) -> int:
+        return self.gan.generator.size if self.gan_file else self.config.gan.size
+
+    @property
     def _photos_needed(self) -> int:
         return max(self.config.photos.count, self.config.depth.count)
 
     def _crop_folder(self, folder: Path) -> tuple[np.ndarray, Figures]:
         """The crops of a folder's photos; those that cannot be used are named in the log."""
         like = load_category(self.config.like)
-        size = self.gan.generator.size if self.gan_file else self.config.gan.size
         paths, _ = find_photos([folder])
         crops, refused = [], []
         self.progress.begin("crop", len(paths), "")
         for number, path in enumerate(paths, start=1):
             try:
-                image = open_photo(path, size, like.face_template).image
-                crops.append(((image + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
+                crops.append(to_uint8(open_photo(path, self._crop_size, like.face_template).image))
             except ImageError as error:
                 refused.append(str(error))
             self.progress.advance(number, 0.0)
@@ -294,9 +298,7 @@ class CategoryTraining:
     def _description(self) -> dict[str, Any]:
         """The content of model.toml without [weights]."""
         config = self.config
-        data = read_model_toml(load_category(config.like).folder)
-        for table in ("release", "hub", "weights"):
-            data.pop(table, None)
+        data = derived_model_toml(load_category(config.like).folder)
         data |= {"title": config.title, "licence": config.licence}
         for table, values in config.category.items():
             data[table] = data.get(table, {}) | values if isinstance(values, dict) else values

@@ -19,6 +19,11 @@ def read_model_toml(folder: Path) -> dict[str, Any]:
     return tomllib.loads((folder / MODEL_TOML).read_text(encoding="utf-8"))
 
 
+def derived_model_toml(folder: Path) -> dict[str, Any]:
+    """A category's model.toml for one like it with files of its own: without files, and where they come from."""
+    return {key: value for key, value in read_model_toml(folder).items() if key not in ("release", "hub", "weights")}
+
+
 def write_model_toml(folder: Path, data: Mapping[str, Any]) -> None:
     """Write a category's model.toml atomically."""
     with atomic_write(folder / MODEL_TOML) as temporary:

@@ -12,7 +12,7 @@ from g2s_cli.errors import UsageError
 from g2s_cli.files import atomic_write
 from g2s_cli.weights.cache import cache_errors, cache_root, find_cached, store_file
 from g2s_cli.weights.categories import category_folders, check_name
-from g2s_cli.weights.model_toml import README, read_model_toml, set_file, write_model_toml
+from g2s_cli.weights.model_toml import README, derived_model_toml, set_file, write_model_toml
 
 
 def check_name_is_free(name: str, source: str) -> None:
@@ -40,9 +40,7 @@ def add_category(category: Category, name: str, files: Mapping[Part, Path], sour
         The category's folder. Its model.toml is written last.
     """
     folder = cache_root() / name
-    data = read_model_toml(category.folder)
-    for table in ("release", "hub", "weights"):
-        data.pop(table, None)
+    data = derived_model_toml(category.folder)
     data["title"] = f"{category.title}; joint networks of your own"
     no_networks = not any(preset.needs_networks for preset in category.presets.values())
     for preset in data["presets"].values():
