@@ -72,7 +72,7 @@ def box_blur(maps: Float[Tensor, "*c h w"], radius: int) -> Float[Tensor, "*c h 
     return mean.to(maps.dtype)
 
 
-def window_mean(maps: Float[Tensor, "c m m"], radius: int) -> Float[Tensor, "c m m"]:
+def window_mean(maps: Float[Tensor, "*c m m"], radius: int) -> Float[Tensor, "*c m m"]:
     """Box blur over the part of each window that lies inside the image."""
     return box_blur(maps, radius) / box_blur(torch.ones_like(maps[:1]), radius)
 

@@ -20,6 +20,7 @@ from g2s_cli.mesh.extend import Wide, extend_factors
 from g2s_cli.photo.crop import crop_photo
 from g2s_cli.photo.decode import read_image
 from g2s_cli.result.schema import Result, original_path
+from g2s_cli.segmentation.gan_features import spread_maxima
 
 MAX_SPAN: dict[Extent, float] = {"head": 2.0, "person": 4.0}  # of the wide frame, in sides of the tight crop
 MAX_SIZE_PX = 3072  # of the wide crop, a side
@@ -107,8 +108,7 @@ def _inside(photo: Image.Image, placement: Placement, size: int) -> Float[Tensor
 def _component(mask: Bool[Tensor, "h h"], seed_size: int) -> Bool[Tensor, "h h"]:
     """The part of a mask that is connected with it in the middle square of `seed_size` pixels."""
     middle = center_slice(len(mask), seed_size / len(mask))
-    reached = torch.zeros_like(mask)
-    reached[middle, middle] = mask[middle, middle]
-    while not torch.equal(grown := (max_pool2d(reached.float()[None], 3, 1, 1)[0] > 0) & mask, reached):
-        reached = grown
-    return reached
+    inside = mask.float()[None, None]
+    seeds = torch.zeros_like(inside)
+    seeds[..., middle, middle] = inside[..., middle, middle]
+    return spread_maxima(seeds, inside)[0, 0] > 0

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
+from torch.nn.functional import interpolate, max_pool2d
 
+from g2s_cli.geometry.resample import window_mean
 from g2s_cli.segmentation.gan_features import spread_maxima
 from g2s_cli.segmentation.person_net import INPUT_SIZE, PersonNet
 
@@ -55,18 +56,13 @@ def _refine(colours: Float[Tensor, "1 3 n n"], alpha: Float[Tensor, "1 1 s s"]) 
     alpha = _resize(alpha, fitted)
     radius = max(1, round(RADIUS * fitted))
 
-    def window_mean(maps: Tensor) -> Tensor:
-        for kernel, padding in (((2 * radius + 1, 1), (radius, 0)), ((1, 2 * radius + 1), (0, radius))):
-            maps = avg_pool2d(maps, kernel, 1, padding, count_include_pad=False)
-        return maps
-
-    mean, mean_alpha = window_mean(guide), window_mean(alpha)
-    covariance = window_mean(guide[0, :, None] * guide[0, None]) - mean[0, :, None] * mean[0, None]
-    cross = window_mean(guide * alpha)[0] - mean[0] * mean_alpha[0]
+    mean, mean_alpha = window_mean(guide, radius), window_mean(alpha, radius)
+    covariance = window_mean(guide[0, :, None] * guide[0, None], radius) - mean[0, :, None] * mean[0, None]
+    cross = window_mean(guide * alpha, radius)[0] - mean[0] * mean_alpha[0]
     system = covariance.permute(2, 3, 0, 1) + EPSILON * torch.eye(3)
     slope = torch.linalg.solve(system, cross.permute(1, 2, 0)[..., None])[..., 0].permute(2, 0, 1)[None]
     offset = mean_alpha - (slope * mean).sum(dim=1, keepdim=True)
-    slope, offset = (_resize(window_mean(maps), size) for maps in (slope, offset))
+    slope, offset = (_resize(window_mean(maps, radius), size) for maps in (slope, offset))
     matte = (slope * colours).sum(dim=1, keepdim=True) + offset
     return ((matte - LEVELS[0]) / (LEVELS[1] - LEVELS[0])).clamp(0, 1)
 
