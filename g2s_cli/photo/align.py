@@ -98,7 +98,7 @@ def align(path: Path, picture: Picture, template: FaceTemplate | None, options: 
         raise UsageError("--face is for categories of faces.", "Set the crop with --crop x,y,w,h.")
     if template is None or not options.align:
         return Alignment(centre, "middle")
-    faces = tuple(_scale(face, picture.reduction) for face in _detect_enlarged(picture.colours))
+    faces = find_faces(picture)
     is_prepared = picture.size[0] == picture.size[1] <= MAX_PREPARED_PX and options.face is None
     if is_prepared and faces:
         deviates = not _is_close(template.align(faces[0].landmarks), centre)
@@ -116,6 +116,11 @@ def align(path: Path, picture: Picture, template: FaceTemplate | None, options: 
     return Alignment(template.align(faces[face - 1].landmarks), "aligned", faces, face)
 
 
+def find_faces(picture: Picture) -> tuple[Face, ...]:
+    """The faces of a picture, the largest first, in pixels of its file. `--face` counts them."""
+    return tuple(scale_face(face, picture.reduction) for face in _detect_enlarged(picture.colours))
+
+
 def _detect_enlarged(image: Image.Image) -> list[Face]:
     """The faces of an image; a small one is enlarged if none is found."""
     factor = MAX_PREPARED_PX / max(image.size)
@@ -123,10 +128,10 @@ def _detect_enlarged(image: Image.Image) -> list[Face]:
     if faces or factor <= 1:
         return faces
     enlarged = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
-    return [_scale(face, 1 / factor) for face in detect_faces(enlarged)]
+    return [scale_face(face, 1 / factor) for face in detect_faces(enlarged)]
 
 
-def _scale(face: Face, factor: float | int) -> Face:
+def scale_face(face: Face, factor: float | int) -> Face:
     """A face in the image enlarged by a factor."""
     return replace(face, landmarks=(face.landmarks + 0.5) * factor - 0.5, size=face.size * factor)
 

@@ -37,6 +37,11 @@ def crop_matte(mask: Image.Image, placement: Placement, span: float) -> Matte:
     return Matte(np.array(crop_photo(mask, wide, min(round(wide.side), MAX_MATTE_PX))), span)
 
 
+def aligned_size(placement: Placement, size: int) -> int:
+    """Side of a crop at the photo's resolution, in pixels; `size` at least."""
+    return min(max(round(placement.side), size), MAX_ALIGNED_PX)
+
+
 def crop_photo(image: Image.Image, placement: Placement, size: int, padding: Padding = "reflect") -> Image.Image:
     """Resample a square of a photo.
 

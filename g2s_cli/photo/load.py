@@ -15,7 +15,7 @@ from torch import Tensor
 from g2s_cli.errors import ImageError
 from g2s_cli.geometry.placement import FaceTemplate, Placement
 from g2s_cli.photo.align import Alignment, CropOptions, align
-from g2s_cli.photo.crop import MAX_ALIGNED_PX, crop_photo, resize_square, share_outside
+from g2s_cli.photo.crop import MAX_ALIGNED_PX, aligned_size, crop_photo, resize_square, share_outside
 from g2s_cli.photo.decode import Picture, read_image, size_text
 from g2s_cli.photo.mask import PhotoMask, own_mask, read_mask
 
@@ -114,20 +114,16 @@ def _surroundings(picture: Picture, placement: Placement, crop_px: int) -> UInt8
     return np.array(crop_photo(picture.colours, wide, min(round(SURROUNDINGS * crop_px), MAX_ALIGNED_PX)))
 
 
-def _aligned_size(placement: Placement, size: int) -> int:
-    return min(max(round(placement.side), size), MAX_ALIGNED_PX)
-
-
 def _crop(path: Path, picture: Picture, placement: Placement, size: int) -> Image.Image:
     """The crop at the file's resolution: that part of a picture which was decoded reduced is decoded again."""
     if picture.reduction == 1 or placement.side >= picture.reduction * MAX_ALIGNED_PX:
-        return crop_photo(picture.colours, placement.scale(1 / picture.reduction), _aligned_size(placement, size))
+        return crop_photo(picture.colours, placement.scale(1 / picture.reduction), aligned_size(placement, size))
     corners = placement.to_photo(np.array(((0.0, 0), (1, 0), (0, 1), (1, 1))))
     left, top = np.maximum(np.floor(corners.min(axis=0)).astype(int) - MARGIN_PX, 0).tolist()
     right, bottom = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + MARGIN_PX, picture.size).tolist()
     part = read_image(path, [], box=(left, top, right, bottom)).colours
     shifted = replace(placement, x=placement.x - left, y=placement.y - top)
-    return crop_photo(part, shifted, _aligned_size(placement, size))
+    return crop_photo(part, shifted, aligned_size(placement, size))
 
 
 def _notes(picture: Picture, alignment: Alignment, size: int, outside: float) -> list[str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from g2s_cli.errors import ImageError
 from g2s_cli.geometry.placement import Placement
-from g2s_cli.photo.crop import MAX_ALIGNED_PX, Matte, crop_matte, crop_photo, resize_square
+from g2s_cli.photo.crop import Matte, aligned_size, crop_matte, crop_photo, resize_square
 from g2s_cli.photo.decode import Picture, read_image, size_text
 
 MATTE_SPAN = 4.0  # of the matte around the crop, in sides of the crop
@@ -40,8 +40,7 @@ class PhotoMask:
     def crop(cls, picture: Picture, opacity: Image.Image, placement: Placement, size: int, source: str) -> PhotoMask:
         """The mask of a crop. opacity: of the whole photo, white is the object, at any resolution."""
         place = placement.scale(opacity.width / picture.size[0])
-        side = min(max(round(place.side), size), MAX_ALIGNED_PX)
-        crop = resize_square(crop_photo(opacity, place, side, padding="black"), size)
+        crop = resize_square(crop_photo(opacity, place, aligned_size(place, size), padding="black"), size)
         mask = torch.from_numpy(np.array(crop)).float() / 255
         return cls(mask, crop_matte(opacity, place, MATTE_SPAN), source)
 

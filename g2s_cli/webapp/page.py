@@ -20,7 +20,7 @@ from g2s_cli.errors import G2SError, StoppedError, UsageError, as_g2s_error
 from g2s_cli.geometry.image import to_uint8
 from g2s_cli.result.schema import PAGE
 from g2s_cli.webapp.jobs import Job, Jobs, JobState, Step
-from g2s_cli.webapp.studio import FILMS, OBJ_ZIP, Choice, FacesPicture, PhotoLimits, Studio, film, find_faces
+from g2s_cli.webapp.studio import FILMS, OBJ_ZIP, Choice, FacesPicture, PhotoLimits, Studio, draw_faces, film
 from g2s_cli.weights.categories import category_names, load_category
 
 JOBS_PATH = "jobs"  # of the URLs of results; relative, so that a proxy may add a prefix
@@ -67,7 +67,7 @@ class App:
             return hidden, None, None, ""
         try:
             self.limits.check(Path(photo))
-            faces = find_faces(Path(photo), category)
+            faces = draw_faces(Path(photo), category)
         except Exception as error:
             return hidden, None, None, error_html(error, photo)
         if len(faces.faces) < 2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,9 +17,9 @@ from g2s_cli.loading import Plan
 from g2s_cli.machine import Machine
 from g2s_cli.mesh.export import Body, MeshOptions
 from g2s_cli.options import ReconstructOptions
-from g2s_cli.photo.align import CropOptions
+from g2s_cli.photo.align import CropOptions, find_faces, scale_face
 from g2s_cli.photo.decode import read_image
-from g2s_cli.photo.detect import Face, detect_faces
+from g2s_cli.photo.detect import Face
 from g2s_cli.pipeline import Pipeline
 from g2s_cli.progress import Progress
 from g2s_cli.result.film import FilmOptions, write_film
@@ -123,15 +123,13 @@ class Studio:
         return self._loaded[1]
 
 
-def find_faces(photo: Path, category: str) -> FacesPicture:
+def draw_faces(photo: Path, category: str) -> FacesPicture:
     """The faces of a photo; none in categories without faces. Raises ImageError."""
-    image = read_image(photo, []).colours
-    faces = detect_faces(image) if load_category(category).face_template else []
-    scale = min(1.0, FACES_PX / max(image.size))
-    small = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
-    return FacesPicture(
-        small, tuple(replace(face, landmarks=face.landmarks * scale, size=face.size * scale) for face in faces)
-    )
+    picture = read_image(photo, [])
+    faces = find_faces(picture) if load_category(category).face_template else ()
+    scale = min(1.0, FACES_PX / max(picture.size))
+    small = picture.colours.resize([max(1, round(side * scale)) for side in picture.size])
+    return FacesPicture(small, tuple(scale_face(face, scale) for face in faces))
 
 
 def film(source: Path, folder: Path, progress: Progress) -> None:

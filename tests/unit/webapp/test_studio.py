@@ -20,7 +20,7 @@ from g2s_cli.result.schema import Result
 from g2s_cli.result.write import write_result
 from g2s_cli.webapp import studio as module
 from g2s_cli.webapp.jobs import JobProgress
-from g2s_cli.webapp.studio import SERVED_FILES, Choice, FacesPicture, PhotoLimits, Studio, film, find_faces
+from g2s_cli.webapp.studio import SERVED_FILES, Choice, FacesPicture, PhotoLimits, Studio, draw_faces, film
 
 PORTRAIT = Path(__file__).parents[2] / "data" / "portrait.jpg"
 
@@ -43,7 +43,7 @@ def test_a_text_file_gets_the_sentence_of_reconstruct(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("text")
     PhotoLimits(1.0, 1000).check(tmp_path / "text.png")
     with pytest.raises(ImageError, match="not an image that g2s can read"):
-        find_faces(tmp_path / "text.png", "synface")
+        draw_faces(tmp_path / "text.png", "synface")
 
 
 def test_a_point_of_two_faces_picture_chooses_the_nearer_one(tmp_path: Path) -> None:
@@ -52,12 +52,12 @@ def test_a_point_of_two_faces_picture_chooses_the_nearer_one(tmp_path: Path) -> 
         two.paste(portrait.resize((2 * portrait.width, 2 * portrait.height)), (0, 0))
         two.paste(portrait, (3 * portrait.width, 0))
     two.save(tmp_path / "two.png")
-    faces = find_faces(tmp_path / "two.png", "synface")
+    faces = draw_faces(tmp_path / "two.png", "synface")
     assert len(faces.faces) == 2
     assert max(faces.photo.size) == module.FACES_PX
     assert [faces.nearest(*face.landmarks[0]) for face in faces.faces] == [1, 2]
     assert faces.faces[0].landmarks[:, 0].max() < faces.faces[1].landmarks[:, 0].min()
-    assert find_faces(tmp_path / "two.png", "car").faces == ()
+    assert draw_faces(tmp_path / "two.png", "car").faces == ()
 
 
 def test_the_chosen_face_has_its_own_colour() -> None:
