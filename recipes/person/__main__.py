@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +13,7 @@ import typer
 from PIL import Image
 
 from g2s_cli.console import output
-from g2s_cli.errors import ImageError, as_g2s_error
+from g2s_cli.errors import ImageError
 from g2s_cli.files import sha256_of
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.machine import Machine
@@ -29,6 +27,7 @@ from g2s_cli.training.person_net import MaskedPhoto, train_person_net, training_
 from g2s_cli.training.trainer import CHECKPOINT, Trainer
 from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.tensors import load_tensors, save_weights
+from recipes.command_line import run
 from recipes.person.mediapipe_weights import read_selfie_segmentation
 
 VERB = "recipes.person"
@@ -125,16 +124,5 @@ def _read(folder: Path) -> list[MaskedPhoto]:
     return [MaskedPhoto(Path(one["photo"]), folder / one["mask"], Placement(*one["crop"])) for one in entries]
 
 
-def main() -> None:
-    """Run the command line; errors are one sentence and the exit codes of g2s."""
-    run: Callable[..., None] = app
-    try:
-        run(prog_name=f"python -m {VERB}")
-    except Exception as error:
-        failure = as_g2s_error(error)
-        output.error(str(failure), error)
-        sys.exit(failure.exit_code)
-
-
 if __name__ == "__main__":
-    main()
+    run(app, VERB)

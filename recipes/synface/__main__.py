@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,6 @@ from typing import Annotated
 import typer
 
 from g2s_cli.console import output
-from g2s_cli.errors import as_g2s_error
 from g2s_cli.files import sha256_of
 from g2s_cli.training.dataset import ImageDataset
 from g2s_cli.training.fid import (
@@ -23,6 +21,7 @@ from g2s_cli.training.fid import (
     random_images,
 )
 from g2s_cli.weights.importers import build_gan, read_checkpoint
+from recipes.command_line import run
 from recipes.synface.face_model import read_face_model
 from recipes.synface.facekit import write_face_model
 from recipes.synface.sets import FIRST_TRAINING_SEED, render_set, write_benchmark
@@ -98,15 +97,5 @@ def judge(
     output.print_json({"gan": str(gan), "sha256": sha256_of(gan), "pictures": count, "frechet": distances})
 
 
-def main() -> None:
-    """Run the command line; errors are one sentence and the exit codes of g2s."""
-    try:
-        app(prog_name=f"python -m {VERB}")
-    except Exception as error:
-        failure = as_g2s_error(error)
-        output.error(str(failure), error)
-        sys.exit(failure.exit_code)
-
-
 if __name__ == "__main__":
-    main()
+    run(app, VERB)

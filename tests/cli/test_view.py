@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from chromium import BROWSER, OPTIONS
 from installed import SCRIPT, Command
 from PIL import Image
 from torch.nn.functional import interpolate, max_pool2d
@@ -24,24 +24,9 @@ from g2s_cli.geometry.render import render
 from g2s_cli.result.schema import Result
 from g2s_cli.result.write import write_result
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
 SIZE = 512
-OPTIONS = [
-    "--headless",
-    "--no-sandbox",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-quic",
-    "--hide-scrollbars",
-    f"--window-size={SIZE},{SIZE}",
-    "--virtual-time-budget=4000",
-]
+PICTURE = [*OPTIONS, f"--window-size={SIZE},{SIZE}", "--virtual-time-budget=4000"]
 
 
 def test_view_adds_the_page_to_the_folder_and_changes_nothing_else(g2s: Command, out: Path) -> None:
@@ -118,7 +103,7 @@ def test_an_unwritable_page_is_named(g2s: Command, out: Path) -> None:
 def in_browser(page: Path, state: str, picture: Path) -> np.ndarray:
     """A screenshot of the page by a headless browser."""
     address = f"{page.as_uri()}#{state}&zoom=1&bare=1"
-    command = [str(BROWSER), *OPTIONS, f"--user-data-dir={picture.parent}/profile", f"--screenshot={picture}", address]
+    command = [str(BROWSER), *PICTURE, f"--user-data-dir={picture.parent}/profile", f"--screenshot={picture}", address]
     subprocess.run(command, check=True, timeout=100, capture_output=True)
     with Image.open(picture) as shown:
         return np.asarray(shown.convert("RGB"), dtype=float)
@@ -149,7 +134,7 @@ def test_a_long_name_ends_within_the_window(g2s: Command, out: Path, tmp_path: P
     box = 'document.getElementById("title").getBoundingClientRect()'
     told = f"<script>document.title = `${{innerWidth - {box}.right}} ${{{box}.height}}`</script></html>"
     page.write_text(page.read_text().replace("</html>", told))
-    command = [str(BROWSER), *OPTIONS, f"--user-data-dir={tmp_path}/profile", "--dump-dom", page.as_uri()]
+    command = [str(BROWSER), *PICTURE, f"--user-data-dir={tmp_path}/profile", "--dump-dom", page.as_uri()]
     answer = subprocess.run(command, check=True, timeout=100, capture_output=True, text=True)
     beside, high = map(float, answer.stdout.partition("<title>")[2].partition("</title>")[0].split())
     assert beside >= 16
