@@ -79,7 +79,10 @@ def test_its_own_light_and_view_give_the_photo_at_full_resolution(out: Path) -> 
         original = np.asarray(photo).astype(float)
     with Image.open(out / "mask.png") as mask:
         inside = np.asarray(mask.filter(ImageFilter.MinFilter(3)).resize((128, 128), Image.Resampling.NEAREST)) > 127
+    inside[:4] = inside[-4:] = False  # the relief ends where the photo does
     for name in ("relight", "rotate"):
         with Image.open(out / name / "000.png") as picture:
-            error = np.square(np.asarray(picture).astype(float) - original)[inside].mean()
+            margin = (picture.width - 128) // 2  # the frame keeps a few pixels around a head that fills the photo
+            center = picture.crop((margin, margin, margin + 128, margin + 128))
+        error = np.square(np.asarray(center).astype(float) - original)[inside].mean()
         assert 10 * np.log10(255**2 / error) > 30
