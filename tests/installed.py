@@ -31,6 +31,7 @@ PRELOADED = [
     "g2s_cli.evaluation.report",
     "g2s_cli.samples",
     "g2s_cli.result.page",
+    "torch._dynamo",  # which the first optimiser of torch.optim imports
 ]
 Answer = subprocess.CompletedProcess[str]
 

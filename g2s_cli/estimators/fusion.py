@@ -72,7 +72,7 @@ def _fit(
         bending = sum(change.diff(dim=dim).square().mean() for dim in (-1, -2))
         return (distance * counted).sum() / counted.sum().clamp(min=1) + STIFFNESS * bending
 
-    anneal(loss, [{"params": [change], "lr": RATE}], ITERATIONS, DECAY)
+    anneal(loss, {change: RATE}, ITERATIONS, DECAY)
     inner = slice(BORDER_COLUMNS, -BORDER_COLUMNS)  # the border columns stay where the networks put them
     depth = start.clone()
     depth[..., inner] = (start + change).detach()[..., inner].clamp(camera.near, camera.far)

@@ -208,12 +208,12 @@ def fit_coefficients(
 ) -> Coefficients:
     """Maximum a posteriori coefficients, each photo's by itself, by Adam from given ones."""
     values = {field.name: getattr(coeffs, field.name).detach().clone() for field in fields(Coefficients)}
-    groups = [{"params": [value.requires_grad_()], "lr": RATES[name]} for name, value in values.items()]
+    rates = {value.requires_grad_(): RATES[name] for name, value in values.items()}
 
     def loss(_: int) -> Tensor:
         return neg_log_posterior(model, correspondences, camera, Coefficients(**values)).sum()
 
-    anneal(loss, groups, iterations, decay)
+    anneal(loss, rates, iterations, decay)
     return Coefficients(**{name: value.detach() for name, value in values.items()})
 
 

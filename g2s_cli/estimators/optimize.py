@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from g2s_cli.adam import Adam
 from g2s_cli.progress import Progress
 
 
@@ -47,17 +47,13 @@ def minimise(
         progress.advance(done + 1, total)
 
 
-def anneal(loss: Callable[[int], Tensor], groups: list[dict[str, Any]], iterations: int, decay: float) -> None:
+def anneal(loss: Callable[[int], Tensor], rates: Mapping[Tensor, float], iterations: int, decay: float) -> None:
     """Change tensors by Adam, whose learning rates fall by the factor `decay` each iteration.
 
     Args:
         loss: of an iteration, from 0.
-        groups: Adam's: `params` with their initial `lr`.
+        rates: initial learning rates of tensors.
     """
-    adam = torch.optim.Adam(groups, betas=(0.8, 0.98))
-    schedule = torch.optim.lr_scheduler.ExponentialLR(adam, decay)
+    adam = Adam(list(rates), list(rates.values()), betas=(0.8, 0.98))
     for iteration in range(iterations):
-        adam.zero_grad()
-        loss(iteration).backward()
-        adam.step()
-        schedule.step()
+        adam.step(loss(iteration), decay**iteration)

@@ -131,7 +131,7 @@ def optical_flow(objects: MaskedImages, others: MaskedImages) -> Float[Tensor, "
     identity, target, moving = identity_grid(size, device), features(objects), features(others)
     weights = objects.mask / objects.mask.sum(dim=(2, 3), keepdim=True).clamp(min=1)
     controls = [torch.zeros(count, 2, cells, cells, device=device, requires_grad=True) for cells in CELLS]
-    groups = [{"params": [control], "lr": RATE / (1 + level)} for level, control in enumerate(controls)]
+    rates = {control: RATE / (1 + level) for level, control in enumerate(controls)}
 
     def loss(iteration: int) -> Tensor:
         quarter = 4 * iteration // ITERATIONS
@@ -142,7 +142,7 @@ def optical_flow(objects: MaskedImages, others: MaskedImages) -> Float[Tensor, "
         strain = sum((change.diff(dim=dim) * (size - 1) / 2).square().mean(dim=(1, 2, 3)).sum() for dim in (-1, -2))
         return difference + STIFFNESS * strain
 
-    anneal(loss, groups, ITERATIONS, DECAY)
+    anneal(loss, rates, ITERATIONS, DECAY)
     return identity + _upsampled(controls, size).detach().permute(0, 2, 3, 1)
 
 

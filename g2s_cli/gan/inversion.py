@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from g2s_cli.adam import Adam
 from g2s_cli.gan.latents import LatentStatistics, random_latents
 from g2s_cli.gan.losses import DiscriminatorDistance, Features
 from g2s_cli.gan.stylegan2 import Generator
@@ -104,12 +105,10 @@ def _optimise(
     """Adam on a batch of latents, with a loss for each."""
     target = distance.features(photos)
     latent = initial.clone().requires_grad_()
-    optimizer = torch.optim.Adam([latent], lr=settings.learning_rate, betas=(0.9, 0.999))
+    adam = Adam([latent], [settings.learning_rate])
 
     progress.begin("invert", settings.iterations)
     for iteration in range(settings.iterations):
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * _rate_factor(iteration / settings.iterations)
         image = generator(latent)
         penalty = (latent - statistics.mean).square().sum(dim=1) / statistics.rms_distance.square()
         losses = (
@@ -117,9 +116,7 @@ def _optimise(
             + settings.feature_weight * _feature_distances(distance.features(image), target)
             + settings.latent_weight * penalty
         )
-        optimizer.zero_grad()
-        losses.sum().backward()
-        optimizer.step()
+        adam.step(losses.sum(), _rate_factor(iteration / settings.iterations))
         progress.advance(iteration + 1, losses.mean().item())
 
     with torch.no_grad():

@@ -187,9 +187,12 @@ def _mark_unlit(tree: dict[str, Any]) -> None:
 def _write_obj(path: Path, mesh: Mesh) -> None:
     """Write the mesh, and beside it the .mtl that refers to texture.png."""
     path.with_suffix(".mtl").write_text("newmtl surface\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd texture.png\n")
+    rows = [
+        ("v %.6f %.6f %.6f", mesh.vertices),
+        ("vt %.6f %.6f", mesh.uv),
+        ("vn %.4f %.4f %.4f", mesh.normals),
+        ("f %d/%d/%d %d/%d/%d %d/%d/%d", np.repeat(mesh.faces + 1, 3, axis=1)),
+    ]
     lines = ["# g2s: +Y up, facing +Z, scene units about the pivot", "mtllib mesh.mtl", "usemtl surface"]
-    lines += [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in mesh.vertices]
-    lines += [f"vt {u:.6f} {v:.6f}" for u, v in mesh.uv]
-    lines += [f"vn {x:.4f} {y:.4f} {z:.4f}" for x, y, z in mesh.normals]
-    lines += ["f " + " ".join(f"{k}/{k}/{k}" for k in face) for face in mesh.faces + 1]
+    lines += ["\n".join([row] * len(values)) % tuple(values.ravel().tolist()) for row, values in rows]
     path.write_text("\n".join(lines) + "\n")

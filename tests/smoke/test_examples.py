@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from installed import SCRIPT
+from typer.testing import CliRunner
+
+from g2s_cli.app import app
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,8 +30,10 @@ def test_every_flag_on_the_page_is_in_its_commands_help(page: str) -> None:
     lines = [line.split("#")[0] for line in blocks.splitlines() if line.startswith("g2s ")]
     commands = [command.split() for line in lines for command in line.split("&&")]
     assert len(commands) >= 4
+    runner = CliRunner(env={"COLUMNS": "200"})
     for command in commands:
         verb = command[1 : 3 if command[1] == "weights" else 2]
-        help_text = subprocess.run([SCRIPT, *verb, "--help"], capture_output=True, text=True, check=True).stdout
+        answer = runner.invoke(app, [*verb, "--help"])
+        assert answer.exit_code == 0, answer.output
         options = [word.split("=")[0] for word in command if word.startswith("--")]
-        assert not [option for option in options if option not in help_text]
+        assert not [option for option in options if option not in answer.output]

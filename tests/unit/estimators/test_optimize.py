@@ -56,6 +56,6 @@ def test_without_iterations_nothing_changes() -> None:
 def test_annealing_lowers_the_learning_rate_each_iteration() -> None:
     """Adam's steps on a linear loss are as long as its rate."""
     weight, iterations = nn.Parameter(torch.tensor(0.0)), []
-    anneal(lambda iteration: iterations.append(iteration) or -weight, [{"params": [weight], "lr": 1.0}], 3, 0.5)
+    anneal(lambda iteration: iterations.append(iteration) or -weight, {weight: 1.0}, 3, 0.5)
     assert iterations == [0, 1, 2]
     assert weight.item() == pytest.approx(1 + 0.5 + 0.25, abs=1e-4)
