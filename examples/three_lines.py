@@ -9,7 +9,7 @@ from pathlib import Path
 from g2s_cli import reconstruct, relight, rotate
 
 photo = sys.argv[1] if len(sys.argv) > 1 else Path(__file__).with_name("face.png")
-result = reconstruct(photo, category="synface")
+result = reconstruct(photo, category="portrait")
 result.save(sys.argv[2] if len(sys.argv) > 2 else "out-example", overwrite=True)
 
 turned = rotate(result, [(0.3, 0.0), (-0.3, 0.0)])  # yaw and pitch in radians

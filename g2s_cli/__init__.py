@@ -1,7 +1,7 @@
 """g2s: one photo in, a relightable 3D shape out, by way of a pretrained 2D GAN.
 
 from g2s_cli import load
-pipeline = load("synface")
+pipeline = load("portrait")
 result = pipeline("face.png")
 result.save("out/")
 """

@@ -36,7 +36,7 @@ from g2s_cli.errors import StoppedError, UsageError, as_g2s_error
 EPILOG = """
 [bold]Examples[/bold]
 
-  g2s reconstruct face.png --category synface -o out/
+  g2s reconstruct face.jpg -o out/
 
   g2s relight out/ --light -0.8,0.3 --light 0.8,0.3 --frames 12
 

@@ -15,7 +15,7 @@ EstimatorName = Literal["feedforward", "depth_net", "morphable", "gan2shape"]
 
 # A category's files: the GAN; netD, netA, netV, netL (and netEnc); statistics of views and of lights; the parsing
 # network that finds the object in a photo, or the person network that finds the person.
-Part = Literal["gan", "networks", "views", "lights", "parsing", "person"]
+Part = Literal["gan", "networks", "views", "lights", "parsing", "person", "depth"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 # The authors' parsing networks and their numbers of classes: CelebAMask-HQ, VOC and ADE20K.
@@ -36,12 +36,14 @@ class WeightsFile:
         sha256: of the file, "" if unknown.
         member: path in the authors' release, "" if it is not there.
         gan_sha256: of networks, the GAN file they were trained with; "" if unknown or stated in the file.
+        category: the embedded category whose file it is; "": its own.
     """
 
     file: str
     sha256: str = ""
     member: str = ""
     gan_sha256: str = ""
+    category: str = ""
 
 
 @dataclass(frozen=True)

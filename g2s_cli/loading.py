@@ -304,7 +304,10 @@ def load(plan: Plan, machine: Machine) -> Loaded:
         category.lights,
     )
     crop = CenterCrop(category.frame_share, category.working_size)
-    networks, parsing = plan.weights.tensors("networks"), load_parsing_net(category, plan.weights, machine)
+    networks = plan.weights.tensors("networks")
+    if depth := plan.weights.tensors("depth"):  # in the place of the depth network among the networks
+        networks = {name: each for name, each in networks.items() if not name.startswith("netS.")} | depth
+    parsing = load_parsing_net(category, plan.weights, machine)
     person = PersonNet.from_state(state).to(machine.device) if (state := plan.weights.tensors("person")) else None
     seconds = time.perf_counter() - start
     return Loaded(plan, machine, category, gan, crop, prior, means, networks, parsing, person, seconds)

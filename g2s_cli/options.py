@@ -16,6 +16,7 @@ Extent = Literal["crop", "head", "person"]
 FilmFormat = Literal["gif", "mp4", "webm", "webp"]
 Renderer = Literal["mesh", "gan"]
 Symmetry = Literal["on", "off", "first-stage"]
+DEFAULT_CATEGORY = "portrait"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class ReconstructOptions:
     """What the user chooses for a reconstruction; the same for every photo of a batch. None is the default named here.
 
     Attributes:
-        category: what the photo shows: a folder of `models/` or of the cache. None: "own" with `gan`, else "synface".
+        category: what the photo shows: a folder of `models/` or of the cache. None: "own" with `gan`, else "portrait".
         preset: which estimators run, and for how many iterations (the category's model.toml).
         iterations: at most this many iterations a step, for a quick try. None: the preset's.
         symmetry: whether the object's left and right half are alike. None: the preset's.
@@ -53,7 +54,7 @@ class ReconstructOptions:
     @property
     def category_name(self) -> str:
         """The category, or its default."""
-        return self.category or ("own" if self.gan else "synface")
+        return self.category or ("own" if self.gan else DEFAULT_CATEGORY)
 
 
 @dataclass(frozen=True)

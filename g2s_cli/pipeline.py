@@ -2,7 +2,7 @@
 
 photo.jpg ─ photo.load ─▶ Photo ─ gan.inversion ─▶ w ─ estimators ─▶ depth, albedo, view, light ─ result ─▶ out/
 
-pipeline = load("synface")
+pipeline = load("portrait")
 result = pipeline("face.jpg")
 result.save("out/")
 """
@@ -47,7 +47,7 @@ def load(category: str | None = None, *, device: str = "auto", **options: Any) -
     """A pipeline for any number of photos.
 
     Args:
-        category: what the photos show; None is "synface".
+        category: what the photos show; None is "portrait".
         device: "auto", "cpu", "cuda", "cuda:1", ...
         options: the other fields of `ReconstructOptions`: preset, seed, crop, ...
 

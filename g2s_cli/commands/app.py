@@ -12,6 +12,7 @@ from typing import Annotated
 from g2s_cli.commands import options
 from g2s_cli.console import output
 from g2s_cli.errors import G2SError, StoppedError
+from g2s_cli.options import DEFAULT_CATEGORY
 
 BYTES_PER_MEGAPIXEL = 1_000_000  # of an upload, at most: a PNG of a photo has twice as many, a JPEG a fifth
 
@@ -26,7 +27,7 @@ MaxMegapixels = Annotated[
 def app(
     host: Host = "127.0.0.1",
     port: Port = 7860,
-    category: options.Category = "synface",
+    category: options.Category = DEFAULT_CATEGORY,
     preset: options.Preset = "fast",
     max_jobs: MaxJobs = 8,
     max_megapixels: MaxMegapixels = 40.0,

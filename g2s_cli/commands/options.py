@@ -43,7 +43,7 @@ def complete_preset(ctx: typer.Context, incomplete: str) -> list[str]:
     """The presets of the category on the command line that begin like this, for the shell. Damaged ones have none."""
     from g2s_cli.weights.categories import category_folders
 
-    category = ctx.params.get("category") or ("own" if ctx.params.get("gan") else "synface")
+    category = ctx.params.get("category") or ("own" if ctx.params.get("gan") else choices.DEFAULT_CATEGORY)
     try:
         presets = tomllib.loads((category_folders()[category] / "model.toml").read_text("utf-8"))["presets"]
     except (KeyError, OSError, ValueError):
@@ -81,7 +81,7 @@ CategoryIfAny = Annotated[
         "--category",
         "-c",
         help="What the photo shows.",
-        show_default="synface; own with --gan",
+        show_default=f"{choices.DEFAULT_CATEGORY}; own with --gan",
         autocompletion=complete_category,
     ),
 ]

@@ -60,7 +60,7 @@ def reconstruct(
     other photos or options. The exit code is that of the failures, or 1 where they differ. --workers and --ray spread
     them over processes or machines.
 
-    Example: g2s reconstruct face.png --category synface -o out/
+    Example: g2s reconstruct face.jpg -o out/
     """
     output.set(quiet=quiet, verbose=verbose, as_json=as_json)
     batch = len(photos) > 1 or photos[0].is_dir()

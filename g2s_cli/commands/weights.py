@@ -150,7 +150,7 @@ def import_(
 
     check_name(category)
     known = category_folders()
-    if (models_root() / category / "gan.safetensors").is_file():
+    if any((models_root() / category).glob("*.safetensors")):
         raise UsageError(f"{category} came with its weights.", "Choose another name: --category NAME.")
     read = [(file, *read_checkpoint(file)) for file in files]
     parts = [part for _, part, _ in read]

@@ -73,10 +73,12 @@ def required_parts(category: Category, *, networks: bool, own_gan: bool = False)
         networks: whether it begins from the jointly trained networks.
         own_gan: whether the user's GAN takes the place of the category's, whose networks do not fit it.
     """
-    others: tuple[Part, ...] = ("views", "lights", "person")
-    stated = [part for part in others if part in category.weights or find_cached(category.name, part)]
-    trained: list[Part] = ["networks"] if networks else []
-    return stated if own_gan else ["gan", *trained, *stated]
+
+    def stated(*parts: Part) -> list[Part]:
+        return [part for part in parts if part in category.weights or find_cached(category.name, part)]
+
+    trained: list[Part] = ["networks", *stated("depth")] if networks else []
+    return [*([] if own_gan else ["gan", *trained]), *stated("views", "lights", "person")]
 
 
 def optional_parts(category: Category) -> list[Part]:

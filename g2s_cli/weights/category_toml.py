@@ -91,6 +91,8 @@ def _weights(tables: dict[str, Any]) -> dict[Part, WeightsFile]:
         file = WeightsFile(**entry)
         if Path(file.file).name != file.file or not file.file.endswith(SUFFIX):
             raise ValueError(f"a weights file is no *{SUFFIX} in the category's folder")
+        if file.category != Path(file.category).name:
+            raise ValueError("weights of another category are named by more than its name")
         if file.gan_sha256 and not file.sha256:
             raise ValueError("gan_sha256 is stated of a file without a sha256 of its own")
         weights[part] = file

@@ -167,6 +167,9 @@ def _part_of(tensors: Mapping[str, Tensor]) -> Part:
     if "head_gate" in heads:
         PersonNet.from_state(tensors)
         return "person"
+    if heads == {"netS"}:
+        DepthNet.from_state(submodule_state(tensors, "netS"))
+        return "depth"
     if heads & NETWORKS_BY_PREFIX.keys():
         parsing_net(tensors)
         return "parsing"

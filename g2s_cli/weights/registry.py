@@ -12,7 +12,7 @@ from shutil import copyfile
 
 from torch import Tensor
 
-from g2s_cli.config import SUFFIX, Category, Part, Release
+from g2s_cli.config import SUFFIX, Category, Part, Release, WeightsFile
 from g2s_cli.errors import WeightsError
 from g2s_cli.files import sha256_of
 from g2s_cli.weights.cache import (
@@ -127,9 +127,13 @@ def local_record(category: Category, part: Part) -> CachedFile | None:
     entry = category.weights.get(part)
     cached = find_cached(category.name, part)
     embedded = not is_in_cache(category.folder)  # in the cache, the record also knows of imports
-    if entry and (embedded or cached is None) and (beside := category.folder / entry.file).is_file():
+    if entry and (embedded or cached is None) and (beside := _embedded_path(category, entry)).is_file():
         return CachedFile(beside, entry.sha256, "")
     return cached
+
+
+def _embedded_path(category: Category, entry: WeightsFile) -> Path:
+    return (models_root() / entry.category if entry.category else category.folder) / entry.file
 
 
 def local_file(category: Category, part: Part) -> Path | None:
@@ -197,7 +201,7 @@ def _fetch(
             return
     if category.release is None or not released:
         if category.folder.parent == models_root() and not any(members.values()):
-            raise WeightsError(f"{category.folder / category.weights[parts[0]].file} is missing.", REINSTALL)
+            raise WeightsError(f"{_embedded_path(category, category.weights[parts[0]])} is missing.", REINSTALL)
         raise WeightsError(
             f"The {names} of {category.name} is nowhere to be fetched from.",
             f"Import it (g2s weights import FILE --category {category.name}) or name a Hub repository (--hub-repo).",

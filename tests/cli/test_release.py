@@ -54,7 +54,7 @@ def test_pull_verify_path_and_list(from_release: Command, home: Path, release: F
     table = from_release.ok("weights", "list").stdout
     assert all(name in table and all(preset in table for preset in row["presets"]) for name, row in rows.items())
     assert max(map(len, table.splitlines())) <= 80
-    assert [name for name, row in rows.items() if row["ready"]] == ["car", "synface"]
+    assert [name for name, row in rows.items() if row["ready"]] == ["car", "portrait", "synface"]
     assert rows["car"]["bytes"] == sum(Path(path).stat().st_size for path in paths)
     assert "licence: MIT" in from_release.ok("weights", "list", "-v").stdout
     assert from_release.json("weights", "verify", "car") == {"files": paths, "problems": []}

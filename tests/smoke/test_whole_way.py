@@ -39,7 +39,7 @@ def test_the_report_states_options_scores_and_seconds(answer: subprocess.Complet
     report = json.loads(answer.stdout)
     assert report.items() >= json.loads((out / "report.json").read_text()).items()
     assert report["command"].startswith("g2s reconstruct ")
-    assert (report["category"], report["seed"]) == ("synface", 0)
+    assert (report["category"], report["seed"]) == ("portrait", 0)
     assert report["inversion_psnr_db"] > 22
     assert report["reconstruction_psnr_db"] > 22
     assert sum(report["seconds"].values()) == pytest.approx(2 * report["seconds"]["total"], rel=0.05)

@@ -156,7 +156,7 @@ def test_categories_without_a_parsing_network_have_no_mask_rule(name: str) -> No
 
 
 def test_photos_are_aligned_in_categories_with_a_face_template() -> None:
-    assert {name for name in category_names() if load_category(name).face_template} == {"synface", "celeba"}
+    assert {name for name in category_names() if load_category(name).face_template} == {"portrait", "synface", "celeba"}
 
 
 def test_the_schedule_of_horses_is_cars_and_marked_as_unknown() -> None:
@@ -174,7 +174,7 @@ FEEDFORWARD = EstimatorConfig("feedforward")
 def test_the_presets_of_synface_are_lists_of_estimators() -> None:
     presets = load_category("synface").presets
     assert list(presets) == ["instant", "fast", "paper", "ellipsoid"]
-    assert presets["instant"] == Preset((FEEDFORWARD, EstimatorConfig("depth_net", 1.0)), True, 32, 10)
+    assert presets["instant"] == Preset((FEEDFORWARD, EstimatorConfig("depth_net", 1.0)), True, 16, 0)
     assert presets["fast"] == Preset((FEEDFORWARD, MORPHABLE, DEPTH_NET), True, 16, 50, albedo_iterations=90)
     assert [preset.needs_networks for preset in presets.values()] == [True, True, True, False]
     assert counts(presets["ellipsoid"].schedule) == [FIRST, *3 * [LATER]]

@@ -27,7 +27,7 @@ CPU = Machine(torch.device("cpu"), torch.float32)
 
 
 def plan_of(preset: str, **options: object) -> Plan:
-    return Plan.of(ReconstructOptions(preset=preset, **options))
+    return Plan.of(ReconstructOptions(**{"category": "synface", "preset": preset} | options))
 
 
 def estimators_of(preset: str) -> list[DepthEstimator]:
@@ -64,7 +64,7 @@ def test_a_gpu_computes_in_bfloat16_only_natively(
         ("iterations", -3, "-3 iterations cannot be done. Give 0 or more."),
         ("seed", -1, "There is no seed -1. Give 0 to 18446744073709551615."),
         ("seed", 2**64, "There is no seed 18446744073709551616. Give 0 to 18446744073709551615."),
-        ("preset", "magic", "synface has no preset 'magic'. Choose one of: instant, fast, paper, ellipsoid."),
+        ("preset", "magic", "portrait has no preset 'magic'. Choose one of: instant, fast, paper, ellipsoid."),
         ("crop", CropOptions(face=0), "There is no --face 0. 1 is the largest."),
         ("crop", CropOptions(crop=(0.0, 0.0, 0.0, 9.0)), "--crop 0,0,0,9 is no box."),
         ("crop", CropOptions(crop=(float("nan"), 0.0, 9.0, 9.0)), "--crop nan,0,9,9 is no box."),
@@ -172,3 +172,16 @@ def test_networks_without_a_part_that_the_preset_needs_are_refused(
         estimators_of(preset)
     assert "g2s weights pull synface" in str(error.value.remedy)
     assert len(estimators_of("paper")) == 1
+
+
+def test_a_category_may_have_a_depth_network_of_its_own_beside_the_files_of_another() -> None:
+    ours, theirs = (load(plan_of("instant", category=name), CPU) for name in ("portrait", "synface"))
+    assert ours.plan.weights.files["gan"] == theirs.plan.weights.files["gan"]
+    assert ours.networks.keys() > {"mean_depth", "netS.head.weight"}
+    assert not any(name.startswith("netS.said") for name in ours.networks)
+    image, mask, depths = torch.zeros(1, 3, 64, 64), torch.ones(1, 1, 64, 64), []
+    for loaded in (ours, theirs):
+        [net] = [one.network for one in loaded.estimators() if isinstance(one, DepthNetEstimator)]
+        depths.append(net(image, mask).detach())
+    first, second = depths
+    assert (first - second).abs().max() > 1e-3

@@ -25,7 +25,7 @@ from g2s_cli.progress import SilentProgress
 from g2s_cli.result.schema import Result
 
 FACE = Path(__file__).parent.parent / "data" / "face.png"
-QUICK = {"preset": "fast", "iterations": 4, "seed": 3}
+QUICK = {"category": "synface", "preset": "fast", "iterations": 4, "seed": 3}
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_iterations_bound_the_search_too(photos: list[Path], monkeypatch: pytest
         def begin(self, name: str, total: int, quantity: str = "loss") -> None:  # noqa: ARG002
             totals[name] = total
 
-    reconstruct(photos[0], device="cpu", preset="instant", iterations=2, progress=Totals())
+    reconstruct(photos[0], device="cpu", category="synface", preset="fast", iterations=2, progress=Totals())
     assert totals["search"] <= 2
     assert totals["invert"] == 2
 

@@ -67,7 +67,7 @@ def test_the_files_of_a_category_are_embedded_or_in_the_release(name: str) -> No
     for part, entry in category.weights.items():
         assert bool(entry.sha256) != bool(entry.member)
         if entry.sha256:
-            assert local_file(category, part) == models_root() / name / entry.file
+            assert local_file(category, part) == models_root() / (entry.category or name) / entry.file
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,8 @@ def test_the_files_of_a_category_are_embedded_or_in_the_release(name: str) -> No
         ("synface", True, False, ["gan", "networks", "person"]),
         ("synface", False, False, ["gan", "person"]),
         ("synface", True, True, ["person"]),
+        ("portrait", True, False, ["gan", "networks", "depth", "person"]),
+        ("portrait", True, True, ["person"]),
         ("celeba", True, False, ["gan", "networks", "views", "lights"]),
         ("celeba", False, True, ["views", "lights"]),
     ],
