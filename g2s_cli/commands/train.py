@@ -33,6 +33,12 @@ def train(
         Path | None,
         options.input_option("--from", metavar="FILE", help="A GAN to begin with, of the photos' size or half of it."),
     ] = None,
+    pairs: Annotated[
+        Path | None,
+        options.input_option(
+            "--pairs", metavar="FILE", help="Pairs of image and depth (.npy) that the depth network learns from, too."
+        ),
+    ] = None,
     config_file: Annotated[
         Path | None,
         options.method_option("--config", metavar="TOML", help="All numbers; docs/training.md has its keys."),
@@ -74,7 +80,7 @@ def train(
         raise UsageError("There is neither a GAN nor photos.", "Name a checkpoint, or a folder: --photos FOLDER.")
     if gan is not None and begin is not None:
         raise UsageError("--from begins the training of a GAN, and GAN is one.", "Leave one of them out.")
-    for path in (gan, photos, begin):
+    for path in (gan, photos, begin, pairs):
         if path is not None and not path.exists():
             raise UsageError(f"There is no {path}.", "Check the path.")
     config = TrainConfig.read(config_file)
@@ -82,7 +88,7 @@ def train(
     with ExitStack() as stack:
         machine = Machine.named(group.device(device))
         progress = stack.enter_context(output.progress())
-        training = CategoryTraining(config, gan, photos, begin, out, seed, machine, progress, group, save_every)
+        training = CategoryTraining(config, gan, photos, begin, out, seed, machine, progress, group, save_every, pairs)
         if dry_run:
             seconds = training.estimate()
             output.print_result([f"{name}: about {each:.0f} s" for name, each in seconds.items()], {"seconds": seconds})

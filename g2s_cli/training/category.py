@@ -45,6 +45,7 @@ from g2s_cli.training.networks import (
     train_depth_network,
     train_networks,
 )
+from g2s_cli.training.pair_file import PairFile
 from g2s_cli.training.train_config import TrainConfig
 from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.importers import read_checkpoint
@@ -68,6 +69,7 @@ class CategoryTraining:
         photos: a folder of photos or a .npy of crops; None: the GAN's random images serve as photos.
         begin: a GAN to begin the GAN's training with, of its size or half of it.
         folder: of the category.
+        pairs: a file of pairs of image and depth, for the depth network.
     """
 
     config: TrainConfig
@@ -80,13 +82,15 @@ class CategoryTraining:
     progress: Progress
     group: Group = field(default_factory=Group)
     save_every_s: float = 300.0
+    pairs: Path | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
         """What the result depends on beside the machine."""
         files = {"gan": self.gan_file, "photos": self.photos, "from": self.begin}
         named = {name: sha256_of(path) if path and path.is_file() else str(path or "") for name, path in files.items()}
-        return asdict(self.config) | named | {"seed": self.seed}
+        pairs = {"pairs": sha256_of(self.pairs)} if self.pairs else {}
+        return asdict(self.config) | named | pairs | {"seed": self.seed}
 
     @property
     def work(self) -> Path:
@@ -272,9 +276,10 @@ class CategoryTraining:
     def train_depth_network(self) -> Figures:
         """The depth network, on synthetic pairs of image and depth."""
         stage, trained = self.config.depth, self._trained("networks", "morphable", "photos")
-        tensors, loss = train_depth_network(trained, self._crops, stage.count, stage.updates, self._stage_run)
+        file = PairFile.open(self.pairs, self.category.working_size) if self.pairs else None
+        tensors, loss = train_depth_network(trained, self._crops, stage.count, stage.updates, self._stage_run, file)
         self._write("depth", tensors)
-        return {"loss": round(loss, 4)}
+        return {"loss": round(loss, 4)} | ({"pairs": len(file.data)} if file else {})
 
     def write_category(self) -> Figures:
         """The category's files: GAN, packed networks, model card, and model.toml at last."""
@@ -315,11 +320,14 @@ class CategoryTraining:
             for name, figures in self.done.items()
         ]
         source = f"the GAN {self.gan_file.name}" if self.gan_file else "photos alone"
+        labels = "No 3D label was used."
+        if self.pairs:
+            labels = f"The depth network was trained on the true depth of {self.pairs.name}, too."
         hashes = [f"- `{entry['file']}`: `{entry['sha256']}`" for entry in data["weights"].values()]
         return "\n".join(
             [
                 f"# {self.config.title}\n",
-                f"Made by g2s {__version__} (`g2s train`) from {source}, seed {self.seed}. No 3D label was used.\n",
+                f"Made by g2s {__version__} (`g2s train`) from {source}, seed {self.seed}. {labels}\n",
                 f"Licence: {self.config.licence}\n\n| stage | seconds | figures |\n|---|---|---|",
                 *rows,
                 "\nSHA-256:\n",

@@ -19,6 +19,7 @@ from g2s_cli.geometry.warp import hflip
 from g2s_cli.progress import Progress
 from g2s_cli.seeding import seeded_generator, seeded_weights
 from g2s_cli.training.morphable import Observations
+from g2s_cli.training.pair_file import PairFile
 from g2s_cli.training.synthetic import FittedObjects, Pairs, decompose, recombine
 from g2s_cli.training.trainer import Trainer, cosine_schedule, descend
 
@@ -26,6 +27,7 @@ WIDTH, BOTTLENECK = 32, 256
 ITERATIONS, BATCH = 6000, 32
 LR, WEIGHT_DECAY, BETAS, WARM_UP = 1e-3, 0.02, (0.9, 0.98), 50
 CLIP_NORM = 1.0
+FILE_SHARE = 0.5  # of a batch from the file of pairs, if there is one
 DEPTH_SCALE, GRADIENT_WEIGHT = (
     0.004,
     9.0,
@@ -53,10 +55,23 @@ def fit_objects(
     return FittedObjects.concatenate(parts)
 
 
-def training_batch(objects: FittedObjects, render: Callable[[FittedObjects], Pairs], seed: int, number: int) -> Pairs:
-    """The augmented synthetic pairs of an update; they depend on the seed and its number alone."""
+def training_batch(
+    objects: FittedObjects,
+    render: Callable[[FittedObjects], Pairs],
+    seed: int,
+    number: int,
+    file: PairFile | None = None,
+) -> Pairs:
+    """The augmented synthetic pairs of an update; they depend on the seed and its number alone.
+
+    file: of further pairs, which `FILE_SHARE` of them come from.
+    """
     rng = seeded_generator(seed, "depth network", number)
-    return augment(render(recombine(objects, BATCH, rng)), rng)
+    from_file = round(FILE_SHARE * BATCH) if file else 0
+    pairs = render(recombine(objects, BATCH - from_file, rng))
+    if file:
+        pairs = Pairs.concatenate((pairs, file.draw(from_file, rng).to(pairs.image.device)))
+    return augment(pairs, rng)
 
 
 def new_depth_net(size: int, device: torch.device, seed: int) -> DepthNet:

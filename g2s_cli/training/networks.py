@@ -31,6 +31,7 @@ from g2s_cli.training.feedforward import (
 from g2s_cli.training.latent_editing import ATTRIBUTES, LatentEditor, References
 from g2s_cli.training.morphable import EMState, EMTraining, Observations, observe_random_objects
 from g2s_cli.training.morphable_from_photos import observe_photos
+from g2s_cli.training.pair_file import PairFile
 from g2s_cli.training.synthetic import render_pairs
 from g2s_cli.training.trainer import Stateful, Trainer
 from g2s_cli.weights.tensors import quantize
@@ -130,11 +131,16 @@ def learn_morphable_model_from_photos(
 
 
 def train_depth_network(
-    trained: TrainedNetworks, images: ImageDataset, count: int, updates: int, run: StageRun
+    trained: TrainedNetworks,
+    images: ImageDataset,
+    count: int,
+    updates: int,
+    run: StageRun,
+    file: PairFile | None = None,
 ) -> tuple[dict[str, Tensor], float]:
     """The tensors of a depth network, trained on recombinations of the first `count` photos, and its loss; resumable.
 
-    The loss is the mean of the last tenth of the updates.
+    The loss is the mean of the last tenth of the updates. file: of pairs that are half of each batch.
 
     Raises:
         G2SError: the checkpoint is damaged, or a loss is not finite.
@@ -147,7 +153,8 @@ def train_depth_network(
         observations, masks = observe_photos(trained, images, count, run.seed, run.progress)
         objects = fit_objects(model, observations, masks, run.progress)
         render = partial(render_pairs, model, template.depth, camera=camera)
-        train_depth_net(net, partial(training_batch, objects, render, run.seed), updates, trainer, trained.nets.dtype)
+        batch = partial(training_batch, objects, render, run.seed, file=file)
+        train_depth_net(net, batch, updates, trainer, trained.nets.dtype)
     last = trainer.losses["depth network"][-max(1, updates // 10) :]
     return {f"netS.{name}": each for name, each in quantize(net.state_dict()).items()}, mean(last)
 

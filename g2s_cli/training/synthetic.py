@@ -78,6 +78,15 @@ class Pairs:
     mask: Float[Tensor, "b 1 h w"]
     depth: Float[Tensor, "b h w"]
 
+    def to(self, device: torch.device) -> Pairs:
+        """The same pairs on a device."""
+        return Pairs(self.image.to(device), self.mask.to(device), self.depth.to(device))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Pairs]) -> Pairs:
+        """The pairs of all parts."""
+        return cls(*(torch.cat(column) for column in zip(*(vars(part).values() for part in parts), strict=True)))
+
 
 @torch.no_grad()
 def decompose(

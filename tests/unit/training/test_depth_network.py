@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from recording import StopAt
@@ -25,6 +26,7 @@ from g2s_cli.training.depth_network import (
     training_batch,
 )
 from g2s_cli.training.distributed import Group
+from g2s_cli.training.pair_file import PairFile, encode_pair_depth, pair_type
 from g2s_cli.training.synthetic import FittedObjects, Pairs, render_pairs
 from g2s_cli.training.trainer import Trainer
 
@@ -132,6 +134,16 @@ def test_scaling_scales_depth_too(monkeypatch: pytest.MonkeyPatch) -> None:
     augmented = augment(pairs, torch.Generator().manual_seed(0))
     middle = augmented.depth[:, 8, 6:10].diff().abs()
     torch.testing.assert_close(middle, slope[:, 8, 6:10].diff().abs(), atol=2e-5, rtol=0)  # so slopes stay
+
+
+def test_half_of_a_batch_is_of_the_file_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MOVED", "BRIGHTNESS", "COLOUR", "NOISE"):
+        monkeypatch.setattr(depth_network, name, 0.0)
+    pairs = np.zeros(3, pair_type(SIZE))
+    pairs["mask"], pairs["depth"] = True, encode_pair_depth(np.full((SIZE, SIZE), 1.0625))
+    mixed = training_batch(objects(), lambda some: render_pairs(model(), RELIEF, some, CAMERA), 0, 0, PairFile(pairs))
+    from_file = ((mixed.depth - 1.0625).abs() < 1e-4).all(dim=2).all(dim=1)
+    assert from_file.tolist() == [False, False, True, True]
 
 
 def test_batches_depend_on_the_seed_and_their_number_alone() -> None:
