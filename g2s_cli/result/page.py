@@ -111,7 +111,7 @@ def scene_data(result: Result, mesh: Mesh, texture: Texture) -> dict[str, Any]:
         "mesh_normals": _deflate(_as_int8(mesh.normals).T),
         "faces": _deflate(mesh.faces.astype("<u4")),
         "grid": mesh.camera.size,
-        "reflectance": _texture_url(np.sqrt(reflectance / max_reflectance)),
+        "reflectance": texture_url(np.sqrt(reflectance / max_reflectance)),
         "max_reflectance": max_reflectance,
         "photo": _image_url(photo, "JPEG", quality=88),
         "matte": _image_url(_cut_out(photo, result), "JPEG", quality=88),
@@ -169,8 +169,8 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def _texture_url(values: Float[ndarray, "t t 3"]) -> str:
-    """An image of values in [0, 1] as a data URL."""
+def texture_url(values: Float[ndarray, "t t 3"]) -> str:
+    """An image of values in [0, 1] as a data URL, whose quality depends on its size."""
     image = Image.fromarray((values * 255).round().astype(np.uint8))
     for quality in JPEG_QUALITIES:
         url = _image_url(image, "JPEG", quality=quality, subsampling=0)
