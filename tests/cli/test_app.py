@@ -101,3 +101,26 @@ def test_a_browser_goes_from_a_photo_to_a_mesh(address: str, tmp_path: Path) -> 
             assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert [url for url in page.requests if not url.startswith((address, "data:", "blob:"))] == []
         assert [message for message in page.messages if message.startswith("exception")] == []
+
+
+@needs_gradio
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
+def test_a_closed_tab_ends_its_photo_and_ten_clicks_are_one(address: str, temporary: Path, tmp_path: Path) -> None:
+    def start(page: Page, clicks: int) -> None:
+        page.upload("input[type=file]", PORTRAIT)
+        page.wait_for("[...document.images].some(one => one.naturalWidth == 360)", 120)
+        page.evaluate(f"for (let k = 0; k < {clicks}; k++) document.querySelector('#start').click()")
+        page.wait_for("document.querySelector('#status').innerText.includes('load')", 300)
+
+    with Page(address, tmp_path / "first") as page:
+        start(page, 1)
+        page.wait_for("document.querySelector('#status').innerText.includes('search')", 300)
+    with Page(address, tmp_path / "second") as page:
+        start(page, 10)
+        page.wait_for("document.querySelector('iframe.viewer')", 600)
+        shown = page.evaluate("document.querySelector('iframe.viewer').src").split("/")[-2]
+        assert [message for message in page.messages if message.startswith("exception")] == []
+    whole = {mesh.parent.name for mesh in temporary.glob("g2s-app-*/jobs/*/mesh.glb")}
+    assert whole == {shown}  # of two jobs that ran one after the other
+    assert len(list(temporary.glob("g2s-app-*/jobs/*"))) == 2
