@@ -78,10 +78,8 @@ def test_colours_are_white_on_the_surface_red_outside_and_blue_inside() -> None:
 def test_files_without_triangles_are_refused(tmp_path) -> None:
     (tmp_path / "broken.ply").write_text("ply?")
     trimesh.PointCloud(np.zeros((3, 3))).export(tmp_path / "points.ply")
-    for name, message in (
-        ("missing.ply", "There is no file"),
-        ("broken.ply", "cannot be read as a mesh"),
-        ("points.ply", "has no triangles"),
-    ):
+    for name, message in (("broken.ply", "cannot be read as a mesh"), ("points.ply", "has no triangles")):
         with pytest.raises(UsageError, match=f"{name} {message}"):
             read_mesh(tmp_path / name)
+    with pytest.raises(UsageError, match=r"There is no file .*missing\.ply\."):
+        read_mesh(tmp_path / "missing.ply")
