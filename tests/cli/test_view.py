@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from chromium import BROWSER, OPTIONS
+from chromium import BROWSER, OPTIONS, Page
 from installed import SCRIPT, Command
 from PIL import Image
 from torch.nn.functional import interpolate, max_pool2d
@@ -102,9 +102,12 @@ def test_an_unwritable_page_is_named(g2s: Command, out: Path) -> None:
 
 def in_browser(page: Path, state: str, picture: Path) -> np.ndarray:
     """A screenshot of the page by a headless browser."""
-    address = f"{page.as_uri()}#{state}&zoom=1&bare=1"
-    command = [str(BROWSER), *PICTURE, f"--user-data-dir={picture.parent}/profile", f"--screenshot={picture}", address]
-    subprocess.run(command, check=True, timeout=100, capture_output=True)
+    address, frame = f"{page.as_uri()}#{state}&zoom=1&bare=1", "await new Promise(requestAnimationFrame);"
+    with Page(address, picture.parent / "profile", SIZE, SIZE) as browser:
+        browser.wait_for("document.querySelector('code')?.textContent", 100)
+        browser.evaluate(f"(async () => {{ {2 * frame} gl.finish(); {2 * frame} }})()")
+        browser.screenshot(picture)
+        assert browser.messages == []
     with Image.open(picture) as shown:
         return np.asarray(shown.convert("RGB"), dtype=float)
 
