@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -60,8 +61,10 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "examples/README.md", "docs/guide.md"])
 def test_every_flag_on_the_page_is_in_its_commands_help(page: str) -> None:
-    blocks = "".join((ROOT / page).read_text().split("```")[1::2])
+    parts = (ROOT / page).read_text().split("```")
+    blocks, prose = "".join(parts[1::2]), "".join(parts[::2])
     lines = [line.split("#")[0] for line in blocks.splitlines() if line.startswith("g2s ")]
+    lines += re.findall(r"(?<=`)g2s [a-z][^`]*(?=`)", prose)
     commands = [command.split() for line in lines for command in line.split("&&")]
     assert len(commands) >= 4
     runner = CliRunner(env={"COLUMNS": "200"})
