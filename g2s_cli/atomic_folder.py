@@ -79,7 +79,8 @@ def check_target(folder: Path, marker: str, *, overwrite: bool, inputs: Mapping[
                 raise UsageError(what, "Name another folder with -o.")
             if not overwrite:
                 raise UsageError(
-                    f"{folder} exists and is not empty.", "Add --overwrite to replace it, or name another."
+                    f"{folder} exists and is not empty.",
+                    "Add --overwrite to replace it, or name another folder with -o.",
                 )
         _try_to_write(place / "probe")
 
@@ -130,7 +131,7 @@ def replace_folder(folder: Path, owned: str = "", *, overwrite: bool = True) -> 
                 return
             if not overwrite and not is_empty(place):
                 what = f"{folder} has been written by another run meanwhile."
-                raise UsageError(what, "Add --overwrite to replace it, or name another.")
+                raise UsageError(what, "Add --overwrite to replace it, or name another folder with -o.")
             _exchange(new, place, scratch / "old", owned)
     except OSError as error:
         what = f"{folder} cannot be written: {error.strerror or error}."

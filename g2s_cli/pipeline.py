@@ -251,6 +251,6 @@ def outside_category(inversion: Inversion, plan: Plan) -> list[str]:
     return [
         f"The photo seems to lie outside {category.title}: the GAN's own version of it (inverted.png) has "
         f"{inversion.psnr_db:.1f} dB and lies {inversion.latent_distance:.2f} times as far from the mean latent as "
-        "usual. The shape may be that of inverted.png, under your photo's pixels. If it looks wrong, try a photo that "
-        "is more frontal and evenly lit, --crop, or another --category."
+        "usual. The run goes on: check the shape. If it looks wrong, try a photo that is more frontal and evenly lit, "
+        "--crop, or another --category."
     ]

@@ -29,7 +29,9 @@ def compare_mesh(
     ] = None,
     out: Annotated[
         Path | None,
-        options.output_option("--out", "-o", metavar="FILE", help="The coloured mesh.", show_default="OUT/errors.ply"),
+        options.output_option(
+            "--out", "-o", metavar="FILE", help="The coloured mesh.", show_default="RESULT/errors.ply"
+        ),
     ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,

@@ -31,7 +31,7 @@ def mesh(
 ) -> None:
     """Write the meshes and textures of a result at another resolution, or add a body for printing.
 
-    Meshes that are there and would change are replaced with --overwrite alone; -o writes the new ones elsewhere.
+    It refuses to change earlier meshes: --overwrite replaces them, -o writes the new ones elsewhere.
 
     Example: g2s mesh out/ --max-faces 20000 -o small/
     """

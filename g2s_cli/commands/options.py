@@ -140,7 +140,13 @@ PicturesOut = Annotated[
 ]
 MeshSize = Annotated[
     int | None,
-    output_option("--mesh-size", min=16, max=1024, help="Vertices of the grid a side.", show_default="320 at most"),
+    output_option(
+        "--mesh-size",
+        min=16,
+        max=1024,
+        help="Vertices of the grid a side.",
+        show_default="twice the photo's, 512 at most",
+    ),
 ]
 TextureSize = Annotated[
     int | None,

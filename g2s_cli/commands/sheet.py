@@ -41,10 +41,12 @@ def sheet(
     if out.exists() and (out.is_dir() or not overwrite):
         raise UsageError(f"{out} exists.", "Add --overwrite to replace a file, or name another with -o.")
 
+    from g2s_cli.batch import SUMMARY
     from g2s_cli.files import atomic_write
     from g2s_cli.result.contact_sheet import result_sheet
     from g2s_cli.result.read import find_results
 
+    folders = [folder for folder in folders if folder.name != SUMMARY] or folders  # many/* names it, too
     results = [result for folder in folders for result in find_results(folder)]
     with output.progress(brief=True) as progress:
         progress.begin("sheet", len(results))

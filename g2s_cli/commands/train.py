@@ -18,7 +18,7 @@ VERB = "g2s train"
 def train(
     gan: Annotated[
         Path | None,
-        typer.Argument(metavar="GAN", help="A StyleGAN2 checkpoint.", show_default="one is trained on --photos"),
+        typer.Argument(metavar="GAN", help="A StyleGAN2 checkpoint; without it one is trained on --photos."),
     ] = None,
     photos: Annotated[
         Path | None,

@@ -42,7 +42,7 @@ def view(
     page = out or folder
     page = page if page.suffix.lower() in {".html", ".htm"} else page / PAGE
     with output.step("view"):
-        write_page(read_result(folder), page, MeshOptions(mesh_size, texture_size), overwrite=overwrite)
+        write_page(read_result(folder), page, MeshOptions(mesh_size, texture_size), folder=folder, overwrite=overwrite)
     if show and not webbrowser.open(page.resolve().as_uri()):
         output.info(f"Note: no browser could be started here. Open {page} yourself.")
     output.print_result([page], {"folder": str(folder), "file": str(page)})

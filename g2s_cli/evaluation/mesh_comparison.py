@@ -91,6 +91,8 @@ class Surface:
 
 def read_mesh(path: Path) -> trimesh.Trimesh:
     """A triangle mesh of a PLY, OBJ, GLB or STL file. Raises UsageError."""
+    if not path.is_file():
+        raise UsageError(f"There is no file {path}.", "Check the path.")
     try:
         mesh = trimesh.load(path, force="mesh")
     except Exception as error:  # trimesh's readers raise anything on damaged files

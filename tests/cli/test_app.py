@@ -18,6 +18,7 @@ from g2s_cli.errors import G2SError
 
 PORTRAIT = Path(__file__).parents[1] / "data" / "portrait.jpg"
 SIZES = [(1200, 900), (390, 844)]
+MAX_JOBS = 8  # by default
 needs_gradio = pytest.mark.skipif(find_spec("gradio") is None, reason="Gradio is not installed")
 
 
@@ -101,3 +102,28 @@ def test_a_browser_goes_from_a_photo_to_a_mesh(address: str, tmp_path: Path) -> 
             assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert [url for url in page.requests if not url.startswith((address, "data:", "blob:"))] == []
         assert [message for message in page.messages if message.startswith("exception")] == []
+
+
+@needs_gradio
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
+def test_a_closed_tab_ends_its_photo_and_ten_clicks_fill_the_queue_at_most(
+    address: str, temporary: Path, tmp_path: Path
+) -> None:
+    def start(page: Page, clicks: int) -> None:
+        page.upload("input[type=file]", PORTRAIT)
+        page.wait_for("[...document.images].some(one => one.naturalWidth == 360)", 120)
+        page.evaluate(f"for (let k = 0; k < {clicks}; k++) document.querySelector('#start').click()")
+        page.wait_for("document.querySelector('#status').innerText.includes('load')", 300)
+
+    with Page(address, tmp_path / "first") as page:
+        start(page, 1)
+        page.wait_for("document.querySelector('#status').innerText.includes('segment')", 300)
+    with Page(address, tmp_path / "second") as page:
+        start(page, 10)
+        page.wait_for("document.querySelector('iframe.viewer')", 600)
+        shown = page.evaluate("document.querySelector('iframe.viewer').src").split("/")[-2]
+        assert [message for message in page.messages if message.startswith("exception")] == []
+    whole = {mesh.parent.name for mesh in temporary.glob("g2s-app-*/jobs/*/mesh.glb")}
+    assert whole == {shown}  # the first job, which would have run before it, has ended
+    assert 2 <= len(list(temporary.glob("g2s-app-*/jobs/*"))) <= 1 + MAX_JOBS

@@ -81,3 +81,5 @@ def test_files_without_triangles_are_refused(tmp_path) -> None:
     for name, message in (("broken.ply", "cannot be read as a mesh"), ("points.ply", "has no triangles")):
         with pytest.raises(UsageError, match=f"{name} {message}"):
             read_mesh(tmp_path / name)
+    with pytest.raises(UsageError, match=r"There is no file .*missing\.ply\."):
+        read_mesh(tmp_path / "missing.ply")

@@ -13,7 +13,8 @@ from PIL import Image
 from g2s_cli.errors import ImageError
 from g2s_cli.machine import Machine
 from g2s_cli.options import ReconstructOptions
-from g2s_cli.photo.align import CropOptions
+from g2s_cli.photo.align import CropOptions, align
+from g2s_cli.photo.decode import read_image
 from g2s_cli.photo.detect import Face
 from g2s_cli.pipeline import Pipeline
 from g2s_cli.result.schema import Result
@@ -21,6 +22,7 @@ from g2s_cli.result.write import write_result
 from g2s_cli.webapp import studio as module
 from g2s_cli.webapp.jobs import JobProgress
 from g2s_cli.webapp.studio import SERVED_FILES, Choice, FacesPicture, PhotoLimits, Studio, draw_faces, film
+from g2s_cli.weights.categories import load_category
 
 PORTRAIT = Path(__file__).parents[2] / "data" / "portrait.jpg"
 
@@ -58,6 +60,21 @@ def test_a_point_of_two_faces_picture_chooses_the_nearer_one(tmp_path: Path) -> 
     assert [faces.nearest(*face.landmarks[0]) for face in faces.faces] == [1, 2]
     assert faces.faces[0].landmarks[:, 0].max() < faces.faces[1].landmarks[:, 0].min()
     assert draw_faces(tmp_path / "two.png", "car").faces == ()
+
+
+@pytest.mark.parametrize("width", [90, 128])
+def test_the_faces_of_a_small_photo_are_numbered_as_reconstruct_numbers_them(tmp_path: Path, width: int) -> None:
+    with Image.open(PORTRAIT) as portrait:
+        two = Image.new("RGB", (2 * width, 2 * width))  # of at most 256 px: a square that may be a crop already
+        for left, side in ((0, round(0.7 * width)), (width, width)):
+            two.paste(portrait.resize((side, round(side * portrait.height / portrait.width))), (left, 0))
+    two.save(tmp_path / "two.png")
+    faces, template = draw_faces(tmp_path / "two.png", "synface"), load_category("synface").face_template
+    for click, number in (((1.5 * width, 0.4 * width), 1), ((0.35 * width, 0.3 * width), 2)):
+        assert faces.nearest(*click) == number
+        photo = read_image(tmp_path / "two.png", [])
+        placement = align(tmp_path / "two.png", photo, template, CropOptions(face=number)).placement
+        assert np.hypot(placement.x - click[0], placement.y - click[1]) < 0.25 * width
 
 
 def test_the_chosen_face_has_its_own_colour() -> None:
