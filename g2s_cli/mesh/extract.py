@@ -31,12 +31,21 @@ SMOOTHING_ROUNDS = 4
 
 
 @dataclass(frozen=True)
+class Back:
+    """How a surface is closed behind (`mesh.back`): the view that shows its outline, and the largest height."""
+
+    view: Float[Tensor, 6]
+    height: float  # scene units
+
+
+@dataclass(frozen=True)
 class Mesh:
     """A textured surface; its triangles are counter-clockwise seen from its front."""
 
     vertices: Float[ndarray, "n 3"]  # scene units about the pivot
     faces: Int[ndarray, "m 3"]
     camera: Camera  # the canonical camera whose image the texture covers
+    back: Back | None = None  # None: the surface is open behind
 
     @cached_property
     def normals(self) -> Float[ndarray, "n 3"]:
@@ -62,21 +71,37 @@ def texture_coordinates(vertices: Float[ndarray, "n 3"], camera: Camera) -> Floa
 def extract_mesh(canonical: CanonicalDepth) -> Mesh:
     """Extract the surface where the mask is at least 0.5: its largest component, with a smooth boundary.
 
+    The boundary lies where the mask is 0.5, between the pixels.
+
     Raises:
         G2SError: if no surface is left.
     """
     camera, (height, width) = canonical.camera, canonical.depth.shape
     points = unproject_points(canonical.depth[None].double(), camera).reshape(-1, 3).cpu().numpy()
     points = (points - (0.0, 0.0, camera.pivot)) * FLIP
-    inside = (canonical.mask >= 0.5).flatten().cpu().numpy()
-    # Grid triangles turn clockwise seen from the front. One corner inside the mask suffices: the boundary then lies up
-    # to a cell outside the mask's edge, and the surface covers all of the mask.
+    mask = canonical.mask.flatten().double().cpu().numpy()
+    # Grid triangles turn clockwise seen from the front. One corner inside the mask suffices: the others move to its
+    # edge, and the surface covers all of the mask.
     faces = grid_faces(height, width, torch.device("cpu")).numpy()[:, ::-1]
-    faces = remove_steep_boundary(faces[inside[faces].any(axis=1)], points)
-    vertices, faces = keep_largest_component(points, faces)
+    faces = remove_steep_boundary(faces[(mask >= 0.5)[faces].any(axis=1)], points)
+    vertices, faces = keep_largest_component(_move_to_edge(points, mask, faces), faces)
     if len(faces) == 0:
         raise G2SError("The photo's mask leaves no surface to make a mesh of.", "Use a photo that fits the category.")
     return Mesh(smooth_boundary(faces, vertices), faces, camera)
+
+
+def _move_to_edge(
+    points: Float[ndarray, "n 3"], mask: Float[ndarray, " n"], faces: Int[ndarray, "m 3"]
+) -> Float[ndarray, "n 3"]:
+    """Points outside a mask moved to the mean of the places where it is 0.5 on their edges to points inside."""
+    edges = face_edges(faces).reshape(-1, 2)
+    edges = np.concatenate((edges, edges[:, ::-1]))
+    inner, outer = edges[(mask[edges[:, 0]] >= 0.5) & (mask[edges[:, 1]] < 0.5)].T
+    share = ((mask[inner] - 0.5) / (mask[inner] - mask[outer]))[:, None]
+    places = points[inner] * (1 - share) + points[outer] * share
+    counts = np.bincount(outer, minlength=len(points))[:, None]
+    total = np.stack([np.bincount(outer, column, len(points)) for column in places.T], axis=1)
+    return np.where(counts > 0, total / counts.clip(min=1), points)
 
 
 def keep_largest_component(

@@ -24,7 +24,7 @@ from g2s_cli.mesh.refine import CanonicalDepth, SilhouetteMask, canonical_object
 # Least shading that the photo is divided by: in deep shadow there is more noise than colour.
 MIN_SHADING = 0.2
 # The photo's weight rises from 0 at the first cosine between surface and ray to 1 at the second.
-MIN_COSINE, FULL_COSINE = 0.08, 0.3
+MIN_COSINE, FULL_COSINE = 0.04, 0.15
 # Distance behind the nearest surface up to which a point is visible, scene units: the grids' own roughness.
 TOLERANCE = 0.002
 # Largest resolution of the visibility test, pixels a side.
@@ -67,7 +67,15 @@ def project_texture(
     shading = _shading(factors, camera, size)
     colours = grid_sample(resize_area(photo, pixels)[None], grid, padding_mode="border", mode="bicubic")[0]
     colours = remove_shading(colours.clamp(-1, 1), shading.clamp(min=MIN_SHADING))
-    weight = _photo_weight(visible_mask, points, canonical, factors, camera, mesh)
+    # A photo under a soft outline has the object's colours beyond it, too: no seam there.
+    weight = _photo_weight(
+        visible_mask if object_mask.completed else torch.ones_like(visible_mask),
+        points,
+        canonical,
+        factors,
+        camera,
+        mesh,
+    )
 
     # The networks' albedo counts inside the object only.
     known = resize_area(visible_mask[None], wide.size)[0].square()

@@ -41,6 +41,7 @@ BLEND_SHARE = 1 / 16  # of the crop's side: width of the blend at edges beyond w
 MAX_GAIN = 4.0  # by which a light may multiply or divide a pixel
 MIN_BRIGHTNESS = 0.05  # of shading or images in a quotient
 OCCLUSION_TOLERANCE = 0.01  # scene units: a point farther than this behind the visible surface is hidden
+NECK_START, NECK_END = 0.8, 1.4  # rows of the tight crop, in its sides, between which a turned head's body stays
 EMPTY_ALPHA = 0.02  # of a matte, below which a pixel is background
 MAX_RENDERED_PX = 1024  # a side, of the mesh that says where pixels move
 DILATION_PX = 1  # of the object mask, canonical pixels
@@ -144,20 +145,16 @@ def _rotate_wide(
     background = canvas.enlarge(inpaint(canvas.shrink(result.camera.size), 1 - hole[0]))
     background = torch.lerp(canvas.crop, background, canvas.enlarge(hole))
     for yaw, pitch in turns:
-        view = result.factors.rotate(yaw, pitch).view
-        fragments = rasterize_mesh(mesh, texture.lit.shape[-1], view, camera)
+        turned_view = result.factors.rotate(yaw, pitch).view
+        neck = _Neck(result, turned_view)
+        fragments = rasterize_mesh(mesh, texture.lit.shape[-1], result.factors.view, camera, neck.turn)
         rendered = canvas.enlarge(fragments.sample_texture(texture.lit).image / 2 + 0.5)
-        surface = torch.where(fragments.hit[0], fragments.depth, camera.far)
-        points = canonical_to_view(
-            view_to_canonical(unproject_points(surface[None], camera), view[None], camera),
-            result.factors.view[None],
-            camera,
-        )
+        points = canonical_to_view(fragments.points[None], result.factors.view[None], camera)
         nearest = grid_sample(photo_depth[None], points_to_grid(points, camera), padding_mode="border")[0, 0]
-        visible = fragments.hit[0] & (points[0, ..., 2] < nearest + OCCLUSION_TOLERANCE)
+        visible = fragments.hit & (points[0, ..., 2] < nearest + OCCLUSION_TOLERANCE)
         # Inpainted, so that interpolation at the outline does not mix in positions of the background.
         places = (project_points(points[0], camera).permute(2, 0, 1) + 0.5) / camera.size
-        grid = canvas.enlarge(inpaint(places, fragments.hit[0].float())).permute(1, 2, 0)[None] * 2 - 1
+        grid = canvas.enlarge(inpaint(places, fragments.hit.float())).permute(1, 2, 0)[None] * 2 - 1
         moved = functional.grid_sample(
             torch.cat((colours, outline[None]))[None], grid, padding_mode="border", align_corners=False
         )[0]
@@ -165,6 +162,24 @@ def _rotate_wide(
         alpha = canvas.enlarge(fragments.alpha[0]) * torch.lerp(torch.ones_like(weight), moved[3:], weight)
         turned = torch.lerp(rendered, moved[:3], weight)
         yield canvas.add(torch.lerp(background, turned, alpha) - canvas.crop)
+
+
+@dataclass(frozen=True)
+class _Neck:
+    """A turn of a head on its shoulders, which stay: the photo goes on beyond the frame."""
+
+    result: Result
+    turned: Float[Tensor, 6]  # the head's view
+
+    def turn(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """Points of the photo's view, moved."""
+        camera, view = self.result.camera, self.result.factors.view[None].to(points)
+        crop = self.result.photo.shape[-1]
+        row = (project_points(points, camera)[:, 1] - (camera.size - crop) / 2) / crop
+        share = ((NECK_END - row) / (NECK_END - NECK_START)).clamp(0, 1)[:, None]
+        canonical = view_to_canonical(points[None, None], view, camera)
+        moved = canonical_to_view(canonical, self.turned[None].to(points), camera)[0, 0]
+        return torch.lerp(points, moved, share.square() * (3 - 2 * share))
 
 
 @dataclass(frozen=True)
