@@ -24,6 +24,7 @@ from g2s_cli.mesh.extract import FLIP, Back, Mesh, boundary_edges, face_edges, t
 
 RESOLUTION = 160  # pixels a side, of the outline that is inflated
 CUT = 0.08  # of the image's side above an outline's lowest point, where it is a cut rather than an outline
+MIN_THICKNESS = 0.002  # scene units between front and back
 CUT_PX = 2  # from the outline's continuation, within which front and back are apart
 
 
@@ -71,7 +72,7 @@ def _push_back(
 
     maps, grid = torch.stack((rim_depth + height, cut))[None], normalize_pixels(pixels[None].float(), camera)
     behind, near_cut = grid_sample(maps, grid, padding_mode="border")[0, :, 0]
-    moved = points * (torch.maximum(behind, depth) / depth)[None, :, None]
+    moved = points * (torch.maximum(behind, depth + MIN_THICKNESS) / depth)[None, :, None]
     canonical = view_to_canonical(moved[None], back.view[None].cpu().double(), mesh.camera)[0, 0].numpy()
     at_rim = np.zeros(len(depth), dtype=bool)
     at_rim[boundary] = (near_cut[rim] == 0).numpy()

@@ -49,7 +49,8 @@ class Fragments:
     def sample_texture(self, texture: Float[Tensor, "3 t t"]) -> MeshImage:
         """Colour the mesh by a texture."""
         grid = points_to_grid(self.points[None], self.sampled)
-        image = grid_sample(resize_area(texture, self.sampled.size)[None], grid, padding_mode="border")
+        texels = resize_area(texture, self.sampled.size)[None]
+        image = grid_sample(texels, grid, padding_mode="border", mode="bicubic")
         if self.rim is not None:
             colours = extend_to_back(texture, self.rim)[None]
             image = torch.where(self.behind, grid_sample(colours, grid, padding_mode="border"), image)

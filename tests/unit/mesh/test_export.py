@@ -119,7 +119,7 @@ def test_a_body_out_of_range_is_refused(name: str, size: float) -> None:
         MeshOptions(body=Body(**{name: size})).check()
 
 
-@pytest.mark.parametrize("max_faces", [5000, 700, 150])
+@pytest.mark.parametrize("max_faces", [5000, 700, 250])
 def test_simplified_meshes_keep_shape_and_texture_coordinates(
     textured: tuple[Mesh, Texture], tmp_path: Path, max_faces: int
 ) -> None:
