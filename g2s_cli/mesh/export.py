@@ -26,6 +26,7 @@ from g2s_cli.mesh.texture import Texture
 SURFACE_FILES = ("mesh.glb", "mesh.obj", "mesh.mtl", "texture.png", "texture_albedo.png")
 BODY_FILES = ("mesh.stl", "mesh.ply")
 Extent = Literal["crop", "head", "person"]
+TextureKind = Literal["photo", "albedo"]
 SIMPLIFIER = "fast_simplification"
 MAX_MM = 10_000.0  # of a body; no printer is larger
 MESH_SIZES, TEXTURE_SIZES = (16, 1024), (16, 4096)  # least and largest
@@ -36,11 +37,11 @@ MIN_FACES = 20  # of a simplified front
 class Body:
     """A body for printing.
 
-    It is no thicker than tall: its back widens along the camera's rays and would outgrow its front.
+    A relief is no thicker than tall: its back widens along the camera's rays and would outgrow its front.
     """
 
     height_mm: float = 100.0  # of the whole body
-    thickness_mm: float = 3.0  # behind the farthest point of the surface
+    thickness_mm: float = 3.0  # of a relief, behind the farthest point of the surface
 
     def check(self) -> None:
         """Raise UsageError unless the body can be printed."""
@@ -59,6 +60,7 @@ class MeshOptions:
     max_faces: int | None = None  # of any mesh
     body: Body | None = None  # also write a closed body for printing
     extent: Extent | None = None  # how much of the photo's object
+    texture: TextureKind = "photo"  # of GLB and OBJ: lit by the photo's light, or to be lit by the viewer
 
     def check(self) -> None:
         """Raise UsageError for values out of range, G2SError if an optional dependency is missing."""
@@ -95,8 +97,8 @@ def write_meshes(folder: Path, mesh: Mesh, texture: Texture, options: MeshOption
     surface = mesh
     if options.max_faces:
         surface = (simplify_front if mesh.back else simplify)(mesh, options.max_faces)
-    _write_glb(folder / "mesh.glb", surface, texture)
-    _write_obj(folder / "mesh.obj", surface)
+    _write_glb(folder / "mesh.glb", surface, texture, options.texture)
+    _write_obj(folder / "mesh.obj", surface, options.texture)
     if options.body:
         body = make_body(mesh, texture.lit, options.body, options.max_faces)
         for name in BODY_FILES:
@@ -178,9 +180,9 @@ def _too_few(max_faces: int) -> UsageError:
     return UsageError(f"The mesh needs more than {max_faces} triangles.", "Allow more with --max-faces.")
 
 
-def textured_trimesh(mesh: Mesh, texture: Texture) -> trimesh.Trimesh:
-    """A mesh and its lit texture, which its alpha cuts out, as trimesh's."""
-    image = Image.fromarray(to_uint8(texture.lit))
+def textured_trimesh(mesh: Mesh, texture: Texture, kind: TextureKind = "photo") -> trimesh.Trimesh:
+    """A mesh and its texture, which its alpha cuts out, as trimesh's."""
+    image = Image.fromarray(to_uint8(texture.lit if kind == "photo" else texture.albedo))
     if texture.alpha is not None:
         image.putalpha(Image.fromarray((texture.alpha * 255).round().byte().cpu().numpy()))
     material = trimesh.visual.material.PBRMaterial(
@@ -200,38 +202,46 @@ def textured_trimesh(mesh: Mesh, texture: Texture) -> trimesh.Trimesh:
     )
 
 
-def _write_glb(path: Path, mesh: Mesh, texture: Texture) -> None:
-    """Write the mesh, and its back with colours at its vertices; they are lit already (KHR_materials_unlit)."""
-    scene = trimesh.Scene({"surface": textured_trimesh(mesh, texture)})
+def _write_glb(path: Path, mesh: Mesh, texture: Texture, kind: TextureKind) -> None:
+    """Write the mesh, and its back with colours at its vertices; the photo's is lit already (KHR_materials_unlit)."""
+    scene = trimesh.Scene()
+    scene.add_geometry(textured_trimesh(mesh, texture, kind), geom_name="surface")
     if mesh.back:
         closed = close_round(mesh)
         used, faces = np.unique(closed.faces[len(mesh.faces) :], return_inverse=True)
         vertices, faces = closed.vertices[used], faces.reshape(-1, 3)
-        colours = back_colours(mesh, vertices, texture.lit)
+        colours = back_colours(mesh, vertices, texture.lit if kind == "photo" else texture.albedo)
         normals = vertex_normals(vertices, faces)
         scene.add_geometry(
             trimesh.Trimesh(vertices, faces, vertex_normals=normals, vertex_colors=colours, process=False),
             geom_name="back",
         )
-    path.write_bytes(trimesh.exchange.gltf.export_glb(scene, include_normals=True, tree_postprocessor=_mark_unlit))
+    finish = _mark_unlit if kind == "photo" else _add_material
+    path.write_bytes(trimesh.exchange.gltf.export_glb(scene, include_normals=True, tree_postprocessor=finish))
 
 
 def _mark_unlit(tree: dict[str, Any]) -> None:
-    """Add KHR_materials_unlit to the materials of a glTF document; what has none gets one."""
+    """Add KHR_materials_unlit to the materials of a glTF document."""
+    _add_material(tree)
     tree["extensionsUsed"] = ["KHR_materials_unlit"]
+    for material in tree["materials"]:
+        material["extensions"] = {"KHR_materials_unlit": {}}
+
+
+def _add_material(tree: dict[str, Any]) -> None:
+    """Give the parts of a glTF document that have vertex colours alone a matt, two-sided material."""
     plain = [part for one in tree["meshes"] for part in one["primitives"] if "material" not in part]
     for part in plain:
         part["material"] = len(tree["materials"])
     if plain:
         pbr = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
         tree["materials"].append({"name": "back", "doubleSided": True, "pbrMetallicRoughness": pbr})
-    for material in tree["materials"]:
-        material["extensions"] = {"KHR_materials_unlit": {}}
 
 
-def _write_obj(path: Path, mesh: Mesh) -> None:
-    """Write the mesh, and beside it the .mtl that refers to texture.png."""
-    path.with_suffix(".mtl").write_text("newmtl surface\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd texture.png\n")
+def _write_obj(path: Path, mesh: Mesh, kind: TextureKind) -> None:
+    """Write the mesh, and beside it the .mtl that refers to its texture."""
+    shading = "illum 0\nmap_Kd texture.png" if kind == "photo" else "illum 1\nmap_Kd texture_albedo.png"
+    path.with_suffix(".mtl").write_text(f"newmtl surface\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\n{shading}\n")
     rows = [
         ("v %.6f %.6f %.6f", mesh.vertices),
         ("vt %.6f %.6f", mesh.uv),

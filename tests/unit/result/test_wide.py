@@ -16,7 +16,7 @@ from torch.nn.functional import grid_sample, max_pool2d
 
 from g2s_cli import read_result
 from g2s_cli.geometry.camera import canonical_to_view, project_points
-from g2s_cli.geometry.image import from_uint8
+from g2s_cli.geometry.image import from_uint8, to_uint8
 from g2s_cli.geometry.metrics import psnr
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.geometry.shading import position_from_light
@@ -157,6 +157,17 @@ def test_the_whole_head_is_closed_behind_in_its_glb_and_its_body(wide: Result, t
     assert body.volume > 0
     assert body.extents[1] == pytest.approx(50, rel=1e-3)
     assert is_stable(body.vertices, body.faces)
+
+
+def test_an_albedo_texture_is_left_to_the_viewers_light(wide: Result, tmp_path: Path) -> None:
+    options = replace(SMALL, texture="albedo")
+    mesh, texture = textured_mesh(wide, options)
+    write_meshes(tmp_path, mesh, texture, options)
+    assert b"KHR_materials_unlit" not in (tmp_path / "mesh.glb").read_bytes()
+    surface = trimesh.load(tmp_path / "mesh.glb").geometry["surface"]
+    shown = np.array(surface.visual.material.baseColorTexture.convert("RGB"))
+    assert (shown == to_uint8(texture.albedo)).all()
+    assert "map_Kd texture_albedo.png" in (tmp_path / "mesh.mtl").read_text()
 
 
 def test_a_folder_keeps_the_matte_and_the_extent(bust: Result, tmp_path: Path) -> None:
