@@ -159,7 +159,9 @@ HeightMm = Annotated[
 ]
 ThicknessMm = Annotated[
     float | None,
-    output_option("--thickness-mm", min=0.1, max=10_000, help="Of a relief with a flat back (--extent crop).", show_default="3"),
+    output_option(
+        "--thickness-mm", min=0.1, max=10_000, help="Of a relief with a flat back (--extent crop).", show_default="3"
+    ),
 ]
 Frames = Annotated[int | None, output_option("--frames", min=2, max=MAX_FRAMES, help="Pictures from start to end.")]
 Ease = Annotated[bool, output_option("--ease", help="Move slower near both ends.")]

@@ -25,7 +25,7 @@ from g2s_cli.result.schema import Result
 # Default sizes, at most: vertices of the mesh's grid and texels of its texture, a side.
 MAX_MESH_SIZE, MAX_TEXTURE_SIZE = 320, 2048
 MAX_WIDE_MESH_SIZE = 512
-FINE_TEXTURE_SIZE = 1024  # up to which a texture has twice the photo's resolution
+FINE_TEXTURE_SIZE = 1024  # up to which the texture of a whole head has twice the photo's resolution
 MIXED_SHARE = 1 / 200  # of a wide frame's side, inside the outline, where colours are mixed with the background's
 BACK_HEIGHT = 0.5  # of a whole head's back, in sides of the tight crop, at most
 SOFT_EDGE_PX = 5  # width of a soft mask's edge, canonical pixels
@@ -60,8 +60,10 @@ def textured_mesh(result: Result, detail: MeshOptions, *, extend: bool = False) 
     else:
         mesh = extract_mesh(replace(canonical, mask=_smooth_outline(canonical, result.camera)))
         mesh = replace(mesh, back=Back(result.factors.view, BACK_HEIGHT * result.photo.shape[-1] / result.camera.focal))
-    # A small photo is resampled twice on its way to a picture: finer texels keep it sharp.
-    texture_size = detail.texture_size or min(max(wide_size, min(2 * wide_size, FINE_TEXTURE_SIZE)), MAX_TEXTURE_SIZE)
+    texture_size = detail.texture_size or min(wide_size, MAX_TEXTURE_SIZE)
+    if detail.texture_size is None and result.outline is not None:
+        # A small photo is resampled twice on its way to a picture: finer texels keep it sharp.
+        texture_size = max(texture_size, min(2 * wide_size, FINE_TEXTURE_SIZE))
     return mesh, project_texture(photo, result.factors, outline, result.camera, mesh, texture_size)
 
 
