@@ -84,10 +84,22 @@ def extract_mesh(canonical: CanonicalDepth) -> Mesh:
     # edge, and the surface covers all of the mask.
     faces = grid_faces(height, width, torch.device("cpu")).numpy()[:, ::-1]
     faces = remove_steep_boundary(faces[(mask >= 0.5)[faces].any(axis=1)], points)
-    vertices, faces = keep_largest_component(_move_to_edge(points, mask, faces), faces)
+    faces = largest_component(remove_pinches(faces))
     if len(faces) == 0:
         raise G2SError("The photo's mask leaves no surface to make a mesh of.", "Use a photo that fits the category.")
-    return Mesh(smooth_boundary(faces, vertices), faces, camera)
+    used, faces = np.unique(faces, return_inverse=True)
+    faces, vertices = faces.reshape(-1, 3), points[used]
+    on_pixels = smooth_boundary(faces, vertices)
+    vertices = smooth_boundary(faces, _move_to_edge(vertices, mask[used], faces))
+    while (folded := _face_away(vertices, faces) & (vertices != on_pixels)[faces].any(axis=(1, 2))).any():
+        vertices[faces[folded]] = on_pixels[faces[folded]]
+    return Mesh(vertices, faces, camera)
+
+
+def _face_away(vertices: Float[ndarray, "n 3"], faces: Int[ndarray, "m 3"]) -> Bool[ndarray, " m"]:
+    """Which triangles turn their back to the front."""
+    a, b, c = vertices[faces].swapaxes(0, 1)
+    return np.cross(b - a, c - a)[:, 2] <= 0
 
 
 def _move_to_edge(
