@@ -68,10 +68,11 @@ def texture_coordinates(vertices: Float[ndarray, "n 3"], camera: Camera) -> Floa
     return np.stack(((column + 0.5) / camera.size, 1 - (row + 0.5) / camera.size), axis=1)
 
 
-def extract_mesh(canonical: CanonicalDepth) -> Mesh:
+def extract_mesh(canonical: CanonicalDepth, *, between_pixels: bool = False) -> Mesh:
     """Extract the surface where the mask is at least 0.5: its largest component, with a smooth boundary.
 
-    The boundary lies where the mask is 0.5, between the pixels.
+    Args:
+        between_pixels: the boundary lies where the mask is 0.5, not at the next pixels outside.
 
     Raises:
         G2SError: if no surface is left.
@@ -80,8 +81,8 @@ def extract_mesh(canonical: CanonicalDepth) -> Mesh:
     points = unproject_points(canonical.depth[None].double(), camera).reshape(-1, 3).cpu().numpy()
     points = (points - (0.0, 0.0, camera.pivot)) * FLIP
     mask = canonical.mask.flatten().double().cpu().numpy()
-    # Grid triangles turn clockwise seen from the front. One corner inside the mask suffices: the others move to its
-    # edge, and the surface covers all of the mask.
+    # Grid triangles turn clockwise seen from the front. One corner inside the mask suffices: the boundary then lies up
+    # to a cell outside the mask's edge, and the surface covers all of the mask.
     faces = grid_faces(height, width, torch.device("cpu")).numpy()[:, ::-1]
     faces = remove_steep_boundary(faces[(mask >= 0.5)[faces].any(axis=1)], points)
     faces = largest_component(remove_pinches(faces))
@@ -90,6 +91,8 @@ def extract_mesh(canonical: CanonicalDepth) -> Mesh:
     used, faces = np.unique(faces, return_inverse=True)
     faces, vertices = faces.reshape(-1, 3), points[used]
     on_pixels = smooth_boundary(faces, vertices)
+    if not between_pixels:
+        return Mesh(on_pixels, faces, camera)
     vertices = smooth_boundary(faces, _move_to_edge(vertices, mask[used], faces))
     while (folded := _face_away(vertices, faces) & (vertices != on_pixels)[faces].any(axis=(1, 2))).any():
         vertices[faces[folded]] = on_pixels[faces[folded]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -43,6 +44,7 @@ class Fragments:
     depth: Float[Tensor, "h w"]  # scene units, infinite where there is no mesh
     hit: Bool[Tensor, "h w"]
     alpha: Float[Tensor, "1 1 h w"]
+    mode: Literal["bilinear", "bicubic"]  # of sampling a texture
     behind: Bool[Tensor, "h w"]  # the pixel shows the mesh's back
     rim: Float[Tensor, "r r"] | None  # texels that the back takes its colours from, if it is shown
 
@@ -50,7 +52,7 @@ class Fragments:
         """Colour the mesh by a texture."""
         grid = points_to_grid(self.points[None], self.sampled)
         texels = resize_area(texture, self.sampled.size)[None]
-        image = grid_sample(texels, grid, padding_mode="border", mode="bicubic")
+        image = grid_sample(texels, grid, padding_mode="border", mode=self.mode)
         if self.rim is not None:
             colours = extend_to_back(texture, self.rim)[None]
             image = torch.where(self.behind, grid_sample(colours, grid, padding_mode="border"), image)
@@ -88,7 +90,8 @@ def rasterize_mesh(
     sampled = mesh.camera.resize(min(texture_size, round(mesh.camera.size * camera.focal / mesh.camera.focal)))
     behind = shown[0] >= len(mesh.faces)
     rim = rim_texels(mesh) if behind.any() else None
-    return Fragments(points.to(view.dtype), sampled, z_buffer[0].to(view.dtype), hit, alpha, behind, rim)
+    mode: Literal["bilinear", "bicubic"] = "bicubic" if mesh.back else "bilinear"
+    return Fragments(points.to(view.dtype), sampled, z_buffer[0].to(view.dtype), hit, alpha, mode, behind, rim)
 
 
 def rim_texels(mesh: Mesh) -> Float[Tensor, "r r"]:

@@ -58,7 +58,7 @@ def textured_mesh(result: Result, detail: MeshOptions, *, extend: bool = False) 
     if result.outline is None:
         mesh = extract_mesh(canonical)
     else:
-        mesh = extract_mesh(replace(canonical, mask=_smooth_outline(canonical, result.camera)))
+        mesh = extract_mesh(replace(canonical, mask=_smooth_outline(canonical, result.camera)), between_pixels=True)
         mesh = replace(mesh, back=Back(result.factors.view, BACK_HEIGHT * result.photo.shape[-1] / result.camera.focal))
     texture_size = detail.texture_size or min(wide_size, MAX_TEXTURE_SIZE)
     if detail.texture_size is None and result.outline is not None:

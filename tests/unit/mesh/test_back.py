@@ -29,7 +29,7 @@ def disc(view: torch.Tensor, *, cut: bool = False) -> Mesh:
     if cut:
         mask = torch.maximum(mask, torch.minimum(row - 60, 40 - (column - 47.5).abs()))
     depth = torch.ones(96, 96)
-    mesh = extract_mesh(CanonicalDepth(depth, (mask + 0.5).clamp(0, 1), CAMERA))
+    mesh = extract_mesh(CanonicalDepth(depth, (mask + 0.5).clamp(0, 1), CAMERA), between_pixels=True)
     return replace(mesh, back=Back(view, 1.0))
 
 

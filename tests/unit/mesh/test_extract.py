@@ -99,7 +99,7 @@ def test_the_camera_pose_projects_vertices_as_the_view_does() -> None:
 def test_the_boundary_lies_between_pixels() -> None:
     row, column = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
     disc = (30.3 - torch.hypot(row - 47.5, column - 47.5) + 0.5).clamp(0, 1)
-    mesh = extract_mesh(CanonicalDepth(torch.ones(96, 96), disc, Camera(96)))
+    mesh = extract_mesh(CanonicalDepth(torch.ones(96, 96), disc, Camera(96)), between_pixels=True)
     edge = mesh.vertices[np.unique(face_edges(mesh.faces)[boundary_edges(mesh.faces)])]
     assert np.allclose(np.hypot(edge[:, 0], edge[:, 1]) * Camera(96).focal, 30.2, atol=0.3)
 
