@@ -15,6 +15,7 @@ Background = Literal["keep", "remove"]
 Extent = Literal["crop", "head", "person"]
 FilmFormat = Literal["gif", "mp4", "webm", "webp"]
 Renderer = Literal["mesh", "gan"]
+TextureKind = Literal["photo", "albedo"]
 Symmetry = Literal["on", "off", "first-stage"]
 DEFAULT_CATEGORY = "portrait"
 

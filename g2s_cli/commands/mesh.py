@@ -22,6 +22,7 @@ def mesh(
     texture_size: options.TextureSize = None,
     max_faces: options.MaxFaces = None,
     extent: options.Extent = None,
+    texture: options.Texture = "photo",
     solid: options.Solid = False,
     height_mm: options.HeightMm = None,
     thickness_mm: options.ThicknessMm = None,
@@ -36,7 +37,7 @@ def mesh(
     Example: g2s mesh out/ --max-faces 20000 -o small/
     """
     output.set(quiet=quiet, verbose=verbose, as_json=as_json)
-    detail = options.read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm, extent)
+    detail = options.read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm, extent, texture)
 
     from g2s_cli.result.read import read_result
     from g2s_cli.result.write import export_meshes, rewrite_meshes

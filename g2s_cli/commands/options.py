@@ -165,7 +165,9 @@ HeightMm = Annotated[
 ]
 ThicknessMm = Annotated[
     float | None,
-    output_option("--thickness-mm", min=0.1, max=10_000, help="Least thickness; at most the height.", show_default="3"),
+    output_option(
+        "--thickness-mm", min=0.1, max=10_000, help="Of a relief with a flat back (--extent crop).", show_default="3"
+    ),
 ]
 Frames = Annotated[int | None, output_option("--frames", min=2, max=MAX_FRAMES, help="Pictures from start to end.")]
 Ease = Annotated[bool, output_option("--ease", help="Move slower near both ends.")]
@@ -178,6 +180,10 @@ Fps = Annotated[
 ]
 PasteBack = Annotated[
     bool, output_option("--paste-back", help="Also paste it back into the whole photo: in_place_000.png and so on.")
+]
+Texture = Annotated[
+    choices.TextureKind,
+    output_option("--texture", help="Of GLB and OBJ: the photo, lit already, or its albedo, for lights of a scene."),
 ]
 PictureSize = Annotated[
     int | None,
@@ -226,6 +232,7 @@ def read_detail(
     height_mm: float | None,
     thickness_mm: float | None,
     extent: choices.Extent | None = None,
+    texture: choices.TextureKind = "photo",
 ) -> MeshOptions:
     """The mesh options as a value.
 
@@ -239,7 +246,7 @@ def read_detail(
     if sizes and not solid:
         option = "--" + next(iter(sizes)).replace("_", "-")
         raise UsageError(f"{option} is a size of a solid body.", "Add --solid, or leave it out.")
-    detail = MeshOptions(mesh_size, texture_size, max_faces, Body(**sizes) if solid else None, extent)
+    detail = MeshOptions(mesh_size, texture_size, max_faces, Body(**sizes) if solid else None, extent, texture)
     detail.check()
     return detail
 

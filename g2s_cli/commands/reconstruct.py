@@ -39,6 +39,7 @@ def reconstruct(
     texture_size: options.TextureSize = None,
     max_faces: options.MaxFaces = None,
     extent: options.Extent = None,
+    texture: options.Texture = "photo",
     solid: options.Solid = False,
     height_mm: options.HeightMm = None,
     thickness_mm: options.ThicknessMm = None,
@@ -87,7 +88,7 @@ def reconstruct(
         seed=seed,
         crop=CropOptions(not no_align, face, options.read_crop(crop) if crop else None, mask).check(),
         sources=Sources.from_environment(hub_repo),
-        detail=options.read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm, extent),
+        detail=options.read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm, extent, texture),
     )
     execution = Execution(device, workers, ray)
     if not ray:

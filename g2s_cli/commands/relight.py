@@ -12,6 +12,7 @@ from g2s_cli.console import output
 from g2s_cli.errors import UsageError
 
 Light = tuple[float, float]
+SAME_LIGHT = 0.2  # distance of a light from the photo's own, within which a note is printed
 
 
 def relight(
@@ -25,6 +26,18 @@ def relight(
     light_from: Annotated[
         list[Path] | None,
         options.method_option("--light-from", metavar="OTHER", help="The light of another result folder. Repeatable."),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        options.method_option(
+            "--strength", min=0, max=4, help="Of the light, as in light.json.", show_default="0.6 of the photo's sum"
+        ),
+    ] = None,
+    ambient: Annotated[
+        float | None,
+        options.method_option(
+            "--ambient", min=0, max=4, help="Light from all sides.", show_default="0.4 of the photo's sum"
+        ),
     ] = None,
     renderer: options.Renderer = "mesh",
     out: options.PicturesOut = None,
@@ -76,13 +89,20 @@ def relight(
         shares = eased(frames, ease=ease)
         lights, lights_in_photo = _path(lights, shares), _path(lights_in_photo, shares)
     facts = [{"light": list(position)} for position in lights]
-    images = pictures.relight_each(result, lights, renderer=renderer, size=size, device=device)
+    if any(result.factors.is_lit_from(x, y, SAME_LIGHT) for x, y in lights):
+        own = position_from_light(result.factors.light, result.factors.view)
+        output.info(f"Note: the photo's own light stands at {own[0]:.2f},{own[1]:.2f}: there little changes.")
+    images = pictures.relight_each(
+        result, lights, strength=strength, ambient=ambient, renderer=renderer, size=size, device=device
+    )
     photos = None
     if paste_back:
         facts = [
             fact | {"light_in_place": list(position)} for fact, position in zip(facts, lights_in_photo, strict=True)
         ]
-        photos = whole_photo.relight(result, lights_in_photo, renderer=renderer, device=device)
+        photos = whole_photo.relight(
+            result, lights_in_photo, strength=strength, ambient=ambient, renderer=renderer, device=device
+        )
     write_and_print(images, photos, facts, series, renderer)
 
 

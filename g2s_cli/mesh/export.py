@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import trimesh
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from numpy import ndarray
 from PIL import Image
+from torch import Tensor
 
 from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.image import to_uint8
-from g2s_cli.mesh.extract import Mesh, keep_largest_component, texture_coordinates
-from g2s_cli.mesh.solid import close_mesh, closed_face_count, scale_to_height
+from g2s_cli.mesh.back import close_round
+from g2s_cli.mesh.extract import Mesh, keep_largest_component, texture_coordinates, vertex_normals
+from g2s_cli.mesh.render import extend_to_back, rim_texels
+from g2s_cli.mesh.solid import close_mesh, closed_face_count, scale_to_height, stand
 from g2s_cli.mesh.texture import Texture
 
 SURFACE_FILES = ("mesh.glb", "mesh.obj", "mesh.mtl", "texture.png", "texture_albedo.png")
 BODY_FILES = ("mesh.stl", "mesh.ply")
 Extent = Literal["crop", "head", "person"]
+TextureKind = Literal["photo", "albedo"]
 SIMPLIFIER = "fast_simplification"
 MAX_MM = 10_000.0  # of a body; no printer is larger
 MESH_SIZES, TEXTURE_SIZES = (16, 1024), (16, 4096)  # least and largest
@@ -32,11 +37,11 @@ MIN_FACES = 20  # of a simplified front
 class Body:
     """A body for printing.
 
-    It is no thicker than tall: its back widens along the camera's rays and would outgrow its front.
+    A relief is no thicker than tall: its back widens along the camera's rays and would outgrow its front.
     """
 
     height_mm: float = 100.0  # of the whole body
-    thickness_mm: float = 3.0  # behind the farthest point of the surface
+    thickness_mm: float = 3.0  # of a relief, behind the farthest point of the surface
 
     def check(self) -> None:
         """Raise UsageError unless the body can be printed."""
@@ -55,6 +60,7 @@ class MeshOptions:
     max_faces: int | None = None  # of any mesh
     body: Body | None = None  # also write a closed body for printing
     extent: Extent | None = None  # how much of the photo's object
+    texture: TextureKind = "photo"  # of GLB and OBJ: lit by the photo's light, or to be lit by the viewer
 
     def check(self) -> None:
         """Raise UsageError for values out of range, G2SError if an optional dependency is missing."""
@@ -88,11 +94,13 @@ def write_meshes(folder: Path, mesh: Mesh, texture: Texture, options: MeshOption
     Image.fromarray(lit).save(folder / "texture.png")
     Image.fromarray(to_uint8(texture.albedo)).save(folder / "texture_albedo.png")
     names = [*SURFACE_FILES]
-    surface = simplify(mesh, options.max_faces) if options.max_faces else mesh
-    _write_glb(folder / "mesh.glb", surface, texture)
-    _write_obj(folder / "mesh.obj", surface)
+    surface = mesh
+    if options.max_faces:
+        surface = (simplify_front if mesh.back else simplify)(mesh, options.max_faces)
+    _write_glb(folder / "mesh.glb", surface, texture, options.texture)
+    _write_obj(folder / "mesh.obj", surface, options.texture)
     if options.body:
-        body = make_body(mesh, lit, options.body, options.max_faces)
+        body = make_body(mesh, texture.lit, options.body, options.max_faces)
         for name in BODY_FILES:
             body.export(folder / name)
             names.append(name)
@@ -109,7 +117,7 @@ def simplify(mesh: Mesh, max_faces: int) -> Mesh:
     vertices, faces = keep_largest_component(np.asarray(simple.vertices), np.asarray(simple.faces, dtype=np.int64))
     if not 0 < len(faces) <= max_faces:
         raise _too_few(max_faces)
-    return Mesh(vertices, faces, mesh.camera)
+    return replace(mesh, vertices=vertices, faces=faces)
 
 
 def simplify_front(mesh: Mesh, max_faces: int) -> Mesh:
@@ -126,16 +134,39 @@ def simplify_front(mesh: Mesh, max_faces: int) -> Mesh:
     raise _too_few(max_faces)
 
 
-def make_body(mesh: Mesh, lit: UInt8[ndarray, "t t 3"], body: Body, max_faces: int | None) -> trimesh.Trimesh:
-    """Close the mesh to a watertight body in mm, coloured at its vertices. Raises UsageError as `simplify_front`."""
+def make_body(mesh: Mesh, lit: Float[Tensor, "3 t t"], body: Body, max_faces: int | None) -> trimesh.Trimesh:
+    """Close the mesh to a watertight body in mm, coloured at its vertices. Raises UsageError as `simplify_front`.
+
+    A mesh with a back becomes a bust that stands on a foot, another one a relief with a flat back.
+    """
     front = simplify_front(mesh, max_faces) if max_faces else mesh
+    if front.back:
+        closed = close_round(front)
+        vertices = stand(closed.vertices, closed.faces)
+        scale, faces = body.height_mm / np.ptp(vertices[:, 1]), closed.faces
+        colours = back_colours(front, closed.vertices, lit)
+        colours[: len(front.vertices)] = vertex_colours(front.vertices, front.camera, to_uint8(lit))
+        return trimesh.Trimesh(vertices * scale, faces, vertex_colors=colours, process=False)
     scale = scale_to_height(front, body.height_mm, body.thickness_mm)
     if scale <= 0:  # with a very wide field of view
         raise _too_thick(body)
     vertices, faces = close_mesh(front, body.thickness_mm / scale)
-    column, row = (texture_coordinates(vertices, mesh.camera) * (1, -1) + (0, 1)).T * len(lit)
-    colours = lit[row.astype(int).clip(0, len(lit) - 1), column.astype(int).clip(0, len(lit) - 1)]
+    colours = vertex_colours(vertices, mesh.camera, to_uint8(lit))
     return trimesh.Trimesh(vertices * scale, faces, vertex_colors=colours, process=False)
+
+
+def vertex_colours(
+    vertices: Float[ndarray, "n 3"], camera: Camera, texture: UInt8[ndarray, "t t 3"]
+) -> UInt8[ndarray, "n 3"]:
+    """The texel of each vertex."""
+    column, row = (texture_coordinates(vertices, camera) * (1, -1) + (0, 1)).T * len(texture)
+    last = len(texture) - 1
+    return texture[row.astype(int).clip(0, last), column.astype(int).clip(0, last)]
+
+
+def back_colours(front: Mesh, vertices: Float[ndarray, "n 3"], lit: Float[Tensor, "3 t t"]) -> UInt8[ndarray, "n 3"]:
+    """Colours of vertices on the back of a mesh."""
+    return vertex_colours(vertices, front.camera, to_uint8(extend_to_back(lit, rim_texels(front))))
 
 
 def _too_thick(body: Body) -> UsageError:
@@ -149,9 +180,9 @@ def _too_few(max_faces: int) -> UsageError:
     return UsageError(f"The mesh needs more than {max_faces} triangles.", "Allow more with --max-faces.")
 
 
-def textured_trimesh(mesh: Mesh, texture: Texture) -> trimesh.Trimesh:
-    """A mesh and its lit texture, which its alpha cuts out, as trimesh's."""
-    image = Image.fromarray(to_uint8(texture.lit))
+def textured_trimesh(mesh: Mesh, texture: Texture, kind: TextureKind = "photo") -> trimesh.Trimesh:
+    """A mesh and its texture, which its alpha cuts out, as trimesh's."""
+    image = Image.fromarray(to_uint8(texture.lit if kind == "photo" else texture.albedo))
     if texture.alpha is not None:
         image.putalpha(Image.fromarray((texture.alpha * 255).round().byte().cpu().numpy()))
     material = trimesh.visual.material.PBRMaterial(
@@ -171,22 +202,46 @@ def textured_trimesh(mesh: Mesh, texture: Texture) -> trimesh.Trimesh:
     )
 
 
-def _write_glb(path: Path, mesh: Mesh, texture: Texture) -> None:
-    """Write the mesh; its texture is lit already (KHR_materials_unlit)."""
-    scene = trimesh.Scene(textured_trimesh(mesh, texture))
-    path.write_bytes(trimesh.exchange.gltf.export_glb(scene, include_normals=True, tree_postprocessor=_mark_unlit))
+def _write_glb(path: Path, mesh: Mesh, texture: Texture, kind: TextureKind) -> None:
+    """Write the mesh, and its back with colours at its vertices; the photo's is lit already (KHR_materials_unlit)."""
+    scene = trimesh.Scene()
+    scene.add_geometry(textured_trimesh(mesh, texture, kind), geom_name="surface")
+    if mesh.back:
+        closed = close_round(mesh)
+        used, faces = np.unique(closed.faces[len(mesh.faces) :], return_inverse=True)
+        vertices, faces = closed.vertices[used], faces.reshape(-1, 3)
+        colours = back_colours(mesh, vertices, texture.lit if kind == "photo" else texture.albedo)
+        normals = vertex_normals(vertices, faces)
+        scene.add_geometry(
+            trimesh.Trimesh(vertices, faces, vertex_normals=normals, vertex_colors=colours, process=False),
+            geom_name="back",
+        )
+    finish = _mark_unlit if kind == "photo" else _add_material
+    path.write_bytes(trimesh.exchange.gltf.export_glb(scene, include_normals=True, tree_postprocessor=finish))
 
 
 def _mark_unlit(tree: dict[str, Any]) -> None:
     """Add KHR_materials_unlit to the materials of a glTF document."""
+    _add_material(tree)
     tree["extensionsUsed"] = ["KHR_materials_unlit"]
     for material in tree["materials"]:
         material["extensions"] = {"KHR_materials_unlit": {}}
 
 
-def _write_obj(path: Path, mesh: Mesh) -> None:
-    """Write the mesh, and beside it the .mtl that refers to texture.png."""
-    path.with_suffix(".mtl").write_text("newmtl surface\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd texture.png\n")
+def _add_material(tree: dict[str, Any]) -> None:
+    """Give the parts of a glTF document that have vertex colours alone a matt, two-sided material."""
+    plain = [part for one in tree["meshes"] for part in one["primitives"] if "material" not in part]
+    for part in plain:
+        part["material"] = len(tree["materials"])
+    if plain:
+        pbr = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
+        tree["materials"].append({"name": "back", "doubleSided": True, "pbrMetallicRoughness": pbr})
+
+
+def _write_obj(path: Path, mesh: Mesh, kind: TextureKind) -> None:
+    """Write the mesh, and beside it the .mtl that refers to its texture."""
+    shading = "illum 0\nmap_Kd texture.png" if kind == "photo" else "illum 1\nmap_Kd texture_albedo.png"
+    path.with_suffix(".mtl").write_text(f"newmtl surface\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\n{shading}\n")
     rows = [
         ("v %.6f %.6f %.6f", mesh.vertices),
         ("vt %.6f %.6f", mesh.uv),

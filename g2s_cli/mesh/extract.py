@@ -31,12 +31,21 @@ SMOOTHING_ROUNDS = 4
 
 
 @dataclass(frozen=True)
+class Back:
+    """How a surface is closed behind (`mesh.back`): the view that shows its outline, and the largest height."""
+
+    view: Float[Tensor, 6]
+    height: float  # scene units
+
+
+@dataclass(frozen=True)
 class Mesh:
     """A textured surface; its triangles are counter-clockwise seen from its front."""
 
     vertices: Float[ndarray, "n 3"]  # scene units about the pivot
     faces: Int[ndarray, "m 3"]
     camera: Camera  # the canonical camera whose image the texture covers
+    back: Back | None = None  # None: the surface is open behind
 
     @cached_property
     def normals(self) -> Float[ndarray, "n 3"]:
@@ -59,8 +68,11 @@ def texture_coordinates(vertices: Float[ndarray, "n 3"], camera: Camera) -> Floa
     return np.stack(((column + 0.5) / camera.size, 1 - (row + 0.5) / camera.size), axis=1)
 
 
-def extract_mesh(canonical: CanonicalDepth) -> Mesh:
+def extract_mesh(canonical: CanonicalDepth, *, between_pixels: bool = False) -> Mesh:
     """Extract the surface where the mask is at least 0.5: its largest component, with a smooth boundary.
+
+    Args:
+        between_pixels: the boundary lies where the mask is 0.5, not at the next pixels outside.
 
     Raises:
         G2SError: if no surface is left.
@@ -68,15 +80,43 @@ def extract_mesh(canonical: CanonicalDepth) -> Mesh:
     camera, (height, width) = canonical.camera, canonical.depth.shape
     points = unproject_points(canonical.depth[None].double(), camera).reshape(-1, 3).cpu().numpy()
     points = (points - (0.0, 0.0, camera.pivot)) * FLIP
-    inside = (canonical.mask >= 0.5).flatten().cpu().numpy()
+    mask = canonical.mask.flatten().double().cpu().numpy()
     # Grid triangles turn clockwise seen from the front. One corner inside the mask suffices: the boundary then lies up
     # to a cell outside the mask's edge, and the surface covers all of the mask.
     faces = grid_faces(height, width, torch.device("cpu")).numpy()[:, ::-1]
-    faces = remove_steep_boundary(faces[inside[faces].any(axis=1)], points)
-    vertices, faces = keep_largest_component(points, faces)
+    faces = remove_steep_boundary(faces[(mask >= 0.5)[faces].any(axis=1)], points)
+    faces = largest_component(remove_pinches(faces))
     if len(faces) == 0:
         raise G2SError("The photo's mask leaves no surface to make a mesh of.", "Use a photo that fits the category.")
-    return Mesh(smooth_boundary(faces, vertices), faces, camera)
+    used, faces = np.unique(faces, return_inverse=True)
+    faces, vertices = faces.reshape(-1, 3), points[used]
+    on_pixels = smooth_boundary(faces, vertices)
+    if not between_pixels:
+        return Mesh(on_pixels, faces, camera)
+    vertices = smooth_boundary(faces, _move_to_edge(vertices, mask[used], faces))
+    while (folded := _face_away(vertices, faces) & (vertices != on_pixels)[faces].any(axis=(1, 2))).any():
+        vertices[faces[folded]] = on_pixels[faces[folded]]
+    return Mesh(vertices, faces, camera)
+
+
+def _face_away(vertices: Float[ndarray, "n 3"], faces: Int[ndarray, "m 3"]) -> Bool[ndarray, " m"]:
+    """Which triangles turn their back to the front."""
+    a, b, c = vertices[faces].swapaxes(0, 1)
+    return np.cross(b - a, c - a)[:, 2] <= 0
+
+
+def _move_to_edge(
+    points: Float[ndarray, "n 3"], mask: Float[ndarray, " n"], faces: Int[ndarray, "m 3"]
+) -> Float[ndarray, "n 3"]:
+    """Points outside a mask moved to the mean of the places where it is 0.5 on their edges to points inside."""
+    edges = face_edges(faces).reshape(-1, 2)
+    edges = np.concatenate((edges, edges[:, ::-1]))
+    inner, outer = edges[(mask[edges[:, 0]] >= 0.5) & (mask[edges[:, 1]] < 0.5)].T
+    share = ((mask[inner] - 0.5) / (mask[inner] - mask[outer]))[:, None]
+    places = points[inner] * (1 - share) + points[outer] * share
+    counts = np.bincount(outer, minlength=len(points))[:, None]
+    total = np.stack([np.bincount(outer, column, len(points)) for column in places.T], axis=1)
+    return np.where(counts > 0, total / counts.clip(min=1), points)
 
 
 def keep_largest_component(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, max_pool2d
 
-from g2s_cli.geometry.camera import Camera, unproject_points, view_to_canonical
+from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.image import composite_on_white
-from g2s_cli.geometry.rasterizer import rasterize
-from g2s_cli.geometry.resample import resize_area
+from g2s_cli.geometry.rasterizer import interpolate, rasterize
+from g2s_cli.geometry.resample import inpaint, resize_area
 from g2s_cli.geometry.warp import grid_sample, points_to_grid
+from g2s_cli.mesh.back import close_round
 from g2s_cli.mesh.extract import Mesh, transform_mesh
+
+BACK_TEXELS, RIM_TEXELS = 128, 3  # of the texture of a back, a side; and of the rim that its colours are from
 
 
 @dataclass(frozen=True)
@@ -34,31 +39,72 @@ class MeshImage:
 class Fragments:
     """A rasterized mesh, independent of its texture and light."""
 
-    grid: Float[Tensor, "1 h w 2"]  # where each pixel samples a texture
-    texture_size: int  # pixels a side at which a texture is sampled
+    points: Float[Tensor, "h w 3"]  # the canonical point that each pixel shows
+    sampled: Camera  # whose image the texture is, at the resolution at which it is sampled
     depth: Float[Tensor, "h w"]  # scene units, infinite where there is no mesh
-    hit: Bool[Tensor, "1 h w"]
+    hit: Bool[Tensor, "h w"]
     alpha: Float[Tensor, "1 1 h w"]
+    mode: Literal["bilinear", "bicubic"]  # of sampling a texture
+    behind: Bool[Tensor, "h w"]  # the pixel shows the mesh's back
+    rim: Float[Tensor, "r r"] | None  # texels that the back takes its colours from, if it is shown
 
     def sample_texture(self, texture: Float[Tensor, "3 t t"]) -> MeshImage:
         """Colour the mesh by a texture."""
-        image = grid_sample(resize_area(texture, self.texture_size)[None], self.grid, padding_mode="border")
+        grid = points_to_grid(self.points[None], self.sampled)
+        texels = resize_area(texture, self.sampled.size)[None]
+        image = grid_sample(texels, grid, padding_mode="border", mode=self.mode)
+        if self.rim is not None:
+            colours = extend_to_back(texture, self.rim)[None]
+            image = torch.where(self.behind, grid_sample(colours, grid, padding_mode="border"), image)
         # The silhouette is smoothed over the pixels on both sides of it, in the colours next to them.
-        hits = self.hit[:, None].to(texture.dtype)
+        hits = self.hit[None, None].to(texture.dtype)
         around = avg_pool2d(hits * image, 3, 1, 1, count_include_pad=False) / self.alpha.clamp(min=1e-6)
-        return MeshImage(torch.where(self.hit[:, None], image, around)[0], self.alpha[0, 0])
+        return MeshImage(torch.where(self.hit, image, around)[0], self.alpha[0, 0])
 
 
-def rasterize_mesh(mesh: Mesh, texture_size: int, view: Float[Tensor, 6], camera: Camera) -> Fragments:
-    """Rasterize a mesh whose textures have `texture_size` pixels a side, in a view."""
-    _, z_buffer = rasterize(*transform_mesh(mesh, view), camera)
-    hit = z_buffer.isfinite()
-    depth = torch.where(hit, z_buffer, camera.far).to(view.dtype)
-    points = view_to_canonical(unproject_points(depth, camera), view[None], camera)
-    alpha = avg_pool2d(hit[:, None].to(view.dtype), 3, 1, 1, count_include_pad=False)
+def rasterize_mesh(
+    mesh: Mesh,
+    texture_size: int,
+    view: Float[Tensor, 6],
+    camera: Camera,
+    bend: Callable[[Float[Tensor, "n 3"]], Float[Tensor, "n 3"]] = lambda points: points,
+) -> Fragments:
+    """Rasterize a mesh whose textures have `texture_size` pixels a side, in a view.
+
+    Args:
+        bend: moves vertices in the view's frame.
+    """
+    closed = close_round(mesh)
+    canonical, _ = transform_mesh(closed, torch.zeros(6))
+    vertices, faces = transform_mesh(closed, view)
+    vertices = bend(vertices[0])[None]
+    shown, z_buffer = rasterize(vertices, faces, camera)
+    hit = shown[0] >= 0
+    corners = faces[shown[0, hit]]
+    pixels = hit.nonzero().flip(1).to(vertices)
+    points = canonical.new_zeros((*hit.shape, 3))
+    points[..., 2] = camera.far
+    points[hit] = interpolate(pixels, vertices[0, corners], canonical[0, corners], camera)
+    alpha = avg_pool2d(hit[None, None].to(view.dtype), 3, 1, 1, count_include_pad=False)
     # Texels finer than the pixels would alias.
     sampled = mesh.camera.resize(min(texture_size, round(mesh.camera.size * camera.focal / mesh.camera.focal)))
-    return Fragments(points_to_grid(points, sampled), sampled.size, z_buffer[0].to(view.dtype), hit, alpha)
+    behind = shown[0] >= len(mesh.faces)
+    rim = rim_texels(mesh) if behind.any() else None
+    mode: Literal["bilinear", "bicubic"] = "bicubic" if mesh.back else "bilinear"
+    return Fragments(points.to(view.dtype), sampled, z_buffer[0].to(view.dtype), hit, alpha, mode, behind, rim)
+
+
+def rim_texels(mesh: Mesh) -> Float[Tensor, "r r"]:
+    """1 at the texels next to the mesh's outline, from inside."""
+    _, z_buffer = rasterize(*transform_mesh(mesh, torch.zeros(6)), mesh.camera.resize(BACK_TEXELS))
+    inside = z_buffer.isfinite().float()
+    inner = -max_pool2d(-inside, 3, 1, 1)
+    return (inner + max_pool2d(-inner, 2 * RIM_TEXELS + 1, 1, RIM_TEXELS))[0]
+
+
+def extend_to_back(texture: Float[Tensor, "3 t t"], rim: Float[Tensor, "r r"]) -> Float[Tensor, "3 r r"]:
+    """The colours of the back: those of the rim, spread over it."""
+    return inpaint(resize_area(texture, len(rim)), rim)
 
 
 def render_mesh(mesh: Mesh, texture: Float[Tensor, "3 t t"], view: Float[Tensor, 6], camera: Camera) -> MeshImage:

@@ -1,12 +1,16 @@
-"""A mesh closed to a watertight body: the surface, a flat back, and walls between them."""
+"""Watertight bodies for printing: reliefs with a flat back, and busts that stand on a foot."""
 
 from __future__ import annotations
 
 import numpy as np
+import trimesh
 from jaxtyping import Float, Int
 from numpy import ndarray
 
 from g2s_cli.mesh.extract import Mesh, boundary_edges, face_edges
+
+FOOT_SHARES = np.arange(1, 16) / 50  # of a bust's height, below which it may be pressed flat
+STABILITY = 0.1  # least distance of the centre of mass from the foot's edge, in the foot's widths
 
 
 def closed_face_count(mesh: Mesh) -> int:
@@ -49,3 +53,25 @@ def close_mesh(mesh: Mesh, thickness: float) -> tuple[Float[ndarray, "v 3"], Int
     a, b = face_edges(mesh.faces)[boundary_edges(mesh.faces)].T
     walls = np.concatenate((np.stack((b, a, a + count), axis=1), np.stack((b, a + count, b + count), axis=1)))
     return np.concatenate((mesh.vertices, behind)), np.concatenate((mesh.faces, mesh.faces[:, ::-1] + count, walls))
+
+
+def stand(vertices: Float[ndarray, "v 3"], faces: Int[ndarray, "f 3"]) -> Float[ndarray, "v 3"]:
+    """Press the lower end of a watertight body to a flat foot, as high as it needs to stand on it."""
+    low, height = vertices[:, 1].min(), np.ptp(vertices[:, 1])
+    standing = vertices
+    for share in FOOT_SHARES:
+        standing = vertices.copy()
+        standing[:, 1] = vertices[:, 1].clip(low + share * height)
+        if is_stable(standing, faces):
+            break
+    return standing
+
+
+def is_stable(vertices: Float[ndarray, "v 3"], faces: Int[ndarray, "f 3"]) -> bool:
+    """Whether a body's centre of mass lies above the convex hull of its lowest points, well inside."""
+    centre = trimesh.Trimesh(vertices, faces, process=False).center_mass
+    foot = vertices[vertices[:, 1] == vertices[:, 1].min()][:, ::2]
+    angles = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    reach = (foot - centre[::2]) @ np.stack((np.cos(angles), np.sin(angles)))
+    most, least = reach.max(axis=0), reach.min(axis=0)
+    return bool((most > STABILITY * (most - least)).all())

@@ -25,6 +25,8 @@ from g2s_cli.mesh.refine import CanonicalDepth, SilhouetteMask, canonical_object
 MIN_SHADING = 0.2
 # The photo's weight rises from 0 at the first cosine between surface and ray to 1 at the second.
 MIN_COSINE, FULL_COSINE = 0.08, 0.3
+# The same under a soft outline: whatever takes the photo's place between cheek and ear is coarser.
+MIN_WIDE_COSINE, FULL_WIDE_COSINE = 0.04, 0.15
 # Distance behind the nearest surface up to which a point is visible, scene units: the grids' own roughness.
 TOLERANCE = 0.002
 # Largest resolution of the visibility test, pixels a side.
@@ -67,7 +69,11 @@ def project_texture(
     shading = _shading(factors, camera, size)
     colours = grid_sample(resize_area(photo, pixels)[None], grid, padding_mode="border", mode="bicubic")[0]
     colours = remove_shading(colours.clamp(-1, 1), shading.clamp(min=MIN_SHADING))
-    weight = _photo_weight(visible_mask, points, canonical, factors, camera, mesh)
+    seen, cosines = visible_mask, (MIN_COSINE, FULL_COSINE)
+    if not object_mask.completed:
+        # A photo under a soft outline has the object's colours beyond it, too: no seam there.
+        seen, cosines = torch.ones_like(seen), (MIN_WIDE_COSINE, FULL_WIDE_COSINE)
+    weight = _photo_weight(seen, points, canonical, factors, camera, mesh, cosines)
 
     # The networks' albedo counts inside the object only.
     known = resize_area(visible_mask[None], wide.size)[0].square()
@@ -119,12 +125,13 @@ def _photo_weight(
     factors: Factors,
     camera: Camera,
     mesh: Mesh,
+    cosines: tuple[float, float],
 ) -> Float[Tensor, "t t"]:
     """The photo's share of each texel: 0 where hidden, turned away or background, with a soft edge."""
     normal = depth_to_normals(canonical.depth[None], canonical.camera, length_floor=0.0)[0]
     normal = normal @ rotation_matrix(factors.view[None])[0].T
     cosine = (normal * points[0]).sum(dim=-1) / points[0].norm(dim=-1)
-    frontal = ((cosine - MIN_COSINE) / (FULL_COSINE - MIN_COSINE)).clamp(0, 1)
+    frontal = ((cosine - cosines[0]) / (cosines[1] - cosines[0])).clamp(0, 1)
 
     seen_by = camera.resize(min(canonical.camera.size, MAX_VISIBILITY_PX))
     _, z_buffer = rasterize(*transform_mesh(mesh, factors.view), seen_by)

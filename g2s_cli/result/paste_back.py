@@ -32,7 +32,7 @@ from g2s_cli.mesh.extract import transform_mesh
 from g2s_cli.mesh.render import rasterize_mesh
 from g2s_cli.mesh.silhouette import refine_mask
 from g2s_cli.photo.decode import read_image
-from g2s_cli.result.pictures import Renderer, check_pairs, check_turns, relight_each, rotate_each
+from g2s_cli.result.pictures import Renderer, check_pairs, check_strengths, check_turns, relight_each, rotate_each
 from g2s_cli.result.schema import Result, original_path
 from g2s_cli.result.surface import extend_colours, soft_mask, textured_mesh
 from g2s_cli.result.wide import widen
@@ -41,6 +41,8 @@ BLEND_SHARE = 1 / 16  # of the crop's side: width of the blend at edges beyond w
 MAX_GAIN = 4.0  # by which a light may multiply or divide a pixel
 MIN_BRIGHTNESS = 0.05  # of shading or images in a quotient
 OCCLUSION_TOLERANCE = 0.01  # scene units: a point farther than this behind the visible surface is hidden
+NECK_START, NECK_END = 0.8, 1.4  # rows of the tight crop, in its sides, between which a turned head's body stays
+FADE_SHARE = 0.1  # of the turn, below which the photo's own pixels take over
 EMPTY_ALPHA = 0.02  # of a matte, below which a pixel is background
 MAX_RENDERED_PX = 1024  # a side, of the mesh that says where pixels move
 DILATION_PX = 1  # of the object mask, canonical pixels
@@ -51,13 +53,20 @@ Photo = UInt8[np.ndarray, "h w 3"]
 
 
 def relight(
-    result: Result, lights: Sequence[tuple[float, float]], *, renderer: Renderer = "mesh", device: str = "auto"
+    result: Result,
+    lights: Sequence[tuple[float, float]],
+    *,
+    strength: float | None = None,
+    ambient: float | None = None,
+    renderer: Renderer = "mesh",
+    device: str = "auto",
 ) -> Iterator[Photo]:
     """The photo with its object under other lights, one photo at a time.
 
     Args:
         result: The result.
         lights: Positions (x, y) in the whole photo, not in the turned crop: x to the right, y up, (0, 0) at the camera.
+        strength, ambient: As for `pictures.relight`.
         renderer: "mesh" multiplies the photo by the ratio of the new shading to the old one; "gan" by that of the
             brightness of the GAN's images.
         device: Device of the GAN.
@@ -67,6 +76,7 @@ def relight(
         UsageError, WeightsError: As `pictures.relight`.
     """
     check_pairs(lights, "light")
+    check_strengths(strength, ambient)
     if renderer == "mesh":
         result = widen(result, "person")
     canvas = Canvas.of(result)
@@ -74,10 +84,12 @@ def relight(
     relit: Iterator[Float[Tensor, "h w"]]
     if renderer == "mesh":
         shading = render(result.factors, result.camera).shading
-        relit = (render(result.factors.relight(x, y), result.camera).shading for x, y in lights)
+        variants = (result.factors.relight(x, y, strength=strength, ambient=ambient) for x, y in lights)
+        relit = (render(factors, result.camera).shading for factors in variants)
     else:
         shading = _brightness(result.inverted)
-        relit = map(_brightness, relight_each(result, lights, renderer=renderer, device=device))
+        images = relight_each(result, lights, strength=strength, ambient=ambient, renderer=renderer, device=device)
+        relit = map(_brightness, images)
     colours = canvas.crop
     # At the photo's resolution: the background stays unlit.
     if result.outline is None:
@@ -144,27 +156,47 @@ def _rotate_wide(
     background = canvas.enlarge(inpaint(canvas.shrink(result.camera.size), 1 - hole[0]))
     background = torch.lerp(canvas.crop, background, canvas.enlarge(hole))
     for yaw, pitch in turns:
-        view = result.factors.rotate(yaw, pitch).view
-        fragments = rasterize_mesh(mesh, texture.lit.shape[-1], view, camera)
+        turned_view = result.factors.rotate(yaw, pitch).view
+        neck = _Neck(result, turned_view)
+        fragments = rasterize_mesh(mesh, texture.lit.shape[-1], result.factors.view, camera, neck.turn)
         rendered = canvas.enlarge(fragments.sample_texture(texture.lit).image / 2 + 0.5)
-        surface = torch.where(fragments.hit[0], fragments.depth, camera.far)
-        points = canonical_to_view(
-            view_to_canonical(unproject_points(surface[None], camera), view[None], camera),
-            result.factors.view[None],
-            camera,
-        )
+        points = canonical_to_view(fragments.points[None], result.factors.view[None], camera)
         nearest = grid_sample(photo_depth[None], points_to_grid(points, camera), padding_mode="border")[0, 0]
-        visible = fragments.hit[0] & (points[0, ..., 2] < nearest + OCCLUSION_TOLERANCE)
+        visible = fragments.hit & (points[0, ..., 2] < nearest + OCCLUSION_TOLERANCE)
         # Inpainted, so that interpolation at the outline does not mix in positions of the background.
         places = (project_points(points[0], camera).permute(2, 0, 1) + 0.5) / camera.size
-        grid = canvas.enlarge(inpaint(places, fragments.hit[0].float())).permute(1, 2, 0)[None] * 2 - 1
+        grid = canvas.enlarge(inpaint(places, fragments.hit.float())).permute(1, 2, 0)[None] * 2 - 1
         moved = functional.grid_sample(
             torch.cat((colours, outline[None]))[None], grid, padding_mode="border", align_corners=False
         )[0]
         weight = canvas.enlarge(avg_pool2d(visible.float()[None], 3, 1, 1, count_include_pad=False))
         alpha = canvas.enlarge(fragments.alpha[0]) * torch.lerp(torch.ones_like(weight), moved[3:], weight)
         turned = torch.lerp(rendered, moved[:3], weight)
-        yield canvas.add(torch.lerp(background, turned, alpha) - canvas.crop)
+        rows = (torch.arange(canvas.crop.shape[-1]) + 0.5) * result.camera.size / canvas.crop.shape[-1]
+        moves = (neck.share(rows) / FADE_SHARE).clamp(max=1)[:, None]
+        yield canvas.add((torch.lerp(background, turned, alpha) - canvas.crop) * moves)
+
+
+@dataclass(frozen=True)
+class _Neck:
+    """A turn of a head on its shoulders, which stay: the photo goes on beyond the frame."""
+
+    result: Result
+    turned: Float[Tensor, 6]  # the head's view
+
+    def turn(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """Points of the photo's view, moved."""
+        camera, view = self.result.camera, self.result.factors.view[None].to(points)
+        share = self.share(project_points(points, camera)[:, 1:] + 0.5)
+        canonical = view_to_canonical(points[None, None], view, camera)
+        moved = canonical_to_view(canonical, self.turned[None].to(points), camera)[0, 0]
+        return torch.lerp(points, moved, share.square() * (3 - 2 * share))
+
+    def share(self, row: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """1 at the head, falling to 0 at the shoulders. row: in pixels of the camera, from the frame's upper edge."""
+        crop = self.result.photo.shape[-1]
+        row = (row - (self.result.camera.size - crop) / 2) / crop
+        return ((NECK_END - row) / (NECK_END - NECK_START)).clamp(0, 1)
 
 
 @dataclass(frozen=True)

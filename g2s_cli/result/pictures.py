@@ -23,11 +23,19 @@ Renderer = Literal["mesh", "gan"]
 Pairs = Sequence[tuple[float, float]]  # positions of lights, or angles
 Image = Float[Tensor, "3 h w"]
 PICTURE_SIZES = (16, 2048)  # pixels a side of images of the mesh, from and to
+MAX_STRENGTH = 4.0  # of a light
 MAX_TURN_RAD = math.pi / 2 + 1e-6
 
 
 def relight(
-    result: Result, lights: Pairs, *, renderer: Renderer = "mesh", size: int | None = None, device: str = "auto"
+    result: Result,
+    lights: Pairs,
+    *,
+    strength: float | None = None,
+    ambient: float | None = None,
+    renderer: Renderer = "mesh",
+    size: int | None = None,
+    device: str = "auto",
 ) -> list[Image]:
     """Images of the object under other lights.
 
@@ -35,6 +43,8 @@ def relight(
         result: The result.
         lights: Positions (x, y) in the aligned crop: x to the right, y up, (0, 0) at the camera, (1, 0) at 45° to the
             right.
+        strength, ambient: Of each light and of light from all sides, as in light.json; by default 0.6 and 0.4 of the
+            photo's own sum, but the photo's own at the photo's own position.
         renderer: "mesh" renders the mesh with the photo's pixels; "gan" projects renderings through the generator.
         size: Pixels a side, for "mesh" only; by default those of the photo, at most 512.
         device: Device of the GAN.
@@ -46,7 +56,9 @@ def relight(
         UsageError: A size, light or device cannot be used.
         WeightsError: The GAN is missing, or is not the result's.
     """
-    return list(relight_each(result, lights, renderer=renderer, size=size, device=device))
+    return list(
+        relight_each(result, lights, strength=strength, ambient=ambient, renderer=renderer, size=size, device=device)
+    )
 
 
 def rotate(
@@ -80,6 +92,8 @@ def picture(
     yaw_deg: float = 0.0,
     pitch_deg: float = 0.0,
     light: tuple[float, float] | None = None,
+    strength: float | None = None,
+    ambient: float | None = None,
     size: int | None = None,
 ) -> Image:
     """An image of the object, turned and lit at once, in [-1, 1] on white.
@@ -88,6 +102,7 @@ def picture(
         result: The result.
         yaw_deg, pitch_deg: The turn from the photo's view, within ±90.
         light: Its position (x, y) in the image that is made. None: the photo's light, which turns with the object.
+        strength, ambient: As for `relight`.
         size: Pixels a side; by default those of the photo, at most 512.
 
     Raises:
@@ -96,21 +111,33 @@ def picture(
     turn = math.radians(yaw_deg), math.radians(pitch_deg)
     check_turns([turn], size)
     check_pairs([light] if light else [], "light")
+    check_strengths(strength, ambient)
     result = widen(result)
     factors = result.factors.rotate(*turn)
     mesh, texture = textured_mesh(result, MeshOptions(), extend=True)
-    texels = relight_texture(texture, factors.relight(*light), result.camera) if light else texture.lit
+    texels = texture.lit
+    if light:
+        lit = factors.relight(*light, strength=strength, ambient=ambient)
+        texels = relight_texture(texture, lit, result.camera)
     return render_mesh(mesh, texels, factors.view, result.camera.resize(size or result.picture_size)).on_white
 
 
 def relight_each(
-    result: Result, lights: Pairs, *, renderer: Renderer = "mesh", size: int | None = None, device: str = "auto"
+    result: Result,
+    lights: Pairs,
+    *,
+    strength: float | None = None,
+    ambient: float | None = None,
+    renderer: Renderer = "mesh",
+    size: int | None = None,
+    device: str = "auto",
 ) -> Iterator[Image]:
     """As `relight`, one image at a time. Arguments are checked before the first."""
     check_pairs(lights, "light", size)
+    check_strengths(strength, ambient)
     if is_mesh := _is_mesh(renderer, size, device):
         result = widen(result)
-    variants = [result.factors.relight(x, y) for x, y in lights]
+    variants = [result.factors.relight(x, y, strength=strength, ambient=ambient) for x, y in lights]
     if is_mesh:
         mesh, texture = textured_mesh(result, MeshOptions(), extend=True)
         camera = result.camera.resize(size or result.picture_size)
@@ -143,6 +170,13 @@ def check_pairs(pairs: Pairs, name: str, size: int | None = None) -> None:
     for pair in pairs:
         if len(pair) != 2 or not all(map(math.isfinite, pair)):
             raise UsageError(f"There is no {name} {pair}.", "Give pairs of finite numbers.")
+
+
+def check_strengths(strength: float | None, ambient: float | None) -> None:
+    """Raise UsageError for strengths out of range."""
+    for option, value in (("--strength", strength), ("--ambient", ambient)):
+        if value is not None and not 0 <= value <= MAX_STRENGTH:  # NaN is out of range, too
+            raise UsageError(f"{option} {value:g} is out of range.", f"Give 0 to {MAX_STRENGTH:g}.")
 
 
 def check_turns(turns: Pairs, size: int | None = None) -> None:

@@ -9,14 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 
+from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.image import composite_on_white, from_uint8
 from g2s_cli.geometry.render import mask_to_canonical, mask_to_view, render
-from g2s_cli.geometry.resample import inpaint
+from g2s_cli.geometry.resample import inpaint, window_mean
 from g2s_cli.geometry.warp import hflip
 from g2s_cli.mesh.export import MeshOptions
-from g2s_cli.mesh.extract import Mesh, extract_mesh
-from g2s_cli.mesh.refine import SilhouetteMask, refine_depth
+from g2s_cli.mesh.extract import Back, Mesh, extract_mesh
+from g2s_cli.mesh.refine import CanonicalDepth, SilhouetteMask, refine_depth
 from g2s_cli.mesh.silhouette import refine_mask
 from g2s_cli.mesh.texture import Texture, project_texture
 from g2s_cli.result.schema import Result
@@ -24,6 +25,9 @@ from g2s_cli.result.schema import Result
 # Default sizes, at most: vertices of the mesh's grid and texels of its texture, a side.
 MAX_MESH_SIZE, MAX_TEXTURE_SIZE = 320, 2048
 MAX_WIDE_MESH_SIZE = 512
+FINE_TEXTURE_SIZE = 1024  # up to which the texture of a whole head has twice the photo's resolution
+MIXED_SHARE = 1 / 200  # of a wide frame's side, inside the outline, where colours are mixed with the background's
+BACK_HEIGHT = 0.5  # of a whole head's back, in sides of the tight crop, at most
 SOFT_EDGE_PX = 5  # width of a soft mask's edge, canonical pixels
 
 
@@ -48,19 +52,31 @@ def textured_mesh(result: Result, detail: MeshOptions, *, extend: bool = False) 
     outline = SilhouetteMask(mask, result.is_symmetric, completed=result.outline is None, support=result.support)
     # Twice the photo's resolution: the outline is smooth between the photo's pixels.
     mesh_size = detail.mesh_size or min(2 * wide_size, MAX_MESH_SIZE if result.outline is None else MAX_WIDE_MESH_SIZE)
-    mesh = extract_mesh(
-        refine_depth(
-            result.factors, replace(outline, extend=extend and result.outline is None), result.camera, mesh_size
-        )
+    canonical = refine_depth(
+        result.factors, replace(outline, extend=extend and result.outline is None), result.camera, mesh_size
     )
+    if result.outline is None:
+        mesh = extract_mesh(canonical)
+    else:
+        mesh = extract_mesh(replace(canonical, mask=_smooth_outline(canonical, result.camera)), between_pixels=True)
+        mesh = replace(mesh, back=Back(result.factors.view, BACK_HEIGHT * result.photo.shape[-1] / result.camera.focal))
     texture_size = detail.texture_size or min(wide_size, MAX_TEXTURE_SIZE)
+    if detail.texture_size is None and result.outline is not None:
+        # A small photo is resampled twice on its way to a picture: finer texels keep it sharp.
+        texture_size = max(texture_size, min(2 * wide_size, FINE_TEXTURE_SIZE))
     return mesh, project_texture(photo, result.factors, outline, result.camera, mesh, texture_size)
+
+
+def _smooth_outline(canonical: CanonicalDepth, camera: Camera) -> Float[Tensor, "g g"]:
+    """The mask without roughness below a pixel of the networks' depth map: single hairs are in the texture's alpha."""
+    radius = round(len(canonical.mask) / camera.with_margin().size / 2)
+    return window_mean(window_mean((canonical.mask >= 0.5).float()[None], radius), radius)[0]
 
 
 def extend_colours(photo: Float[Tensor, "3 n n"], outline: Float[Tensor, "n n"]) -> Float[Tensor, "3 n n"]:
     """A photo whose background, and the mixed colours at the outline, are those of the object next to them."""
-    inside = ((outline - 0.5) * 2).clamp(0, 1)
-    return inpaint(photo, -max_pool2d(-inside[None], 3, 1, 1)[0])
+    inside, radius = ((outline - 0.5) * 2).clamp(0, 1), max(1, round(MIXED_SHARE * len(outline)))
+    return inpaint(photo, -max_pool2d(-inside[None], 2 * radius + 1, 1, radius)[0])
 
 
 def canonical_mask(result: Result) -> Float[Tensor, "h w"]:

@@ -13,8 +13,10 @@ from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, u
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.rasterizer import grid_faces
 from g2s_cli.mesh.extract import (
+    boundary_edges,
     camera_pose,
     extract_mesh,
+    face_edges,
     largest_component,
     remove_pinches,
     remove_steep_boundary,
@@ -92,6 +94,14 @@ def test_the_camera_pose_projects_vertices_as_the_view_does() -> None:
     assert (z < 0).all()
     pixels = np.stack((CAMERA.centre - CAMERA.focal * x / z, CAMERA.centre + CAMERA.focal * y / z), axis=1)
     assert np.allclose(pixels, expected, atol=1e-9)
+
+
+def test_the_boundary_lies_between_pixels() -> None:
+    row, column = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
+    disc = (30.3 - torch.hypot(row - 47.5, column - 47.5) + 0.5).clamp(0, 1)
+    mesh = extract_mesh(CanonicalDepth(torch.ones(96, 96), disc, Camera(96)), between_pixels=True)
+    edge = mesh.vertices[np.unique(face_edges(mesh.faces)[boundary_edges(mesh.faces)])]
+    assert np.allclose(np.hypot(edge[:, 0], edge[:, 1]) * Camera(96).focal, 30.2, atol=0.3)
 
 
 def test_the_background_and_small_components_are_cut_away() -> None:

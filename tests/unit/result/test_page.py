@@ -134,7 +134,10 @@ def test_what_the_shader_computes_is_what_relight_computes(
     reflectance = sampled(picture(scene["reflectance"]) / 255.0, place) ** 2 * scene["max_reflectance"]
     colours = (reflectance * shading[:, None]).clip(0, 1)
 
-    factors = sharp.factors if light is None else sharp.factors.relight(*light)
+    ambient, strength = sharp.factors.light[:2].tolist()
+    factors = sharp.factors
+    if light is not None:
+        factors = factors.relight(*light, strength=strength, ambient=ambient)
     right = sampled((relight_texture(texture, factors, sharp.camera) / 2 + 0.5).permute(1, 2, 0).numpy(), place)
     apart = np.abs(colours - right)
     assert apart.mean() < 1.5 / 255

@@ -16,10 +16,13 @@ from torch.nn.functional import grid_sample, max_pool2d
 
 from g2s_cli import read_result
 from g2s_cli.geometry.camera import canonical_to_view, project_points
-from g2s_cli.geometry.image import from_uint8
+from g2s_cli.geometry.image import from_uint8, to_uint8
+from g2s_cli.geometry.metrics import psnr
 from g2s_cli.geometry.placement import Placement
-from g2s_cli.mesh.export import MeshOptions
+from g2s_cli.geometry.shading import position_from_light
+from g2s_cli.mesh.export import Body, MeshOptions, write_meshes
 from g2s_cli.mesh.extract import transform_mesh
+from g2s_cli.mesh.solid import is_stable
 from g2s_cli.photo.crop import crop_matte, crop_photo
 from g2s_cli.result import paste_back, pictures
 from g2s_cli.result.contact_sheet import result_tiles
@@ -119,6 +122,52 @@ def test_a_turned_head_leaves_a_filled_background(bust: Result) -> None:
     brown = np.abs(after.astype(int) - (150, 100, 80)).max(axis=-1) < 60
     green = np.abs(after.astype(int) - (0, 255, 0)).max(axis=-1) < 60
     assert (brown | green).mean() > 0.93  # hardly a mixed pixel: no ghost of the head
+
+
+def test_shoulders_stay_where_the_head_turns(bust: Result) -> None:
+    [after] = paste_back.rotate(bust, [(0.25, 0.0)])
+    change = np.abs(after.astype(int) - np.array(Image.open(io.BytesIO(bust.original)))).max(axis=-1)
+    assert change[:120].max() > 50
+    assert change[175:].max() == 0
+
+
+def test_light_at_its_own_position_is_the_photos(bust: Result) -> None:
+    own = position_from_light(bust.factors.light, bust.factors.view)
+    [same] = paste_back.relight(bust, [bust.placement.direction_to_photo(*own)])
+    assert (same == np.array(Image.open(io.BytesIO(bust.original)))).all()
+    [lit], [photo] = pictures.relight(bust, [own], size=96), pictures.rotate(bust, [(0.0, 0.0)], size=96)
+    assert psnr(lit, photo) > 40
+
+
+def test_the_whole_head_is_closed_behind_in_its_glb_and_its_body(wide: Result, tmp_path: Path) -> None:
+    options = replace(SMALL, body=Body(height_mm=50.0))
+    write_meshes(tmp_path, *textured_mesh(wide, options), options)
+    scene = trimesh.load(tmp_path / "mesh.glb")
+    front, back = scene.geometry["surface"], scene.geometry["back"]
+    assert back.vertices[:, 2].min() < front.vertices[:, 2].min()
+    header, document = (tmp_path / "mesh.glb").read_bytes()[12:20], (tmp_path / "mesh.glb").read_bytes()[20:]
+    tree = json.loads(document[: int.from_bytes(header[:4], "little")])
+    assert [sorted(one["extensions"]) for one in tree["materials"]] == [["KHR_materials_unlit"]] * 2
+    assert {part["material"] for one in tree["meshes"] for part in one["primitives"]} == {0, 1}
+    # The right side up: the head is narrower than the body, and above it.
+    top, bottom = (front.vertices[mask] for mask in (front.vertices[:, 1] > 0.02, front.vertices[:, 1] < -0.06))
+    assert np.ptp(top[:, 0]) < np.ptp(bottom[:, 0])
+    body = trimesh.load(tmp_path / "mesh.stl")
+    assert body.is_watertight
+    assert body.volume > 0
+    assert body.extents[1] == pytest.approx(50, rel=1e-3)
+    assert is_stable(body.vertices, body.faces)
+
+
+def test_an_albedo_texture_is_left_to_the_viewers_light(wide: Result, tmp_path: Path) -> None:
+    options = replace(SMALL, texture="albedo")
+    mesh, texture = textured_mesh(wide, options)
+    write_meshes(tmp_path, mesh, texture, options)
+    assert b"KHR_materials_unlit" not in (tmp_path / "mesh.glb").read_bytes()
+    surface = trimesh.load(tmp_path / "mesh.glb").geometry["surface"]
+    shown = np.array(surface.visual.material.baseColorTexture.convert("RGB"))
+    assert (shown == to_uint8(texture.albedo)).all()
+    assert "map_Kd texture_albedo.png" in (tmp_path / "mesh.mtl").read_text()
 
 
 def test_a_folder_keeps_the_matte_and_the_extent(bust: Result, tmp_path: Path) -> None:
