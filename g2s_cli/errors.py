@@ -13,6 +13,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+received_signals: list[int] = []  # that end this process, as they come; `g2s_cli.app` appends them
 
 
 class G2SError(Exception):
@@ -85,11 +86,13 @@ class SomeFailedError(G2SError):
 def try_call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Exception:
     """The return value of a call, or the exception that it raised. Ctrl-C passes.
 
-    The exception's frames are cleared: the tensors in them would hold the GPU's memory while the next photo runs.
+    Libraries in C replace a KeyboardInterrupt by an exception of theirs; after a signal every exception is one. The exception's frames are cleared: the tensors in them would hold the GPU's memory while the next photo runs.
     """
     try:
         return function(*args, **kwargs)
     except Exception as error:
+        if received_signals:
+            raise KeyboardInterrupt from error
         traceback.clear_frames(error.__traceback__)
         return error
 
