@@ -65,6 +65,13 @@ def stop_before_the_method() -> None:
     options.plan_of = stop
 
 
+def estimate_nothing() -> None:
+    """Let `train --dry-run` do no trial iterations."""
+    from g2s_cli.training.category import CategoryTraining
+
+    CategoryTraining.estimate = lambda _: {}
+
+
 def replace_the_method(samples: Samples) -> Callable[[], None]:
     """Let `reconstruct` write a made-up shape under the photo's pixels."""
 
@@ -207,8 +214,8 @@ def train_toml(rng: random.Random, folder: Path, world: World) -> Case:
         text = mutations.change_bytes(rng, text)
     (folder / "train.toml").write_bytes(text)
     (folder / "gan.pt").write_bytes(fake_checkpoints.saved(world.samples.states["gan"]))
-    until = rng.choice((("--dry-run",), ("--until", "gan")))
-    return Case(("train", "gan.pt", "--config", "train.toml", *until, "-o", "out"), (), ("out",))
+    until = rng.choice((("--dry-run",), ("--dry-run",), ("--until", "gan")))
+    return Case(("train", "gan.pt", "--config", "train.toml", *until, "-o", "out"), (), ("out",), patch=estimate_nothing)
 
 
 def result(rng: random.Random, folder: Path, world: World) -> Case:

@@ -48,8 +48,8 @@ def difference(before: Tree, after: Tree, ignored: Sequence[str]) -> list[str]:
 
 def check_words(outcome: Outcome) -> Iterator[str]:
     """The exit code, the sentence, the memory."""
-    if outcome.code is None:
-        yield f"it does not end in {outcome.seconds:.0f} s"
+    if outcome.code in {None, -signal.SIGXCPU, -signal.SIGKILL}:
+        yield f"it does not end in {outcome.cpu_s:.0f} s of CPU time, {outcome.seconds:.0f} s"
     elif outcome.code not in CODES | set(SIGNAL_CODES.values()):
         yield f"exit code {outcome.code}"
     lines = outcome.stderr.splitlines()
@@ -102,8 +102,8 @@ def check_records(root: Path) -> Iterator[str]:
     for path in root.rglob("*") if root.is_dir() else ():
         if path.name.endswith(".part") or path.name.startswith(SCRATCH):
             yield f"{path.name} is left in the cache"
-        if path.suffix == ".json" and path.name != "hub.json" and "models--" not in str(path):
-            record = json.loads(path.read_text())
+        record = json.loads(path.read_text()) if path.suffix == ".json" and "models--" not in str(path) else {}
+        if {"path", "sha256"} <= record.keys():
             file = path.parent / record["path"]
             if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != record["sha256"]:
                 yield f"{file.name} is not as recorded"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAX_ADDRESSES = 12 * 2**30  # a bomb ends as an error here, not as a shortage of the machine's memory
-TIMEOUT_S = 90.0
+MAX_CPU_S, TIMEOUT_S = 60, 900.0
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,8 @@ def _run_child(call: Call, logs: Path, started: int) -> None:
         os.environ.update(call.environment)
         sys.argv = ["g2s", *call.words]
         resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESSES, MAX_ADDRESSES))
+        used_s = int(sum(os.times()[:2]))
+        resource.setrlimit(resource.RLIMIT_CPU, (used_s + MAX_CPU_S, used_s + MAX_CPU_S))
         if call.max_file_bytes is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (call.max_file_bytes, call.max_file_bytes))
         signal.signal(signal.SIGINT, signal.default_int_handler)
