@@ -109,7 +109,7 @@ class TrainConfig:
             return cls()
         try:
             return _parse(cls, tomllib.loads(path.read_text(encoding="utf-8")), "")
-        except (OSError, UnicodeError, tomllib.TOMLDecodeError, ValueError) as error:
+        except (OSError, UnicodeError, RecursionError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise UsageError(f"{path} cannot be used: {reason}.", "Mend it; docs/training.md has its keys.") from error
 

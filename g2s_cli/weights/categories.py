@@ -60,7 +60,7 @@ def read_category(folder: Path) -> Category:
     path = folder / MODEL_TOML
     try:
         return parse_category(folder, tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (OSError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         inside = folder.parent == models_root()
         remedy = "Install g2s again." if inside else f"Mend it, or delete {folder} and pull or import it again."
         raise WeightsError(f"{path} is damaged: {error}.", remedy) from error

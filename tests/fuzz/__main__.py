@@ -1,7 +1,7 @@
 """Fuzz g2s: mutated inputs, kills and full disks.
 
-    python tests/fuzz --seed 0                       # all, ten minutes of a core
-    python tests/fuzz --seed 0 --case photo:17 -v    # one case again
+python tests/fuzz --seed 0                       # all, ten minutes of a core
+python tests/fuzz --seed 0 --case photo:17 -v    # one case again
 """
 
 from __future__ import annotations
@@ -159,8 +159,10 @@ def run_case(kind: str, index: int, options: argparse.Namespace, world: object, 
     else:
         words, outcome, finds = faults.FAULTS[kind](rng, folder, environment, world)
     if options.verbose:
-        print(f"{kind}{SPLIT}{index}: g2s {shlex.join(words)}\n  exit {outcome.code}, {outcome.cpu_s:.2f} s of {outcome.seconds:.2f} s, "
-              f"{outcome.memory_bytes / 2**20:.0f} MB\n  {outcome.stderr.strip()[-2000:]}")
+        print(
+            f"{kind}{SPLIT}{index}: g2s {shlex.join(words)}\n  exit {outcome.code}, {outcome.cpu_s:.2f} s of {outcome.seconds:.2f} s, "
+            f"{outcome.memory_bytes / 2**20:.0f} MB\n  {outcome.stderr.strip()[-2000:]}"
+        )
     tally.codes[str(outcome.code)] += 1
     tally.cpu_s += outcome.cpu_s
     if finds:

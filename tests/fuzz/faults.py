@@ -77,7 +77,9 @@ VERBS = (
     Verb("sheet res --size 64 -o {disk}/s.png --overwrite", "s.png", earlier=earlier_sheet),
     Verb("sample --gan gan.pt --count 4 --save -o {disk}/s.png", "s.png"),
     Verb(f"evaluate data {' '.join(QUICK[:-1])} -o {{disk}}/out", "out", resumable=True),
-    Verb("train --photos crops.npy --config train.toml --until gan --save-every 0 -o {disk}/out", "out", resumable=True),
+    Verb(
+        "train --photos crops.npy --config train.toml --until gan --save-every 0 -o {disk}/out", "out", resumable=True
+    ),
     Verb("pretrain photos -c ./tiny/ --cycles 1 --save-every 0 -o {disk}/out --as new", "out", resumable=True),
     Verb("weights list", "none"),
     Verb("weights verify", "none"),
@@ -117,7 +119,9 @@ def kill(
     finds = [*bench.check(verb, outcome, sent)]
     if sent == signal.SIGKILL and not finds and verb != SERVER:
         again = bench.run(verb, overwrite=True)
-        finds += [f"run again after a kill: {find}" for find in (*oracle.check_words(again), *bench.check_whole(verb, again))]
+        finds += [
+            f"run again after a kill: {find}" for find in (*oracle.check_words(again), *bench.check_whole(verb, again))
+        ]
     return [*bench.words(verb), f"# {sent.name} after {share * min(seconds, MAX_KILL_S):.2f} s"], outcome, finds
 
 
@@ -125,7 +129,9 @@ def disk(
     rng: random.Random, folder: Path, environment: dict[str, str], world: World
 ) -> tuple[Sequence[str], zygote.Outcome, list[str]]:
     """Let a disk, or every file, be full at a random byte. Only root can mount a disk."""
-    verb = rng.choice([verb for verb in VERBS if "{disk}" in verb.words or "import" in verb.words or "pull" in verb.words])
+    verb = rng.choice(
+        [verb for verb in VERBS if "{disk}" in verb.words or "import" in verb.words or "pull" in verb.words]
+    )
     share = rng.random() ** 2
     bench = Bench(folder, environment, world)
     _, size = bench.measure(verb)
@@ -243,7 +249,12 @@ class Bench:
             yield from oracle.nothing_lost(self.earlier, target, self.fault)
         if changed:
             yield f"changed, new or gone: {', '.join(changed[:4])}"
-        if verb.target.startswith("cache/") and not verb.resumable and outcome.code and (target / "model.toml").exists():
+        if (
+            verb.target.startswith("cache/")
+            and not verb.resumable
+            and outcome.code
+            and (target / "model.toml").exists()
+        ):
             yield f"{verb.target} is a category"
         if outcome.code == 0:
             yield from self.check_whole(verb, outcome)

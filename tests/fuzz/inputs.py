@@ -65,6 +65,16 @@ def stop_before_the_method() -> None:
     options.plan_of = stop
 
 
+def stop_after_loading() -> None:
+    """Let `reconstruct` end where the method would begin."""
+    from g2s_cli.pipeline import Pipeline
+
+    def stop(*_: object) -> None:
+        raise SystemExit(0)
+
+    Pipeline.__call__ = stop
+
+
 def estimate_nothing() -> None:
     """Let `train --dry-run` do no trial iterations."""
     from g2s_cli.training.category import CategoryTraining
@@ -188,7 +198,8 @@ def model_toml(rng: random.Random, folder: Path, world: World) -> Case:
     (folder / "gan.pt").write_bytes(fake_checkpoints.saved(world.samples.states["gan"]))
     name = "cat" if place.parent.name == "cache" else "./cat/"
     method = ("--gan", "gan.pt", *PAPER) if own or rng.random() < 0.8 else (*QUICK, "--no-align")
-    reconstruction = Case(("reconstruct", "face.png", "-c", name, *method, "-o", "out"))
+    patch = None if rng.random() < 0.3 else stop_after_loading
+    reconstruction = Case(("reconstruct", "face.png", "-c", name, *method, "-o", "out"), patch=patch)
     others = (
         Case(("weights", "list"), ()),
         Case(("sample", "-c", name, "--count", "1", "-o", "s.png"), ("s.png",)),
@@ -215,7 +226,9 @@ def train_toml(rng: random.Random, folder: Path, world: World) -> Case:
     (folder / "train.toml").write_bytes(text)
     (folder / "gan.pt").write_bytes(fake_checkpoints.saved(world.samples.states["gan"]))
     until = rng.choice((("--dry-run",), ("--dry-run",), ("--until", "gan")))
-    return Case(("train", "gan.pt", "--config", "train.toml", *until, "-o", "out"), (), ("out",), patch=estimate_nothing)
+    return Case(
+        ("train", "gan.pt", "--config", "train.toml", *until, "-o", "out"), (), ("out",), patch=estimate_nothing
+    )
 
 
 def result(rng: random.Random, folder: Path, world: World) -> Case:

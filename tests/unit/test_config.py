@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from g2s_cli.config import Category, EstimatorConfig, MaskRule, Preset, Schedule
-from g2s_cli.errors import UsageError
+from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR
+from g2s_cli.value_types import check_type
 from g2s_cli.weights.cache import models_root
-from g2s_cli.weights.categories import category_names, load_category
-from g2s_cli.weights.category_checks import check_type
+from g2s_cli.weights.categories import category_names, load_category, read_category
 from g2s_cli.weights.category_toml import parse_category
 
 SHIPPED = pytest.mark.parametrize("name", category_names())
@@ -373,3 +373,9 @@ def test_an_impossible_value_is_refused(path: str, value: Any, message: str) -> 
     table[key] = value
     with pytest.raises((TypeError, ValueError), match=message):
         parse_category(Path("zebra"), data)
+
+
+def test_tables_that_are_nested_too_deeply_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.toml").write_text(f"title = {'[' * 100_000}")
+    with pytest.raises(WeightsError, match=r"model\.toml is damaged"):
+        read_category(tmp_path)

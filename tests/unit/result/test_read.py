@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -81,6 +82,12 @@ def rewrite_state(folder: Path, **changes: object) -> None:
     save_file(tensors, path, facts)
 
 
+def rewrite_report(folder: Path, **changes: object) -> None:
+    """Replace entries of the report."""
+    path = folder / "report.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -100,10 +107,22 @@ DAMAGE = {
     "wrong residual": (lambda folder: rewrite_state(folder, apart=torch.zeros(3, 3)), "is damaged"),
     "not a number": (lambda folder: rewrite_state(folder, light=torch.full((4,), torch.nan)), "is damaged"),
     "strange camera": (lambda folder: rewrite_state(folder, camera='{"lens": 50}'), "is damaged"),
+    "blind camera": (lambda folder: rewrite_state(folder, camera='{"size": 64, "fov_deg": 1e-300}'), "is damaged"),
+    "camera of text": (lambda folder: rewrite_state(folder, camera='{"size": "64"}'), "is damaged"),
+    "camera inside out": (lambda folder: rewrite_state(folder, camera='{"size": 64, "near": 1.15}'), "is damaged"),
+    "no place": (lambda folder: rewrite_state(folder, placement='{"x": 1.0, "y": NaN, "side": 9.0}'), "is damaged"),
+    "no side": (lambda folder: rewrite_state(folder, placement='{"x": 1.0, "y": 1.0, "side": 0.0}'), "is damaged"),
+    "endless matte": (lambda folder: rewrite_state(folder, matte_span="inf"), "is damaged"),
+    "nested camera": (lambda folder: rewrite_state(folder, camera="[" * 100_000), "is damaged"),
     "no share": (lambda folder: rewrite_state(folder, frame_share="most"), "is damaged"),
     "impossible share": (lambda folder: rewrite_state(folder, frame_share="nan"), "is damaged"),
     "no report": (lambda folder: (folder / "report.json").unlink(), r"is incomplete: report\.json is missing"),
     "truncated report": (lambda folder: truncate(folder / "report.json"), r"its report\.json cannot be read"),
+    "photo of another type": (lambda folder: rewrite_report(folder, photo=3), "is damaged"),
+    "meshes of another type": (lambda folder: rewrite_report(folder, meshes=[1]), "is damaged"),
+    "unknown extent": (lambda folder: rewrite_report(folder, meshes={"extent": "moon"}), "is damaged"),
+    "weights of another type": (lambda folder: rewrite_report(folder, weights={"gan": 1}), "is damaged"),
+    "nested report": (lambda folder: (folder / "report.json").write_text("[" * 100_000), "is damaged"),
     "report of another type": (lambda folder: (folder / "report.json").write_text("[]"), "is damaged"),
     "no photo": (lambda folder: next(folder.glob("original*")).unlink(), r"is incomplete: original\S* is missing"),
     "truncated crop": (lambda folder: truncate(folder / "aligned.png"), r"is damaged: its aligned\.png cannot be read"),
