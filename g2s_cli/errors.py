@@ -86,7 +86,8 @@ class SomeFailedError(G2SError):
 def try_call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Exception:
     """The return value of a call, or the exception that it raised. Ctrl-C passes.
 
-    Libraries in C replace a KeyboardInterrupt by an exception of theirs; after a signal every exception is one. The exception's frames are cleared: the tensors in them would hold the GPU's memory while the next photo runs.
+    Libraries in C replace a KeyboardInterrupt by an exception of theirs; after a signal every exception is one.
+    The exception's frames are cleared: the tensors in them would hold the GPU's memory while the next photo runs.
     """
     try:
         return function(*args, **kwargs)

@@ -51,7 +51,7 @@ def write_page(result: Result, path: Path, detail: MeshOptions | None = None, *,
 def render_page(result: Result, detail: MeshOptions | None = None) -> str:
     """The page as HTML, with a mesh and texture of these sizes. Raises as `textured_mesh`."""
     detail = detail or MeshOptions()
-    result = widen(result, detail.extent)
+    result = widen(result, detail.extent, detail.texture_size)
     mesh, texture = textured_mesh(result, detail, extend=True)
     # Only "<" could end the script element that holds the scene.
     scene = json.dumps(scene_data(result, mesh, texture)).replace("<", "\\u003c")

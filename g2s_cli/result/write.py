@@ -76,7 +76,7 @@ def write_result(
     detail, clock = detail or MeshOptions(), Stopwatch(progress or SilentProgress(), "write")
     with replace_folder(folder, OWNED_PATHS, overwrite=overwrite) as temporary:
         clock.begin("mesh", 1)
-        wide = widen(result, detail.extent)
+        wide = widen(result, detail.extent, detail.texture_size)
         mesh, texture = textured_mesh(wide, detail)
         clock.advance(1, 0.0)
         clock.begin("write", 1)
@@ -143,7 +143,9 @@ def rewrite_meshes(result: Result, folder: Path, detail: MeshOptions, *, overwri
         tempfile.TemporaryDirectory(prefix=".meshes-", dir=folder) as temporary,
     ):
         detail = replace(detail, extent=detail.extent or (result.report.get("meshes") or {}).get("extent"))
-        written = write_meshes(Path(temporary), *textured_mesh(widen(result, detail.extent), detail), detail)
+        written = write_meshes(
+            Path(temporary), *textured_mesh(widen(result, detail.extent, detail.texture_size), detail), detail
+        )
         surplus = {folder / name for name in BODY_FILES} - {folder / path.name for path in written}
         if not overwrite:
             _check_unchanged(folder, written, surplus)
@@ -179,7 +181,9 @@ def export_meshes(result: Result, folder: Path, detail: MeshOptions, *, overwrit
     check_target(folder, SURFACE_FILES[0], overwrite=overwrite)
     owned = "|".join(map(re.escape, (*SURFACE_FILES, *BODY_FILES)))
     with replace_folder(folder, owned, overwrite=overwrite) as temporary:
-        written = write_meshes(temporary, *textured_mesh(widen(result, detail.extent), detail), detail)
+        written = write_meshes(
+            temporary, *textured_mesh(widen(result, detail.extent, detail.texture_size), detail), detail
+        )
     return [folder / path.name for path in written]
 
 

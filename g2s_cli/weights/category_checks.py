@@ -41,7 +41,7 @@ def _rules(category: Category) -> Iterator[tuple[str, bool]]:
     fov = f"fov_deg is not between {MIN_FOV_DEG} and {MAX_FOV_DEG:g}"
     yield fov, MIN_FOV_DEG <= category.fov_deg <= MAX_FOV_DEG
     yield "ellipsoid.radius is not between 0 and 1", 0 < shape.radius <= 1
-    yield "ellipsoid.shrink_sides is not between 0 and 0.5", 0 <= shape.shrink_sides < 0.5  # noqa: PLR2004
+    yield "ellipsoid.shrink_sides is not between 0 and 0.5", 0 <= shape.shrink_sides < 0.5
     lengths = (shape.raise_top, shape.extend_bottom, shape.shift, shape.bulge)
     yield "a length of the ellipsoid is out of range", max(map(abs, lengths)) <= MAX_PLACE
     if category.view_mean is not None:

@@ -51,7 +51,7 @@ def main() -> int:
         world = prepare(hub, mirror, base)
         tallies: dict[str, Tally] = collections.defaultdict(Tally)
         deadline = time.monotonic() + 60 * options.minutes
-        for kind, index in cases(options, world):
+        for kind, index in cases(options):
             if time.monotonic() > deadline:
                 print(f"Stopped after {options.minutes} minutes.")
                 break
@@ -118,9 +118,8 @@ def warm_up(folder: Path) -> None:
             command([*map(str, words), "--quiet"], standalone_mode=False)
 
 
-def cases(options: argparse.Namespace, world: object) -> Iterator[tuple[str, int]]:
+def cases(options: argparse.Namespace) -> Iterator[tuple[str, int]]:
     """The kinds and indices of all cases."""
-    import faults
     from inputs import KINDS
 
     if options.case:
@@ -129,7 +128,6 @@ def cases(options: argparse.Namespace, world: object) -> Iterator[tuple[str, int
         return
     counts = {kind: round(count * options.inputs / TOTAL_INPUTS) for kind, (_, count) in KINDS.items()}
     counts |= {"kill": options.kills, "disk": options.disks}
-    del world, faults
     for kind, count in counts.items():
         if not options.kind or kind in options.kind:
             yield from ((kind, index) for index in range(count))
@@ -159,9 +157,9 @@ def run_case(kind: str, index: int, options: argparse.Namespace, world: object, 
     else:
         words, outcome, finds = faults.FAULTS[kind](rng, folder, environment, world)
     if options.verbose:
+        used = f"{outcome.cpu_s:.2f} s of {outcome.seconds:.2f} s, {outcome.memory_bytes / 2**20:.0f} MB"
         print(
-            f"{kind}{SPLIT}{index}: g2s {shlex.join(words)}\n  exit {outcome.code}, {outcome.cpu_s:.2f} s of {outcome.seconds:.2f} s, "
-            f"{outcome.memory_bytes / 2**20:.0f} MB\n  {outcome.stderr.strip()[-2000:]}"
+            f"{kind}{SPLIT}{index}: g2s {shlex.join(words)}\n  exit {outcome.code}, {used}\n  {outcome.stderr.strip()}"
         )
     tally.codes[str(outcome.code)] += 1
     tally.cpu_s += outcome.cpu_s

@@ -19,7 +19,7 @@ import oracle
 import zygote
 from inputs import FACE, World, toml
 from PIL import Image
-from samples import GAN_SIZE, safetensors
+from samples import safetensors
 from servers import TOKEN, Repo
 
 from g2s_cli.result.schema import STATE
@@ -139,7 +139,7 @@ def disk(
         bench.prepare(verb)
         outcome = bench.run(verb, max_file_bytes=int(share * size))
         return [*bench.words(verb), f"# {int(share * size)} bytes a file"], outcome, [*bench.check(verb, outcome, None)]
-    bench.place.mkdir()
+    bench.place.mkdir(exist_ok=True)
     free = PAGE * (1 + int(share * size / PAGE))
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={free + 2**24}", "none", bench.place], check=True)
     try:

@@ -102,7 +102,7 @@ def change_tensor(rng: random.Random, tensor: Tensor) -> Tensor:
         case 3:
             return tensor.to(rng.choice((torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.bool)))
         case 4:
-            return torch.full_like(tensor, rng.choice((math.nan, math.inf, 1e30, 0.0, -1.0)))
+            return torch.full(tensor.shape, rng.choice((math.nan, math.inf, 1e30, 0.0, -1.0)))
         case 5:
             return tensor[:0] if tensor.dim() else torch.zeros(0)
         case 6:
