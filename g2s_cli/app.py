@@ -109,7 +109,7 @@ class Commands(TyperGroup):
             with usage_errors_as_json():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise StoppedError("Stopped; nothing was written.") from None
+            raise StoppedError("Stopped; nothing half written is left.") from None
 
 
 app = typer.Typer(

@@ -13,6 +13,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+MAX_QUOTED = 300  # characters of a text that quotes a file
 received_signals: list[int] = []  # that end this process, as they come; `g2s_cli.app` appends them
 
 
@@ -109,6 +110,12 @@ def as_g2s_error(error: Exception, *, traceback_shown: bool = False) -> G2SError
     message = (str(error).splitlines() or [""])[0].rstrip(".")
     remedy = "" if traceback_shown else "Run it again with -v to see where."
     return G2SError(f"Something failed inside g2s: {type(error).__name__}: {message}.", remedy)
+
+
+def shorten(text: object, most: int = MAX_QUOTED) -> str:
+    """The beginning of a text that quotes a file, for a sentence."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= most else f"{line[:most]}..."
 
 
 def os_remedy(error: OSError, other: str) -> str:

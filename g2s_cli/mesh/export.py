@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from g2s_cli.mesh.texture import Texture
 
 SURFACE_FILES = ("mesh.glb", "mesh.obj", "mesh.mtl", "texture.png", "texture_albedo.png")
 BODY_FILES = ("mesh.stl", "mesh.ply")
+PNG_LEVEL = 3  # of textures: a third of the time of Pillow's own 6, and 15 % more bytes
 Extent = Literal["crop", "head", "person"]
 SIMPLIFIER = "fast_simplification"
 MAX_MM = 10_000.0  # of a body; no printer is larger
@@ -85,8 +87,8 @@ def write_meshes(folder: Path, mesh: Mesh, texture: Texture, options: MeshOption
     """
     options.check()
     lit = to_uint8(texture.lit)
-    Image.fromarray(lit).save(folder / "texture.png")
-    Image.fromarray(to_uint8(texture.albedo)).save(folder / "texture_albedo.png")
+    for name, colours in {"texture.png": lit, "texture_albedo.png": to_uint8(texture.albedo)}.items():
+        Image.fromarray(colours).save(folder / name, compress_level=PNG_LEVEL)
     names = [*SURFACE_FILES]
     surface = simplify(mesh, options.max_faces) if options.max_faces else mesh
     _write_glb(folder / "mesh.glb", surface, texture)
@@ -173,7 +175,10 @@ def textured_trimesh(mesh: Mesh, texture: Texture) -> trimesh.Trimesh:
 
 def _write_glb(path: Path, mesh: Mesh, texture: Texture) -> None:
     """Write the mesh; its texture is lit already (KHR_materials_unlit)."""
-    scene = trimesh.Scene(textured_trimesh(mesh, texture))
+    textured = textured_trimesh(mesh, texture)
+    image = textured.visual.material.baseColorTexture
+    image.save = partial(image.save, compress_level=PNG_LEVEL)  # trimesh names no level
+    scene = trimesh.Scene(textured)
     path.write_bytes(trimesh.exchange.gltf.export_glb(scene, include_normals=True, tree_postprocessor=_mark_unlit))
 
 

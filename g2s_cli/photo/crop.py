@@ -14,7 +14,7 @@ from g2s_cli.geometry.placement import Placement
 
 Padding = Literal["reflect", "black"]
 
-MARGIN_PX = 8  # read by shrinking and interpolation beyond a crop's own pixels
+MARGIN_PX = 7  # read by shrinking and interpolation beyond a crop's own pixels
 MIN_SHRINKING = 1.1  # below it bicubic interpolation alone does not alias visibly
 COVERAGE_GRID = 64  # points a side that estimate the share outside the photo
 MAX_ALIGNED_PX = 2048  # side of the crop that textures are made from

@@ -24,7 +24,7 @@ from torch import Tensor
 from g2s_cli import __version__
 from g2s_cli.batch import find_photos
 from g2s_cli.config import Category
-from g2s_cli.errors import G2SError, ImageError, UsageError
+from g2s_cli.errors import G2SError, ImageError, UsageError, shorten
 from g2s_cli.estimators.feedforward import NetworkMeans, trained_nets
 from g2s_cli.files import RESUME_REMEDY, atomic_write, read_json, sha256_of
 from g2s_cli.geometry.image import to_uint8
@@ -102,7 +102,7 @@ class CategoryTraining:
             done = read_json(path) if path.is_file() else {}
             check_type(done, dict[str, dict[str, Any]], STAGES_FILE)
         except (OSError, TypeError, ValueError) as error:
-            raise G2SError(f"{path} is damaged: {error}.", "Delete it: the stages are done again.") from error
+            raise G2SError(f"{path} is damaged: {shorten(error)}.", "Delete it: the stages are done again.") from error
         return cast("dict[str, Figures]", done)
 
     @property

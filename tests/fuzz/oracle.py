@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from g2s_cli.result.schema import STATE, missing_files
 CODES = {0, 1, 2, 3, 4, 5}
 SIGNAL_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 MAX_MEMORY_BYTES = 4 * 2**30
+SUMMARY = r"(is|are) wrong\.|photos? failed"  # of several things, each of which has a sentence of its own
 MAX_SENTENCE = 1500  # characters: a message may repeat a long name
 
 Tree = dict[str, str]
@@ -62,7 +64,7 @@ def check_words(outcome: Outcome) -> Iterator[str]:
             yield f"no sentence on stderr: {lines[-1:]}"
         elif len(lines[-1]) > MAX_SENTENCE:
             yield f"a sentence of {len(lines[-1])} characters"
-        elif len(sentences) > 1 and "are wrong" not in lines[-1] and "is wrong" not in lines[-1]:
+        elif len(sentences) > 1 and not re.search(SUMMARY, lines[-1]):
             yield f"several sentences: {sentences[:2]}"
     if outcome.memory_bytes > MAX_MEMORY_BYTES:
         yield f"memory of {outcome.memory_bytes / 2**30:.1f} GB"

@@ -179,7 +179,7 @@ def test_a_signal_removes_what_is_half_written(
                 (building / "more").touch()
 
     assert exit_code(build) == 128 + number
-    assert capsys.readouterr().err == "g2s: Stopped; nothing was written.\n"
+    assert capsys.readouterr().err == "g2s: Stopped; nothing half written is left.\n"
     assert list(tmp_path.iterdir()) == []
     assert signal.getsignal(number) == default_handler(number)
 
@@ -196,7 +196,7 @@ def test_a_signal_that_a_library_turns_into_another_error_is_a_stop(
 
     assert exit_code(replace_interrupt) == 128 + number
     assert exit_code(lambda: try_call(replace_interrupt)) == 128 + number
-    assert capsys.readouterr().err == "g2s: Stopped.\ng2s: Stopped; nothing was written.\n"
+    assert capsys.readouterr().err == "g2s: Stopped.\ng2s: Stopped; nothing half written is left.\n"
     assert exit_code(lambda: None) == 4
 
 

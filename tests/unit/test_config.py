@@ -14,6 +14,7 @@ import torch
 from g2s_cli.config import Category, EstimatorConfig, MaskRule, Preset, Schedule
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR
+from g2s_cli.training.train_config import TrainConfig
 from g2s_cli.value_types import check_type
 from g2s_cli.weights.cache import models_root
 from g2s_cli.weights.categories import category_names, load_category, read_category
@@ -379,3 +380,16 @@ def test_tables_that_are_nested_too_deeply_are_refused(tmp_path: Path) -> None:
     (tmp_path / "model.toml").write_text(f"title = {'[' * 100_000}")
     with pytest.raises(WeightsError, match=r"model\.toml is damaged"):
         read_category(tmp_path)
+
+
+def test_a_message_quotes_little_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "model.toml").write_text(
+        synface_toml().replace('licence = "MIT"', f'licence = "MIT"\nhub.repo = ["{"a" * 9999}"]')
+    )
+    with pytest.raises(WeightsError, match=r"model\.toml is damaged") as error:
+        read_category(tmp_path)
+    assert len(str(error.value)) < 1000
+    (tmp_path / "train.toml").write_text(f'title = "x"\n{"k" * 9999} = 1\n')
+    with pytest.raises(UsageError, match="unknown key") as usage:
+        TrainConfig.read(tmp_path / "train.toml")
+    assert len(str(usage.value)) < 1000
