@@ -12,7 +12,6 @@ from typing import Any, cast
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
@@ -128,11 +127,13 @@ def _convert_read_errors(path: Path) -> Iterator[None]:
     """Raise G2SError for a file of a result that is missing, not readable or damaged."""
     try:
         yield
+    except (G2SError, MemoryError):
+        raise
     except FileNotFoundError as error:
         raise G2SError(f"{path.parent} is incomplete: {path.name} is missing.", RECONSTRUCT_AGAIN) from error
     except PermissionError as error:
         raise G2SError(f"{path} may not be read.", f'Allow it: chmod u+r "{path}"') from error
-    except (OSError, SafetensorError, LookupError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
+    except Exception as error:  # Pillow's decoders raise anything on damaged files
         raise G2SError(f"{path.parent} is damaged: its {path.name} cannot be read.", RECONSTRUCT_AGAIN) from error
 
 
@@ -141,6 +142,7 @@ def _read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     data = path.read_bytes()
     tensors = load(data)  # checks the header, too
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     return tensors, header.get("__metadata__") or {}
 
 

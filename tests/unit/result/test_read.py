@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from g2s_cli.atomic_folder import parent_folders
 from g2s_cli.errors import G2SError
 from g2s_cli.result.read import read_result
 from g2s_cli.result.schema import Result
@@ -88,6 +91,12 @@ def rewrite_report(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def bomb(png: bytes) -> bytes:
+    """A PNG whose header states a side of 32768 pixels, with the right checksum."""
+    header = b"IHDR" + struct.pack(">II", 1 << 15, 1 << 15) + png[24:29]
+    return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -128,6 +137,10 @@ DAMAGE = {
     "truncated crop": (lambda folder: truncate(folder / "aligned.png"), r"is damaged: its aligned\.png cannot be read"),
     "tiny crop": (save_aligned("RGB", (1, 1)), "is damaged: its aligned"),
     "crop that is not square": (save_aligned("RGB", (80, 64)), "is damaged"),
+    "bomb": (
+        lambda folder: (folder / "aligned.png").write_bytes(bomb((folder / "aligned.png").read_bytes())),
+        "is damaged: its aligned",
+    ),
     "huge crop": (save_aligned("L", (9000, 9000)), "is damaged"),
 }
 
@@ -141,3 +154,17 @@ def test_damaged_folders_are_refused(folder: Path, tmp_path: Path, damage: str) 
     with pytest.raises(G2SError, match=message) as refusal:
         read_result(damaged)
     assert refusal.value.remedy
+
+
+def test_numbers_of_other_precisions_are_read(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    albedo = read_result(folder).factors.albedo
+    rewrite_state(other, albedo=albedo.double())
+    assert read_result(other).factors.albedo.equal(albedo)
+
+
+def test_a_link_to_itself_has_parents(tmp_path: Path) -> None:
+    loop = tmp_path / "state"
+    loop.symlink_to(loop)
+    assert loop in parent_folders([loop]).values()
