@@ -35,7 +35,7 @@ def check_type(value: Any, kind: Any, name: str) -> None:
         fits = isinstance(value, dict)
         for key, one in value.items() if fits else ():
             check_type(one, inner[1], f"{name}.{key}".lstrip("."))
-    elif is_dataclass(kind):
+    elif isinstance(kind, type) and is_dataclass(kind):
         fits, hints = isinstance(value, kind), get_type_hints(kind)
         for one in fields(kind) if fits else ():
             check_type(getattr(value, one.name), hints[one.name], f"{name}.{one.name}".lstrip("."))
