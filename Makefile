@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow fuzz lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -19,6 +19,10 @@ test: $(VENV)/installed-dev
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+# Half an hour at most; ARGS="--seed 1 --case photo:17 -v" repeats one case.
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python tests/fuzz $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

@@ -31,7 +31,7 @@ from g2s_cli.commands.train import train
 from g2s_cli.commands.view import view
 from g2s_cli.commands.weights import weights
 from g2s_cli.console import allow_any_text, output
-from g2s_cli.errors import StoppedError, UsageError, as_g2s_error
+from g2s_cli.errors import StoppedError, UsageError, as_g2s_error, received_signals
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -109,7 +109,7 @@ class Commands(TyperGroup):
             with usage_errors_as_json():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise StoppedError("Stopped; nothing was written.") from None
+            raise StoppedError("Stopped; nothing half written is left.") from None
 
 
 app = typer.Typer(
@@ -151,7 +151,7 @@ def root(
 
 @contextmanager
 def interrupted_by_signals() -> Iterator[list[int]]:
-    """Treat SIGTERM and SIGHUP like Ctrl-C inside the block, so that nothing half written is left.
+    """Treat SIGTERM and SIGHUP like Ctrl-C inside the block, so that nothing half written is left, and note all three.
 
     Signals that are ignored, as by nohup, stay ignored. In a process of several that train together they keep their
     default: one that waits for the others inside torch would not see them.
@@ -159,26 +159,27 @@ def interrupted_by_signals() -> Iterator[list[int]]:
     Returns:
         The numbers of the signals that came, appended as they come.
     """
-    received: list[int] = []
+    received_signals.clear()
     interrupted_s = -math.inf
 
     def interrupt(number: int, _: object) -> None:
         nonlocal interrupted_s
-        received.append(number)
+        received_signals.append(number)
         if time.monotonic() - interrupted_s >= CLEAN_UP_S:
             interrupted_s = time.monotonic()
             raise KeyboardInterrupt
 
-    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     alone = os.environ.get("WORLD_SIZE", "1") == "1"
-    handled = [number for number in known if alone and signal.getsignal(number) == signal.SIG_DFL]
+    before = {number: signal.getsignal(number) for number in known if alone}
+    handled = {number: one for number, one in before.items() if one in (signal.SIG_DFL, signal.default_int_handler)}
     for number in handled:
         signal.signal(number, interrupt)
     try:
-        yield received
+        yield received_signals
     finally:
-        for number in handled:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in handled.items():
+            signal.signal(number, handler)
 
 
 def set_environment() -> None:
@@ -204,6 +205,8 @@ def main() -> None:
             app(prog_name="g2s")
         except Exception as error:
             failure = as_g2s_error(error, traceback_shown=output.verbose)
+            if received and not isinstance(failure, StoppedError):  # a library has replaced our KeyboardInterrupt
+                failure = StoppedError("Stopped.")
             with suppress(OSError):  # after a hang-up there is no terminal to write to
                 output.error(str(failure))
             code = 128 + received[0] if received else failure.exit_code

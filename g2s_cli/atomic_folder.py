@@ -38,7 +38,10 @@ def parent_folders(files: Iterable[Path]) -> dict[FolderId, Path]:
     parents = {
         folder: path
         for path in files
-        for place in (path.resolve(), path.parent.resolve() / path.name)
+        for place in (
+            Path(os.path.realpath(path)),
+            Path(os.path.realpath(path.parent), path.name),
+        )  # links may be loops
         for folder in place.parents
     }
     return {_identify(folder): path for folder, path in parents.items()}

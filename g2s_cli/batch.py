@@ -17,9 +17,10 @@ from typing import Any, Literal, get_args
 from g2s_cli.atomic_folder import check_file_target, check_target, max_name_bytes, parent_folders
 from g2s_cli.errors import G2SError, UsageError, as_g2s_error, try_call
 from g2s_cli.executors.execution import Executor
-from g2s_cli.files import atomic_write, sha256_of_input
+from g2s_cli.files import atomic_write, read_json, sha256_of_input
 from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.photo.decode import list_images
+from g2s_cli.result.read import read_report
 from g2s_cli.result.schema import REPORT, STATE, Result, missing_files
 from g2s_cli.result.write import ResultFiles, write_result
 
@@ -118,12 +119,12 @@ def finished_outcome(job: Job, settings: Mapping[str, object]) -> Outcome | None
     photo_sha256 = sha256_of_input(job.photo)
     damaged = G2SError(f"{job.folder} is damaged: its {REPORT} cannot be read.", "Add --overwrite.")
     try:
-        report = json.loads((job.folder / REPORT).read_text())
-        changed = [name for name, value in settings.items() if report.get(name) != value]
-        if report.get("photo_sha256") != photo_sha256:
-            changed = ["photo"]
-    except (OSError, ValueError, AttributeError) as error:
+        report = read_report(job.folder)
+    except G2SError as error:
         raise damaged from error
+    changed = [name for name, value in settings.items() if report.get(name) != value]
+    if report.get("photo_sha256") != photo_sha256:
+        changed = ["photo"]
     if changed:
         what = f"{job.folder} was made with another {' and '.join(changed).replace('_', ' ')}."
         raise UsageError(what, "Add --overwrite to replace it, or name another folder with -o.")
@@ -230,7 +231,7 @@ def write_summary(summary: dict[str, Any], out: Path) -> None:
 def _results_of_summary(out: Path) -> dict[str, dict[str, Any]]:
     """The entries of the summary in a folder whose results are there, by the names of their folders."""
     try:
-        entries = {Path(entry["folder"]).name: entry for entry in json.loads((out / SUMMARY).read_text())["photos"]}
+        entries = {Path(entry["folder"]).name: entry for entry in read_json(out / SUMMARY)["photos"]}
         return {
             name: entry
             for name, entry in entries.items()

@@ -13,6 +13,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+MAX_QUOTED = 300  # characters of a text that quotes a file
+received_signals: list[int] = []  # that end this process, as they come; `g2s_cli.app` appends them
 
 
 class G2SError(Exception):
@@ -85,11 +87,14 @@ class SomeFailedError(G2SError):
 def try_call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Exception:
     """The return value of a call, or the exception that it raised. Ctrl-C passes.
 
+    Libraries in C replace a KeyboardInterrupt by an exception of theirs; after a signal every exception is one.
     The exception's frames are cleared: the tensors in them would hold the GPU's memory while the next photo runs.
     """
     try:
         return function(*args, **kwargs)
     except Exception as error:
+        if received_signals:
+            raise KeyboardInterrupt from error
         traceback.clear_frames(error.__traceback__)
         return error
 
@@ -105,6 +110,12 @@ def as_g2s_error(error: Exception, *, traceback_shown: bool = False) -> G2SError
     message = (str(error).splitlines() or [""])[0].rstrip(".")
     remedy = "" if traceback_shown else "Run it again with -v to see where."
     return G2SError(f"Something failed inside g2s: {type(error).__name__}: {message}.", remedy)
+
+
+def shorten(text: object, most: int = MAX_QUOTED) -> str:
+    """The beginning of a text that quotes a file, for a sentence."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= most else f"{line[:most]}..."
 
 
 def os_remedy(error: OSError, other: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import secrets
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from g2s_cli.errors import G2SError, ImageError, os_remedy
 
@@ -65,6 +67,14 @@ def convert_write_errors(path: Path, remedy: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise G2SError(f"{path} cannot be written: {error.strerror or error}.", os_remedy(error, remedy)) from error
+
+
+def read_json(path: Path) -> Any:
+    """The document in a file. Raises OSError, and ValueError for one that is none or nested too deeply."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def sha256_of(path: Path) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from g2s_cli.atomic_folder import is_empty
-from g2s_cli.errors import G2SError, UsageError, os_remedy
-from g2s_cli.files import atomic_write
+from g2s_cli.errors import G2SError, UsageError, os_remedy, shorten
+from g2s_cli.files import atomic_write, read_json
 
 SETTINGS, LOCK = "settings.json", ".lock"
 
@@ -43,10 +43,10 @@ def is_resumable(folder: Path, settings: Mapping[str, object], verb: str) -> boo
                 if folder.exists() and not is_empty(folder):
                     raise UsageError(f"{folder} is no folder of {verb}.", "Name another with -o.")
                 return False
-            before = json.loads(path.read_text())
+            before = read_json(path)
         changed = [name for name in before | settings if before.get(name) != settings.get(name)]
     except (ValueError, TypeError, AttributeError) as error:
-        raise G2SError(f"{folder} is damaged: {error}.", f"Delete it and run {verb} again.") from error
+        raise G2SError(f"{folder} is damaged: {shorten(error)}.", f"Delete it and run {verb} again.") from error
     if changed:
         what = f"{folder} was begun with other settings: {', '.join(changed).replace('_', ' ')}."
         raise UsageError(what, "Name another folder with -o, or delete it.")

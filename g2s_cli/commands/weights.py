@@ -74,7 +74,8 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
     for row in rows:
         size = f"{row['bytes'] / 1e6:.0f} MB" if row["bytes"] else "–"
         lacks = "import a GAN" if row["yours"] else "mismatch" if row["mismatch"] else "fetched on first use"
-        ready = "yes" if row["ready"] else f"no: {lacks}"
+        without = f", without {' and '.join(row['without'])}" if row["without"] else ""
+        ready = f"yes{without}" if row["ready"] else f"no: {lacks}"
         table.add_row(row["name"], row["title"], ready, size, ", ".join(row["presets"]))
     return table
 

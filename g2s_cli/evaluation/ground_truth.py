@@ -74,7 +74,7 @@ def read_ground_truth(path: Path, share: float, size: int) -> GroundTruth:
             image.load()
             bits = 16 if image.mode.startswith("I") else 8
             values = np.asarray(image if bits == 16 else image.convert("L"), dtype=np.float32)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageError(f"{path} is not a depth image.", "It must be a PNG of 8 or 16 bits.") from error
     height, width = values.shape
     if height != width or round(share * height) < size:

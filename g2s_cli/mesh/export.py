@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from g2s_cli.mesh.texture import Texture
 
 SURFACE_FILES = ("mesh.glb", "mesh.obj", "mesh.mtl", "texture.png", "texture_albedo.png")
 BODY_FILES = ("mesh.stl", "mesh.ply")
+PNG_LEVEL = 3  # of textures: a third of the time of Pillow's own 6, and 15 % more bytes
 Extent = Literal["crop", "head", "person"]
 TextureKind = Literal["photo", "albedo"]
 SIMPLIFIER = "fast_simplification"
@@ -91,8 +93,8 @@ def write_meshes(folder: Path, mesh: Mesh, texture: Texture, options: MeshOption
     """
     options.check()
     lit = to_uint8(texture.lit)
-    Image.fromarray(lit).save(folder / "texture.png")
-    Image.fromarray(to_uint8(texture.albedo)).save(folder / "texture_albedo.png")
+    for name, colours in {"texture.png": lit, "texture_albedo.png": to_uint8(texture.albedo)}.items():
+        Image.fromarray(colours).save(folder / name, compress_level=PNG_LEVEL)
     names = [*SURFACE_FILES]
     surface = mesh
     if options.max_faces:
@@ -204,8 +206,11 @@ def textured_trimesh(mesh: Mesh, texture: Texture, kind: TextureKind = "photo") 
 
 def _write_glb(path: Path, mesh: Mesh, texture: Texture, kind: TextureKind) -> None:
     """Write the mesh, and its back with colours at its vertices; the photo's is lit already (KHR_materials_unlit)."""
+    surface = textured_trimesh(mesh, texture, kind)
+    image = surface.visual.material.baseColorTexture
+    image.save = partial(image.save, compress_level=PNG_LEVEL)  # trimesh names no level
     scene = trimesh.Scene()
-    scene.add_geometry(textured_trimesh(mesh, texture, kind), geom_name="surface")
+    scene.add_geometry(surface, geom_name="surface")
     if mesh.back:
         closed = close_round(mesh)
         used, faces = np.unique(closed.faces[len(mesh.faces) :], return_inverse=True)

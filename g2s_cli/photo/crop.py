@@ -14,7 +14,8 @@ from g2s_cli.geometry.placement import Placement
 
 Padding = Literal["reflect", "black"]
 
-MARGIN_PX = 3  # read by interpolation beyond a crop's own pixels
+MARGIN_PX = 7  # read by shrinking and interpolation beyond a crop's own pixels
+MIN_SHRINKING = 1.1  # below it bicubic interpolation alone does not alias visibly
 COVERAGE_GRID = 64  # points a side that estimate the share outside the photo
 MAX_ALIGNED_PX = 2048  # side of the crop that textures are made from
 MAX_MATTE_PX = 3072  # a side
@@ -89,14 +90,16 @@ def _resize_box(image: Image.Image, placement: Placement, size: int) -> Image.Im
 
 
 def _rotate_crop(image: Image.Image, placement: Placement, size: int) -> Image.Image:
-    """Area averaging by a whole factor, then bicubic interpolation at up to twice the size."""
+    """Area averaging by a whole factor, shrinking by the rest of it, then bicubic interpolation."""
     step = max(1, math.floor(placement.side / size))
     if step > 1:
         image, placement = image.reduce(step), placement.scale(1 / step)
-    oversampling = 2 if placement.side > 1.1 * size else 1
-    matrix = placement.matrix(size * oversampling)
+    if (rest := placement.side / size) > MIN_SHRINKING:
+        width, height = (math.floor(side / rest) for side in image.size)
+        box = (0, 0, width * rest, height * rest)
+        image, placement = image.resize((width, height), Image.Resampling.BICUBIC, box), placement.scale(1 / rest)
+    matrix = placement.matrix(size)
     # Pillow counts from a pixel's corner, on both sides.
     shift = matrix[:, 2] + 0.5 - matrix[:, :2].sum(axis=1) / 2
     affine = (*matrix[0, :2], shift[0], *matrix[1, :2], shift[1])
-    rotated = image.transform((size * oversampling,) * 2, Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC)
-    return rotated.reduce(oversampling) if oversampling > 1 else rotated
+    return image.transform((size, size), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC)

@@ -72,7 +72,7 @@ def render_page(result: Result, detail: MeshOptions | None = None, folder: Path 
         folder: The result's, whose name stands in the commands that the page prints. None: it prints none.
     """
     detail = detail or MeshOptions()
-    result = widen(result, detail.extent)
+    result = widen(result, detail.extent, detail.texture_size)
     mesh, texture = textured_mesh(result, detail, extend=True)
     scene = scene_data(result, mesh, texture) | {"folder": folder and folder.resolve().name}
     html, *scripts = (files("g2s_cli.result").joinpath(name).read_text("utf-8") for name in ("page.html", *SCRIPTS))

@@ -35,7 +35,7 @@ from g2s_cli.photo.decode import read_image
 from g2s_cli.result.pictures import Renderer, check_pairs, check_strengths, check_turns, relight_each, rotate_each
 from g2s_cli.result.schema import Result, original_path
 from g2s_cli.result.surface import extend_colours, soft_mask, textured_mesh
-from g2s_cli.result.wide import widen
+from g2s_cli.result.wide import MAX_SIZE_PX, widen
 
 BLEND_SHARE = 1 / 16  # of the crop's side: width of the blend at edges beyond which the photo goes on
 MAX_GAIN = 4.0  # by which a light may multiply or divide a pixel
@@ -78,7 +78,7 @@ def relight(
     check_pairs(lights, "light")
     check_strengths(strength, ambient)
     if renderer == "mesh":
-        result = widen(result, "person")
+        result = widen(result, "person", MAX_SIZE_PX)
     canvas = Canvas.of(result)
     lights = [result.placement.direction_to_crop(x, y) for x, y in lights]
     relit: Iterator[Float[Tensor, "h w"]]
@@ -123,7 +123,7 @@ def rotate(
         ImageError, UsageError, WeightsError: As `relight`.
     """
     check_turns(turns)
-    if renderer == "mesh" and (wide := widen(result, "person")).outline is not None:
+    if renderer == "mesh" and (wide := widen(result, "person", MAX_SIZE_PX)).outline is not None:
         yield from _rotate_wide(wide, wide.outline, turns)
         return
     canvas = Canvas.of(result)

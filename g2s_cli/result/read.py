@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
 from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.files import read_json
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.placement import Placement
+from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR
+from g2s_cli.mesh.export import Extent
 from g2s_cli.photo.crop import Matte
 from g2s_cli.result.schema import (
     ALIGNED,
@@ -30,8 +34,21 @@ from g2s_cli.result.schema import (
     Result,
     original_path,
 )
+from g2s_cli.value_types import check_type
 
 MIN_ALIGNED_SIZE, MAX_ALIGNED_SIZE = 8, 4096  # pixels a side; g2s writes from twice to half of it
+MIN_FOV_DEG, MAX_FOV_DEG = 0.1, 120.0
+MAX_PHOTO_PX, MAX_SPAN = 1e6, 100.0  # of a photo's side, and of a matte in sides of the crop
+# Of what is read of a report, where it is there; the rest is for people.
+REPORT_TYPES: dict[str, Any] = {
+    "photo": str,
+    "photo_sha256": str,
+    "gan_file": str,
+    "symmetry": str,
+    "weights": dict[str, str],
+    "meshes": dict[str, Any],
+    "seconds": dict[str, float],
+}
 RECONSTRUCT_AGAIN = "Reconstruct the photo again."
 
 
@@ -53,14 +70,10 @@ def read_result(folder: Path | str) -> Result:
             raise G2SError(what, RECONSTRUCT_AGAIN)
         camera, placement = Camera(**json.loads(metadata["camera"])), Placement(**json.loads(metadata["placement"]))
         category, frame_share = metadata["category"], float(metadata["frame_share"])
-        if not 0 < frame_share <= 1:
-            raise ValueError(f"frame_share {frame_share}")
         span = float(metadata.get("matte_span", 0))
+        _check_places(camera, placement, frame_share, span)
         _check_tensors(tensors, camera.size)
-    with _convert_read_errors(folder / REPORT):
-        report = json.loads((folder / REPORT).read_text())
-        if not isinstance(report, dict):
-            raise TypeError(f"{REPORT} {type(report)}")
+    report = read_report(folder)
     with _convert_read_errors(folder / ALIGNED):
         aligned = _read_square(folder / ALIGNED, "RGB")
     with _convert_read_errors(folder / MATTE):
@@ -86,6 +99,18 @@ def read_result(folder: Path | str) -> Result:
     )
 
 
+def read_report(folder: Path) -> dict[str, Any]:
+    """The report of a result folder. Raises G2SError if it is missing or damaged."""
+    with _convert_read_errors(folder / REPORT):
+        report = read_json(folder / REPORT)
+        check_type(report, dict[str, Any], REPORT)
+        for name, kind in REPORT_TYPES.items():
+            if report.get(name) is not None:
+                check_type(report[name], kind, name)
+        check_type((report.get("meshes") or {}).get("extent"), Extent | None, "extent")
+    return cast("dict[str, Any]", report)
+
+
 def find_results(folder: Path) -> list[Path]:
     """The folder if it is a result, else the results in it, sorted. Raises UsageError if there are none."""
     if (folder / STATE).is_file():
@@ -102,11 +127,13 @@ def _convert_read_errors(path: Path) -> Iterator[None]:
     """Raise G2SError for a file of a result that is missing, not readable or damaged."""
     try:
         yield
+    except (G2SError, MemoryError):
+        raise
     except FileNotFoundError as error:
         raise G2SError(f"{path.parent} is incomplete: {path.name} is missing.", RECONSTRUCT_AGAIN) from error
     except PermissionError as error:
         raise G2SError(f"{path} may not be read.", f'Allow it: chmod u+r "{path}"') from error
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+    except Exception as error:  # Pillow's decoders raise anything on damaged files
         raise G2SError(f"{path.parent} is damaged: its {path.name} cannot be read.", RECONSTRUCT_AGAIN) from error
 
 
@@ -115,6 +142,7 @@ def _read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     data = path.read_bytes()
     tensors = load(data)  # checks the header, too
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     return tensors, header.get("__metadata__") or {}
 
 
@@ -123,6 +151,20 @@ def _read_square(path: Path, mode: str) -> UInt8[np.ndarray, "n n *c"]:
         if image.width != image.height or not MIN_ALIGNED_SIZE <= image.width <= MAX_ALIGNED_SIZE:
             raise ValueError(f"{path} {image.size}")
         return np.array(image.convert(mode))
+
+
+def _check_places(camera: Camera, placement: Placement, frame_share: float, span: float) -> None:
+    """Raise TypeError or ValueError for values that no result has."""
+    check_type(camera, Camera, "camera")
+    check_type(placement, Placement, "placement")
+    depths = (VIEW_NEAR, camera.near, camera.pivot, camera.far, VIEW_FAR)
+    if list(depths) != sorted(depths) or camera.near == camera.far or not MIN_FOV_DEG <= camera.fov_deg <= MAX_FOV_DEG:
+        raise ValueError(f"{camera}")
+    numbers = (placement.x, placement.y, placement.side)
+    if placement.side <= 0 or max(map(abs, numbers)) > MAX_PHOTO_PX or abs(placement.turn_rad) > math.tau:
+        raise ValueError(f"{placement}")
+    if not (0 < frame_share <= 1 and 0 <= span <= MAX_SPAN):
+        raise ValueError(f"frame_share {frame_share}, matte_span {span}")
 
 
 def _check_tensors(tensors: dict[str, Tensor], size: int) -> None:

@@ -134,7 +134,7 @@ class Result:
         from g2s_cli.result.wide import widen  # noqa: PLC0415 (likewise)
 
         detail = detail or MeshOptions()
-        mesh, texture = textured_mesh(widen(self, detail.extent), detail)
+        mesh, texture = textured_mesh(widen(self, detail.extent, detail.texture_size), detail)
         return textured_trimesh(simplify(mesh, detail.max_faces) if detail.max_faces else mesh, texture)
 
 

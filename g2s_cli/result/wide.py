@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,11 +24,11 @@ from g2s_cli.result.schema import Result, original_path
 from g2s_cli.segmentation.gan_features import spread_maxima
 
 MAX_SPAN: dict[Extent, float] = {"head": 2.0, "person": 4.0}  # of the wide frame, in sides of the tight crop
-MAX_SIZE_PX = 3072  # of the wide crop, a side
+SIZE_PX, MAX_SIZE_PX = 2048, 3072  # of the wide crop, a side: textures of default size show no more than the first
 MARGIN = 1.04  # of the frame around the object
 
 
-def widen(result: Result, extent: Extent | None = None) -> Result:
+def widen(result: Result, extent: Extent | None = None, size_px: int | None = None) -> Result:
     """The result in a frame around the whole head or person, as large as the matte and the photo need.
 
     Its depth is the method's in the tight crop and continues over the matte (`mesh.extend`). Results without a matte,
@@ -35,6 +36,7 @@ def widen(result: Result, extent: Extent | None = None) -> Result:
 
     Args:
         extent: by default that of the result's report, else "head".
+        size_px: the most pixels a side that are of use, such as those of the texture.
 
     Raises:
         ImageError: the photo in the result cannot be read.
@@ -48,7 +50,8 @@ def widen(result: Result, extent: Extent | None = None) -> Result:
     tight = decoded.subsquare(kept.start / len(result.aligned), result.frame_share)
     camera = _frame(result, photo, tight, min(MAX_SPAN[extent], result.matte.span / result.frame_share))
     placement = _placement(tight, result.camera, camera)
-    size = min(round(len(result.center_crop) * camera.size / result.camera.size), MAX_SIZE_PX)
+    most = min(max(size_px or SIZE_PX, SIZE_PX), MAX_SIZE_PX)
+    size = min(round(len(result.center_crop) * camera.size / result.camera.size), most)
     aligned = np.array(crop_photo(photo, placement, size))
     mirrored = _matte(result, camera, camera.size)
     domain = _component(mirrored >= 0.5, result.camera.size)
@@ -99,10 +102,16 @@ def _matte(result: Result, wide: Camera, size: int) -> Float[Tensor, "n n"]:
 
 
 def _inside(photo: Image.Image, placement: Placement, size: int) -> Float[Tensor, "n n"]:
-    """1 inside the photo, 0 beyond its edges."""
-    return (
-        torch.from_numpy(np.array(crop_photo(Image.new("L", photo.size, 255), placement, size, "black"))).float() / 255
-    )
+    """1 inside the photo, 0 beyond its edges, which are one pixel of the crop wide."""
+    index = torch.arange(size, dtype=torch.float32)
+    inside = torch.ones(size, size)
+    for (right, below, origin), length in zip(placement.matrix(size).tolist(), photo.size, strict=True):
+        place = (
+            origin + right * index + below * index[:, None]
+        )  # in the photo's pixels, whose centres are whole numbers
+        distance = torch.minimum(place + 0.5, length - 0.5 - place)
+        inside = torch.minimum(inside, (distance / math.hypot(right, below) + 0.5).clamp(0, 1))
+    return inside
 
 
 def _component(mask: Bool[Tensor, "h h"], seed_size: int) -> Bool[Tensor, "h h"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import tempfile
@@ -27,7 +28,7 @@ from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.image import to_uint8
 from g2s_cli.geometry.render import photo_depth, render
 from g2s_cli.geometry.shading import position_from_light
-from g2s_cli.mesh.export import BODY_FILES, SURFACE_FILES, MeshOptions, write_meshes
+from g2s_cli.mesh.export import BODY_FILES, PNG_LEVEL, SURFACE_FILES, MeshOptions, write_meshes
 from g2s_cli.mesh.extract import camera_pose
 from g2s_cli.mesh.render import Fragments, rasterize_mesh
 from g2s_cli.mesh.texture import Texture, normal_map
@@ -76,7 +77,7 @@ def write_result(
     detail, clock = detail or MeshOptions(), Stopwatch(progress or SilentProgress(), "write")
     with replace_folder(folder, OWNED_PATHS, overwrite=overwrite) as temporary:
         clock.begin("mesh", 1)
-        wide = widen(result, detail.extent)
+        wide = widen(result, detail.extent, detail.texture_size)
         mesh, texture = textured_mesh(wide, detail)
         clock.advance(1, 0.0)
         clock.begin("write", 1)
@@ -143,7 +144,9 @@ def rewrite_meshes(result: Result, folder: Path, detail: MeshOptions, *, overwri
         tempfile.TemporaryDirectory(prefix=".meshes-", dir=folder) as temporary,
     ):
         detail = replace(detail, extent=detail.extent or (result.report.get("meshes") or {}).get("extent"))
-        written = write_meshes(Path(temporary), *textured_mesh(widen(result, detail.extent), detail), detail)
+        written = write_meshes(
+            Path(temporary), *textured_mesh(widen(result, detail.extent, detail.texture_size), detail), detail
+        )
         surplus = {folder / name for name in BODY_FILES} - {folder / path.name for path in written}
         if not overwrite:
             _check_unchanged(folder, written, surplus)
@@ -179,7 +182,9 @@ def export_meshes(result: Result, folder: Path, detail: MeshOptions, *, overwrit
     check_target(folder, SURFACE_FILES[0], overwrite=overwrite)
     owned = "|".join(map(re.escape, (*SURFACE_FILES, *BODY_FILES)))
     with replace_folder(folder, owned, overwrite=overwrite) as temporary:
-        written = write_meshes(temporary, *textured_mesh(widen(result, detail.extent), detail), detail)
+        written = write_meshes(
+            temporary, *textured_mesh(widen(result, detail.extent, detail.texture_size), detail), detail
+        )
     return [folder / path.name for path in written]
 
 
@@ -203,12 +208,13 @@ def _write_maps(result: Result, folder: Path) -> None:
     save_image(folder / "inverted.png", result.inverted)
     save_image(folder / "albedo.png", rendering.albedo)
     _write_normal(folder / "normal.png", rendering.normal.permute(2, 0, 1), visible)
-    Image.fromarray(result.aligned).save(folder / ALIGNED)
+    Image.fromarray(result.aligned).save(folder / ALIGNED, compress_level=PNG_LEVEL)
     if result.matte is not None:
         Image.fromarray(result.matte.alpha).save(folder / MATTE)
     Image.fromarray((result.mask * 255).round().byte().numpy()).save(folder / "mask.png")
     Image.fromarray(encode_depth(depth)).save(folder / "depth.png")
-    np.save(folder / "depth.npy", depth)
+    np.save(array := io.BytesIO(), depth)  # its errors on a file do not say that the disk is full
+    (folder / "depth.npy").write_bytes(array.getvalue())
 
 
 def _write_large_maps(folder: Path, result: Result, view: Fragments, texture: Texture) -> None:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,9 +24,9 @@ from torch import Tensor
 from g2s_cli import __version__
 from g2s_cli.batch import find_photos
 from g2s_cli.config import Category
-from g2s_cli.errors import ImageError, UsageError
+from g2s_cli.errors import G2SError, ImageError, UsageError, shorten
 from g2s_cli.estimators.feedforward import NetworkMeans, trained_nets
-from g2s_cli.files import RESUME_REMEDY, atomic_write, sha256_of
+from g2s_cli.files import RESUME_REMEDY, atomic_write, read_json, sha256_of
 from g2s_cli.geometry.image import to_uint8
 from g2s_cli.loading import Gan, Weights, load_gan, with_gan_size
 from g2s_cli.machine import Machine
@@ -47,6 +47,7 @@ from g2s_cli.training.networks import (
 )
 from g2s_cli.training.pair_file import PairFile
 from g2s_cli.training.train_config import TrainConfig
+from g2s_cli.value_types import check_type
 from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.importers import read_checkpoint
 from g2s_cli.weights.model_toml import README, derived_model_toml, set_file, write_model_toml
@@ -101,7 +102,12 @@ class CategoryTraining:
     def done(self) -> dict[str, Figures]:
         """The figures of the stages that are done."""
         path = self.work / STAGES_FILE
-        return json.loads(path.read_text()) if path.is_file() else {}
+        try:
+            done = read_json(path) if path.is_file() else {}
+            check_type(done, dict[str, dict[str, Any]], STAGES_FILE)
+        except (OSError, TypeError, ValueError) as error:
+            raise G2SError(f"{path} is damaged: {shorten(error)}.", "Delete it: the stages are done again.") from error
+        return cast("dict[str, Figures]", done)
 
     @property
     def stages(self) -> dict[str, Callable[[], Figures]]:
@@ -308,7 +314,7 @@ class CategoryTraining:
         for table, values in config.category.items():
             data[table] = data.get(table, {}) | values if isinstance(values, dict) else values
         data["image"] |= {"image_size": self.category.image_size, "working_size": self.category.working_size}
-        data["views"] = data["views"] | json.loads((self.work / VIEWS).read_text())
+        data["views"] = data["views"] | read_json(self.work / VIEWS)
         data["presets"] = data["presets"] | dict(config.presets)
         return data
 

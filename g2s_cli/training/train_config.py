@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from g2s_cli.errors import UsageError
+from g2s_cli.errors import UsageError, shorten
 from g2s_cli.training.feedforward import PHASES
 from g2s_cli.training.gan import GanConfig
 from g2s_cli.training.morphable_from_photos import ROUNDS
@@ -109,9 +109,11 @@ class TrainConfig:
             return cls()
         try:
             return _parse(cls, tomllib.loads(path.read_text(encoding="utf-8")), "")
-        except (OSError, UnicodeError, tomllib.TOMLDecodeError, ValueError) as error:
+        except (OSError, UnicodeError, RecursionError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise UsageError(f"{path} cannot be used: {reason}.", "Mend it; docs/training.md has its keys.") from error
+            raise UsageError(
+                f"{path} cannot be used: {shorten(reason)}.", "Mend it; docs/training.md has its keys."
+            ) from error
 
     def tiny(self) -> TrainConfig:
         """The same stages in two minutes on two cores: to see that all of them run, not for a useful category."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from g2s_cli.errors import WeightsError
-from g2s_cli.files import atomic_write, sha256_of
+from g2s_cli.files import atomic_write, read_json, sha256_of
 
 PACKAGE = Path(__file__).resolve().parent.parent
 ELSEWHERE = "Free space, or set G2S_CACHE elsewhere."
@@ -72,7 +72,7 @@ def find_cached(category: str, part: str) -> CachedFile | None:
     """The cached file of a category's part, its hash unchecked."""
     try:
         place = record_path(category, part)
-        record = json.loads(place.read_text())
+        record = read_json(place)
         cached = CachedFile(place.parent / record["path"], record["sha256"], record["source"])
         return cached if cached.path.is_file() else None
     except (OSError, ValueError, KeyError, TypeError, WeightsError):

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from g2s_cli.config import Category, Part
-from g2s_cli.errors import UsageError, WeightsError
+from g2s_cli.errors import UsageError, WeightsError, shorten
 from g2s_cli.weights.cache import cache_root, find_cached, models_root
 from g2s_cli.weights.model_toml import MODEL_TOML
 
@@ -60,10 +60,10 @@ def read_category(folder: Path) -> Category:
     path = folder / MODEL_TOML
     try:
         return parse_category(folder, tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (OSError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         inside = folder.parent == models_root()
         remedy = "Install g2s again." if inside else f"Mend it, or delete {folder} and pull or import it again."
-        raise WeightsError(f"{path} is damaged: {error}.", remedy) from error
+        raise WeightsError(f"{path} is damaged: {shorten(error)}.", remedy) from error
 
 
 def required_parts(category: Category, *, networks: bool, own_gan: bool = False) -> list[Part]:

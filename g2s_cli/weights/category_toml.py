@@ -26,8 +26,8 @@ from g2s_cli.config import (
     WeightsFile,
 )
 from g2s_cli.geometry.placement import FaceTemplate
-from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR
 from g2s_cli.options import Symmetry
+from g2s_cli.weights.category_checks import check_category
 
 SCHEDULE_KEYS = ("start", "batch", "samples", "rate", "decay", "prior", "symmetry")
 LEGACY_KEYS = {"follow", "register", "place", "keep", "agree", "sight", "steps"}  # of version 0.1.0
@@ -43,15 +43,11 @@ def parse_category(folder: Path, data: dict[str, Any]) -> Category:
         ArithmeticError, AttributeError, LookupError, TypeError, ValueError: for tables that are damaged.
     """
     image, views, lights, warn = data["image"], data["views"], data["lights"], data["warn"]
-    if not VIEW_NEAR < image["near"] < image["far"] < VIEW_FAR:
-        raise ValueError(f"near and far do not lie between {VIEW_NEAR} and {VIEW_FAR}, the first before the second")
-    if not isinstance(data["title"], str) or not isinstance(data["licence"], str):
-        raise TypeError("title and licence are not both text")
     weights = _weights(data.get("weights", {}))
     if "views" not in weights and "mean" not in views:
         raise ValueError("neither views.mean nor weights.views")
     release = data.get("release")
-    return Category(
+    category = Category(
         name=folder.name,
         title=data["title"],
         licence=data["licence"],
@@ -81,6 +77,8 @@ def parse_category(folder: Path, data: dict[str, Any]) -> Category:
         face_template=_template(data["align"]) if "align" in data else None,
         pretraining=_pretraining(data["pretrain"]) if "pretrain" in data else None,
     )
+    check_category(category)
+    return category
 
 
 def _weights(tables: dict[str, Any]) -> dict[Part, WeightsFile]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from g2s_cli.config import SUFFIX, Category, Part
 from g2s_cli.errors import G2SError, UsageError, WeightsError
-from g2s_cli.files import atomic_write, sha256_of
+from g2s_cli.files import atomic_write, read_json, sha256_of
 from g2s_cli.weights.cache import CachedFile, cache_root
 from g2s_cli.weights.categories import read_category
 from g2s_cli.weights.compatibility import trained_with_hash
@@ -64,7 +64,7 @@ def pull_category(name: str, repo: HubRepo) -> None:
 def pulled_revision(folder: Path) -> str:
     """The "owner/name@commit" that a category's model.toml was pulled from, "" if it was not."""
     try:
-        return str(json.loads((folder / ORIGIN).read_text())["repo"])
+        return str(read_json(folder / ORIGIN)["repo"])
     except (OSError, ValueError, LookupError, TypeError):
         return ""
 

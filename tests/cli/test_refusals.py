@@ -166,6 +166,6 @@ def test_a_signal_halfway_leaves_nothing(tmp_path: Path, start: Callable, how: s
     process.send_signal(how)
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (code, "")
-    assert stderr.splitlines()[-1] == "g2s: Stopped; nothing was written."
+    assert stderr.splitlines()[-1] == "g2s: Stopped; nothing half written is left."
     assert "Traceback" not in stderr
     assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,7 @@ import typer
 from g2s_cli import app
 from g2s_cli.atomic_folder import replace_folder
 from g2s_cli.commands import options
-from g2s_cli.errors import WeightsError
+from g2s_cli.errors import ImageError, WeightsError, try_call
 
 ExitCode = Callable[..., int]
 
@@ -151,11 +151,16 @@ def test_ctrl_c_during_the_import_exits_with_130() -> None:
     assert (answer.returncode, answer.stdout, answer.stderr) == (130, "", "g2s: Stopped; nothing was written.\n")
 
 
-@pytest.fixture(params=["SIGTERM", "SIGHUP"])
+def default_handler(number: signal.Signals) -> object:
+    """What Python sets when it starts."""
+    return signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+
+
+@pytest.fixture(params=["SIGINT", "SIGTERM", "SIGHUP"])
 def number(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
     """A signal that ends a process, with its default handler."""
     number = signal.Signals[request.param]
-    before = signal.signal(number, signal.SIG_DFL)
+    before = signal.signal(number, default_handler(number))
     yield number
     signal.signal(number, before)
 
@@ -174,9 +179,25 @@ def test_a_signal_removes_what_is_half_written(
                 (building / "more").touch()
 
     assert exit_code(build) == 128 + number
-    assert capsys.readouterr().err == "g2s: Stopped; nothing was written.\n"
+    assert capsys.readouterr().err == "g2s: Stopped; nothing half written is left.\n"
     assert list(tmp_path.iterdir()) == []
-    assert signal.getsignal(number) == signal.SIG_DFL
+    assert signal.getsignal(number) == default_handler(number)
+
+
+@pytest.mark.parametrize("error", [ValueError("could not determine the shape"), ImageError("face.jpg is damaged.")])
+def test_a_signal_that_a_library_turns_into_another_error_is_a_stop(
+    exit_code: ExitCode, capsys: pytest.CaptureFixture[str], number: signal.Signals, error: Exception
+) -> None:
+    def replace_interrupt() -> None:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            raise error from None
+
+    assert exit_code(replace_interrupt) == 128 + number
+    assert exit_code(lambda: try_call(replace_interrupt)) == 128 + number
+    assert capsys.readouterr().err == "g2s: Stopped.\ng2s: Stopped; nothing half written is left.\n"
+    assert exit_code(lambda: None) == 4
 
 
 def test_a_second_signal_ends_a_clean_up_that_hangs(
@@ -206,7 +227,7 @@ def test_one_process_of_several_keeps_the_default_handler(
     monkeypatch.setenv("WORLD_SIZE", "2")
     handlers: list[object] = []
     exit_code(lambda: handlers.append(signal.getsignal(number)))
-    assert handlers == [signal.SIG_DFL]
+    assert handlers == [default_handler(number)]
 
 
 def test_a_hang_up_that_closes_stderr_keeps_the_exit_code(

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import tomllib
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 
 from g2s_cli.config import Category, EstimatorConfig, MaskRule, Preset, Schedule
-from g2s_cli.errors import UsageError
+from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR
+from g2s_cli.training.train_config import TrainConfig
+from g2s_cli.value_types import check_type
 from g2s_cli.weights.cache import models_root
-from g2s_cli.weights.categories import category_names, load_category
+from g2s_cli.weights.categories import category_names, load_category, read_category
 from g2s_cli.weights.category_toml import parse_category
 
 SHIPPED = pytest.mark.parametrize("name", category_names())
@@ -296,7 +299,97 @@ def test_fusion_weights_of_version_0_1_0_are_checked(old: str, new: str) -> None
         parse(text.replace(old, new, 1))
 
 
-def test_a_title_and_a_licence_are_text() -> None:
+@dataclass(frozen=True)
+class Sample:
+    """A value of every type that categories have. Types in the package are checked by the tests' own checker."""
+
+    count: int = 1
+    share: float = 1
+    flag: bool = True
+    pair: tuple[float, float] = (0.0, 1.0)
+    many: tuple[tuple[int, ...], ...] = ((1, 2), ())
+    choice: Literal["a", "b"] = "a"
+    table: dict[str, float] = field(default_factory=dict)
+    inner: Sample | None = None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"count": -1},
+        {"count": 2**40},
+        {"count": 1.0},
+        {"count": True},
+        {"share": "1"},
+        {"share": math.inf},
+        {"share": False},
+        {"flag": 1},
+        {"pair": (0.0,)},
+        {"pair": [0.0, 1.0]},
+        {"many": ((1, "2"),)},
+        {"choice": "c"},
+        {"choice": []},
+        {"table": {"x": None}},
+        {"table": []},
+        {"inner": 3},
+    ],
+)
+def test_a_value_of_another_type_is_refused(change: dict[str, Any]) -> None:
+    check_type(Sample(inner=Sample()), Sample, "")
+    with pytest.raises(TypeError, match=rf"^{next(iter(change))}.* is .*, no "):
+        check_type(Sample(**change), Sample, "")
+    with pytest.raises(TypeError, match=rf"^inner\.{next(iter(change))}"):
+        check_type(Sample(inner=Sample(**change)), Sample, "")
+
+
+# Each has the right syntax and the right keys, but a value that no run can use.
+IMPOSSIBLE = [
+    ("image.image_size", 100, "image_size is no power of two"),
+    ("image.working_size", -64, "working_size is -64, no count"),
+    ("image.working_size", 2**63, "no count"),
+    ("image.fov_deg", 0.0, "fov_deg is not between"),
+    ("image.fov_deg", math.nan, "fov_deg is nan, no number"),
+    ("image.crop", 3, "crop is not between 0 and crop_of"),
+    ("ellipsoid.radius", 0.0, "radius is not between 0 and 1"),
+    ("ellipsoid.far", 1.2, "those of the ellipsoid between them"),
+    ("views.mean", [0.0], "not of 6 numbers"),
+    ("views.covariance", 6 * [[1.0, -1.0, 1.0, -1.0, 1.0, 1.0]], "no covariance"),
+    ("views.yaw_stretch", -1.0, "yaw_stretch is out of range"),
+    ("lights.x", [1.0, -1.0], "lower end first"),
+    ("align.points", 5 * [[0.5, 0.5]], "no points of a face"),
+    ("align.points", 5 * [["0.5", "nan"]], "face_template.points.*no number"),
+    ("presets", {}, "no presets"),
+    ("presets.paper.batch", 0, "empty batch"),
+    ("presets.paper.candidates", 0, "paper has no candidates"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), IMPOSSIBLE)
+def test_an_impossible_value_is_refused(path: str, value: Any, message: str) -> None:
     data: dict[str, Any] = tomllib.loads(synface_toml())
-    with pytest.raises(TypeError, match="title and licence"):
-        parse_category(Path("zebra"), data | {"title": 5})
+    *tables, key = path.split(".")
+    table = data
+    for name in tables:
+        table = table.setdefault(name, {})
+    table[key] = value
+    with pytest.raises((TypeError, ValueError), match=message):
+        parse_category(Path("zebra"), data)
+
+
+def test_tables_that_are_nested_too_deeply_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.toml").write_text(f"title = {'[' * 100_000}")
+    with pytest.raises(WeightsError, match=r"model\.toml is damaged"):
+        read_category(tmp_path)
+
+
+def test_a_message_quotes_little_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "model.toml").write_text(
+        synface_toml().replace('licence = "MIT"', f'licence = "MIT"\nhub.repo = ["{"a" * 9999}"]')
+    )
+    with pytest.raises(WeightsError, match=r"model\.toml is damaged") as error:
+        read_category(tmp_path)
+    assert len(str(error.value)) < 1000
+    (tmp_path / "train.toml").write_text(f'title = "x"\n{"k" * 9999} = 1\n')
+    with pytest.raises(UsageError, match="unknown key") as usage:
+        TrainConfig.read(tmp_path / "train.toml")
+    assert len(str(usage.value)) < 1000

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,6 +19,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from g2s_cli.atomic_folder import parent_folders
 from g2s_cli.errors import G2SError
 from g2s_cli.result.read import read_result
 from g2s_cli.result.schema import Result
@@ -81,6 +85,18 @@ def rewrite_state(folder: Path, **changes: object) -> None:
     save_file(tensors, path, facts)
 
 
+def rewrite_report(folder: Path, **changes: object) -> None:
+    """Replace entries of the report."""
+    path = folder / "report.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def bomb(png: bytes) -> bytes:
+    """A PNG whose header states a side of 32768 pixels, with the right checksum."""
+    header = b"IHDR" + struct.pack(">II", 1 << 15, 1 << 15) + png[24:29]
+    return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -100,15 +116,31 @@ DAMAGE = {
     "wrong residual": (lambda folder: rewrite_state(folder, apart=torch.zeros(3, 3)), "is damaged"),
     "not a number": (lambda folder: rewrite_state(folder, light=torch.full((4,), torch.nan)), "is damaged"),
     "strange camera": (lambda folder: rewrite_state(folder, camera='{"lens": 50}'), "is damaged"),
+    "blind camera": (lambda folder: rewrite_state(folder, camera='{"size": 64, "fov_deg": 1e-300}'), "is damaged"),
+    "camera of text": (lambda folder: rewrite_state(folder, camera='{"size": "64"}'), "is damaged"),
+    "camera inside out": (lambda folder: rewrite_state(folder, camera='{"size": 64, "near": 1.15}'), "is damaged"),
+    "no place": (lambda folder: rewrite_state(folder, placement='{"x": 1.0, "y": NaN, "side": 9.0}'), "is damaged"),
+    "no side": (lambda folder: rewrite_state(folder, placement='{"x": 1.0, "y": 1.0, "side": 0.0}'), "is damaged"),
+    "endless matte": (lambda folder: rewrite_state(folder, matte_span="inf"), "is damaged"),
+    "nested camera": (lambda folder: rewrite_state(folder, camera="[" * 100_000), "is damaged"),
     "no share": (lambda folder: rewrite_state(folder, frame_share="most"), "is damaged"),
     "impossible share": (lambda folder: rewrite_state(folder, frame_share="nan"), "is damaged"),
     "no report": (lambda folder: (folder / "report.json").unlink(), r"is incomplete: report\.json is missing"),
     "truncated report": (lambda folder: truncate(folder / "report.json"), r"its report\.json cannot be read"),
+    "photo of another type": (lambda folder: rewrite_report(folder, photo=3), "is damaged"),
+    "meshes of another type": (lambda folder: rewrite_report(folder, meshes=[1]), "is damaged"),
+    "unknown extent": (lambda folder: rewrite_report(folder, meshes={"extent": "moon"}), "is damaged"),
+    "weights of another type": (lambda folder: rewrite_report(folder, weights={"gan": 1}), "is damaged"),
+    "nested report": (lambda folder: (folder / "report.json").write_text("[" * 100_000), "is damaged"),
     "report of another type": (lambda folder: (folder / "report.json").write_text("[]"), "is damaged"),
     "no photo": (lambda folder: next(folder.glob("original*")).unlink(), r"is incomplete: original\S* is missing"),
     "truncated crop": (lambda folder: truncate(folder / "aligned.png"), r"is damaged: its aligned\.png cannot be read"),
     "tiny crop": (save_aligned("RGB", (1, 1)), "is damaged: its aligned"),
     "crop that is not square": (save_aligned("RGB", (80, 64)), "is damaged"),
+    "bomb": (
+        lambda folder: (folder / "aligned.png").write_bytes(bomb((folder / "aligned.png").read_bytes())),
+        "is damaged: its aligned",
+    ),
     "huge crop": (save_aligned("L", (9000, 9000)), "is damaged"),
 }
 
@@ -122,3 +154,17 @@ def test_damaged_folders_are_refused(folder: Path, tmp_path: Path, damage: str) 
     with pytest.raises(G2SError, match=message) as refusal:
         read_result(damaged)
     assert refusal.value.remedy
+
+
+def test_numbers_of_other_precisions_are_read(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    albedo = read_result(folder).factors.albedo
+    rewrite_state(other, albedo=albedo.double())
+    assert read_result(other).factors.albedo.equal(albedo)
+
+
+def test_a_link_to_itself_has_parents(tmp_path: Path) -> None:
+    loop = tmp_path / "state"
+    loop.symlink_to(loop)
+    assert loop in parent_folders([loop]).values()
