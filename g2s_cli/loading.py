@@ -296,13 +296,8 @@ def load(plan: Plan, machine: Machine) -> Loaded:
     gan = load_gan(plan.weights, machine)
     category = with_gan_size(plan.category, gan.generator)
     views, means = _statistics(category, plan.weights)
-    prior = GanPrior(
-        gan.generator,
-        DiscriminatorDistance(gan.discriminator),
-        perceptual_distance(gan.discriminator, machine.device),
-        views,
-        category.lights,
-    )
+    perceptual = perceptual_distance(gan.discriminator, machine.device)
+    prior = GanPrior(gan.generator, DiscriminatorDistance(gan.discriminator), perceptual, views, category.lights)
     crop = CenterCrop(category.frame_share, category.working_size)
     networks = plan.weights.tensors("networks")
     if depth := plan.weights.tensors("depth"):  # in the place of the depth network among the networks

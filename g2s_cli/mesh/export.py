@@ -207,7 +207,8 @@ def textured_trimesh(mesh: Mesh, texture: Texture, kind: TextureKind = "photo") 
 def _write_glb(path: Path, mesh: Mesh, texture: Texture, kind: TextureKind) -> None:
     """Write the mesh, and its back with colours at its vertices; the photo's is lit already (KHR_materials_unlit)."""
     surface = textured_trimesh(mesh, texture, kind)
-    image = surface.visual.material.baseColorTexture
+    visual: Any = surface.visual
+    image = visual.material.baseColorTexture
     image.save = partial(image.save, compress_level=PNG_LEVEL)  # trimesh names no level
     scene = trimesh.Scene()
     scene.add_geometry(surface, geom_name="surface")
