@@ -19,12 +19,16 @@ const radians = degrees => degrees * Math.PI / 180;
 // Parameters in the address: view.html#yaw=20&light=0.5,0.2&mode=shape&zoom=1. With bare=1 the window has the photo's frame alone.
 const query = new URLSearchParams(location.hash.slice(1)), bare = query.has("bare");
 const state = { ...INITIAL };
+const isPhotos = name => state[name] === PHOTO_LIGHT[name];
+const isPhotoPlace = () => isPhotos("x") && isPhotos("y");
 function setState(changes) {
   if ("yaw" in changes || "pitch" in changes) state.turning = false;
   for (const [name, value] of Object.entries(changes)) {
     if (!(name in LIMITS)) state[name] = value;
     else if (Number.isFinite(value)) state[name] = clamp(value, LIMITS[name]);
   }
+  // A light that leaves the photo's place has the strengths of `g2s relight`, unless they were chosen.
+  if (!isPhotoPlace() && isPhotos("diffuse") && isPhotos("ambient")) Object.assign(state, scene.moved_light);
 }
 const numbers = name => (query.get(name) ?? "").split(",").map(text => text === "" ? NaN : Number(text));
 setState({ yaw: numbers("yaw")[0], pitch: numbers("pitch")[0], zoom: numbers("zoom")[0] });
@@ -76,7 +80,6 @@ function turnMatrix({ yaw, pitch }) {
   return [cy, 0, -sy, sy * sp, cp, cy * sp, sy * cp, -sp, cy * cp];
 }
 
-const isPhotos = name => state[name] === PHOTO_LIGHT[name];
 const isPhotoLight = () => Object.keys(PHOTO_LIGHT).every(isPhotos);
 
 // The light of the layer: that of the state, but what is still the photo's is neutral on grey layers.
@@ -297,15 +300,19 @@ function say(text) { if (note.textContent !== text) note.textContent = text; }
 // What makes the same picture, or has it, outside this page.
 function command() {
   const [yaw, pitch] = [Math.round(state.yaw), Math.round(state.pitch)], turned = yaw !== 0 || pitch !== 0;
-  const lit = !isPhotos("x") || !isPhotos("y"), { folder } = scene, round = value => Number(value.toFixed(2));
+  const lit = !isPhotoPlace() || !isPhotos("diffuse") || !isPhotos("ambient"), { folder } = scene;
+  const round = value => Number(value.toFixed(2)), strengths = [["strength", "diffuse"], ["ambient", "ambient"]]
+    .filter(([, name]) => state[name] !== scene.moved_light[name]).map(([option, name]) => [option, round(state[name])]);
   const argument = /^\w[\w.-]*$/.test(folder) ? folder : `'./${folder.replaceAll("'", "'\\''")}'`;
   if (!turned && FILES[state.mode]) return `${folder}/${FILES[state.mode]}`;
   if (turned && lit) {
     const [right, up, near] = multiply(turnMatrix(state), [state.x, state.y, 1]), depth = Math.max(near, min_z);
     return `from g2s_cli import read_result; read_result(${JSON.stringify(folder)}).save_picture("picture.png", ` +
-      `yaw_deg=${yaw}, pitch_deg=${pitch}, light=(${round(right / depth)}, ${round(up / depth)}))  # Python`;
+      `yaw_deg=${yaw}, pitch_deg=${pitch}, light=(${round(right / depth)}, ${round(up / depth)})` +
+      `${strengths.map(([option, value]) => `, ${option}=${value}`).join("")})  # Python`;
   }
-  if (lit) return `g2s relight ${argument} --light=${round(state.x)},${round(state.y)}`;
+  if (lit) return `g2s relight ${argument} --light=${round(state.x)},${round(state.y)}` +
+    strengths.map(([option, value]) => ` --${option} ${value}`).join("");
   return `g2s rotate ${argument} --yaw ${yaw}${pitch ? ` --pitch ${pitch}` : ""}`;
 }
 

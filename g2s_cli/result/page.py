@@ -94,11 +94,13 @@ def scene_data(result: Result, mesh: Mesh, texture: Texture) -> dict[str, Any]:
     texture_camera: focal length, centre and size in pixels, and pivot, of the camera whose image the texture is.
     pose: 3 x 4, from mesh axes to the photo's camera.
     magnification: converts x / -z before that camera to half sides of the photo's frame.
+    moved_light: strengths of a light in another place.
     light: its position and strengths; min_shading as in `project_texture`; min_z as in `light_from_position`.
     """
     camera, texture_camera = result.camera, mesh.camera.resize(texture.albedo.shape[-1])
     x, y = position_from_light(result.factors.light, result.factors.view)
     ambient, diffuse = result.factors.light[:2].tolist()
+    moved_ambient, moved_diffuse = result.factors.relight(x + 1, y).light[:2].tolist()
     reflectance = (texture.albedo / 2 + 0.5).clamp(min=0).permute(1, 2, 0).numpy()
     max_reflectance = max(1.0, float(reflectance.max()))  # a highlight may be several times as bright as white
     least, most = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
@@ -128,6 +130,7 @@ def scene_data(result: Result, mesh: Mesh, texture: Texture) -> dict[str, Any]:
             "min_shading": MIN_SHADING,
             "min_z": MIN_LIGHT_Z,
         },
+        "moved_light": {"ambient": moved_ambient, "diffuse": moved_diffuse},
     }
 
 

@@ -108,12 +108,15 @@ class Result:
         yaw_deg: float = 0.0,
         pitch_deg: float = 0.0,
         light: tuple[float, float] | None = None,
+        strength: float | None = None,
+        ambient: float | None = None,
         size: int | None = None,
     ) -> Image.Image:
         """A Pillow image of the object on white, turned and lit; see `g2s_cli.result.pictures.picture`."""
         from g2s_cli.result.pictures import picture  # noqa: PLC0415 (it imports this module)
 
-        rendered = picture(self, yaw_deg=yaw_deg, pitch_deg=pitch_deg, light=light, size=size)
+        turn = {"yaw_deg": yaw_deg, "pitch_deg": pitch_deg}
+        rendered = picture(self, **turn, light=light, strength=strength, ambient=ambient, size=size)
         return Image.fromarray(to_uint8(rendered))
 
     def save_picture(
@@ -123,10 +126,13 @@ class Result:
         yaw_deg: float = 0.0,
         pitch_deg: float = 0.0,
         light: tuple[float, float] | None = None,
+        strength: float | None = None,
+        ambient: float | None = None,
         size: int | None = None,
     ) -> None:
         """Write `image` to a file, whose suffix is its format."""
-        self.image(yaw_deg=yaw_deg, pitch_deg=pitch_deg, light=light, size=size).save(path)
+        turn = {"yaw_deg": yaw_deg, "pitch_deg": pitch_deg}
+        self.image(**turn, light=light, strength=strength, ambient=ambient, size=size).save(path)
 
     def mesh(self, detail: MeshOptions | None = None) -> Trimesh:
         """The mesh with its texture, as trimesh's; +Y up, the object faces +Z. `detail.body` is not closed here."""
