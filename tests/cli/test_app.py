@@ -85,10 +85,10 @@ def test_a_browser_goes_from_a_photo_to_a_mesh(address: str, tmp_path: Path) -> 
         page.upload(photo, PORTRAIT)
         page.wait_for("[...document.images].some(one => one.naturalWidth == 360)")
         page.click("#start")
-        page.wait_for("document.querySelector('#status').innerText.includes('invert')", 300)
+        page.wait_for("document.querySelector('#status').innerText.includes('search')", 300)
         page.wait_for("document.querySelector('iframe.viewer')", 600)
         steps = page.text("#status").split("\n")
-        assert [step for step in ("load", "invert", "feed-forward networks", "write") if step not in steps] == []
+        assert [step for step in ("load", "search", "feed-forward networks", "write") if step not in steps] == []
         captions = page.evaluate("[...document.querySelectorAll('figcaption')].map(one => one.innerText)")
         assert captions == ["The crop", "The GAN's version", "The object", "The shape"]
         links = page.evaluate("[...document.querySelectorAll('.downloads a')].map(one => [one.download, one.href])")
