@@ -297,5 +297,7 @@ class Category:
     def preset(self, name: str) -> Preset:
         """A preset by name. Raises UsageError that lists the known ones."""
         if name not in self.presets:
-            raise UsageError(f"{self.name} has no preset {name!r}.", f"Choose one of: {', '.join(self.presets)}.")
+            raise UsageError(
+                f"The category {self.name} has no preset {name!r}.", f"Choose one of: {', '.join(self.presets)}."
+            )
         return self.presets[name]

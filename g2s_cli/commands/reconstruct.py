@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -136,9 +137,12 @@ def _reconstruct_one(
 def _print_result(report: dict[str, Any], out: Path, *, solid: bool) -> None:
     for note in report["photo_notes"]:
         output.debug(f"The photo was {note}.")
+    output.debug(
+        f"PSNR to the photo: of the inversion {report['inversion_psnr_db']:.1f} dB, of the shape's rendering "
+        f"{report['reconstruction_psnr_db']:.1f} dB."
+    )
     output.info(
-        f"Done in {report['seconds']['total']:.0f} s. PSNR to the photo: of the inversion "
-        f"{report['inversion_psnr_db']:.1f} dB, of the shape's rendering {report['reconstruction_psnr_db']:.1f} dB."
+        f"Done in {report['seconds']['total']:.0f} s. Turn and light it: g2s view {shlex.quote(str(out))} --open"
     )
     files = {name: str(out / name) for name in (*KEY_FILES, *(SOLID_FILES if solid else ()))}
     lines = [out] if output.quiet else [out, *files.values()]

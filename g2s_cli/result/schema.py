@@ -39,7 +39,7 @@ MAX_SUFFIX_BYTES = 100  # of the original photo; some file systems have 143 for 
 OFFSET_PREFIX, RESIDUAL_KEY = "offset_net.", "apart"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """The reconstruction of one photo; all tensors are on the CPU.
 
@@ -80,6 +80,10 @@ class Result:
         """The part of the aligned crop that the depth map covers."""
         kept = center_slice(len(self.aligned), self.frame_share)
         return np.ascontiguousarray(self.aligned[kept, kept])
+
+    def __repr__(self) -> str:
+        photo, preset = (self.report.get(name, "") for name in ("photo", "preset"))
+        return f"Result({photo!r}, category={self.category!r}, preset={preset!r}, {len(self.aligned)} px)"
 
     @property
     def picture_size(self) -> int:

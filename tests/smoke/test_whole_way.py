@@ -46,7 +46,7 @@ def test_the_report_states_options_scores_and_seconds(answer: subprocess.Complet
     assert all(Path(path).is_file() for path in report["files"].values())
     # Progress, a line a step, went to stderr.
     assert "iterations" in answer.stderr
-    assert "PSNR" in answer.stderr
+    assert "g2s view" in answer.stderr
 
 
 def test_the_mesh_is_a_face_that_looks_along_z(out: Path) -> None:

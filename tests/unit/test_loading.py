@@ -64,7 +64,11 @@ def test_a_gpu_computes_in_bfloat16_only_natively(
         ("iterations", -3, "-3 iterations cannot be done. Give 0 or more."),
         ("seed", -1, "There is no seed -1. Give 0 to 18446744073709551615."),
         ("seed", 2**64, "There is no seed 18446744073709551616. Give 0 to 18446744073709551615."),
-        ("preset", "magic", "portrait has no preset 'magic'. Choose one of: instant, fast, paper, ellipsoid."),
+        (
+            "preset",
+            "magic",
+            "The category portrait has no preset 'magic'. Choose one of: instant, fast, paper, ellipsoid.",
+        ),
         ("crop", CropOptions(face=0), "There is no --face 0. 1 is the largest."),
         ("crop", CropOptions(crop=(0.0, 0.0, 0.0, 9.0)), "--crop 0,0,0,9 is no box."),
         ("crop", CropOptions(crop=(float("nan"), 0.0, 9.0, 9.0)), "--crop nan,0,9,9 is no box."),

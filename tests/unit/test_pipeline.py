@@ -158,3 +158,9 @@ def test_seconds_of_shared_steps_are_divided_among_photos(together: list[Result 
 def test_the_first_estimator_must_have_canonical_factors() -> None:
     with pytest.raises(TypeError, match="no canonical factors"):
         canonical(DepthEstimate(torch.ones(4, 4), torch.ones(4, 4)))
+
+
+def test_a_result_is_one_line_where_it_is_printed(together: list[Result | Exception]) -> None:
+    [first, *_] = [repr(one) for one in together if isinstance(one, Result)]
+    assert "category='synface', preset='fast'" in first
+    assert len(first) < 120
