@@ -25,6 +25,7 @@ from g2s_cli.mesh.extract import FLIP, Back, Mesh, boundary_edges, face_edges, t
 RESOLUTION = 160  # pixels a side, of the outline that is inflated
 CUT = 0.08  # of the image's side above an outline's lowest point, where it is a cut rather than an outline
 MIN_THICKNESS = 0.002  # scene units between front and back
+BACK_TEXELS, RIM_TEXELS = 128, 3  # of the texture of a back, a side; and of the rim that its colours are from
 CUT_PX = 2  # from the outline's continuation, within which front and back are apart
 
 
@@ -47,6 +48,14 @@ def close_round(mesh: Mesh) -> Mesh:
         faces=np.concatenate((mesh.faces, faces)),
         back=None,
     )
+
+
+def rim_texels(mesh: Mesh) -> Float[Tensor, "r r"]:
+    """1 at the texels next to the mesh's outline, from inside."""
+    _, z_buffer = rasterize(*transform_mesh(mesh, torch.zeros(6)), mesh.camera.resize(BACK_TEXELS))
+    inside = z_buffer.isfinite().float()
+    inner = -max_pool2d(-inside, 3, 1, 1)
+    return (inner + max_pool2d(-inner, 2 * RIM_TEXELS + 1, 1, RIM_TEXELS))[0]
 
 
 def _push_back(

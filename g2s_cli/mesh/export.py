@@ -18,9 +18,8 @@ from torch import Tensor
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.image import to_uint8
-from g2s_cli.mesh.back import close_round
 from g2s_cli.mesh.extract import Mesh, keep_largest_component, texture_coordinates, vertex_normals
-from g2s_cli.mesh.render import extend_to_back, rim_texels
+from g2s_cli.mesh.render import extend_to_back
 from g2s_cli.mesh.solid import close_mesh, closed_face_count, scale_to_height, stand
 from g2s_cli.mesh.texture import Texture
 
@@ -143,7 +142,7 @@ def make_body(mesh: Mesh, lit: Float[Tensor, "3 t t"], body: Body, max_faces: in
     """
     front = simplify_front(mesh, max_faces) if max_faces else mesh
     if front.back:
-        closed = close_round(front)
+        closed = front.closed
         vertices = stand(closed.vertices, closed.faces)
         scale, faces = body.height_mm / np.ptp(vertices[:, 1]), closed.faces
         colours = back_colours(front, closed.vertices, lit)
@@ -168,7 +167,7 @@ def vertex_colours(
 
 def back_colours(front: Mesh, vertices: Float[ndarray, "n 3"], lit: Float[Tensor, "3 t t"]) -> UInt8[ndarray, "n 3"]:
     """Colours of vertices on the back of a mesh."""
-    return vertex_colours(vertices, front.camera, to_uint8(extend_to_back(lit, rim_texels(front))))
+    return vertex_colours(vertices, front.camera, to_uint8(extend_to_back(lit, front.rim)))
 
 
 def _too_thick(body: Body) -> UsageError:
@@ -213,7 +212,7 @@ def _write_glb(path: Path, mesh: Mesh, texture: Texture, kind: TextureKind) -> N
     scene = trimesh.Scene()
     scene.add_geometry(surface, geom_name="surface")
     if mesh.back:
-        closed = close_round(mesh)
+        closed = mesh.closed
         used, faces = np.unique(closed.faces[len(mesh.faces) :], return_inverse=True)
         vertices, faces = closed.vertices[used], faces.reshape(-1, 3)
         colours = back_colours(mesh, vertices, texture.lit if kind == "photo" else texture.albedo)

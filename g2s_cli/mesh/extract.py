@@ -48,6 +48,20 @@ class Mesh:
     back: Back | None = None  # None: the surface is open behind
 
     @cached_property
+    def closed(self) -> Mesh:
+        """The mesh with its back (`back.close_round`)."""
+        from g2s_cli.mesh.back import close_round  # noqa: PLC0415 (it imports this module)
+
+        return close_round(self)
+
+    @cached_property
+    def rim(self) -> Float[Tensor, "r r"]:
+        """Texels that the back takes its colours from (`back.rim_texels`)."""
+        from g2s_cli.mesh.back import rim_texels  # noqa: PLC0415 (likewise)
+
+        return rim_texels(self)
+
+    @cached_property
     def normals(self) -> Float[ndarray, "n 3"]:
         """Unit outward normal of each vertex."""
         return vertex_normals(self.vertices, self.faces)

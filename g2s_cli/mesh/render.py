@@ -9,17 +9,14 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, max_pool2d
+from torch.nn.functional import avg_pool2d
 
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.image import composite_on_white
 from g2s_cli.geometry.rasterizer import interpolate, rasterize
 from g2s_cli.geometry.resample import inpaint, resize_area
 from g2s_cli.geometry.warp import grid_sample, points_to_grid
-from g2s_cli.mesh.back import close_round
 from g2s_cli.mesh.extract import Mesh, transform_mesh
-
-BACK_TEXELS, RIM_TEXELS = 128, 3  # of the texture of a back, a side; and of the rim that its colours are from
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ def rasterize_mesh(
     Args:
         bend: moves vertices in the view's frame.
     """
-    closed = close_round(mesh)
+    closed = mesh.closed
     canonical, _ = transform_mesh(closed, torch.zeros(6))
     vertices, faces = transform_mesh(closed, view)
     vertices = bend(vertices[0])[None]
@@ -89,17 +86,9 @@ def rasterize_mesh(
     # Texels finer than the pixels would alias.
     sampled = mesh.camera.resize(min(texture_size, round(mesh.camera.size * camera.focal / mesh.camera.focal)))
     behind = shown[0] >= len(mesh.faces)
-    rim = rim_texels(mesh) if behind.any() else None
+    rim = mesh.rim if behind.any() else None
     mode: Literal["bilinear", "bicubic"] = "bicubic" if mesh.back else "bilinear"
     return Fragments(points.to(view.dtype), sampled, z_buffer[0].to(view.dtype), hit, alpha, mode, behind, rim)
-
-
-def rim_texels(mesh: Mesh) -> Float[Tensor, "r r"]:
-    """1 at the texels next to the mesh's outline, from inside."""
-    _, z_buffer = rasterize(*transform_mesh(mesh, torch.zeros(6)), mesh.camera.resize(BACK_TEXELS))
-    inside = z_buffer.isfinite().float()
-    inner = -max_pool2d(-inside, 3, 1, 1)
-    return (inner + max_pool2d(-inner, 2 * RIM_TEXELS + 1, 1, RIM_TEXELS))[0]
 
 
 def extend_to_back(texture: Float[Tensor, "3 t t"], rim: Float[Tensor, "r r"]) -> Float[Tensor, "3 r r"]:
