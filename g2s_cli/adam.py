@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -17,15 +17,12 @@ class Adam:
     """Adam (Kingma and Ba, ICLR 2015), as `torch.optim.Adam` computes it.
 
     Args:
-        parameters: leaf tensors that require gradients.
-        rates: their learning rates.
+        rates: learning rates of leaf tensors that require gradients.
         betas: decay of the means of gradients and of their squares.
     """
 
-    def __init__(
-        self, parameters: Sequence[Tensor], rates: Sequence[float], betas: tuple[float, float] = (0.9, 0.999)
-    ) -> None:
-        self.parameters, self.rates, self.betas, self.steps = list(parameters), list(rates), betas, 0
+    def __init__(self, rates: Mapping[Tensor, float], betas: tuple[float, float] = (0.9, 0.999)) -> None:
+        self.parameters, self.rates, self.betas, self.steps = list(rates), list(rates.values()), betas, 0
         self._means = [torch.zeros_like(parameter) for parameter in self.parameters]
         self._squares = [torch.zeros_like(parameter) for parameter in self.parameters]
 

@@ -38,10 +38,8 @@ def parent_folders(files: Iterable[Path]) -> dict[FolderId, Path]:
     parents = {
         folder: path
         for path in files
-        for place in (
-            Path(os.path.realpath(path)),
-            Path(os.path.realpath(path.parent), path.name),
-        )  # links may be loops
+        # Not `Path.resolve`: links may be loops.
+        for place in (Path(os.path.realpath(path)), Path(os.path.realpath(path.parent), path.name))
         for folder in place.parents
     }
     return {_identify(folder): path for folder, path in parents.items()}

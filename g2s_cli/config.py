@@ -14,7 +14,8 @@ Start = Literal["networks", "ellipsoid"]
 EstimatorName = Literal["feedforward", "depth_net", "morphable", "gan2shape"]
 
 # A category's files: the GAN; netD, netA, netV, netL (and netEnc); statistics of views and of lights; the parsing
-# network that finds the object in a photo, or the person network that finds the person.
+# network that finds the object in a photo, or the person network that finds the person; a depth network in the place of
+# that among the networks.
 Part = Literal["gan", "networks", "views", "lights", "parsing", "person", "depth"]
 PARTS: tuple[Part, ...] = get_args(Part)
 

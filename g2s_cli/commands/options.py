@@ -43,7 +43,7 @@ def complete_preset(ctx: typer.Context, incomplete: str) -> list[str]:
     """The presets of the category on the command line that begin like this, for the shell. Damaged ones have none."""
     from g2s_cli.weights.categories import category_folders
 
-    category = ctx.params.get("category") or ("own" if ctx.params.get("gan") else choices.DEFAULT_CATEGORY)
+    category = choices.ReconstructOptions(ctx.params.get("category"), gan=ctx.params.get("gan")).category_name
     try:
         presets = tomllib.loads((category_folders()[category] / "model.toml").read_text("utf-8"))["presets"]
     except (KeyError, OSError, ValueError):

@@ -54,6 +54,6 @@ def anneal(loss: Callable[[int], Tensor], rates: Mapping[Tensor, float], iterati
         loss: of an iteration, from 0.
         rates: initial learning rates of tensors.
     """
-    adam = Adam(list(rates), list(rates.values()), betas=(0.8, 0.98))
+    adam = Adam(rates, betas=(0.8, 0.98))
     for iteration in range(iterations):
         adam.step(loss(iteration), decay**iteration)

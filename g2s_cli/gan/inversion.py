@@ -105,7 +105,7 @@ def _optimise(
     """Adam on a batch of latents, with a loss for each."""
     target = distance.features(photos)
     latent = initial.clone().requires_grad_()
-    adam = Adam([latent], [settings.learning_rate])
+    adam = Adam({latent: settings.learning_rate})
 
     progress.begin("invert", settings.iterations)
     for iteration in range(settings.iterations):

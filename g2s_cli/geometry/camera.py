@@ -29,6 +29,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+MIN_FOV_DEG, MAX_FOV_DEG = 0.1, 120.0  # of cameras that come from files
+
 
 @dataclass(frozen=True)
 class Camera:

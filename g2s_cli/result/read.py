@@ -17,7 +17,7 @@ from torch import Tensor
 
 from g2s_cli.errors import G2SError, UsageError
 from g2s_cli.files import read_json
-from g2s_cli.geometry.camera import Camera
+from g2s_cli.geometry.camera import MAX_FOV_DEG, MIN_FOV_DEG, Camera
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR
@@ -37,7 +37,6 @@ from g2s_cli.result.schema import (
 from g2s_cli.value_types import check_type
 
 MIN_ALIGNED_SIZE, MAX_ALIGNED_SIZE = 8, 4096  # pixels a side; g2s writes from twice to half of it
-MIN_FOV_DEG, MAX_FOV_DEG = 0.1, 120.0
 MAX_PHOTO_PX, MAX_SPAN = 1e6, 100.0  # of a photo's side, and of a matte in sides of the crop
 # Of what is read of a report, where it is there; the rest is for people.
 REPORT_TYPES: dict[str, Any] = {

@@ -119,8 +119,9 @@ class Result:
         """A Pillow image of the object on white, turned and lit; see `g2s_cli.result.pictures.picture`."""
         from g2s_cli.result.pictures import picture  # noqa: PLC0415 (it imports this module)
 
-        turn = {"yaw_deg": yaw_deg, "pitch_deg": pitch_deg}
-        rendered = picture(self, **turn, light=light, strength=strength, ambient=ambient, size=size)
+        rendered = picture(
+            self, yaw_deg=yaw_deg, pitch_deg=pitch_deg, light=light, strength=strength, ambient=ambient, size=size
+        )
         return Image.fromarray(to_uint8(rendered))
 
     def save_picture(
@@ -135,8 +136,10 @@ class Result:
         size: int | None = None,
     ) -> None:
         """Write `image` to a file, whose suffix is its format."""
-        turn = {"yaw_deg": yaw_deg, "pitch_deg": pitch_deg}
-        self.image(**turn, light=light, strength=strength, ambient=ambient, size=size).save(path)
+        image = self.image(
+            yaw_deg=yaw_deg, pitch_deg=pitch_deg, light=light, strength=strength, ambient=ambient, size=size
+        )
+        image.save(path)
 
     def mesh(self, detail: MeshOptions | None = None) -> Trimesh:
         """The mesh with its texture, as trimesh's; +Y up, the object faces +Z. `detail.body` is not closed here."""

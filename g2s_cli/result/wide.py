@@ -106,9 +106,8 @@ def _inside(photo: Image.Image, placement: Placement, size: int) -> Float[Tensor
     index = torch.arange(size, dtype=torch.float32)
     inside = torch.ones(size, size)
     for (right, below, origin), length in zip(placement.matrix(size).tolist(), photo.size, strict=True):
-        place = (
-            origin + right * index + below * index[:, None]
-        )  # in the photo's pixels, whose centres are whole numbers
+        # In the photo's pixels, whose centres are whole numbers.
+        place = origin + right * index + below * index[:, None]
         distance = torch.minimum(place + 0.5, length - 0.5 - place)
         inside = torch.minimum(inside, (distance / math.hypot(right, below) + 0.5).clamp(0, 1))
     return inside

@@ -144,9 +144,7 @@ def rewrite_meshes(result: Result, folder: Path, detail: MeshOptions, *, overwri
         tempfile.TemporaryDirectory(prefix=".meshes-", dir=folder) as temporary,
     ):
         detail = replace(detail, extent=detail.extent or (result.report.get("meshes") or {}).get("extent"))
-        written = write_meshes(
-            Path(temporary), *textured_mesh(widen(result, detail.extent, detail.texture_size), detail), detail
-        )
+        written = _write_wide_meshes(result, Path(temporary), detail)
         surplus = {folder / name for name in BODY_FILES} - {folder / path.name for path in written}
         if not overwrite:
             _check_unchanged(folder, written, surplus)
@@ -182,10 +180,12 @@ def export_meshes(result: Result, folder: Path, detail: MeshOptions, *, overwrit
     check_target(folder, SURFACE_FILES[0], overwrite=overwrite)
     owned = "|".join(map(re.escape, (*SURFACE_FILES, *BODY_FILES)))
     with replace_folder(folder, owned, overwrite=overwrite) as temporary:
-        written = write_meshes(
-            temporary, *textured_mesh(widen(result, detail.extent, detail.texture_size), detail), detail
-        )
+        written = _write_wide_meshes(result, temporary, detail)
     return [folder / path.name for path in written]
+
+
+def _write_wide_meshes(result: Result, folder: Path, detail: MeshOptions) -> list[Path]:
+    return write_meshes(folder, *textured_mesh(widen(result, detail.extent, detail.texture_size), detail), detail)
 
 
 def save_image(path: Path, image: Float[Tensor, "3 h w"]) -> None:

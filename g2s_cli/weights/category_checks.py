@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from g2s_cli.config import Category, Preset
+from g2s_cli.geometry.camera import MAX_FOV_DEG, MIN_FOV_DEG
 from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR
 from g2s_cli.value_types import check_type
 
 MIN_PX, MAX_PX = 4, 4096  # of images and depth, powers of two
-MIN_FOV_DEG, MAX_FOV_DEG = 0.1, 120.0
 MAX_PLACE = 10.0  # of points and lengths that are normalised to the image's side
 MAX_VIEW = 1.5  # of the mean view in network units: 90 degrees
 MIN_EIGENVALUE = -1e-2  # of a covariance whose numbers are rounded

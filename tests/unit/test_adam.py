@@ -14,7 +14,7 @@ def test_it_equals_torch_adam_with_rates_and_a_schedule() -> None:
     start, target = torch.randn(2, 7, generator=torch.Generator().manual_seed(0)).unbind()
     rates, betas = [0.1, 0.02], (0.8, 0.98)
     ours, theirs = ([start.clone().requires_grad_(), start.clone().requires_grad_()] for _ in range(2))
-    adam = Adam(ours, rates, betas)
+    adam = Adam(dict(zip(ours, rates, strict=True)), betas)
     groups = [{"params": [parameter], "lr": rate} for parameter, rate in zip(theirs, rates, strict=True)]
     reference = torch.optim.Adam(groups, betas=betas)
     schedule = torch.optim.lr_scheduler.ExponentialLR(reference, 0.9)
