@@ -143,9 +143,10 @@ class CategoryTraining:
         if stage and (missing := [name for name in names[: names.index(stage)] if name not in self.done]):
             raise UsageError(f"The stage {stage} needs {missing[0]}, which is not done.", f"Use --until {stage}.")
         last = names.index(stage or until or names[-1])
-        for name in [stage] if stage else names[: last + 1]:
-            if name not in self.done or stage:
-                self._do(name)
+        to_do = [stage] if stage else [name for name in names[: last + 1] if name not in self.done]
+        # The first process's list is everybody's: the others may read the file only when stages have been added to it.
+        for name in json.loads(self.group.all_gather(json.dumps(to_do))[0]):
+            self._do(name)
         return self.done
 
     def _do(self, name: str) -> None:

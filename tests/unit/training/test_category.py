@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,6 +25,7 @@ from g2s_cli.photo.align import CropOptions
 from g2s_cli.progress import SilentProgress
 from g2s_cli.training import depth_network, morphable, morphable_from_photos, train_config
 from g2s_cli.training.category import CategoryTraining
+from g2s_cli.training.distributed import Group
 from g2s_cli.training.train_config import DepthStage, MorphableStage, NetworksStage, PhotosStage, TrainConfig
 from g2s_cli.weights.categories import load_category
 from g2s_cli.weights.importers import read_checkpoint
@@ -215,3 +217,22 @@ def test_settings_name_all_that_the_result_depends_on(gan: Path, tmp_path: Path)
     assert one != training_of(gan, tmp_path / "a", seed=6).settings
     assert one != training_of(gan, tmp_path / "a", replace(CONFIG, depth=DepthStage(6, 4))).settings
     assert one == training_of(gan, tmp_path / "b").settings
+
+
+class LateProcess(Group):
+    """The second of two processes. The first one decided while no stage was done, and has finished the first stage."""
+
+    waited = 0
+
+    def all_gather(self, text: str) -> list[str]:
+        return [json.dumps(["gan", "crops"]), text]
+
+    def barrier(self) -> None:
+        LateProcess.waited += 1
+
+
+def test_a_late_process_waits_for_every_stage_of_the_first(gan: Path, tmp_path: Path) -> None:
+    """It would otherwise begin the next stage while the first process waits for it at the end of this one."""
+    training_of(gan, tmp_path).run(until="gan")
+    training_of(gan, tmp_path, group=LateProcess(1, 2)).run(until="crops")
+    assert LateProcess.waited == 2

@@ -1,4 +1,4 @@
-"""The processes of a group and their shares. Sums over two processes: tests/cli/test_pretrain.py, test_recipe.py."""
+"""The processes of a group and their shares. Sums over two processes: tests/cli/test_pretrain.py, test_train.py."""
 
 from __future__ import annotations
 
