@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,7 +28,8 @@ from g2s_cli.commands.train import train
 from g2s_cli.commands.view import view
 from g2s_cli.commands.weights import weights
 from g2s_cli.console import allow_any_text, output
-from g2s_cli.errors import StoppedError, UsageError, as_g2s_error, received_signals
+from g2s_cli.errors import StoppedError, UsageError, as_g2s_error
+from g2s_cli.signals import received_signals
 
 EPILOG = """
 [bold]Examples[/bold]
@@ -57,8 +55,6 @@ EPILOG = """
 # How often an OpenMP thread polls for work before it sleeps. libgomp's own ten times as many cost minutes if other
 # processes take the cores (docs/experiments/timing.md).
 SPIN_COUNT = "30000"
-
-CLEAN_UP_S = 5.0  # for so long after a signal, further ones do not interrupt the clean-up
 
 
 @contextmanager
@@ -149,39 +145,6 @@ def root(
     """One photo in, a relightable 3D shape out."""
 
 
-@contextmanager
-def interrupted_by_signals() -> Iterator[list[int]]:
-    """Treat SIGTERM and SIGHUP like Ctrl-C inside the block, so that nothing half written is left, and note all three.
-
-    Signals that are ignored, as by nohup, stay ignored. In a process of several that train together they keep their
-    default: one that waits for the others inside torch would not see them.
-
-    Returns:
-        The numbers of the signals that came, appended as they come.
-    """
-    received_signals.clear()
-    interrupted_s = -math.inf
-
-    def interrupt(number: int, _: object) -> None:
-        nonlocal interrupted_s
-        received_signals.append(number)
-        if time.monotonic() - interrupted_s >= CLEAN_UP_S:
-            interrupted_s = time.monotonic()
-            raise KeyboardInterrupt
-
-    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    alone = os.environ.get("WORLD_SIZE", "1") == "1"
-    before = {number: signal.getsignal(number) for number in known if alone}
-    handled = {number: one for number, one in before.items() if one in (signal.SIG_DFL, signal.default_int_handler)}
-    for number in handled:
-        signal.signal(number, interrupt)
-    try:
-        yield received_signals
-    finally:
-        for number, handler in handled.items():
-            signal.signal(number, handler)
-
-
 def set_environment() -> None:
     """Set what libraries read when they are imported, where the user has not."""
     if "OMP_WAIT_POLICY" not in os.environ:
@@ -195,20 +158,24 @@ def set_environment() -> None:
         os.environ.setdefault("HF_HOME", str(Path(cache, "huggingface")))
 
 
-def main() -> None:
-    """Run the command line; never returns."""
+def run() -> int:
+    """Run the command line. Returns the exit code."""
     set_environment()
     allow_any_text()
     output.set(as_json="--json" in sys.argv)  # errors may precede the command
-    with interrupted_by_signals() as received:
-        try:
-            app(prog_name="g2s")
-        except Exception as error:
-            failure = as_g2s_error(error, traceback_shown=output.verbose)
-            if received and not isinstance(failure, StoppedError):  # a library has replaced our KeyboardInterrupt
-                failure = StoppedError("Stopped.")
-            with suppress(OSError):  # after a hang-up there is no terminal to write to
-                output.error(str(failure))
-            code = 128 + received[0] if received else failure.exit_code
-            output.print_failure(failure, code)
-            sys.exit(code)
+    try:
+        app(prog_name="g2s")
+    except BaseException as error:
+        # A library, or Typer outside of a command, may have replaced our KeyboardInterrupt.
+        stopped = bool(received_signals) or isinstance(error, KeyboardInterrupt)
+        if isinstance(error, SystemExit) and not (stopped and error.code):
+            return error.code if isinstance(error.code, int) else int(error.code is not None)
+        failure = as_g2s_error(error, traceback_shown=output.verbose)
+        if stopped and not isinstance(failure, StoppedError):
+            failure = StoppedError("Stopped.")
+        with suppress(OSError):  # after a hang-up there is no terminal to write to
+            output.error(str(failure))
+        code = 128 + received_signals[0] if received_signals else failure.exit_code
+        output.print_failure(failure, code)
+        return code
+    return 0

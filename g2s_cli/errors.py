@@ -9,12 +9,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
+from g2s_cli.signals import received_signals
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 MAX_QUOTED = 300  # characters of a text that quotes a file
-received_signals: list[int] = []  # that end this process, as they come; `g2s_cli.app` appends them
 
 
 class G2SError(Exception):
@@ -99,7 +100,7 @@ def try_call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T |
         return error
 
 
-def as_g2s_error(error: Exception, *, traceback_shown: bool = False) -> G2SError:
+def as_g2s_error(error: BaseException, *, traceback_shown: bool = False) -> G2SError:
     """Any exception as a G2SError. Its remedy is `-v` for an internal one, unless the traceback is shown already."""
     if isinstance(error, G2SError):
         return error
@@ -137,7 +138,7 @@ def _as_sentence(error: OSError) -> G2SError | None:
     return G2SError(f"{reason}.", remedy) if remedy else None
 
 
-def _is_memory_shortage(error: Exception) -> bool:
+def _is_memory_shortage(error: BaseException) -> bool:
     torch = sys.modules.get("torch")  # importing it here would take a second
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True

@@ -17,7 +17,8 @@ import pytest
 import torch
 import typer
 
-from g2s_cli import app
+from g2s_cli import app, signals
+from g2s_cli.__main__ import main
 from g2s_cli.atomic_folder import replace_folder
 from g2s_cli.commands import options
 from g2s_cli.errors import ImageError, WeightsError, try_call
@@ -26,7 +27,7 @@ ExitCode = Callable[..., int]
 
 
 @pytest.fixture
-def exit_code(monkeypatch: pytest.MonkeyPatch) -> ExitCode:
+def exit_code(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExitCode]:
     """Run a command that calls `act` and then fails with exit code 4."""
 
     def run(act: Callable[[], object], *flags: str) -> int:
@@ -37,10 +38,13 @@ def exit_code(monkeypatch: pytest.MonkeyPatch) -> ExitCode:
         monkeypatch.setattr(options, "read_turn", fail)
         monkeypatch.setattr(sys, "argv", ["g2s", "rotate", "out", *flags])
         with pytest.raises(SystemExit) as stop:
-            app.main()
+            main()
         return stop.value.code
 
-    return run
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield run
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def raising(error: BaseException) -> Callable[[], NoReturn]:
@@ -99,9 +103,7 @@ def test_with_json_wrong_usage_is_a_document_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], what: str
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["g2s", *arguments, "--json"])
-    with pytest.raises(SystemExit) as stop:
-        app.main()
-    assert stop.value.code == 2
+    assert app.run() == 2
     error = json.loads(capsys.readouterr().out)["error"]
     assert what in error["what"]
     assert (error["exit_code"], bool(error["remedy"])) == (2, True)
@@ -136,21 +138,6 @@ def test_verbose_prints_the_traceback(exit_code: ExitCode, capsys: pytest.Captur
     assert "with -v" not in stderr
 
 
-def test_ctrl_c_during_the_import_exits_with_130() -> None:
-    """The import takes most of a second, in which Python's own answer would be a traceback."""
-    interrupted = (
-        "import sys\n"
-        "class Stop:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'typer': raise KeyboardInterrupt\n"
-        "sys.meta_path.insert(0, Stop())\n"
-        "from g2s_cli.__main__ import main\n"
-        "main()\n"
-    )
-    answer = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, check=False)
-    assert (answer.returncode, answer.stdout, answer.stderr) == (130, "", "g2s: Stopped; nothing was written.\n")
-
-
 def default_handler(number: signal.Signals) -> object:
     """What Python sets when it starts."""
     return signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
@@ -181,7 +168,7 @@ def test_a_signal_removes_what_is_half_written(
     assert exit_code(build) == 128 + number
     assert capsys.readouterr().err == "g2s: Stopped; nothing half written is left.\n"
     assert list(tmp_path.iterdir()) == []
-    assert signal.getsignal(number) == default_handler(number)
+    assert signal.getsignal(number) == signal.SIG_DFL  # another one ends what is left of the process
 
 
 @pytest.mark.parametrize("error", [ValueError("could not determine the shape"), ImageError("face.jpg is damaged.")])
@@ -212,7 +199,7 @@ def test_a_second_signal_ends_a_clean_up_that_hangs(
             time.sleep(5)
             raise AssertionError("The second signal was ignored.")
 
-    monkeypatch.setattr(app, "CLEAN_UP_S", 0.0)
+    monkeypatch.setattr(signals, "CLEAN_UP_S", 0.0)
     assert exit_code(hang) == 128 + number
 
 
@@ -238,6 +225,36 @@ def test_a_hang_up_that_closes_stderr_keeps_the_exit_code(
 
     monkeypatch.setattr(app.output, "error", closed)
     assert exit_code(lambda: os.kill(os.getpid(), number)) == 128 + number
+
+
+@pytest.mark.parametrize("place", ["typer", "g2s_cli.commands.train"])
+def test_a_signal_during_the_import_ends_with_a_sentence(number: signal.Signals, place: str) -> None:
+    interrupted = (
+        "import signal, sys\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == '{place}': signal.raise_signal({int(number)})\n"
+        "sys.meta_path.insert(0, Stop())\n"
+        "from g2s_cli.__main__ import main\n"
+        "main()\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, check=False)
+    assert answer.returncode == 128 + number
+    assert (answer.stdout, answer.stderr) == ("", "g2s: Stopped; nothing was written.\n")
+
+
+def test_a_signal_before_the_command_begins_is_a_stop(
+    exit_code: ExitCode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    """Typer has an exit code of its own for Ctrl-C."""
+
+    def interrupt(*_: object, **__: object) -> NoReturn:
+        signal.raise_signal(number)
+        raise AssertionError
+
+    monkeypatch.setattr(app.Commands, "make_context", interrupt)
+    assert exit_code(lambda: None) == 128 + number
+    assert capsys.readouterr().err == "g2s: Stopped.\n"
 
 
 def commands(group: Any) -> Iterator[Any]:
@@ -310,11 +327,10 @@ def test_every_help_can_be_printed_in_every_encoding(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(sys, "stdout", streams[0])
         monkeypatch.setattr(sys, "stderr", streams[1])
         monkeypatch.setattr(sys, "argv", ["g2s", *verb, *([] if "list" in verb else ["--help"])])
-        with pytest.raises(SystemExit) as stop:
-            app.main()
+        code = app.run()
         for stream in streams:
             stream.flush()
-        assert (stop.value.code, streams[1].buffer.getvalue()) == (0, b""), verb
+        assert (code, streams[1].buffer.getvalue()) == (0, b""), verb
         assert len(streams[0].buffer.getvalue().decode(encoding)) > 500
 
 
@@ -330,7 +346,5 @@ def test_an_option_of_one_value_is_not_taken_twice(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], option: str
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["g2s", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        app.main()
-    assert stop.value.code == 2
+    assert app.run() == 2
     assert f"{option} is given more than once." in capsys.readouterr().err
