@@ -130,8 +130,7 @@ def shortened(preset: Preset, iterations: int | None, inversion: int | None) -> 
         samples = min(whole.samples, iterations * whole.batch)
         schedule = replace(first.schedule, batch=whole.batch, samples=samples, prior=whole.prior)
         first = replace(first, schedule=schedule)
-    albedo = min(preset.albedo_iterations, iterations)
-    return replace(preset, estimators=(first, *others), albedo_iterations=albedo)
+    return replace(preset, estimators=(first, *others))
 
 
 def steps(preset: Preset) -> str:
@@ -142,7 +141,7 @@ def steps(preset: Preset) -> str:
         parts += ["steps " + ", ".join(f"{one.albedo}/{one.project}/{one.shape}" for one in schedule.stages)]
     for one in preset.estimators[1:]:
         parts.append(f"{one.name} {one.weight}" + (f" ({one.iterations})" if one.iterations else ""))
-    return ", ".join([*parts, *([f"albedo {preset.albedo_iterations}"] if preset.albedo_iterations else [])])
+    return ", ".join(parts)
 
 
 def ablations(presets: Mapping[str, Preset]) -> dict[str, tuple[str, Variant]]:

@@ -187,7 +187,6 @@ class Preset:
         masked: whether losses see the object alone.
         candidates: random latents whose images the initial latent is regressed on.
         inversion_iterations: Adam steps on the latent.
-        albedo_iterations: of step 1 after the fusion.
         symmetric: whether feed-forward depth and albedo are averaged with their mirror images.
     """
 
@@ -195,7 +194,6 @@ class Preset:
     masked: bool
     candidates: int
     inversion_iterations: int
-    albedo_iterations: int = 0
     symmetric: bool = True
 
     def at_most(self, iterations: int) -> Preset:
@@ -205,7 +203,6 @@ class Preset:
             estimators=tuple(one.at_most(iterations) for one in self.estimators),
             candidates=min(self.candidates, max(1, iterations) * 16),
             inversion_iterations=min(self.inversion_iterations, iterations),
-            albedo_iterations=min(self.albedo_iterations, iterations),
         )
 
     @property

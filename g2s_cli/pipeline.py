@@ -20,11 +20,10 @@ import torch
 from g2s_cli import __version__, loading
 from g2s_cli.config import Preset
 from g2s_cli.errors import UsageError, try_call
-from g2s_cli.estimators.albedo import fit_albedo
+from g2s_cli.estimators.albedo import solve_albedo
 from g2s_cli.estimators.base import DepthEstimate, DepthEstimator, Observation
 from g2s_cli.estimators.feedforward import FactorNets, camera_of
 from g2s_cli.estimators.fusion import fuse
-from g2s_cli.estimators.optimize import Fit
 from g2s_cli.gan.inversion import Inversion, InversionSettings, invert
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.metrics import psnr
@@ -69,7 +68,7 @@ class Pipeline:
 
     loaded: Loaded
     estimators: Sequence[DepthEstimator]
-    nets: FactorNets  # whose A is fitted to each photo, if the preset says so
+    nets: FactorNets
 
     @classmethod
     def of(cls, plan: Plan, machine: Machine) -> Pipeline:
@@ -205,9 +204,8 @@ class Pipeline:
             factors = fuse(factors, others, weights, observation, self.nets.camera)
             progress.advance(1, 0.0)
             progress.picture("shape", render_shape(factors, self.nets.camera))
-        if self.preset.albedo_iterations:
-            perceptual, fit = self.loaded.prior.perceptual, Fit(self.preset.albedo_iterations)
-            factors = fit_albedo(self.nets, factors, observation, perceptual, fit, progress)
+        if self.preset.schedule is None:  # the paper's schedule ends with an A fitted to the photo
+            factors = solve_albedo(factors, observation, self.nets.camera)
         return factors, {name: tensor.detach().cpu() for name, tensor in first.encoder.items()}
 
     def _report(self, photo: Photo, inversion: Inversion) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from g2s_cli.config import Schedule
 from g2s_cli.errors import G2SError
-from g2s_cli.estimators.albedo import albedo_loss
 from g2s_cli.estimators.base import MaskedImages, Observation
 from g2s_cli.estimators.feedforward import FactorNets
 from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor, PseudoSamples
 from g2s_cli.estimators.gan2shape.prior import prior_loss
+from g2s_cli.estimators.gan2shape.step1 import albedo_loss
 from g2s_cli.estimators.gan2shape.step2 import GanPrior, offset_loss, photo_sample, project_samples, pseudo_sampler
 from g2s_cli.estimators.gan2shape.step3 import shape_loss
 from g2s_cli.estimators.optimize import Fit, new_adam

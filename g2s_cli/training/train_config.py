@@ -29,7 +29,6 @@ PRESETS: dict[str, Any] = {
             {"name": "morphable", "weight": 0.5, "iterations": 240},
             {"name": "depth_net", "weight": 0.5},
         ],
-        "albedo_iterations": 120,
         "masked": True,
         "candidates": 32,
         "invert": 150,

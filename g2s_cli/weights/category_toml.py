@@ -32,7 +32,8 @@ from g2s_cli.weights.category_checks import check_category
 SCHEDULE_KEYS = ("start", "batch", "samples", "rate", "decay", "prior", "symmetry")
 LEGACY_KEYS = {"follow", "register", "place", "keep", "agree", "sight", "steps"}  # of version 0.1.0
 PRESET_KEYS = {*SCHEDULE_KEYS, *LEGACY_KEYS, "stages", "offset_weight"}
-PRESET_KEYS |= {"estimators", "masked", "candidates", "invert", "albedo_iterations"}
+PRESET_KEYS |= {"estimators", "masked", "candidates", "invert"}
+PRESET_KEYS |= {"albedo_iterations"}  # of earlier versions; ignored
 TRAINING_KEYS = {"width", "encoder_width"}  # that the table of the joint training has besides
 
 
@@ -149,7 +150,6 @@ def _preset(entry: dict[str, Any]) -> Preset:
         masked=entry["masked"],
         candidates=entry["candidates"],
         inversion_iterations=entry["invert"],
-        albedo_iterations=entry.get("albedo_iterations", 0),
     )
 
 
@@ -160,8 +160,7 @@ def _converted(entry: dict[str, Any]) -> dict[str, Any]:
     morphable = {"name": "morphable", "weight": entry.get("agree", 0.0), "iterations": 240}
     depth_net = {"name": "depth_net", "weight": entry.get("sight", 0.0)}
     fused = [table for table in (morphable, depth_net) if table["weight"]]
-    albedo = [stage[0] for stage in entry["stages"][1:]]
-    return entry | {"estimators": [{"name": "feedforward"}, *fused], "albedo_iterations": sum(albedo)}
+    return entry | {"estimators": [{"name": "feedforward"}, *fused]}
 
 
 def _estimator(table: dict[str, Any], preset: dict[str, Any]) -> EstimatorConfig:

@@ -34,7 +34,7 @@ def test_a_second_run_scores_the_photos_that_are_left(g2s: Command, data: Path, 
     assert "flat depth" in first.stdout
     summary = g2s.json(*arguments)
     assert (summary["images"], summary["settings"]["seed"]) == (2, 0)
-    assert summary["settings"]["settings"]["albedo_iterations"] == 1
+    assert summary["settings"]["settings"]["inversion_iterations"] == 1
     assert [baseline["name"] for baseline in summary["baselines"]] == ["flat depth", "mean depth of the others"]
     assert summary["baselines"][1]["side_e2"] < 1e-3  # both have the same truth
     files = ["images.csv", "pictures", "rows.jsonl", "settings.json", "summary.json", "worst.png"]

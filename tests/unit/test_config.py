@@ -178,7 +178,7 @@ def test_the_presets_of_synface_are_lists_of_estimators() -> None:
     presets = load_category("synface").presets
     assert list(presets) == ["instant", "fast", "paper", "ellipsoid"]
     assert presets["instant"] == Preset((FEEDFORWARD, EstimatorConfig("depth_net", 1.0)), True, 16, 0)
-    assert presets["fast"] == Preset((FEEDFORWARD, MORPHABLE, DEPTH_NET), True, 16, 50, albedo_iterations=90)
+    assert presets["fast"] == Preset((FEEDFORWARD, MORPHABLE, DEPTH_NET), True, 16, 50)
     assert [preset.needs_networks for preset in presets.values()] == [True, True, True, False]
     assert counts(presets["ellipsoid"].schedule) == [FIRST, *3 * [LATER]]
     assert presets["instant"].schedule is None
@@ -188,7 +188,7 @@ def test_presets_of_version_0_1_0_that_fused_depths_are_converted() -> None:
     category = parse(PUBLISHED.read_text(encoding="utf-8"))
     instant, fast = category.preset("instant"), category.preset("fast")
     assert instant == Preset((FEEDFORWARD, EstimatorConfig("depth_net", 1.0)), True, 128, 100)
-    assert fast == Preset((FEEDFORWARD, MORPHABLE, DEPTH_NET), True, 128, 200, albedo_iterations=150)
+    assert fast == Preset((FEEDFORWARD, MORPHABLE, DEPTH_NET), True, 128, 200)
     for name in ("paper", "ellipsoid"):
         assert category.preset(name) == load_category("synface").preset(name)
 
@@ -206,7 +206,6 @@ def test_at_most_limits_every_count(name: str, most: int) -> None:
     preset = load_category("synface").preset(name)
     quick = preset.at_most(most)
     iterations = [quick.inversion_iterations, *(one.iterations for one in quick.estimators)]
-    assert quick.albedo_iterations == min(preset.albedo_iterations, most)
     assert quick.candidates == min(preset.candidates, max(1, most) * 16)
     if quick.schedule:
         assert counts(quick.schedule) == 4 * [3 * (most,)]
@@ -255,7 +254,7 @@ DAMAGE = [
     ("weight = 1.0", "weight = -1.0"),
     ('"morphable", weight = 0.5', '"morphable", weight = 0.7'),  # with 0.5 of depth_net: more than 1
     ("masked = true", "masked = false"),  # of instant, which has depth_net
-    ("albedo_iterations = 90", "albedo_iteration = 90"),
+    ("invert = 50", "inversions = 50"),
     ("weight = 1.0", "wieght = 1.0"),
     ("raise_top", "rise_top"),
     ("[weights.gan]", "[weights.gun]"),

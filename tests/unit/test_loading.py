@@ -96,9 +96,9 @@ def test_facts_have_the_presets_settings_and_survive_json() -> None:
         ("morphable", 0.5, 240),
         ("depth_net", 0.5, 0),
     ]
-    assert settings.items() >= {"albedo_iterations": 90, "inversion_iterations": 50, "masked": True}.items()
+    assert settings.items() >= {"inversion_iterations": 50, "masked": True}.items()
     assert json.loads(json.dumps(plan.facts)) == plan.facts
-    assert replace(plan, preset=replace(plan.preset, albedo_iterations=70)).facts != plan.facts
+    assert replace(plan, preset=replace(plan.preset, inversion_iterations=70)).facts != plan.facts
     paper = plan_of("paper").facts
     assert paper["settings"]["estimators"][0]["schedule"]["stages"] == [[500, 500, 200]]
     assert json.loads(json.dumps(paper)) == paper

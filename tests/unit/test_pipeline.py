@@ -152,7 +152,7 @@ def test_seconds_of_shared_steps_are_divided_among_photos(together: list[Result 
     seconds = [one.report["seconds"] for one in together if isinstance(one, Result)]
     assert seconds[0]["invert"] == seconds[1]["invert"]
     assert all(sum(one.values()) == pytest.approx(2 * one["total"], abs=0.1) for one in seconds)
-    assert all(one.keys() >= {"load", "invert", "segment", "morphable fit", "fuse", "albedo"} for one in seconds)
+    assert all(one.keys() >= {"load", "invert", "segment", "morphable fit", "fuse"} for one in seconds)
 
 
 def test_the_first_estimator_must_have_canonical_factors() -> None:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from g2s_cli.config import Ellipsoid, Schedule, Stage
-from g2s_cli.estimators.albedo import albedo_loss
 from g2s_cli.estimators.base import DepthEstimate, MaskedImages, Observation
 from g2s_cli.estimators.feedforward import FactorNets, estimate_of
 from g2s_cli.estimators.gan2shape.offsets import EncoderPredictor
 from g2s_cli.estimators.gan2shape.prior import ellipsoid, prior_loss
+from g2s_cli.estimators.gan2shape.step1 import albedo_loss
 from g2s_cli.estimators.gan2shape.step2 import GanPrior, offset_loss, photo_sample, project_samples, pseudo_sampler
 from g2s_cli.estimators.gan2shape.step3 import shape_loss
 from g2s_cli.estimators.optimize import Fit, minimise
