@@ -10,6 +10,9 @@ from numpy import ndarray
 from g2s_cli.mesh.extract import Mesh, boundary_edges, face_edges
 
 FOOT_SHARES = np.arange(1, 16) / 50  # of a bust's height, below which it may be pressed flat
+# What stays of the height of pressed points: in a plane, points above each other would meet, and a file that states
+# positions alone would join their triangles.
+FOOT_RELIEF = 3e-3
 STABILITY = 0.1  # least distance of the centre of mass from the foot's edge, in the foot's widths
 
 
@@ -58,19 +61,26 @@ def close_mesh(mesh: Mesh, thickness: float) -> tuple[Float[ndarray, "v 3"], Int
 def stand(vertices: Float[ndarray, "v 3"], faces: Int[ndarray, "f 3"]) -> Float[ndarray, "v 3"]:
     """Press the lower end of a watertight body to a flat foot, as high as it needs to stand on it."""
     low, height = vertices[:, 1].min(), np.ptp(vertices[:, 1])
+    above = vertices[:, 1] - low
     standing = vertices
     for share in FOOT_SHARES:
         standing = vertices.copy()
-        standing[:, 1] = vertices[:, 1].clip(low + share * height)
+        standing[:, 1] = low + np.maximum(above, share * height - FOOT_RELIEF * (share * height - above))
         if is_stable(standing, faces):
             break
     return standing
 
 
+def foot_of(vertices: Float[ndarray, "v 3"]) -> Float[ndarray, "f 3"]:
+    """The points of a body that touch the ground, within the relief of a foot."""
+    above = vertices[:, 1] - vertices[:, 1].min()
+    return vertices[above <= FOOT_RELIEF * FOOT_SHARES[-1] * above.max()]
+
+
 def is_stable(vertices: Float[ndarray, "v 3"], faces: Int[ndarray, "f 3"]) -> bool:
-    """Whether a body's centre of mass lies above the convex hull of its lowest points, well inside."""
+    """Whether a body's centre of mass lies above the convex hull of its foot, well inside."""
     centre = trimesh.Trimesh(vertices, faces, process=False).center_mass
-    foot = vertices[vertices[:, 1] == vertices[:, 1].min()][:, ::2]
+    foot = foot_of(vertices)[:, ::2]
     angles = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     reach = (foot - centre[::2]) @ np.stack((np.cos(angles), np.sin(angles)))
     most, least = reach.max(axis=0), reach.min(axis=0)

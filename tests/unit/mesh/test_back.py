@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from g2s_cli.mesh.back import close_round
 from g2s_cli.mesh.extract import Back, Mesh, extract_mesh, transform_mesh
 from g2s_cli.mesh.refine import CanonicalDepth
 from g2s_cli.mesh.render import rasterize_mesh
-from g2s_cli.mesh.solid import is_stable, stand
+from g2s_cli.mesh.solid import foot_of, is_stable, stand
 
 CAMERA = Camera(96)
 RADIUS = 30.0
@@ -80,9 +81,23 @@ def test_a_bust_stands_on_a_flat_foot() -> None:
     assert bust.is_watertight
     assert 0.8 * body(closed).volume < bust.volume < body(closed).volume
     assert is_stable(standing, closed.faces)
-    foot = standing[standing[:, 1] == standing[:, 1].min()]
+    foot = foot_of(standing)
+    assert np.ptp(foot[:, 1]) < 1e-3 * np.ptp(standing[:, 1])
     assert np.ptp(foot[:, 0]) > 2 * RADIUS / CAMERA.focal
     assert np.ptp(foot[:, 2]) > 0.01
     # On its head it would not stand: a ball's foot is small, and the body leans over it.
     leaning = standing + (0, 0, 1) * (standing[:, 1:2] - standing[:, 1].min()) * 3
     assert not is_stable(leaning, closed.faces)
+
+
+def test_a_bust_is_watertight_when_its_file_is_read_again(tmp_path: Path) -> None:
+    """STL states no vertices, only the corners of each triangle: those of a wall must not meet in the foot."""
+    box = trimesh.creation.box(extents=(1.0, 2.0, 1.0)).subdivide().subdivide().subdivide()
+    vertices, faces = np.array(box.vertices), np.asarray(box.faces)
+    vertices[:, 1] = 2 * ((vertices[:, 1] + 1) / 2) ** 3  # rows close to each other at the lower end
+    standing = 50 * stand(vertices, faces)
+    trimesh.Trimesh(standing, faces, process=False).export(tmp_path / "mesh.stl")
+    again = trimesh.load(tmp_path / "mesh.stl")
+    assert len(again.faces) == len(faces)
+    assert again.is_watertight
+    assert 200_000 < again.volume < 250_000
