@@ -6,7 +6,7 @@ import io
 import stat
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,7 +104,8 @@ def read_image(
                 if damaged is None:
                     raise
                 fault = "metadata above 64 MiB" if "too large" in str(error) else "damage"
-            notes.append(f"read in spite of {fault}, without {100 * missing:.1f} % of its pixels")
+            loss = f"without {100 * missing:.1f} % of its pixels" if missing else "all its pixels are there"
+            notes.append(f"read in spite of {fault}, {loss}")
             return replace(_decode(path, damaged, notes, background, box), missing=missing)
     except (ImageError, MemoryError):
         raise
@@ -114,6 +115,11 @@ def read_image(
         raise _too_large(path) from error
     except Exception as error:
         raise _refusal(path, error) from error
+
+
+def notable(notes: Sequence[str]) -> list[str]:
+    """Those of `read_image`'s notes that a user should hear of: the file is unusual, and may not show what is meant."""
+    return [note for note in notes if note.startswith(("read in spite of", "taken from page", "stretched from"))]
 
 
 def check_file(path: Path) -> None:

@@ -16,7 +16,7 @@ from g2s_cli.errors import ImageError
 from g2s_cli.geometry.placement import FaceTemplate, Placement
 from g2s_cli.photo.align import Alignment, CropOptions, align
 from g2s_cli.photo.crop import MAX_ALIGNED_PX, aligned_size, crop_photo, resize_square, share_outside
-from g2s_cli.photo.decode import Picture, read_image, size_text
+from g2s_cli.photo.decode import Picture, notable, read_image, size_text
 from g2s_cli.photo.mask import PhotoMask, own_mask, read_mask
 
 MIN_SIDE_PX = 16
@@ -89,7 +89,8 @@ def open_photo(
     aligned = np.array(crop)
     if (np.ptp(aligned, axis=(0, 1)) == 0).all():
         raise ImageError(f"{path} shows nothing: its crop has one colour.", "Name another photo.")
-    warnings = _warnings(path, picture, alignment, options, outside)
+    warnings = [f"{path.name} is {note}." for note in notable(notes)]
+    warnings += _warnings(path, alignment, options, outside)
     if options.mask:
         mask: PhotoMask | None = read_mask(options.mask, path, picture, placement, size, warnings)
     elif mask := own_mask(picture, placement, size):
@@ -144,10 +145,8 @@ def _notes(picture: Picture, alignment: Alignment, size: int, outside: float) ->
     return notes
 
 
-def _warnings(path: Path, picture: Picture, alignment: Alignment, options: CropOptions, outside: float) -> list[str]:
+def _warnings(path: Path, alignment: Alignment, options: CropOptions, outside: float) -> list[str]:
     warnings = []
-    if picture.missing:
-        warnings.append(f"{path.name} is damaged: {100 * picture.missing:.1f} % of its pixels are missing at its end.")
     if alignment.faces:
         face = alignment.faces[(alignment.face or 1) - 1]
         if face.confidence < MIN_CONFIDENCE:

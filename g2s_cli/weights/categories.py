@@ -18,11 +18,11 @@ from g2s_cli.weights.model_toml import MODEL_TOML
 
 def category_folders() -> dict[str, Path]:
     """Folders of the categories that came with g2s and of those in the cache, by name; the former go first."""
-    roots = []
-    with suppress(WeightsError):  # no home folder
-        roots.append(cache_root())
-    roots.append(models_root())
-    return {path.parent.name: path.parent for root in roots for path in root.glob(f"*/{MODEL_TOML}")}
+    paths: list[Path] = []
+    with suppress(WeightsError, PermissionError):  # no home folder, or that of another user
+        paths += cache_root().glob(f"*/{MODEL_TOML}")
+    paths += models_root().glob(f"*/{MODEL_TOML}")
+    return {path.parent.name: path.parent for path in paths}
 
 
 def category_names() -> list[str]:

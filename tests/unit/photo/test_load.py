@@ -222,6 +222,16 @@ def test_a_crop_beyond_the_edges_is_mirrored_with_a_warning(opened: Callable[...
     assert photo.warnings == ("25 % of the crop lies beyond the edges of a.png and is mirrored.",)
 
 
+def test_unusual_files_are_read_with_a_warning(tmp_path: Path) -> None:
+    quarters(64).save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:-2])
+    assert open_photo(tmp_path / "a.jpg", 32).warnings == (
+        "a.jpg is read in spite of damage, all its pixels are there.",
+    )
+    Image.fromarray(np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.uint16)).save(tmp_path / "b.png")
+    assert open_photo(tmp_path / "b.png", 32).warnings == ("b.png is stretched from 12 to 8 bits.",)
+
+
 def test_a_crop_that_is_too_small_is_refused(opened: Callable[..., Photo]) -> None:
     with pytest.raises(ImageError, match="10 pixels a side"):
         opened(quarters(64), crop=(9.0, 9.0, 10.0, 10.0))

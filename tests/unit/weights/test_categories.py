@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -32,6 +33,22 @@ def test_a_folder_is_a_category(model_toml: Path) -> None:
 
 def test_the_embedded_category_is_at_hand() -> None:
     assert "synface" in category_names()
+
+
+def test_a_cache_that_may_not_be_read_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Containers run as another user than the one whose home HOME names."""
+    (tmp_path / "cache" / "owls").mkdir(parents=True)
+    monkeypatch.setenv("G2S_CACHE", str(tmp_path / "cache"))
+    stat = os.stat
+
+    def refuse(path: object, **options: object) -> os.stat_result:
+        if str(path).startswith(str(tmp_path)):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert category_names()
+    assert load_category("synface").image_size == 128
 
 
 def test_an_unknown_category_is_refused_with_the_known_and_the_nearest() -> None:
