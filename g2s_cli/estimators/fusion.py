@@ -16,7 +16,6 @@ from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.rasterizer import has_surface
 from g2s_cli.geometry.render import render_depth_with_margin
-from g2s_cli.geometry.resample import box_blur
 
 ITERATIONS, RATE, DECAY = 60, 0.003, 0.97  # Adam, on the change of the canonical depth
 STIFFNESS = 20.0  # weight of the change's squared gradients
@@ -42,7 +41,7 @@ def fuse(
     """
     view, start = factors.view[None], factors.depth[None]
     rendered = render_depth_with_margin(start, view, camera)
-    valid = _interior(observation.mask[None, None], rendered)
+    valid = (observation.mask[None] >= 0.5) * has_surface(rendered).to(rendered.dtype)
     for estimate in estimates:
         valid = valid * estimate.valid
     target = rendered + sum(
@@ -77,12 +76,6 @@ def _fit(
     depth = start.clone()
     depth[..., inner] = (start + change).detach()[..., inner].clamp(camera.near, camera.far)
     return depth
-
-
-def _interior(mask: Float[Tensor, "b 1 h w"], depth: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
-    """1 where mask and depth are present in a pixel and in its eight neighbours."""
-    present = mask * has_surface(depth).unsqueeze(1)
-    return (box_blur(present, 1)[:, 0] > 0.99).to(depth.dtype)
 
 
 def _centred(maps: Float[Tensor, "1 h w"], weights: Float[Tensor, "1 h w"]) -> Float[Tensor, "1 h w"]:

@@ -75,17 +75,17 @@ def photo_depth(
 ) -> Float[Tensor, "h w"]:
     """The final depth at every pixel of the photo's mask.
 
-    The rendered depth plus its residual, its slope limited.
+    The rendered depth plus its residual; without one, its slope is limited.
 
     Returns:
         Scene units, NaN outside the mask and where there is no surface.
     """
-    inside = mask >= 0.5
-    max_deg = MAX_SLOPE_DEG - SLOPE_PER_YAW * abs(math.degrees(factors.view[1].item()))
-    depth = rendering.depth
-    if factors.depth_residual is not None:
+    inside, depth = mask >= 0.5, rendering.depth
+    if factors.depth_residual is None:
+        max_deg = MAX_SLOPE_DEG - SLOPE_PER_YAW * abs(math.degrees(factors.view[1].item()))
+        depth = limit_slope(depth, inside, camera, max_deg)
+    else:
         depth = torch.where(rendering.valid, depth + factors.depth_residual, depth)
-    depth = limit_slope(depth, inside, camera, max_deg)
     return torch.where(inside & has_surface(depth), depth, torch.nan)
 
 

@@ -166,5 +166,8 @@ def test_the_residual_counts_in_photo_depth_where_a_surface_is() -> None:
     plain, found = (photo_depth(rendering, either, mask, Camera(16)) for either in (factors, corrected))
     torch.testing.assert_close(found[:, :8], plain[:, :8] + corrected.depth_residual[:, :8])
     torch.testing.assert_close(found[:, 8:], plain[:, 8:])
+    steep = replace(factors, depth_residual=0.2 * (torch.arange(16.0) == 7).expand(16, -1))
+    found = photo_depth(rendering, steep, mask, Camera(16))
+    torch.testing.assert_close(found[:, 7], plain[:, 7] + 0.2)  # no slope limit: the estimates have their own slopes
     assert corrected.relight(0.1, 0.2).depth_residual is corrected.depth_residual
     assert corrected.rotate(0.1, 0.0).depth_residual is None  # it belongs to the photo's own view
