@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from g2s_cli.errors import DISK_FULL, G2SError, UsageError, os_remedy
-from g2s_cli.files import move_file
+from g2s_cli.files import clean_up, move_file
 
 FolderId = tuple[int, int] | Path  # device and inode; a path where the file system has no inodes
 
@@ -199,7 +199,7 @@ def scratch_folder(place: Path) -> Iterator[Path]:
         scratch.mkdir()
         yield scratch
     finally:
-        _delete_scratch(scratch)
+        clean_up(lambda: _delete_scratch(scratch))
 
 
 def _delete_scratch(scratch: Path) -> None:

@@ -8,7 +8,7 @@ import json
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -32,15 +32,24 @@ def atomic_write(path: Path, remedy: str | None = None) -> Iterator[Path]:
     with convert_write_errors(path, remedy) if remedy else nullcontext():
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.parent / f".{secrets.token_hex(8)}.part"
-        temporary.touch(exist_ok=False)
-        mode = temporary.stat().st_mode
         try:
+            temporary.touch(exist_ok=False)
+            mode = temporary.stat().st_mode
             yield temporary
             with suppress(OSError):  # file systems without permissions
                 temporary.chmod(stat.S_IMODE(mode))
             move_file(temporary, path)
         finally:
-            temporary.unlink(missing_ok=True)
+            clean_up(lambda: temporary.unlink(missing_ok=True))
+
+
+def clean_up(action: Callable[[], object]) -> None:
+    """Do what may be done twice, again if a signal interrupts it: the next ones do not (`signals.CLEAN_UP_S`)."""
+    try:
+        action()
+    except KeyboardInterrupt:
+        action()
+        raise
 
 
 def move_file(source: Path, target: Path) -> None:

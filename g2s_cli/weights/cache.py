@@ -7,6 +7,7 @@ A file without a record does not count.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from g2s_cli.errors import WeightsError
-from g2s_cli.files import atomic_write, read_json, sha256_of
+from g2s_cli.files import atomic_write, clean_up, read_json, sha256_of
 
 PACKAGE = Path(__file__).resolve().parent.parent
 ELSEWHERE = "Free space, or set G2S_CACHE elsewhere."
@@ -123,7 +124,7 @@ def deleted_if_it_fails(category: str) -> Iterator[None]:
         yield
     except BaseException:
         if not existed:
-            shutil.rmtree(folder, ignore_errors=True)
+            clean_up(lambda: shutil.rmtree(folder, ignore_errors=True))
         raise
 
 
@@ -160,8 +161,13 @@ def store_file(category: str, part: str, place: Path, source: str, write: Callab
 
 @contextlib.contextmanager
 def lock(category: str, name: str) -> Iterator[None]:
-    """Exclude other g2s processes. Raises WeightsError after an hour's wait."""
+    """Exclude other g2s processes. Raises WeightsError after an hour's wait.
+
+    The lock of a category that is a path lies in the cache: its folder is the user's.
+    """
     place = cache_root() / category / f".{name}.lock"
+    if Path(category).is_absolute():
+        place = cache_root() / ".locks" / f"{hashlib.sha256(category.encode()).hexdigest()[:16]}-{name}"
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(place, timeout=LOCK_SECONDS):

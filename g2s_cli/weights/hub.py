@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from g2s_cli.config import SUFFIX, Category, Part
-from g2s_cli.errors import G2SError, UsageError, WeightsError
+from g2s_cli.errors import G2SError, UsageError, WeightsError, shorten
 from g2s_cli.files import atomic_write, read_json, sha256_of
 from g2s_cli.weights.cache import CachedFile, cache_root
 from g2s_cli.weights.categories import read_category
@@ -230,5 +230,5 @@ def _explained(error: Exception, what: str, action: str, remedy: str) -> Weights
     if isinstance(error, OSError):
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         free = "Free space, or set HF_HOME to a folder on another disk."
-        return WeightsError(f"{what} cannot be {action}: {error.strerror or error}.", free if full else remedy)
-    return WeightsError(f"{what} cannot be {action}: {type(error).__name__}: {error}.", remedy)
+        return WeightsError(f"{what} cannot be {action}: {error.strerror or shorten(error)}.", free if full else remedy)
+    return WeightsError(f"{what} cannot be {action}: {type(error).__name__}: {shorten(error)}.", remedy)

@@ -332,7 +332,8 @@ def release(rng: random.Random, folder: Path, world: World) -> Case:
 
 
 FACE = Path(__file__).parents[1] / "data" / "face.png"
-OWN_MESH = tuple(f"res/{name}" for name in ("mesh.glb", "mesh.obj", "mesh.mtl", "report.json", "mesh.stl", "mesh.ply"))
+MESH_FILES = "mesh.glb mesh.obj mesh.mtl texture.png texture_albedo.png report.json mesh.stl mesh.ply"
+OWN_MESH = tuple(f"res/{name}" for name in MESH_FILES.split())
 KINDS: dict[str, tuple[Maker, int]] = {  # and their counts in a run of 2000
     "photo": (photo, 460),
     "mask": (mask, 200),

@@ -83,3 +83,8 @@ def test_the_exit_code_of_many_errors(errors: list[Exception], code: int) -> Non
 )
 def test_errors_of_the_system_are_sentences(error: OSError, sentence: str) -> None:
     assert str(as_g2s_error(error, traceback_shown=True)) == sentence
+
+
+def test_an_error_is_one_line_whatever_a_library_says() -> None:
+    error = WeightsError("gan.pt cannot be downloaded: it has 19 bytes.\nPlease retry.", "Fetch it again.")
+    assert str(error) == "gan.pt cannot be downloaded: it has 19 bytes. Please retry. Fetch it again."

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from g2s_cli.atomic_folder import replace_folder
 from g2s_cli.errors import G2SError, ImageError
 from g2s_cli.files import atomic_write, sha256_of, sha256_of_input
 
@@ -76,3 +79,22 @@ def test_hashes_are_sha256(tmp_path: Path) -> None:
     assert sha256_of(path) == sha256_of_input(path) == hashlib.sha256(b"some bytes").hexdigest()
     with pytest.raises(ImageError, match="cannot be read"):
         sha256_of_input(tmp_path / "none")
+
+
+@pytest.mark.parametrize("call", ["unlink", "rmtree"])
+def test_a_signal_in_a_clean_up_leaves_nothing(call: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The first signal comes while a file that could not be written is deleted; later ones do not interrupt."""
+    place: Any = Path if call == "unlink" else shutil
+    delete, calls = getattr(place, call), []
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        delete(*arguments, **options)
+
+    monkeypatch.setattr(place, call, interrupted)
+    block = atomic_write(tmp_path / "a.txt") if call == "unlink" else replace_folder(tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt), block:
+        raise OSError
+    assert list(tmp_path.iterdir()) == []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock, Timeout
 
 from g2s_cli.config import Category
 from g2s_cli.errors import WeightsError
@@ -107,3 +108,14 @@ def test_without_a_home_folder_only_what_needs_a_cache_fails(monkeypatch: pytest
     with pytest.raises(WeightsError, match="no home folder") as caught:
         store_part(load_category("horse"), "gan", {"a": torch.zeros(3)}, Path("a.pt"), "a test")
     assert "G2S_CACHE" in caught.value.remedy
+
+
+def test_the_lock_of_a_category_of_the_users_lies_in_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("G2S_CACHE", str(tmp_path / "cache"))
+    owls = tmp_path / "owls"
+    owls.mkdir()
+    with lock(str(owls), "fetch"):
+        assert list(owls.iterdir()) == []
+        [place] = (tmp_path / "cache" / ".locks").iterdir()
+        with pytest.raises(Timeout):
+            FileLock(place, timeout=0).acquire()
