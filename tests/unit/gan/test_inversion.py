@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import fake_checkpoints
 import pytest
 import torch
 from recording import ProgressLog
 from torch import Tensor
 
 from g2s_cli.gan import inversion
+from g2s_cli.gan.discriminator import Discriminator
 from g2s_cli.gan.inversion import STATISTICS_SAMPLES, Inversion, InversionSettings
 from g2s_cli.gan.latents import random_latents
 from g2s_cli.gan.losses import DiscriminatorDistance
@@ -45,18 +47,26 @@ def invert(generator: Generator, distance: DiscriminatorDistance) -> Inverter:
     return Inverter(generator, distance)
 
 
+@pytest.fixture(scope="module")
+def small() -> Inverter:
+    """With an untrained GAN of 32 px."""
+    gan = fake_checkpoints.gan(32)
+    generator = Generator(gan["g_ema"], torch.zeros(fake_checkpoints.LATENT))
+    return Inverter(generator, DiscriminatorDistance(Discriminator(gan["d"])))
+
+
 def test_a_generated_face_is_recovered(invert: Inverter, generator: Generator, latents: Tensor) -> None:
     photo = generator(latents[1:])[0].clamp(-1, 1)
     progress = ProgressLog()
-    [result] = invert(photo[None], 0, progress, iterations=36, candidates=64, learning_rate=0.1, feature_weight=0.3)
+    [result] = invert(photo[None], 0, progress, iterations=24, candidates=32, learning_rate=0.1, feature_weight=0.3)
     assert result.psnr_db > 30
     assert result.psnr_db == pytest.approx(psnr(result.image, photo))
     torch.testing.assert_close(generator(result.latent[None])[0].clamp(-1, 1), result.image)
     assert 0.5 < result.latent_distance < 1.3
     assert result.feature_distance < 0.05
-    assert progress.steps == ["search 1", "invert 36"]
+    assert progress.steps == ["search 1", "invert 24"]
     _, first, *losses = progress.losses  # the search's is one
-    assert len(losses) == 35
+    assert len(losses) == 23
     assert losses[-1] < first / 2
 
 
@@ -94,8 +104,10 @@ def test_an_image_without_a_face_is_inverted_badly(invert: Inverter, generator: 
 
 @pytest.mark.parametrize("batch", [1, 2, 16])
 def test_latents_do_not_depend_on_batch_composition(
-    batch: int, invert: Inverter, generator: Generator, latents: Tensor, monkeypatch: pytest.MonkeyPatch
+    batch: int, small: Inverter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    invert, generator = small, small.generator
+    latents = generator.mapping(torch.randn(2, generator.latent_size, generator=torch.Generator().manual_seed(5)))
     monkeypatch.setattr(inversion, "BATCH_PIXELS", batch * generator.size**2)
     faces = generator(latents).clamp(-1, 1)
     photos = torch.cat((faces, torch.zeros_like(faces[:1])))
@@ -107,4 +119,4 @@ def test_latents_do_not_depend_on_batch_composition(
         assert result.psnr_db == pytest.approx(alone.psnr_db, abs=0.01)
         assert result.feature_distance == pytest.approx(alone.feature_distance, rel=1e-3)
         assert result.latent_distance == pytest.approx(alone.latent_distance, rel=1e-3)
-    assert psnr(together[0].image, together[1].image) < 30
+    assert psnr(together[0].image, together[1].image) < 40
