@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,13 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
     assert left.tobytes() != middle.tobytes() != right.tobytes()
 
 
+@cache
+def help_of(*verb: str) -> str:
+    answer = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*verb, "--help"])
+    assert answer.exit_code == 0, answer.output
+    return answer.output
+
+
 @pytest.mark.parametrize("page", ["README.md", "examples/README.md", "docs/guide.md"])
 def test_every_flag_on_the_page_is_in_its_commands_help(page: str) -> None:
     parts = (ROOT / page).read_text().split("```")
@@ -67,10 +75,7 @@ def test_every_flag_on_the_page_is_in_its_commands_help(page: str) -> None:
     lines += re.findall(r"(?<=`)g2s [a-z][^`]*(?=`)", prose)
     commands = [command.split() for line in lines for command in line.split("&&")]
     assert len(commands) >= 4
-    runner = CliRunner(env={"COLUMNS": "200"})
     for command in commands:
-        verb = command[1 : 3 if command[1] == "weights" else 2]
-        answer = runner.invoke(app, [*verb, "--help"])
-        assert answer.exit_code == 0, answer.output
+        text = help_of(*command[1 : 3 if command[1] == "weights" else 2])
         options = [word.split("=")[0] for word in command if word.startswith("--")]
-        assert not [option for option in options if option not in answer.output]
+        assert not [option for option in options if option not in text]

@@ -24,6 +24,7 @@ from g2s_cli.commands import options
 from g2s_cli.errors import ImageError, WeightsError, try_call
 
 ExitCode = Callable[..., int]
+OTHER_ENCODINGS = ("iso-8859-2", "iso-8859-5", "euc-jp", "cp1252")
 
 
 @pytest.fixture
@@ -318,7 +319,10 @@ def test_waiting_threads_sleep_soon_unless_the_environment_says_otherwise(
     assert os.environ.get("GOMP_SPINCOUNT") == spins
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-2", "iso-8859-5", "euc-jp", "cp932", "cp1252"])
+@pytest.mark.parametrize(
+    "encoding",
+    ["ascii", "cp932", *(pytest.param(one, marks=pytest.mark.slow) for one in OTHER_ENCODINGS)],
+)
 def test_every_help_can_be_printed_in_every_encoding(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
     names = [command.name for command in commands(typer.main.get_command(app.app))]
     words = [[], *([name] for name in names if name in typer.main.get_command(app.app).commands), ["weights", "import"]]

@@ -273,7 +273,7 @@ UNUSED = [
 OPTIONAL = ["mapping.w_avg", *(f"synthesis.{conv}.noise_const" for conv in ("b4.conv1", "b8.conv0", "b8.conv1"))]
 
 
-@pytest.mark.parametrize("part", ["G_ema", "D"])
+@pytest.mark.parametrize("part", ["D", pytest.param("G_ema", marks=pytest.mark.slow)])
 def test_a_missing_tensor_and_one_of_another_shape_are_refused(tmp_path: Path, part: str) -> None:
     state = generator(*TINY) if part == "G_ema" else discriminator(TINY[0])
 
@@ -344,16 +344,17 @@ def test_an_object_with_a_large_number_takes_no_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_a_cut_or_changed_file_raises_no_other_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [15, pytest.param(100, marks=pytest.mark.slow)])
+def test_a_cut_or_changed_file_raises_no_other_error(tmp_path: Path, count: int) -> None:
     whole = saved(tmp_path / "a.pkl", tiny(G=None)).read_bytes()
     rng = np.random.default_rng(0)
     path = tmp_path / "b.pkl"
-    for crop_photo in rng.integers(0, len(whole), 100):
+    for crop_photo in rng.integers(0, len(whole), count):
         path.write_bytes(whole[:crop_photo])
         with pytest.raises(WeightsError, match=r"b\.pkl"):
             read_nvidia(path)
     refused = 0
-    for place, byte in zip(rng.integers(0, len(whole), 300), rng.integers(0, 256, 300), strict=True):
+    for place, byte in zip(rng.integers(0, len(whole), 3 * count), rng.integers(0, 256, 3 * count), strict=True):
         path.write_bytes(whole[:place] + bytes([byte]) + whole[place + 1 :])
         try:
             read_nvidia(path)
@@ -361,4 +362,4 @@ def test_a_cut_or_changed_file_raises_no_other_error(tmp_path: Path) -> None:
             refused += 1
             assert "b.pkl" in refusal.what
             assert "\n" not in str(refusal)
-    assert refused > 20
+    assert refused > count / 5
