@@ -192,6 +192,7 @@ def test_a_result_without_a_matte_stays_as_it_is(result: Result) -> None:
     assert widen(result) is result
 
 
+@pytest.mark.slow
 def test_every_picture_shows_the_whole_object(bust: Result, wide: Result) -> None:
     expected = (pictures.rotate(wide, [(0.0, 0.0)], size=64)[0] < 0.99).any(dim=0).float().mean()
     tiles = [from_uint8(np.array(tile)) for tile in result_tiles(bust, 64)[1:]]

@@ -160,6 +160,7 @@ def train(path: Path, progress: SilentProgress, net: DepthNet | None = None) -> 
     return net
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_is_resumed_without_loss(tmp_path: Path) -> None:
     trained, fresh, unseen = train(tmp_path / "whole.pt", SilentProgress()), new_depth_net(SIZE, CPU, 0), batch(0, 7)
     assert depth_loss(trained, unseen) < 0.6 * depth_loss(fresh, unseen)

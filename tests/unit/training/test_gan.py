@@ -97,6 +97,7 @@ def test_the_encoder_learns_alone_at_first() -> None:
     assert not torch.equal(flat(training), before)
 
 
+@pytest.mark.slow
 def test_it_learns_to_reconstruct() -> None:
     """Images of two shades: after 75 updates reconstructions are much better."""
     shades = ImageDataset(np.stack([np.full((16, 16, 3), shade, dtype=np.uint8) for shade in (40, 220)] * 4))
@@ -106,6 +107,7 @@ def test_it_learns_to_reconstruct() -> None:
     assert losses[-1] < losses[0] / 4
 
 
+@pytest.mark.slow
 def test_it_learns_a_colour() -> None:
     """Images of one colour: after 60 updates the mean colour of generated ones is much nearer to it."""
     orange = ImageDataset(np.broadcast_to(np.uint8([255, 128, 0]), (8, 8, 8, 3)))

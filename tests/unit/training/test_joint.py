@@ -114,6 +114,7 @@ def test_each_phase_trains_its_networks_with_the_symmetry_of_the_authors(
     assert not list(training.samples.folder.iterdir())
 
 
+@pytest.mark.slow
 def test_stopped_anywhere_it_ends_the_same(training: JointTraining, tmp_path: Path) -> None:
     initial = {name: module.state_dict() for name, module in training.modules.items()}
     initial = {name: {key: value.clone() for key, value in state.items()} for name, state in initial.items()}

@@ -159,6 +159,7 @@ def test_the_albedo_basis_is_refitted_to_the_images() -> None:
     assert variance.mean() < 2e-3
 
 
+@pytest.mark.slow
 def test_rounds_find_the_mean_and_the_variation_of_shape(
     observations: Observations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
