@@ -42,13 +42,22 @@ def folder(sharp: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with Page("about:blank", tmp_path_factory.mktemp("profile"), *WIDE) as browser:
+        yield browser
+
+
 @pytest.fixture
-def page(folder: Path, tmp_path: Path) -> Iterator[Page]:
-    with Page((folder / "view.html").as_uri(), tmp_path / "profile", *WIDE) as page:
-        page.wait_for(READY)
-        yield page
-        assert page.messages == []
-        assert [url for url in page.requests if not url.startswith(("file:", "data:", "blob:"))] == []
+def page(browser: Page, folder: Path) -> Iterator[Page]:
+    browser("Emulation.setTouchEmulationEnabled", enabled=False)
+    browser.resize(*WIDE)
+    browser("Page.navigate", url="about:blank")
+    browser("Page.navigate", url=(folder / "view.html").as_uri())
+    browser.wait_for(READY)
+    yield browser
+    assert browser.messages == []
+    assert [url for url in browser.requests if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
 def shown(page: Page, changes: str = "{}") -> np.ndarray:
@@ -114,6 +123,7 @@ def test_the_whole_object_is_beside_the_panel(page: Page, size: tuple[int, int])
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
 
 
+@pytest.mark.slow
 def test_layers_differ_and_a_lit_shape_does_not_depend_on_the_photos_light(
     page: Page, sharp: Result, tmp_path: Path
 ) -> None:
@@ -141,6 +151,7 @@ def test_the_slider_uncovers_the_photo_where_the_object_is(page: Page) -> None:
     assert psnr(whole[inside(none)], none[inside(none)]) > 20
 
 
+@pytest.mark.slow
 def test_strength_ambient_and_colour_light_the_object(page: Page) -> None:
     plain = stage(page, "{ mode: 'shape', diffuse: 0.5, ambient: 0.3 }")
     where = inside(plain)
@@ -216,6 +227,7 @@ def test_beyond_the_honest_range_the_object_fades_and_the_page_says_so(page: Pag
     assert not page.evaluate("state.turning")
 
 
+@pytest.mark.slow
 def test_commands_name_the_folder_and_make_the_picture(page: Page, folder: Path) -> None:
     def command(changes: str) -> str:
         shown(page, changes)
