@@ -67,7 +67,7 @@ def test_max_faces_bounds_every_mesh(g2s: Command, out: Path) -> None:
     assert all(250 < faces(out / name) <= 500 for name in ("mesh.glb", "mesh.obj", "mesh.stl", "mesh.ply"))
 
 
-@pytest.mark.parametrize("verb", ["mesh", "reconstruct"])
+@pytest.mark.parametrize("verb", ["reconstruct", pytest.param("mesh", marks=pytest.mark.slow)])
 def test_without_its_library_max_faces_is_refused_at_once(
     start: Callable, out: Path, tmp_path: Path, verb: str
 ) -> None:

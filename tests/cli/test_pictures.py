@@ -217,7 +217,7 @@ def streams(out: Path, stdout: str, stderr: str) -> subprocess.CompletedProcess[
     return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
 
 
-@pytest.mark.parametrize("stdout", ["/dev/full", "&-"])
+@pytest.mark.parametrize("stdout", ["/dev/full", pytest.param("&-", marks=pytest.mark.slow)])
 def test_an_unwritable_stdout_is_an_error(out: Path, stdout: str) -> None:
     answer = streams(out, stdout, "/dev/stderr")
     assert answer.returncode == 1
@@ -226,7 +226,7 @@ def test_an_unwritable_stdout_is_an_error(out: Path, stdout: str) -> None:
     assert (out / "rotate" / "000.png").exists()
 
 
-@pytest.mark.parametrize("stderr", ["/dev/full", "&-"])
+@pytest.mark.parametrize("stderr", ["&-", pytest.param("/dev/full", marks=pytest.mark.slow)])
 def test_an_unwritable_stderr_does_not_stop_the_work(out: Path, stderr: str) -> None:
     answer = streams(out, "/dev/stdout", stderr)
     assert (answer.returncode, answer.stdout) == (0, f"{out}/rotate/000.png\n")

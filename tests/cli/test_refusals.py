@@ -157,7 +157,14 @@ def test_verbose_prints_a_traceback(g2s: Command) -> None:
     assert answer.stderr.splitlines()[-1].startswith("g2s: There is no file")
 
 
-@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_halfway_leaves_nothing(tmp_path: Path, start: Callable, how: signal.Signals, code: int) -> None:
     if how == signal.SIGHUP:
         signal.signal(how, signal.SIG_DFL)  # under nohup it is ignored, and g2s would inherit that
