@@ -1,4 +1,4 @@
-"""Shared by tests of weights: the authors' release in small, and the cache's files."""
+"""Shared by tests of the command: a photo, a coarse mesh, the authors' release in small, and the cache's files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from installed import Command
 from g2s_cli.weights.categories import load_category
 
 FACE = Path(__file__).parent / "data" / "face.png"
+COARSE = ("--mesh-size", 32, "--texture-size", 64)
 REPO = "somebody/shapes"
 RELEASED = ["celeba", "cat", "car", "church"]
 NO_PROXY = {"HTTP_PROXY": "", "HTTPS_PROXY": "", "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_XET": "1"}

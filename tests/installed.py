@@ -22,6 +22,7 @@ from typing import Any
 from unittest import mock
 
 SCRIPT = Path(sys.executable).with_name("g2s")
+NOTHING = Path(os.devnull)
 # What commands import when called. Nothing here reads HF_HOME and the like before a call sets them.
 PRELOADED = [
     "g2s_cli.app",
@@ -46,12 +47,14 @@ class Installed:
         with mock.patch.dict(os.environ, self.environment, clear=True):
             multiprocessing.forkserver.ensure_running()
 
-    def run(self, folder: Path, *arguments: object, timeout: float = 120, **environment: str) -> Answer:
+    def run(
+        self, folder: Path, *arguments: object, timeout: float = 120, stdin: Path = NOTHING, **environment: str
+    ) -> Answer:
         """Run the command in a folder. Raises TimeoutExpired."""
         words = [str(SCRIPT), *map(str, arguments)]
         with TemporaryDirectory() as place:
             out, errors = Path(place, "out"), Path(place, "errors")
-            call = (words, folder, self.environment | environment, out, errors)
+            call = (words, folder, self.environment | environment, (stdin, out, errors))
             process = self.processes.Process(target=_run, args=call)
             process.start()
             process.join(timeout)
@@ -59,17 +62,22 @@ class Installed:
                 process.kill()
                 process.join()
                 raise subprocess.TimeoutExpired(words, timeout, out.read_bytes(), errors.read_bytes())
-            return Answer(words, process.exitcode, out.read_text(), errors.read_text())
+            return Answer(words, process.exitcode, out.read_text(errors="surrogateescape"), errors.read_text())
 
 
-def _run(words: list[str], folder: Path, environment: dict[str, str], out: Path, errors: Path) -> None:
-    for path, descriptor in ((out, 1), (errors, 2)):
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+def _run(words: list[str], folder: Path, environment: dict[str, str], streams: tuple[Path, Path, Path]) -> None:
+    for descriptor, path in enumerate(streams):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC if descriptor else os.O_RDONLY)
         os.dup2(file, descriptor)
         os.close(file)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115  multiprocessing has put another in its place
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    encoding, _, errors = environment.get("PYTHONIOENCODING", "").partition(":")
+    if encoding:
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(encoding=encoding, errors=errors or "strict")
     sys.argv = words
     sys.path[0] = str(SCRIPT.parent)
     runpy.run_path(words[0], run_name="__main__")
@@ -83,6 +91,7 @@ class Command:
     folder: Path
     environment: Mapping[str, str]
     timeout: float = 120
+    stdin: Path = NOTHING
 
     def using(self, **environment: object) -> Command:
         """The same with more environment variables."""
@@ -91,7 +100,7 @@ class Command:
 
     def __call__(self, *arguments: object) -> Answer:
         """Run it."""
-        return self.installed.run(self.folder, *arguments, timeout=self.timeout, **self.environment)
+        return self.installed.run(self.folder, *arguments, timeout=self.timeout, stdin=self.stdin, **self.environment)
 
     def ok(self, *arguments: object) -> Answer:
         """Run it, and assert that it succeeds."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import fake_checkpoints
 import pytest
-from caches import NO_PROXY, RELEASED, members
+from caches import NO_PROXY, members
 from installed import SCRIPT, Command, Installed
 from servers import FileServer, HubServer
 
@@ -47,17 +49,29 @@ def g2s(installed: Installed, tmp_path: Path) -> Command:
     return Command(installed, tmp_path, {})
 
 
+@pytest.fixture(scope="session")
+def written(result: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small synthetic result folder, for reading."""
+    folder = tmp_path_factory.mktemp("written") / "out"
+    write_result(result, folder)
+    return folder
+
+
 @pytest.fixture
-def out(result: Result, tmp_path: Path) -> Path:
-    """A small synthetic result folder."""
-    write_result(result, tmp_path / "out")
-    return tmp_path / "out"
+def out(written: Path, tmp_path: Path) -> Path:
+    """The same in the test's folder."""
+    return shutil.copytree(written, tmp_path / "out")
 
 
 @pytest.fixture(scope="session")
-def archives() -> dict[str, dict[str, bytes]]:
-    """The release's archives, by category."""
-    return {name: fake_checkpoints.release(members(name) | {"checkpoints/other.bin": bytes(9999)}) for name in RELEASED}
+def archive_of() -> Callable[[str], dict[str, bytes]]:
+    """The release's archive of a category."""
+
+    @cache
+    def archive_of(name: str) -> dict[str, bytes]:
+        return fake_checkpoints.release(members(name) | {"checkpoints/other.bin": bytes(9999)})
+
+    return archive_of
 
 
 @pytest.fixture
@@ -67,9 +81,9 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def release(archives: dict[str, dict[str, bytes]]) -> Iterator[FileServer]:
+def release(archive_of: Callable[[str], dict[str, bytes]]) -> Iterator[FileServer]:
     """A server with the release's archive of "car"."""
-    with FileServer(dict(archives["car"])) as server:
+    with FileServer(dict(archive_of("car"))) as server:
         yield server
 
 
@@ -91,8 +105,16 @@ def on_hub(g2s: Command, hub: HubServer, home: Path) -> Command:
     return g2s.using(HF_HOME=home, HF_ENDPOINT=hub.url, **NO_PROXY)
 
 
+@pytest.fixture(scope="session")
+def imported(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """HF_HOME with an imported category, for reading."""
+    folder = tmp_path_factory.mktemp("imported")
+    (folder / "owls.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(32)))
+    Command(installed, folder, {"HF_HOME": "hf"}).ok("weights", "import", "owls.pt", "--category", "owls")
+    return folder / "hf"
+
+
 @pytest.fixture
-def owls(on_hub: Command, tmp_path: Path) -> Path:
+def owls(imported: Path, home: Path) -> Path:
     """The GAN's file of an imported category."""
-    (tmp_path / "owls.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(32)))
-    return Path(on_hub.ok("weights", "import", "owls.pt", "--category", "owls").stdout.strip())
+    return shutil.copytree(imported, home) / "g2s" / "owls" / "gan.safetensors"

@@ -1,4 +1,4 @@
-"""g2s evaluate, at one iteration a step."""
+"""g2s evaluate, by the preset instant."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_a_second_run_scores_the_photos_that_are_left(g2s: Command, data: Path, tmp_path: Path) -> None:
-    arguments, scores = ("evaluate", data, "--iterations", 1, "-o", "scores"), tmp_path / "scores"
+    arguments, scores = ("evaluate", data, "--preset", "instant", "-o", "scores"), tmp_path / "scores"
     first = g2s.ok(*arguments, "--limit", 1)
     assert "1/1  a_image.png  SIDE" in first.stderr
     assert "flat depth" in first.stdout
     summary = g2s.json(*arguments)
     assert (summary["images"], summary["settings"]["seed"]) == (2, 0)
-    assert summary["settings"]["settings"]["inversion_iterations"] == 1
+    assert summary["settings"]["settings"]["inversion_iterations"] == 0
     assert [baseline["name"] for baseline in summary["baselines"]] == ["flat depth", "mean depth of the others"]
     assert summary["baselines"][1]["side_e2"] < 1e-3  # both have the same truth
     files = ["images.csv", "pictures", "rows.jsonl", "settings.json", "summary.json", "worst.png"]

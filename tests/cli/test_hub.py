@@ -10,7 +10,7 @@ from pathlib import Path
 import fake_checkpoints
 import pytest
 import torch
-from caches import ALL_OF_CAR, FACE, REPO, cached, verify_after_damage
+from caches import ALL_OF_CAR, COARSE, FACE, REPO, cached, verify_after_damage
 from installed import Command
 from safetensors.torch import load_file
 from servers import TOKEN, Fault, FileServer, HubServer, Repo
@@ -43,13 +43,13 @@ def test_imported_published_pulled_reconstructed(
     pulled = load_file(on_hub.ok(*PULL).stdout.strip())
     assert all(torch.equal(pulled[name], tensors[name]) for name in tensors)
     hub.repos.clear()  # all that follows needs no Hub
-    on_hub.using(HF_HUB_OFFLINE="1").ok("reconstruct", FACE, "-c", "owls", "-o", "out", "--iterations", 2, "-q")
+    on_hub.using(HF_HUB_OFFLINE="1").ok("reconstruct", FACE, "-c", "owls", "--iterations", 1, *COARSE, "-q")
     assert (tmp_path / "out" / "mesh.glb").is_file()
 
 
 @pytest.mark.usefixtures("published")
 def test_a_category_is_pulled_by_its_first_reconstruction(on_hub: Command) -> None:
-    on_hub.using(G2S_HUB_REPO=REPO).ok("reconstruct", FACE, "-c", "owls", "-o", "out", "--iterations", 1)
+    on_hub.using(G2S_HUB_REPO=REPO).ok("reconstruct", FACE, "-c", "owls", "--iterations", 0, *COARSE)
 
 
 def test_a_pinned_revision_is_pulled(on_hub: Command, published: Repo) -> None:
@@ -88,6 +88,7 @@ def test_a_download_with_wrong_bytes_is_deleted_and_can_be_repeated(
     on_hub.ok("weights", "verify", "owls")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("published")
 def test_two_processes_at_once_download_once(start: Callable, on_hub: Command, hub: HubServer) -> None:
     hub.faults.append(Fault("/cdn/", "slow", seconds=0.1))

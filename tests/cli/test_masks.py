@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import fake_checkpoints
 import numpy as np
 import pytest
-from caches import FACE, NO_PROXY, REPO
+from caches import COARSE, FACE, NO_PROXY, REPO
 from installed import Command
 from PIL import Image, ImageDraw
 from servers import TOKEN, FileServer, HubServer
@@ -22,7 +23,7 @@ WITHOUT_PARSING = {
     "views": fake_checkpoints.statistics(6),
     "lights": fake_checkpoints.statistics(4),
 }
-QUICK = ("reconstruct", "photo.png", "-c", "celeba", "--no-align", "--iterations", 0, "--overwrite")
+QUICK = ("reconstruct", "photo.png", "-c", "celeba", "--no-align", "--iterations", 0, *COARSE, "--overwrite")
 IMPORT = ("weights", "import", "-c", "celeba")
 
 
@@ -106,23 +107,23 @@ def test_the_parsing_network_comes_along_from_a_hub_repository(celeba: Command, 
 def test_background_overrides_the_preset(g2s: Command, tmp_path: Path) -> None:
     depths = []
     for choice in ("keep", "remove"):
-        report = g2s.json("reconstruct", FACE, "--iterations", 0, "--overwrite", "--background", choice)
+        report = g2s.json("reconstruct", FACE, "--iterations", 0, *COARSE, "--overwrite", "--background", choice)
         assert report["background"] == choice
         depths.append(np.load(tmp_path / "out" / "depth.npy"))
     assert np.nanmax(np.abs(depths[0] - depths[1])) > 1e-4
 
 
 def test_pretrain_uses_the_categorys_masks(
-    g2s: Command, archives: dict[str, dict[str, bytes]], home: Path, tmp_path: Path
+    g2s: Command, archive_of: Callable[[str], dict[str, bytes]], home: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "photos").mkdir()
     Image.open(FACE).save(tmp_path / "photos" / "face.png")
     quick = ("pretrain", "photos", "-c", "celeba", "--iterations", 1, "--cycles", 1)
-    with FileServer(dict(archives["celeba"])) as server:  # the parsing network comes along with the rest
+    with FileServer(dict(archive_of("celeba"))) as server:  # the parsing network comes along with the rest
         trained = g2s.using(G2S_RELEASE_URL=server.url).ok(*quick, "-o", "run", "--as", "faces")
     assert "parsing network" not in trained.stderr
     assert "parsing" in json.loads((tmp_path / "run" / "settings.json").read_text())["weights"]
-    assert g2s.json("reconstruct", FACE, "-c", "faces", "--iterations", 0, "-o", "out")["mask"] == "bisenet"
+    assert g2s.json("reconstruct", FACE, "-c", "faces", "--iterations", 0, *COARSE)["mask"] == "bisenet"
     (home / "g2s" / "celeba" / "parsing.json").unlink()
     warning = (
         "The parsing network of celeba is not here (g2s weights pull celeba): the masks are those of the GAN's own"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fake_checkpoints
 import pytest
-from caches import FACE, NO_PROXY, REPO
+from caches import COARSE, FACE, NO_PROXY, REPO
 from installed import Answer, Command
 from servers import TOKEN, HubServer
 
@@ -102,7 +102,7 @@ def test_a_wrong_pair_in_the_cache_is_refused_by_every_command(
         write_weights(fake_checkpoints.statistics(count), files[name])
     store(files, "views", "lights", "other", "networks")
     both = (home / "bfm" / "gan.safetensors", home / "bfm" / "networks.safetensors")
-    reconstruct = ("reconstruct", FACE, "-c", "bfm", "-o", "out", "--iterations", 0)
+    reconstruct = ("reconstruct", FACE, "-c", "bfm", "-o", "out", "--iterations", 0, *COARSE)
     assert_refused(g2s(*reconstruct), *both)
     assert_refused(g2s("weights", "publish", "bfm", "--repo", REPO), *both)
     verified = g2s("weights", "verify", "bfm")

@@ -22,11 +22,11 @@ PULL = ("weights", "pull", "car")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RELEASED)
 def test_a_released_category_makes_a_mesh_and_gan_pictures(
-    g2s: Command, archives: dict[str, dict[str, bytes]], home: Path, tmp_path: Path, name: str
+    g2s: Command, archive_of: Callable[[str], dict[str, bytes]], home: Path, tmp_path: Path, name: str
 ) -> None:
     Image.open(FACE).resize((300, 260)).save(tmp_path / "photo.jpg")
     g2s, category = g2s.using(HF_HOME=home, **NO_PROXY), load_category(name)
-    with FileServer(archives[name]) as server:
+    with FileServer(archive_of(name)) as server:
         for folder, iterations in (("out", 2), ("again", 0)):
             command = ("reconstruct", "photo.jpg", "-c", name, "-o", folder, "--iterations", iterations)
             report = g2s.using(G2S_RELEASE_URL=server.url).json(*command)
@@ -102,6 +102,7 @@ def test_without_a_network_there_are_two_remedies(g2s: Command, home: Path) -> N
     assert cached(home, "celeba") == []
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_fetch_once(
     start: Callable, from_release: Command, release: FileServer, home: Path
 ) -> None:
@@ -115,7 +116,7 @@ def test_two_processes_at_once_fetch_once(
     assert cached(home, "car") == ALL_OF_CAR
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_killed_pull_leaves_no_bad_file(
     start: Callable, from_release: Command, release: FileServer, home: Path, how: signal.Signals
 ) -> None:

@@ -7,15 +7,15 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from caches import COARSE
 from chromium import BROWSER, OPTIONS, Page
-from installed import SCRIPT, Command
+from installed import Command
 from PIL import Image
 from torch.nn.functional import interpolate, max_pool2d
 
@@ -56,34 +56,29 @@ def test_the_page_goes_elsewhere(g2s: Command, out: Path, tmp_path: Path, target
     assert sorted(out.iterdir()) == before
 
 
-def test_open_starts_the_browser(start: Callable, out: Path, tmp_path: Path) -> None:
+def test_open_starts_the_browser(g2s: Command, out: Path, tmp_path: Path) -> None:
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/opened\n')
     browser.chmod(0o755)
-    process = start("view", out, "--open", "--quiet", BROWSER=f"{browser} %s")
-    stdout, stderr = process.communicate(timeout=120)
-    assert (process.returncode, stdout, stderr) == (0, f"{out}/view.html\n", "")
+    answer = g2s.using(BROWSER=f"{browser} %s")("view", out, *COARSE, "--open", "--quiet")
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, f"{out}/view.html\n", "")
     assert (tmp_path / "opened").read_text().strip() == (out / "view.html").as_uri()
 
 
-def test_a_missing_browser_is_a_note(start: Callable, out: Path) -> None:
-    process = start("view", out, "--open", BROWSER="false", PATH="")
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0
-    assert stdout == f"{out}/view.html\n"
-    assert "no browser could be started" in stderr.lower()
+def test_a_missing_browser_is_a_note(g2s: Command, out: Path) -> None:
+    answer = g2s.using(BROWSER="false", PATH="").ok("view", out, *COARSE, "--open")
+    assert answer.stdout == f"{out}/view.html\n"
+    assert "no browser could be started" in answer.stderr.lower()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii", "latin-1"])
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
-def test_a_path_is_printed_in_the_file_systems_encoding(out: Path, encoding: str) -> None:
+def test_a_path_is_printed_in_the_file_systems_encoding(g2s: Command, out: Path, encoding: str) -> None:
     folder = os.fsencode(out.parent) + b"/\xfc and " + "ü€".encode()
     os.rename(out, folder)  # noqa: PTH104  bytes
-    command = [SCRIPT, "view", folder, "--mesh-size", "16", "--texture-size", "16"]
-    answer = subprocess.run(command, capture_output=True, check=False, env=os.environ | {"PYTHONIOENCODING": encoding})
-    assert answer.returncode == 0, answer.stderr
+    answer = g2s.using(PYTHONIOENCODING=encoding).ok("view", os.fsdecode(folder), *COARSE)
     if encoding != "latin-1":  # which has some of the name, and writes that its own way
-        assert answer.stdout == folder + b"/view.html\n"
+        assert os.fsencode(answer.stdout) == folder + b"/view.html\n"
 
 
 @pytest.mark.parametrize(
@@ -148,8 +143,8 @@ def test_a_long_name_ends_within_the_window(g2s: Command, out: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("verb", "options", "state"),
     [
-        ("rotate", ["--yaw", "20", "--pitch", "-8"], "yaw=20&pitch=-8"),
         ("relight", ["--light=3,-1"], "light=3,-1"),
+        pytest.param("rotate", ["--yaw", "20", "--pitch", "-8"], "yaw=20&pitch=-8", marks=pytest.mark.slow),
     ],
 )
 def test_a_browser_shows_what_rotate_and_relight_show(

@@ -11,7 +11,7 @@ from pathlib import Path
 import fake_checkpoints
 import pytest
 import torch
-from caches import FACE, NO_PROXY
+from caches import COARSE, FACE, NO_PROXY
 from installed import Command
 
 from g2s_cli.weights.cache import models_root
@@ -37,7 +37,7 @@ def save(tmp_path: Path) -> Callable[..., None]:
 def test_imported_statistics_are_used(g2s: Command, save: Callable) -> None:
     save(o=fake_checkpoints.gan(32), v=fake_checkpoints.statistics(6))
     g2s.ok("weights", "import", "o.pt", "v.pt", "-c", "owls")
-    report = g2s.json("reconstruct", FACE, "-c", "owls", "--iterations", 0)
+    report = g2s.json("reconstruct", FACE, "-c", "owls", "--iterations", 0, *COARSE)
     assert report["weights"].keys() == {"gan", "views"}
 
 
@@ -82,7 +82,7 @@ def test_verify_checks_files_that_the_card_does_not_name(from_release: Command, 
 def test_a_gan_of_ones_own_needs_no_category(g2s: Command, save: Callable, tmp_path: Path) -> None:
     gan, relight = tmp_path / "my.pt", ("relight", "out", "--light", "0.5,0", "--overwrite")
     save(my=fake_checkpoints.gan(32), w={"latent": torch.zeros(1, fake_checkpoints.LATENT)})
-    report = g2s.json("reconstruct", FACE, "--gan", "my.pt", "--latent", "w.pt", "--iterations", 2, "-o", "out")
+    report = g2s.json("reconstruct", FACE, "--gan", "my.pt", "--latent", "w.pt", "--iterations", 0, *COARSE)
     assert (report["category"], report["gan_file"], list(report["weights"])) == ("own", str(gan), ["gan"])
     g2s.ok(*relight, "--renderer", "gan")
     save(my=fake_checkpoints.gan(32, seed=7))
@@ -99,7 +99,7 @@ def test_a_generator_alone_is_imported_sampled_and_reconstructs(g2s: Command, sa
     g2s.ok("weights", "import", "owls.pt", "-c", "owls")
     [row] = [row for row in g2s.json("weights", "list")["categories"] if row["name"] == "owls"]
     assert row["without"] == ["discriminator"]
-    report = g2s.json("reconstruct", FACE, "-c", "owls", "--iterations", 1, "-o", "out")
+    report = g2s.json("reconstruct", FACE, "-c", "owls", "--iterations", 1, *COARSE)
     assert report["perceptual"] in ("pixels", "LPIPS-VGG")
     g2s.ok("relight", "out", "--light", "0.5,0", "--renderer", "gan")
 
