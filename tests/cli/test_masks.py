@@ -113,6 +113,7 @@ def test_background_overrides_the_preset(g2s: Command, tmp_path: Path) -> None:
     assert np.nanmax(np.abs(depths[0] - depths[1])) > 1e-4
 
 
+@pytest.mark.slow
 def test_pretrain_uses_the_categorys_masks(
     g2s: Command, archive_of: Callable[[str], dict[str, bytes]], home: Path, tmp_path: Path
 ) -> None:
