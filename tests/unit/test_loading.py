@@ -93,8 +93,8 @@ def test_facts_have_the_presets_settings_and_survive_json() -> None:
     settings = plan.facts["settings"]
     assert [(one["name"], one["weight"], one["iterations"]) for one in settings["estimators"]] == [
         ("feedforward", 0.0, 0),
-        ("morphable", 0.5, 240),
-        ("depth_net", 0.5, 0),
+        ("morphable", 0.4, 240),
+        ("depth_net", 0.6, 0),
     ]
     assert settings.items() >= {"inversion_iterations": 50, "masked": True}.items()
     assert json.loads(json.dumps(plan.facts)) == plan.facts
