@@ -76,7 +76,8 @@ def _smooth_outline(canonical: CanonicalDepth, camera: Camera) -> Float[Tensor, 
 def extend_colours(photo: Float[Tensor, "3 n n"], outline: Float[Tensor, "n n"]) -> Float[Tensor, "3 n n"]:
     """A photo whose background, and the mixed colours at the outline, are those of the object next to them."""
     inside, radius = ((outline - 0.5) * 2).clamp(0, 1), max(1, round(MIXED_SHARE * len(outline)))
-    return inpaint(photo, -max_pool2d(-inside[None], 2 * radius + 1, 1, radius)[0])
+    outside = max_pool2d(-inside[None], (2 * radius + 1, 1), 1, (radius, 0))  # separable: each side by itself
+    return inpaint(photo, -max_pool2d(outside, (1, 2 * radius + 1), 1, (0, radius))[0])
 
 
 def canonical_mask(result: Result) -> Float[Tensor, "h w"]:

@@ -37,6 +37,7 @@ def run(tmp_path: Path, installed: Installed) -> Callable[..., subprocess.Comple
     return run
 
 
+@pytest.mark.slow
 def test_a_photo_with_any_name_in_the_c_locale(run: Callable, tmp_path: Path) -> None:
     shutil.copy(FACE, tmp_path / "лицо é.png")
     answer = run("reconstruct", "лицо é.png", *QUICK, "-o", "вон", LC_ALL="C", PYTHONUTF8="0")

@@ -104,6 +104,7 @@ def test_the_parsing_network_comes_along_from_a_hub_repository(celeba: Command, 
             celeba.ok(*IMPORT, "bisenet.pth")
 
 
+@pytest.mark.slow
 def test_background_overrides_the_preset(g2s: Command, tmp_path: Path) -> None:
     depths = []
     for choice in ("keep", "remove"):

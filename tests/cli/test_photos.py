@@ -55,6 +55,7 @@ def test_a_photo_without_a_face_is_refused_with_remedies(g2s: Command, tmp_path:
     assert not (tmp_path / "made").exists()
 
 
+@pytest.mark.slow
 def test_a_prepared_crop_is_not_aligned(g2s: Command, tmp_path: Path) -> None:
     for option, folder in (((), "a"), (("--no-align",), "b")):
         g2s.ok("reconstruct", FACE, *QUICK, *option, "-o", folder)

@@ -165,6 +165,7 @@ def test_a_browser_shows_what_rotate_and_relight_show(
 
 
 @needs_browser
+@pytest.mark.slow
 def test_meaningless_parts_of_an_address_are_ignored(g2s: Command, out: Path, tmp_path: Path) -> None:
     g2s("view", out)
     plain = in_browser(out / "view.html", "yaw=0", tmp_path / "plain.png")

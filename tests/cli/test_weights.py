@@ -79,6 +79,7 @@ def test_verify_checks_files_that_the_card_does_not_name(from_release: Command, 
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_a_gan_of_ones_own_needs_no_category(g2s: Command, save: Callable, tmp_path: Path) -> None:
     gan, relight = tmp_path / "my.pt", ("relight", "out", "--light", "0.5,0", "--overwrite")
     save(my=fake_checkpoints.gan(32), w={"latent": torch.zeros(1, fake_checkpoints.LATENT)})

@@ -127,6 +127,7 @@ def test_a_preset_loads_its_estimators_in_order() -> None:
         assert [type(one) for one in estimators_of(preset)] == [GAN2Shape]
 
 
+@pytest.mark.slow
 def test_the_embedded_template_and_morphable_model_are_of_faces() -> None:
     loaded = load(plan_of("fast"), CPU)
     [morphable] = [one for one in loaded.estimators() if isinstance(one, MorphableEstimator)]

@@ -81,6 +81,7 @@ def test_one_latent_for_several_photos_is_refused(photos: list[Path], tmp_path: 
         next(load(device="cpu", **QUICK, latent=tmp_path / "w.pt").each(photos))
 
 
+@pytest.mark.slow
 def test_reconstruct_leaves_the_global_random_state_and_is_one_call_of_a_pipeline(
     alone: dict[int, Result], photos: list[Path]
 ) -> None:

@@ -135,6 +135,7 @@ def test_a_highlight_is_not_taken_for_shape(model: MorphableModel, monkeypatch: 
     assert abs(coeffs.shape[0, 0].item()) < 0.3 * matt.shape[0, 0].item()
 
 
+@pytest.mark.slow
 def test_smooth_modes_recover_shape_outside_the_learnt_basis(model: MorphableModel, brow: Brow) -> None:
     points, depth, mask = brow
     modes = FINE * smooth_modes(CAMERA, FINE_REACH)

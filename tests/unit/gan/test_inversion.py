@@ -55,6 +55,7 @@ def small() -> Inverter:
     return Inverter(generator, DiscriminatorDistance(Discriminator(gan["d"])))
 
 
+@pytest.mark.slow
 def test_a_generated_face_is_recovered(invert: Inverter, generator: Generator, latents: Tensor) -> None:
     photo = generator(latents[1:])[0].clamp(-1, 1)
     progress = ProgressLog()
@@ -70,6 +71,7 @@ def test_a_generated_face_is_recovered(invert: Inverter, generator: Generator, l
     assert losses[-1] < first / 2
 
 
+@pytest.mark.slow
 def test_initial_latents_are_nearer_than_any_candidate(invert: Inverter, generator: Generator) -> None:
     photos = generator(random_latents(generator, 4, torch.Generator().manual_seed(8))).clamp(-1, 1)
     candidates = generator(invert.candidates(3)[:48]).clamp(-1, 1)

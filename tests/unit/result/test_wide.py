@@ -131,6 +131,7 @@ def test_shoulders_stay_where_the_head_turns(bust: Result) -> None:
     assert change[175:].max() == 0
 
 
+@pytest.mark.slow
 def test_light_at_its_own_position_is_the_photos(bust: Result) -> None:
     own = position_from_light(bust.factors.light, bust.factors.view)
     [same] = paste_back.relight(bust, [bust.placement.direction_to_photo(*own)])

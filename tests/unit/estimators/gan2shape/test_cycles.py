@@ -179,6 +179,7 @@ def test_networks_without_a_template_have_symmetric_losses_instead(
     assert symmetries == [not template, False]
 
 
+@pytest.mark.slow
 def test_the_embedded_networks_are_not_changed() -> None:
     options = ReconstructOptions(category="synface", preset="paper", iterations=1)
     loaded = loading.load(Plan.of(options), Machine.named("cpu"))
@@ -194,6 +195,7 @@ def test_the_embedded_networks_are_not_changed() -> None:
     assert all(torch.equal(tensor, loaded.networks[name]) for name, tensor in tensors.items())
 
 
+@pytest.mark.slow
 def test_the_estimators_of_a_preset_share_no_factor_networks() -> None:
     options = ReconstructOptions(category="synface", preset="fast", iterations=1)
     loaded = loading.load(Plan.of(options), Machine.named("cpu"))
