@@ -101,7 +101,7 @@ def _run_child(call: Call, logs: Path, started: int) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (used_s + MAX_CPU_S, used_s + MAX_CPU_S))
         if call.max_file_bytes is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (call.max_file_bytes, call.max_file_bytes))
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # before the command's first line a signal ends any process
         from g2s_cli.__main__ import main
 
         if call.patch:
