@@ -72,7 +72,7 @@ class Processes:
             if channel.pipe in ready:
                 try:
                     message = pickle.loads(channel.pipe.recv_bytes())
-                except ENDED:
+                except (EOFError, OSError):  # the latter in the middle of a message
                     message = Event.DEAD
                 yield channel, message
 

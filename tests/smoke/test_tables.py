@@ -70,7 +70,7 @@ def test_a_tiny_run_can_be_resumed(
     upper, flat, ours = table["rows"]
     assert [row["name"] for row in table["rows"]] == ["supervised", "flat depth", "fast, without symmetry"]
     assert upper["note"] == "not run: needs --renders"
-    assert ours["note"] == "inversion 0, morphable 0.5 (1), depth_net 0.5, albedo 1"
+    assert ours["note"] == "inversion 0, morphable 0.4 (1), depth_net 0.6"
     assert flat["coverage"]["mean"] == 1
     assert ours["seconds"]["mean"] > 0
     tables.main(quick)
@@ -128,7 +128,7 @@ def test_a_shortened_preset_keeps_its_prior(tables: ModuleType) -> None:
     assert short.schedule.prior == whole.schedule.prior
     assert tables.shortened(whole, None, None) == whole
     fast = load_category("synface").preset("fast")
-    assert tables.steps(fast) == "inversion 50, morphable 0.5 (240), depth_net 0.5, albedo 90"
+    assert tables.steps(fast) == "inversion 50, morphable 0.4 (240), depth_net 0.6"
 
 
 def test_mean_and_standard_error(tables: ModuleType) -> None:
