@@ -188,6 +188,24 @@ def test_a_signal_that_a_library_turns_into_another_error_is_a_stop(
     assert exit_code(lambda: None) == 4
 
 
+def test_a_signal_in_a_destructor_is_not_lost(
+    exit_code: ExitCode, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    """Python ignores an exception there, and says so."""
+
+    class Doomed:
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+
+    def wait() -> None:
+        Doomed()
+        time.sleep(5)
+        raise AssertionError
+
+    assert exit_code(wait) == 128 + number
+    assert capsys.readouterr().err == "g2s: Stopped; nothing half written is left.\n"
+
+
 def test_a_second_signal_ends_a_clean_up_that_hangs(
     exit_code: ExitCode, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
