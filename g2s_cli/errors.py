@@ -29,7 +29,7 @@ class G2SError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, remedy: str = "") -> None:
-        super().__init__(" ".join(f"{what} {remedy}".split("\n")).strip())  # one line, whatever a library says
+        super().__init__(f"{what} {remedy}".replace("\n", " ").strip())  # one line, whatever a library says
         self.what = what
         self.remedy = remedy
 

@@ -10,10 +10,9 @@ from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.normals import depth_to_normals
 from g2s_cli.geometry.render import render_depth_with_margin
 from g2s_cli.geometry.resample import inpaint
-from g2s_cli.geometry.shading import diffuse_shading, lambert_shading, remove_shading
+from g2s_cli.geometry.shading import MIN_SHADING, diffuse_shading, lambert_shading, remove_shading
 from g2s_cli.geometry.warp import grid_sample, points_to_grid
 
-MIN_SHADING = 0.2  # the least that the photo is divided by: in deep shadow there is more noise than colour
 # The photo's weight rises from 0 at the first cosine between surface and ray to 1 at the second.
 MIN_COSINE, FULL_COSINE = 0.1, 0.3
 TOLERANCE = 0.03  # distance behind the nearest surface up to which a point is visible, scene units

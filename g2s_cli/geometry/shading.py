@@ -13,6 +13,8 @@ from torch import Tensor
 from g2s_cli.geometry.camera import rotation_matrix
 
 MIN_LIGHT_Z = 1e-2  # least z of a light's direction; below it, its position (x, y) = direction / z is not finite
+# The least that an image is divided by: in deep shadow there is more noise than colour.
+MIN_SHADING = 0.2
 SHININESS = 18.0  # Blinn exponent; skin has about 10 to 30; it matters little (docs/experiments/specular.md)
 
 

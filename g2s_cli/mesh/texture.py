@@ -16,13 +16,11 @@ from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.normals import depth_to_normals, replicate_border
 from g2s_cli.geometry.rasterizer import rasterize
 from g2s_cli.geometry.resample import box_blur, inpaint, resize_area, resize_bspline
-from g2s_cli.geometry.shading import apply_shading, diffuse_shading, remove_shading
+from g2s_cli.geometry.shading import MIN_SHADING, apply_shading, diffuse_shading, remove_shading
 from g2s_cli.geometry.warp import grid_sample, hflip, points_to_grid
 from g2s_cli.mesh.extract import FLIP, Mesh, transform_mesh
 from g2s_cli.mesh.refine import CanonicalDepth, SilhouetteMask, canonical_object_mask, refine_depth
 
-# Least shading that the photo is divided by: in deep shadow there is more noise than colour.
-MIN_SHADING = 0.2
 # The photo's weight rises from 0 at the first cosine between surface and ray to 1 at the second.
 MIN_COSINE, FULL_COSINE = 0.08, 0.3
 # The same under a soft outline: whatever takes the photo's place between cheek and ear is coarser.

@@ -22,11 +22,11 @@ from PIL import Image
 from g2s_cli.errors import UsageError
 from g2s_cli.files import atomic_write
 from g2s_cli.geometry.image import to_uint8
-from g2s_cli.geometry.shading import MIN_LIGHT_Z, position_from_light
+from g2s_cli.geometry.shading import MIN_LIGHT_Z, MIN_SHADING, position_from_light
 from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.mesh.extract import Mesh, camera_pose
 from g2s_cli.mesh.render import render_mesh
-from g2s_cli.mesh.texture import MIN_SHADING, Texture, smooth_normals
+from g2s_cli.mesh.texture import Texture, smooth_normals
 from g2s_cli.result.schema import Result
 from g2s_cli.result.surface import textured_mesh
 from g2s_cli.result.wide import widen

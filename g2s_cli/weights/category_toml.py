@@ -30,10 +30,10 @@ from g2s_cli.options import Symmetry
 from g2s_cli.weights.category_checks import check_category
 
 SCHEDULE_KEYS = ("start", "batch", "samples", "rate", "decay", "prior", "symmetry")
-LEGACY_KEYS = {"follow", "register", "place", "keep", "agree", "sight", "steps"}  # of version 0.1.0
+# Of version 0.1.0.
+LEGACY_KEYS = {"follow", "register", "place", "keep", "agree", "sight", "steps", "albedo_iterations"}
 PRESET_KEYS = {*SCHEDULE_KEYS, *LEGACY_KEYS, "stages", "offset_weight"}
 PRESET_KEYS |= {"estimators", "masked", "candidates", "invert"}
-PRESET_KEYS |= {"albedo_iterations"}  # of earlier versions; ignored
 TRAINING_KEYS = {"width", "encoder_width"}  # that the table of the joint training has besides
 
 
