@@ -27,6 +27,14 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
+def test_iterations_bound_every_step(g2s: Command, data: Path) -> None:
+    summary = g2s.json("evaluate", data, "-c", "synface", "--iterations", 1, "--limit", 1, "-o", "scores")
+    settings = summary["settings"]["settings"]
+    assert settings["inversion_iterations"] == 1
+    assert [one["iterations"] for one in settings["estimators"] if one["name"] == "morphable"] == [1]
+
+
 def test_a_second_run_scores_the_photos_that_are_left(g2s: Command, data: Path, tmp_path: Path) -> None:
     arguments, scores = ("evaluate", data, "--preset", "instant", "-o", "scores"), tmp_path / "scores"
     first = g2s.ok(*arguments, "--limit", 1)

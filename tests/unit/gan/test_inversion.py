@@ -109,7 +109,7 @@ def test_latents_do_not_depend_on_batch_composition(
     batch: int, small: Inverter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     invert, generator = small, small.generator
-    latents = generator.mapping(torch.randn(2, generator.latent_size, generator=torch.Generator().manual_seed(5)))
+    latents = 2 * generator.mapping(torch.randn(2, generator.latent_size, generator=torch.Generator().manual_seed(5)))
     monkeypatch.setattr(inversion, "BATCH_PIXELS", batch * generator.size**2)
     faces = generator(latents).clamp(-1, 1)
     photos = torch.cat((faces, torch.zeros_like(faces[:1])))
@@ -121,4 +121,4 @@ def test_latents_do_not_depend_on_batch_composition(
         assert result.psnr_db == pytest.approx(alone.psnr_db, abs=0.01)
         assert result.feature_distance == pytest.approx(alone.feature_distance, rel=1e-3)
         assert result.latent_distance == pytest.approx(alone.latent_distance, rel=1e-3)
-    assert psnr(together[0].image, together[1].image) < 40
+    assert psnr(together[0].image, together[1].image) < 30

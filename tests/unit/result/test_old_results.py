@@ -77,7 +77,8 @@ def test_written_again_it_is_the_same(old: Result, tmp_path: Path) -> None:
         before, after = (json.loads((folder / name).read_text()) for folder in (FOLDER, tmp_path / "out"))
         assert before.keys() == after.keys()
     depth, old_depth = np.load(tmp_path / "out" / "depth.npy"), np.load(FOLDER / "depth.npy")
-    # Version 0.1.0 turned depth away near the silhouette, and limited its slope.
+    farther = old_depth - depth  # version 0.1.0 turned depth away near the silhouette, and limited its slope
     assert (np.isnan(depth) == np.isnan(old_depth)).all()
-    assert np.nanmedian(abs(old_depth - depth)) < 1e-5
-    assert np.nanmean(abs(old_depth - depth)) < 1e-3
+    assert (farther < -1e-5).mean() < 0.003  # steep pixels alone
+    assert np.nanmax(farther) < 0.006
+    assert np.nanmedian(abs(farther)) < 1e-5
