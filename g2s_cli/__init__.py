@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from g2s_cli.mesh.export import MeshOptions
+    from g2s_cli.mesh.options import MeshOptions
     from g2s_cli.options import ReconstructOptions
     from g2s_cli.photo.align import CropOptions
     from g2s_cli.pipeline import Pipeline, load, reconstruct

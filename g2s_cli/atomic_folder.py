@@ -11,13 +11,12 @@ import os
 import re
 import secrets
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from g2s_cli.errors import DISK_FULL, G2SError, UsageError, os_remedy
-from g2s_cli.files import clean_up, move_file
+from g2s_cli.files import clean_up_afterwards, delete_if_stale, move_file
 
 FolderId = tuple[int, int] | Path  # device and inode; a path where the file system has no inodes
 
@@ -30,7 +29,6 @@ SYSTEM_FILES = re.compile(
     re.IGNORECASE,
 )
 PROBE_BYTES = 4096  # a block: a full disk still makes folders
-STALE_S = 3600.0  # a scratch folder that nobody has touched for so long is of a killed process
 
 
 def parent_folders(files: Iterable[Path]) -> dict[FolderId, Path]:
@@ -191,15 +189,11 @@ def scratch_folder(place: Path) -> Iterator[Path]:
     """A hidden folder in another one or its nearest parent, deleted afterwards; those of killed processes are, too."""
     parent = _nearest_folder(place)
     for stale in parent.glob(f"{SCRATCH}{'[0-9a-f]' * 8}"):
-        with suppress(OSError):
-            if time.time() - stale.stat().st_mtime > STALE_S:
-                _delete_scratch(stale)
+        delete_if_stale(stale, _delete_scratch)
     scratch = parent / f"{SCRATCH}{secrets.token_hex(4)}"
-    try:
+    with clean_up_afterwards(lambda: _delete_scratch(scratch)):
         scratch.mkdir()
         yield scratch
-    finally:
-        clean_up(lambda: _delete_scratch(scratch))
 
 
 def _delete_scratch(scratch: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import hashlib
 import json
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -17,6 +19,7 @@ from g2s_cli.errors import G2SError, ImageError, os_remedy
 
 # Errors of a file system that would copy the file.
 NOT_RENAMED = {errno.EXDEV, errno.EBUSY, errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+STALE_S = 3600.0  # a temporary file or folder that nobody has touched for so long is of a killed process
 RESUME_REMEDY = "Free space. The same command goes on."  # for files of a run that can be resumed
 
 
@@ -24,32 +27,48 @@ RESUME_REMEDY = "Free space. The same command goes on."  # for files of a run th
 def atomic_write(path: Path, remedy: str | None = None) -> Iterator[Path]:
     """A temporary file to write, which replaces `path` when the block ends, or is deleted when it raises.
 
-    Its permissions are those of the umask; safetensors, for one, would write for the owner alone.
+    Those of killed processes are deleted, too. Its permissions are those of the umask; safetensors, for one, would
+    write for the owner alone.
 
     Raises:
         G2SError: The disk refuses; with this remedy. Without a remedy the OSError passes.
     """
     with convert_write_errors(path, remedy) if remedy else nullcontext():
         path.parent.mkdir(parents=True, exist_ok=True)
+        for stale in path.parent.glob(f".{'[0-9a-f]' * 16}.part"):
+            delete_if_stale(stale, Path.unlink)
         temporary = path.parent / f".{secrets.token_hex(8)}.part"
-        try:
+        with clean_up_afterwards(lambda: temporary.unlink(missing_ok=True)):
             temporary.touch(exist_ok=False)
             mode = temporary.stat().st_mode
             yield temporary
             with suppress(OSError):  # file systems without permissions
                 temporary.chmod(stat.S_IMODE(mode))
             move_file(temporary, path)
-        finally:
-            clean_up(lambda: temporary.unlink(missing_ok=True))
 
 
-def clean_up(action: Callable[[], object]) -> None:
-    """Do what may be done twice, again if a signal interrupts it: the next ones do not (`signals.CLEAN_UP_S`)."""
+@contextmanager
+def clean_up_afterwards(action: Callable[[], object], *, only_if_it_fails: bool = False) -> Iterator[None]:
+    """Call an idempotent function when the block ends, or when the process does if a signal interrupts that.
+
+    A signal may also come inside contextlib: then the block itself has no end but that of the process.
+    """
+    atexit.register(action)
+    failed = True
     try:
-        action()
-    except KeyboardInterrupt:
-        action()
-        raise
+        yield
+        failed = False
+    finally:
+        if failed or not only_if_it_fails:
+            action()
+        atexit.unregister(action)
+
+
+def delete_if_stale(path: Path, delete: Callable[[Path], object]) -> None:
+    """Delete a temporary file or folder if it is a killed process's, unless the disk refuses."""
+    with suppress(OSError):
+        if time.time() - path.stat().st_mtime > STALE_S:
+            delete(path)
 
 
 def move_file(source: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from g2s_cli.errors import G2SError, UsageError, WeightsError, try_call
+from g2s_cli.errors import G2SError, UsageError, WeightsError, import_extra, try_call
 from g2s_cli.executors.pool import Event, Message
 from g2s_cli.executors.worker import LoadFailure, Reconstruction, Work, Worker
+from g2s_cli.geometry import RASTERIZER_VARIABLE
 from g2s_cli.loading import Plan
 from g2s_cli.photo.decode import check_file
 
@@ -38,12 +40,10 @@ def connected(address: str) -> Iterator[Any]:
         G2SError: ray is not installed.
         UsageError: there is no cluster.
     """
+    ray = import_extra("ray", "--ray")
     try:
-        import ray  # noqa: PLC0415 (an extra)
-    except ImportError as error:
-        raise G2SError("--ray needs ray, which is not installed.", "pip install 'g2s-cli[ray]'") from error
-    try:
-        ray.init(address, log_to_driver=False, logging_level="ERROR")
+        inherited = {name: value for name, value in os.environ.items() if name == RASTERIZER_VARIABLE}
+        ray.init(address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": inherited})
     except Exception as error:
         what = f"There is no Ray cluster at {address}: {str(error).splitlines()[0].rstrip('.')}."
         raise UsageError(what, "Start one (ray start --head), or use --workers N.") from error

@@ -14,7 +14,7 @@ import torch
 from g2s_cli.errors import as_g2s_error, try_call
 from g2s_cli.loading import Plan
 from g2s_cli.machine import Machine
-from g2s_cli.mesh.export import MeshOptions
+from g2s_cli.mesh.options import MeshOptions
 from g2s_cli.pipeline import INVERSION_BATCH, Pipeline
 from g2s_cli.result.schema import Result
 from g2s_cli.result.write import ResultFiles, write_result

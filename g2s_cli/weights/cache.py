@@ -13,13 +13,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from g2s_cli.errors import WeightsError
-from g2s_cli.files import atomic_write, clean_up, read_json, sha256_of
+from g2s_cli.files import atomic_write, clean_up_afterwards, read_json, sha256_of
 
 PACKAGE = Path(__file__).resolve().parent.parent
 ELSEWHERE = "Free space, or set G2S_CACHE elsewhere."
@@ -115,17 +116,12 @@ def cache_errors() -> Iterator[None]:
         ) from error
 
 
-@contextlib.contextmanager
-def deleted_if_it_fails(category: str) -> Iterator[None]:
+def deleted_if_it_fails(category: str) -> AbstractContextManager[None]:
     """Delete a new category's folder if the block raises."""
     folder = cache_root() / category
-    existed = folder.exists()
-    try:
-        yield
-    except BaseException:
-        if not existed:
-            clean_up(lambda: shutil.rmtree(folder, ignore_errors=True))
-        raise
+    if folder.exists():
+        return nullcontext()
+    return clean_up_afterwards(lambda: shutil.rmtree(folder, ignore_errors=True), only_if_it_fails=True)
 
 
 @contextlib.contextmanager

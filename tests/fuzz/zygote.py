@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import resource
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -89,12 +91,14 @@ def _wait(child: int, seconds: float) -> bool:
 def _run_child(call: Call, logs: Path, started: int) -> None:
     """The child's whole life."""
     code = 1
+    atexit._clear()
     try:
         for name, descriptor in (("stdout", 1), ("stderr", 2)):
             file = os.open(logs / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(file, descriptor)
         os.chdir(call.folder)
         os.environ.update(call.environment)
+        tempfile.tempdir = None  # read TMPDIR again
         sys.argv = ["g2s", *call.words]
         resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESSES, MAX_ADDRESSES))
         used_s = int(sum(os.times()[:2]))
@@ -102,19 +106,22 @@ def _run_child(call: Call, logs: Path, started: int) -> None:
         if call.max_file_bytes is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (call.max_file_bytes, call.max_file_bytes))
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # before the command's first line a signal ends any process
-        from g2s_cli.__main__ import main
+        import torch
+
+        from g2s_cli.__main__ import run_interruptibly
+
+        torch.set_num_threads(torch.get_num_threads())  # a fork's first two threads could meet in making torch's pool
 
         if call.patch:
             call.patch()
         os.write(started, b"x")
         os.close(started)
-        main()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        code = run_interruptibly()
     except BaseException:
         traceback.print_exc()
     finally:
         with suppress(BaseException):
+            atexit._run_exitfuncs()
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)

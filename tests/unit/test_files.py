@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from g2s_cli.atomic_folder import replace_folder
 from g2s_cli.errors import G2SError, ImageError
 from g2s_cli.files import atomic_write, sha256_of, sha256_of_input
 
@@ -64,6 +63,17 @@ def test_a_file_that_cannot_be_renamed_is_copied(tmp_path: Path, monkeypatch: py
     assert (path.read_text(), list(tmp_path.iterdir())) == ("after", [path])
 
 
+def test_temporary_files_of_killed_processes_are_deleted_after_an_hour(tmp_path: Path) -> None:
+    old, new, own = (tmp_path / name for name in (f".{16 * 'a'}.part", f".{16 * 'b'}.part", ".notes.part"))
+    for path in (old, new, own):
+        path.touch()
+    for path in (old, own):
+        os.utime(path, (0, 0))
+    with atomic_write(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert sorted(tmp_path.iterdir()) == sorted([new, own, tmp_path / "a.txt"])
+
+
 def test_a_write_that_fails_names_the_file_and_the_remedy(tmp_path: Path) -> None:
     (blocked := tmp_path / "file").touch()
     with pytest.raises(G2SError, match="cannot be written") as caught, atomic_write(blocked / "a.txt", "Free it."):
@@ -81,20 +91,42 @@ def test_hashes_are_sha256(tmp_path: Path) -> None:
         sha256_of_input(tmp_path / "none")
 
 
-@pytest.mark.parametrize("call", ["unlink", "rmtree"])
-def test_a_signal_in_a_clean_up_leaves_nothing(call: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The first signal comes while a file that could not be written is deleted; later ones do not interrupt."""
-    place: Any = Path if call == "unlink" else shutil
-    delete, calls = getattr(place, call), []
+INTERRUPTED_BLOCK = """
+import atexit, shutil, sys
+from pathlib import Path
+from g2s_cli.{module} import {block}
 
-    def interrupted(*arguments: object, **options: object) -> None:
-        calls.append(1)
-        if len(calls) == 1:
-            raise KeyboardInterrupt
-        delete(*arguments, **options)
+def interrupt(*_, **__):
+    setattr({place}, "{call}", delete)
+    raise KeyboardInterrupt
 
-    monkeypatch.setattr(place, call, interrupted)
-    block = atomic_write(tmp_path / "a.txt") if call == "unlink" else replace_folder(tmp_path / "a")
-    with pytest.raises(KeyboardInterrupt), block:
-        raise OSError
-    assert list(tmp_path.iterdir()) == []
+block = {block}(Path(sys.argv[1], "new"))
+block.__enter__()
+if {in_the_clean_up}:
+    delete, {place}.{call} = {place}.{call}, interrupt
+    try:
+        block.__exit__(OSError, OSError(), None)
+    except KeyboardInterrupt:
+        print("interrupted")
+print(len(list(Path(sys.argv[1]).iterdir())))
+atexit._run_exitfuncs()
+print(len(list(Path(sys.argv[1]).iterdir())), flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"module": "files", "block": "atomic_write", "place": "Path", "call": "unlink"},
+        {"module": "atomic_folder", "block": "scratch_folder", "place": "shutil", "call": "rmtree"},
+    ],
+    ids=["file", "folder"],
+)
+@pytest.mark.parametrize("in_the_clean_up", [True, False])
+def test_the_end_of_the_process_deletes_what_a_signal_leaves(
+    names: dict[str, str], in_the_clean_up: bool, tmp_path: Path
+) -> None:
+    """The signal comes in the clean-up, or in contextlib, so that the block does not end."""
+    code = INTERRUPTED_BLOCK.format(**names, in_the_clean_up=in_the_clean_up)
+    shown = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True).stdout
+    assert shown.split() == ["interrupted"] * in_the_clean_up + ["1", "0"]
