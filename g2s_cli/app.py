@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,7 +29,8 @@ from g2s_cli.commands.train import train
 from g2s_cli.commands.view import view
 from g2s_cli.commands.weights import weights
 from g2s_cli.console import allow_any_text, output
-from g2s_cli.errors import StoppedError, UsageError, as_g2s_error
+from g2s_cli.errors import ErrorStyle, StoppedError, UsageError, as_g2s_error
+from g2s_cli.malloc import M_ARENA_MAX, configure_malloc
 from g2s_cli.signals import received_signals
 
 EPILOG = """
@@ -94,6 +96,12 @@ class Commands(TyperGroup):
             raise UsageError("An argument is empty.", "Look at the shell's variables in it.")
         with usage_errors_as_json():
             return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command. A photo in its place is told apart."""
+        if args and args[0] not in self.commands and os.path.isfile(args[0]):  # noqa: PTH113 (any text is allowed)
+            raise UsageError(f"{args[0]} is no command.", f"Name one before it: g2s reconstruct {shlex.quote(args[0])}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, in a folder that exists: the MKL of torch ends the process in a deleted one."""
@@ -161,6 +169,8 @@ def set_environment() -> None:
 def run() -> int:
     """Run the command line. Returns the exit code."""
     set_environment()
+    configure_malloc({M_ARENA_MAX: 1})  # threads share freed memory: that of a run of many photos stays flat
+    ErrorStyle.flags = True
     allow_any_text()
     output.set(as_json="--json" in sys.argv)  # errors may precede the command
     try:

@@ -314,8 +314,8 @@ class StepBar:
         if self.brief or not self._done:  # a step without iterations did nothing
             return
         seconds = time.perf_counter() - self._started
-        iterations = f"{self._done} iteration{'' if self._done == 1 else 's'}"
-        line = step_line(self._name, iterations, self._value, seconds)
+        several = self._done > 1  # else there is no count, and no value that falls
+        line = step_line(self._name, f"{self._done} iterations" * several, self._value * several, seconds)
         if self.photos_a_step:
             by_photos = self._name.endswith(PHOTO_PHASES)
             photos = self._done if by_photos else self.photos_a_step * (self._done - max(0, self._first))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
 from g2s_cli.signals import received_signals
@@ -16,6 +19,19 @@ T = TypeVar("T")
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 MAX_QUOTED = 300  # characters of a text that quotes a file
+COMMAND = re.compile(r"\b(g2s|pip|ray) [a-z]")  # words of a shell, whoever reads them
+FLAG = re.compile(r" with -o\b|(?<![^\s(])--[a-z][a-z-]*")
+ARGUMENTS = {
+    " with -o": "",
+    "--no-align": "align=False",
+    "--overwrite": "overwrite=True",
+}  # others: --mesh-size, mesh_size
+
+
+class ErrorStyle:
+    """How errors name options: as flags, which the command line sets, or as the arguments of Python."""
+
+    flags = False
 
 
 class G2SError(Exception):
@@ -33,6 +49,13 @@ class G2SError(Exception):
         self.what = what
         self.remedy = remedy
 
+    def __str__(self) -> str:
+        """What and remedy, in the style of `ErrorStyle`."""
+        text = super().__str__()
+        if ErrorStyle.flags or COMMAND.search(text):
+            return text
+        return FLAG.sub(lambda flag: ARGUMENTS.get(flag[0], flag[0][2:].replace("-", "_")), text)
+
     def document(self, exit_code: int | None = None) -> dict[str, Any]:
         """What --json prints of it."""
         code = self.exit_code if exit_code is None else exit_code
@@ -40,9 +63,16 @@ class G2SError(Exception):
 
     def replace_name(self, old: str, new: str) -> G2SError:
         """A copy that names `old`, which the user does not know, as `new`."""
+        return self._copy(self.what.replace(old, new), self.remedy.replace(old, new))
+
+    def with_remedy(self, remedy: str) -> G2SError:
+        """A copy with another remedy."""
+        return self._copy(self.what, remedy)
+
+    def _copy(self, what: str, remedy: str) -> G2SError:
         copy = type(self).__new__(type(self))  # subclasses have constructors of their own
         vars(copy).update(vars(self))
-        G2SError.__init__(copy, self.what.replace(old, new), self.remedy.replace(old, new))
+        G2SError.__init__(copy, what, remedy)
         return copy
 
 
@@ -144,3 +174,11 @@ def _is_memory_shortage(error: BaseException) -> bool:
         return True
     # On the CPU torch raises a bare RuntimeError.
     return isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def import_extra(module: str, what: str) -> ModuleType:
+    """Import a library of the extra that bears its name; `what` needs it. Raises G2SError."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise G2SError(f"{what} needs {module}, which is not installed.", f"pip install 'g2s-cli[{module}]'") from error

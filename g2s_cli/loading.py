@@ -232,12 +232,6 @@ class Loaded:
                 nets = trained_nets(self.networks, category, self.means)
             else:
                 nets = fresh_nets(category, self.means)
-        if nets.camera.size != nets.depth.size:
-            raise WeightsError(
-                f"The networks of {category.name} are for {nets.depth.size} px, its model.toml for "
-                f"{nets.camera.size} px.",
-                f"Fetch both from one place: g2s weights pull {category.name}",
-            )
         nets = replace(nets, symmetric=nets.symmetric and preset.symmetric)
         return nets.to(self.machine.device, self.machine.dtype)
 
@@ -368,10 +362,9 @@ def _morphable_model(tensors: dict[str, Tensor], category: Category, machine: Ma
 
 def _depth_net(tensors: dict[str, Tensor], category: Category, machine: Machine) -> DepthNet:
     state = submodule_state(tensors, "netS")
-    net = DepthNet.from_state(state) if state else None
-    if net is None or net.size != category.working_size:
-        raise _lacking(category, f"depth network for images of {category.working_size} px")
-    return net.to(machine.device)
+    if not state:
+        raise _lacking(category, "depth network")
+    return DepthNet.from_state(state).to(machine.device)
 
 
 def _lacking(category: Category, part: str) -> WeightsError:

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from g2s_cli.errors import ErrorStyle
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.image import to_uint8
@@ -27,6 +28,12 @@ torch.set_num_threads(1)
 # The same examples every time, however slow the machine.
 hypothesis.settings.register_profile("g2s", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("g2s")
+
+
+@pytest.fixture(autouse=True)
+def _errors_name_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors name options as on the command line."""
+    monkeypatch.setattr(ErrorStyle, "flags", True)
 
 
 def made_up(size: int = 64, seed: int = 0) -> Result:

@@ -105,22 +105,32 @@ class FaceTemplate:
 
     def align(self, landmarks: Float[np.ndarray, "5 2"]) -> Placement:
         """The square in which the landmarks of a photo fit the template best."""
-        template = np.array(self.points)
-        if template.shape[1] == 3:
-            template = self._fit_yaw(template - (0.5, 0.5, 0), landmarks)
+        template, _ = self._fit_yaw(landmarks)
         return Placement.fit(template, landmarks)
 
-    def _fit_yaw(self, points: Float[np.ndarray, "5 3"], landmarks: Float[np.ndarray, "5 2"]) -> Points:
-        """The template at the yaw that fits the landmarks best, without perspective.
+    def yaw_deg(self, landmarks: Float[np.ndarray, "5 2"]) -> float:
+        """The yaw that fits the landmarks of a photo best; 0 for a template without depth.
+
+        On photos of people it is too small beyond 30 degrees: near profiles give 35 to 43.
+        """
+        return self._fit_yaw(landmarks)[1]
+
+    def _fit_yaw(self, landmarks: Float[np.ndarray, "5 2"]) -> tuple[Points, float]:
+        """The template at the yaw that fits the landmarks best, without perspective, and that yaw in degrees.
 
         Pitch is not fitted: on five points, a smile looks like a downward pitch (docs/decisions/0009-alignment.md).
         """
-        yaw = np.radians(np.arange(-MAX_YAW_DEG, MAX_YAW_DEG + YAW_STEP_DEG, YAW_STEP_DEG))[:, None]
-        x, y, z = points.T
+        template = np.array(self.points)
+        if template.shape[1] == 2:
+            return template, 0.0
+        yaw_deg = np.arange(-MAX_YAW_DEG, MAX_YAW_DEG + YAW_STEP_DEG, YAW_STEP_DEG)
+        yaw = np.radians(yaw_deg)[:, None]
+        x, y, z = (template - (0.5, 0.5, 0)).T
         candidates = x * np.cos(yaw) + z * np.sin(yaw) + 1j * y  # R_y as in `geometry.camera`
         spread = candidates - candidates.mean(axis=1, keepdims=True)
         target = (landmarks - landmarks.mean(axis=0)) @ (1, 1j)
         # The share of the landmarks' variance that a similarity explains, up to a factor.
         explained = abs(spread.conj() @ target) ** 2 / (abs(spread) ** 2).sum(axis=1)
-        best = candidates[explained.argmax()]
-        return np.stack((best.real, best.imag), axis=-1) + 0.5
+        best = explained.argmax()
+        turned = candidates[best]
+        return np.stack((turned.real, turned.imag), axis=-1) + 0.5, yaw_deg[best].item()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ SURROUNDINGS = 2.0  # side of the crop with its surroundings, in sides of the cr
 MAX_OUTSIDE_SHARE = 0.05  # of the crop; more is worth a warning
 MIN_FACE_PX = 40  # of a face's box; smaller ones are worth a warning
 MIN_CONFIDENCE = 0.9  # of the detector that a photo shows a face; less is worth a warning
+MIN_PROFILE_YAW_DEG = 35.0  # of `FaceTemplate.yaw_deg`, which is too small there; more is worth a warning
 MARGIN_PX = 8  # around a crop, for the filter that shrinks it by up to a half
 
 
@@ -85,12 +87,14 @@ def open_photo(
             "Use a larger picture of the same object.",
         )
     outside = share_outside(placement, *picture.size)
-    crop = _crop(path, picture, placement, size)
+    with ThreadPoolExecutor(1) as pool:
+        surroundings = pool.submit(_surroundings, picture, placement, aligned_size(placement, size))
+        crop = _crop(path, picture, placement, size)
     aligned = np.array(crop)
-    if (np.ptp(aligned, axis=(0, 1)) == 0).all():
+    if (aligned == aligned[0, 0]).all():
         raise ImageError(f"{path} shows nothing: its crop has one colour.", "Name another photo.")
     warnings = [f"{path.name} is {note}." for note in notable(notes)]
-    warnings += _warnings(path, alignment, options, outside)
+    warnings += _warnings(path, alignment, template, options, outside)
     if options.mask:
         mask: PhotoMask | None = read_mask(options.mask, path, picture, placement, size, warnings)
     elif mask := own_mask(picture, placement, size):
@@ -99,7 +103,7 @@ def open_photo(
         name=path.name,
         image=torch.from_numpy(np.array(resize_square(crop, size))).permute(2, 0, 1).float() / 127.5 - 1,
         aligned=aligned,
-        surroundings=_surroundings(picture, placement, crop.width),
+        surroundings=surroundings.result(),
         placement=placement,
         mask=mask,
         original=path.read_bytes(),
@@ -145,7 +149,9 @@ def _notes(picture: Picture, alignment: Alignment, size: int, outside: float) ->
     return notes
 
 
-def _warnings(path: Path, alignment: Alignment, options: CropOptions, outside: float) -> list[str]:
+def _warnings(
+    path: Path, alignment: Alignment, template: FaceTemplate | None, options: CropOptions, outside: float
+) -> list[str]:
     warnings = []
     if alignment.faces:
         face = alignment.faces[(alignment.face or 1) - 1]
@@ -153,6 +159,11 @@ def _warnings(path: Path, alignment: Alignment, options: CropOptions, outside: f
             warnings.append(f"{path.name} may show no face: the detector is {100 * face.confidence:.0f} % certain.")
         if face.size < MIN_FACE_PX:
             warnings.append(f"The face in {path.name} has {face.size:.0f} pixels a side: expect little detail.")
+        if template and abs(template.yaw_deg(face.landmarks)) >= MIN_PROFILE_YAW_DEG:
+            warnings.append(
+                f"The face in {path.name} is turned far to a side, and its far half is a guess: "
+                "a photo from nearer the front is better."
+            )
     if alignment.method == "aligned" and len(alignment.faces) > 1 and options.face is None:
         count = len(alignment.faces)
         warnings.append(f"{path.name} shows {count} faces; this is the largest. --face 2 takes the next one.")

@@ -23,7 +23,17 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = g2s_cli.magic
 
 
-def test_the_package_is_typed_and_its_import_loads_no_torch() -> None:
+def test_the_package_is_typed() -> None:
     assert (Path(g2s_cli.__file__).parent / "py.typed").exists()
-    code = "import g2s_cli, sys; dir(g2s_cli); g2s_cli.ReconstructOptions(); assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("code", "library"),
+    [
+        ("import g2s_cli; dir(g2s_cli); g2s_cli.ReconstructOptions()", "torch"),
+        ("import g2s_cli.result.page, g2s_cli.result.paste_back, g2s_cli.result.read", "trimesh"),
+    ],
+)
+def test_a_library_that_is_not_needed_is_not_imported(code: str, library: str) -> None:
+    """Each takes a second or more."""
+    subprocess.run([sys.executable, "-c", f"{code}; import sys; assert '{library}' not in sys.modules"], check=True)

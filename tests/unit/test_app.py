@@ -18,7 +18,7 @@ import torch
 import typer
 
 from g2s_cli import app, signals
-from g2s_cli.__main__ import main
+from g2s_cli.__main__ import run_interruptibly
 from g2s_cli.atomic_folder import replace_folder
 from g2s_cli.commands import options
 from g2s_cli.errors import ImageError, WeightsError, try_call
@@ -38,12 +38,11 @@ def exit_code(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExitCode]:
 
         monkeypatch.setattr(options, "read_turn", fail)
         monkeypatch.setattr(sys, "argv", ["g2s", "rotate", "out", *flags])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return stop.value.code
+        return run_interruptibly()
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield run
+    signals.received_signals.clear()
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -124,7 +123,7 @@ def test_with_json_wrong_usage_is_a_document_too(
 )
 def test_the_shell_completes_values(words: str, values: set[str]) -> None:
     asked = {"_G2S_COMPLETE": "complete_bash", "COMP_WORDS": f"g2s {words}", "COMP_CWORD": str(words.count(" ") + 1)}
-    code = "import sys; from g2s_cli.__main__ import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
+    code = "import sys; from g2s_cli.__main__ import *\nrun_interruptibly(); assert 'torch' not in sys.modules"
     answer = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | asked, capture_output=True, text=True, check=False
     )
@@ -247,17 +246,24 @@ def test_a_hang_up_that_closes_stderr_keeps_the_exit_code(
 
 
 @pytest.mark.parametrize("place", ["typer", "g2s_cli.commands.train"])
-def test_a_signal_during_the_import_ends_with_a_sentence(number: signal.Signals, place: str) -> None:
-    interrupted = (
+def test_a_signal_during_the_import_ends_with_a_sentence(tmp_path: Path, number: signal.Signals, place: str) -> None:
+    (tmp_path / "interrupted.py").write_text(
         "import signal, sys\n"
         "class Stop:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name == '{place}': signal.raise_signal({int(number)})\n"
+        f"        if name == '{place}': exec('signal.raise_signal({int(number)})')\n"  # as in namedtuple
         "sys.meta_path.insert(0, Stop())\n"
         "from g2s_cli.__main__ import main\n"
         "main()\n"
     )
-    answer = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, check=False)
+    search = os.pathsep.join([str(tmp_path), *sys.path])
+    answer = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        env=os.environ | {"PYTHONPATH": search},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert answer.returncode == 128 + number
     assert (answer.stdout, answer.stderr) == ("", "g2s: Stopped; nothing was written.\n")
 

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from g2s_cli.errors import ImageError, SomeFailedError, UsageError, WeightsError, as_g2s_error, try_call
+from g2s_cli.errors import ErrorStyle, ImageError, SomeFailedError, UsageError, WeightsError, as_g2s_error, try_call
 
 
 def test_exceptions_are_returned_and_ctrl_c_passes() -> None:
@@ -88,3 +88,25 @@ def test_errors_of_the_system_are_sentences(error: OSError, sentence: str) -> No
 def test_an_error_is_one_line_whatever_a_library_says() -> None:
     error = WeightsError("gan.pt cannot be downloaded: it has 19 bytes.\nPlease retry.", "Fetch it again.")
     assert str(error) == "gan.pt cannot be downloaded: it has 19 bytes. Please retry. Fetch it again."
+
+
+@pytest.mark.parametrize(
+    ("what", "remedy", "text"),
+    [
+        ("--mesh-size 5 is out of range.", "Give 16 to 1024.", "mesh_size 5 is out of range. Give 16 to 1024."),
+        (
+            "out exists.",
+            "Add --overwrite, or name another with -o.",
+            "out exists. Add overwrite=True, or name another.",
+        ),
+        ("No face.", "Take the square (--no-align).", "No face. Take the square (align=False)."),
+        ("a--face.jpg is missing.", "Look for it.", "a--face.jpg is missing. Look for it."),
+        ("No weights.", "g2s weights pull cat --hub-repo X", "No weights. g2s weights pull cat --hub-repo X"),
+    ],
+)
+def test_python_reads_arguments_for_flags(monkeypatch: pytest.MonkeyPatch, what: str, remedy: str, text: str) -> None:
+    error = UsageError(what, remedy)
+    assert str(error) == f"{what} {remedy}"
+    monkeypatch.setattr(ErrorStyle, "flags", False)
+    assert str(error) == text
+    assert error.document()["error"]["what"] == what

@@ -84,3 +84,9 @@ def test_the_crop_of_a_turned_head_stays_about_its_centre(yaw_deg: float) -> Non
     landmarks = np.stack((x * math.cos(yaw) + z * math.sin(yaw), y), axis=1) + 0.5
     assert abs(landmarks[:, 0].mean() - 0.5) >= 0.2 * abs(math.sin(yaw))  # the face itself is far from the middle
     assert astuple(HEAD.align(TILTED.to_photo(landmarks))) == pytest.approx(astuple(TILTED), abs=1e-6)
+    assert HEAD.yaw_deg(TILTED.to_photo(landmarks)) == yaw_deg
+
+
+def test_a_flat_template_has_no_yaw() -> None:
+    points = np.array(HEAD.points)
+    assert FaceTemplate(tuple(map(tuple, points[:, :2]))).yaw_deg(TILTED.to_photo(points[:, :2])) == 0.0

@@ -15,8 +15,9 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from g2s_cli.errors import ImageError
 from g2s_cli.geometry.placement import Placement
-from g2s_cli.photo import decode
+from g2s_cli.photo import align, decode
 from g2s_cli.photo.align import CropOptions
+from g2s_cli.photo.detect import Face
 from g2s_cli.photo.load import MAX_ALIGNED_PX, Photo, open_photo
 from g2s_cli.weights.categories import load_category
 
@@ -372,3 +373,16 @@ def test_a_portrait_is_aligned_in_every_orientation(tmp_path: Path, orientation:
     assert photo.alignment["how"] == "aligned"
     assert photo.placement == expected.placement
     assert torch.equal(photo.image, expected.image)
+
+
+@pytest.mark.parametrize(("yaw_deg", "warned"), [(25, False), (-30, False), (45, True), (-45, True)])
+def test_a_face_that_is_turned_far_to_a_side_is_warned_of(
+    yaw_deg: float, warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = load_category("portrait").face_template
+    x, y, z = (np.array(template.points) - (0.5, 0.5, 0)).T
+    yaw = np.radians(yaw_deg)
+    landmarks = np.stack((x * np.cos(yaw) + z * np.sin(yaw), y), axis=1) * 200 + 180
+    monkeypatch.setattr(align, "find_faces", lambda _: (Face(landmarks, 150.0, 0.99),))
+    warnings = open_photo(PORTRAIT, 64, template).warnings
+    assert any("is turned far to a side" in warning for warning in warnings) == warned
