@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, silu
+from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle, pixel_unshuffle, silu
 
 from g2s_cli.estimators.base import DepthEstimate, Observation
 from g2s_cli.gan.state_dict import load_state, state_mismatch
+from g2s_cli.geometry.resample import resize_bspline
 from g2s_cli.geometry.warp import hflip
 from g2s_cli.progress import Progress
 
@@ -30,15 +31,21 @@ class DepthNet(nn.Module):
 
     Forward: images (b 3 s s) in [-1, 1], 0 outside their masks (b 1 s s), to depth less one (b s s), scene units.
 
+    With a level of detail, the U-Net sees the images at half their size, and the level adds what it cannot show.
+
     Args:
-        size: of the images in pixels, a multiple of 16.
-        width: channels of the finest level.
+        size: of the U-Net's images in pixels, a multiple of 16.
+        width: channels of the U-Net's finest level.
         bottleneck: numbers that the coarsest level is squeezed through.
+        detail_width: channels of the level of detail; 0 for none.
+
+    Attributes:
+        size: of the network's images in pixels.
     """
 
-    def __init__(self, size: int, width: int, bottleneck: int) -> None:
+    def __init__(self, size: int, width: int, bottleneck: int, detail_width: int = 0) -> None:
         super().__init__()
-        self.size = size
+        self.size = 2 * size if detail_width else size
         coarsest = 4 * width * (size // 2 ** (LEVELS + 1)) ** 2
         self.fine = Block(4 * (3 + 1), width)
         self.coarse = Block(width, 2 * width, stride=2)
@@ -51,6 +58,9 @@ class DepthNet(nn.Module):
         self.back_to_coarse = Block(6 * width, 2 * width)
         self.back_to_fine = Block(3 * width, width)
         self.head = nn.Conv2d(width, 4, 3, padding=1)
+        if detail_width:
+            self.detail = Block(4 * (3 + 1) + width, detail_width)
+            self.detail_head = nn.Conv2d(detail_width, 4, 3, padding=1)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> DepthNet:
@@ -64,10 +74,21 @@ class DepthNet(nn.Module):
         side = round((coarsest / (4 * width)) ** 0.5) if width else 0
         if not side or width % CHANNELS_A_GROUP or 4 * width * side**2 != coarsest:
             raise state_mismatch(cls, f"{coarsest} numbers from a width of {width}")
-        return load_state(cls, lambda: cls(side * 2 ** (LEVELS + 1), width, bottleneck), state)
+        detail_width = len(state.get("detail.first.weight", ()))
+        return load_state(cls, lambda: cls(side * 2 ** (LEVELS + 1), width, bottleneck, detail_width), state)
 
     def forward(self, image: Float[Tensor, "b 3 s s"], mask: Float[Tensor, "b 1 s s"]) -> Float[Tensor, "b s s"]:
         """Depth less one, of all pixels, also outside the masks."""
+        if not hasattr(self, "detail"):
+            return _depth(self.head, self._features(image, mask))[:, 0]
+        covered = avg_pool2d(mask, 2)
+        half = (covered >= 0.5).to(image.dtype)
+        fine = self._features(avg_pool2d(image * mask, 2) / covered.clamp(min=0.25) * half, half)
+        detail = self.detail(torch.cat((pixel_unshuffle(torch.cat((image, mask), dim=1), 2), _doubled(fine)), dim=1))
+        return (_doubled(_depth(self.head, fine)) + _depth(self.detail_head, detail))[:, 0]
+
+    def _features(self, image: Float[Tensor, "b 3 s s"], mask: Float[Tensor, "b 1 s s"]) -> Float[Tensor, "b c t t"]:
+        """The U-Net's features, at half the size."""
         fine = self.fine(pixel_unshuffle(torch.cat((image, mask), dim=1), 2))
         coarse = self.coarse(fine)
         coarser = self.coarser(coarse)
@@ -75,9 +96,7 @@ class DepthNet(nn.Module):
         coarsest = coarsest + self.bottleneck(coarsest).view_as(coarsest)
         coarser = self.back_to_coarser(torch.cat((_doubled(coarsest), coarser), dim=1))
         coarse = self.back_to_coarse(torch.cat((_doubled(coarser), coarse), dim=1))
-        fine = self.back_to_fine(torch.cat((_doubled(coarse), fine), dim=1))
-        with torch.autocast(image.device.type, enabled=False):  # normals are small differences of depth
-            return UNIT * pixel_shuffle(self.head(fine.float()), 2)[:, 0]
+        return self.back_to_fine(torch.cat((_doubled(coarse), fine), dim=1))
 
 
 class Block(nn.Module):
@@ -107,9 +126,20 @@ class DepthNetEstimator:
         """Depth of every pixel."""
         progress.begin("depth network", 1)
         image, mask = observation.image[None], observation.mask[None, None]
+        size = image.shape[-1]
+        if size != self.network.size:
+            image, mask = (interpolate(maps, size=(self.network.size,) * 2, mode="area") for maps in (image, mask))
+            mask = (mask >= 0.5).to(mask.dtype)
         depth = self.network(image, mask) + hflip(self.network(hflip(image), hflip(mask)))
+        depth = resize_bspline(depth, size)[0]
         progress.advance(1, 0.0)
-        return DepthEstimate(1 + depth[0] / 2, torch.ones_like(depth[0]))
+        return DepthEstimate(1 + depth / 2, torch.ones_like(depth))
+
+
+def _depth(head: nn.Module, features: Float[Tensor, "b c s s"]) -> Float[Tensor, "b 1 t t"]:
+    """A head's output, at twice the size of its features, in scene units."""
+    with torch.autocast(features.device.type, enabled=False):  # normals are small differences of depth
+        return UNIT * pixel_shuffle(head(features.float()), 2)
 
 
 def _doubled(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c v u"]:

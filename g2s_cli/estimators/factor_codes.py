@@ -7,8 +7,10 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from g2s_cli.geometry.camera import Camera
+from g2s_cli.geometry.resample import resize_bspline
 
 MAX_ROTATION_RAD = math.radians(60)
 MAX_TRANSLATION = 0.1  # scene units, along x and y; there is none along z
@@ -49,6 +51,18 @@ def depth_from_raw(
     column = torch.arange(depth.shape[-1], device=depth.device)
     outside = (column < BORDER_COLUMNS) | (column >= depth.shape[-1] - BORDER_COLUMNS)
     return torch.where(outside, torch.full_like(depth, border), depth)
+
+
+def resize_depth(depth: Float[Tensor, "b h h"], size: int) -> Float[Tensor, "b s s"]:
+    """Canonical depth at another size. Its border columns, a step that the spline would ring at, are set back again."""
+    before = depth.shape[-1]
+    if size == before:
+        return depth
+    width = max(BORDER_COLUMNS, BORDER_COLUMNS * size // before)
+    inner = pad(depth[..., BORDER_COLUMNS:-BORDER_COLUMNS], (BORDER_COLUMNS,) * 2, mode="replicate")
+    column = torch.arange(size, device=depth.device)
+    outside = (column < width) | (column >= size - width)
+    return torch.where(outside, depth[:, :1, :1], resize_bspline(inner, size))
 
 
 def raw_from_depth(depth: Float[Tensor, "*b h w"], camera: Camera) -> Float[Tensor, "*b h w"]:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from g2s_cli.config import Category
 from g2s_cli.estimators.base import DepthEstimate, Observation
-from g2s_cli.estimators.factor_codes import depth_from_raw, light_from_code, view_from_code
+from g2s_cli.estimators.factor_codes import depth_from_raw, light_from_code, resize_depth, view_from_code
 from g2s_cli.estimators.networks import CodeNet, MapNet, default_width
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.normals import depth_to_normals
 from g2s_cli.geometry.rasterizer import has_surface
 from g2s_cli.geometry.render import render_depth_with_margin
+from g2s_cli.geometry.resample import resize_bspline
 from g2s_cli.geometry.shading import diffuse_shading, shade
 from g2s_cli.geometry.warp import grid_sample, hflip, symmetrize, view_grid
 from g2s_cli.progress import Progress
@@ -100,11 +102,12 @@ class FactorNets:
     def depth_of(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
         """Canonical depth of images, scene units."""
         raw = self._run(self.depth, image)[:, 0]
-        return depth_from_raw(symmetrize(raw) if self.symmetric else raw, self.mean_depth, self.camera)
+        depth = depth_from_raw(symmetrize(raw) if self.symmetric else raw, self.mean_depth, self.camera)
+        return resize_depth(depth, image.shape[-1])
 
     def albedo_of(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Canonical albedo of images, in [-1, 1]."""
-        albedo = self._run(self.albedo, image)
+        albedo = resize_bspline(self._run(self.albedo, image), image.shape[-1])
         return symmetrize(albedo) if self.symmetric else albedo
 
     def view_of(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 6"]:
@@ -130,7 +133,10 @@ class FactorNets:
         canonical = self.canonical(batch)
         return Factors(canonical.depth[0], canonical.albedo[0], self.view_of(batch)[0], self.light_of(batch)[0])
 
-    def _run(self, net: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+    def _run(self, net: MapNet | CodeNet, image: Float[Tensor, "b 3 h w"]) -> Tensor:
+        """A network's output for images of any size."""
+        if image.shape[-1] != net.size:
+            image = interpolate(image, size=(net.size, net.size), mode="area")
         with torch.autocast(image.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return net(image).float()
 

@@ -15,7 +15,7 @@ import trimesh
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.errors import UsageError, import_extra
 from g2s_cli.geometry.camera import unproject_points
 from g2s_cli.geometry.render import photo_depth, render
 from g2s_cli.result.schema import Result
@@ -64,14 +64,8 @@ class Surface:
     """Finds the closest points of a mesh. Raises G2SError if open3d is not installed."""
 
     def __init__(self, mesh: trimesh.Trimesh) -> None:
-        try:
-            import open3d  # noqa: PLC0415 (an extra)
-        except ImportError as error:
-            raise G2SError(
-                "g2s compare-mesh needs open3d, which is not installed.", "pip install 'g2s-cli[open3d]'"
-            ) from error
-        self.mesh, self._open3d = mesh, open3d
-        self._scene = open3d.t.geometry.RaycastingScene()
+        self.mesh, self._open3d = mesh, import_extra("open3d", "g2s compare-mesh")
+        self._scene = self._open3d.t.geometry.RaycastingScene()
         self._scene.add_triangles(self._tensor(mesh.vertices), self._tensor(mesh.faces, np.uint32))
         _, inverse, counts = np.unique(mesh.edges_sorted, axis=0, return_inverse=True, return_counts=True)
         self._at_boundary = (counts[inverse.ravel()] == 1).reshape(-1, 3).any(axis=1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from g2s_cli.geometry.camera import rotate_view
 from g2s_cli.geometry.shading import light_from_position, position_from_light
 
-STRENGTH_SHARE = 0.6  # of a new light in its brightness: a cheek changes by about a stop from far left to far right
+STRENGTH_SHARE = 0.63  # of a new light in its brightness: a cheek changes by about a stop from far left to far right
 SAME_POSITION = 0.01  # distance of a light's positions that are one
 
 

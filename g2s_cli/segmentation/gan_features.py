@@ -74,9 +74,25 @@ def largest_component(mask: Bool[Tensor, "s s"]) -> Bool[Tensor, "s s"]:
 
 
 def spread_maxima(values: Float[Tensor, "b 1 s s"], inside: Float[Tensor, "b 1 s s"]) -> Float[Tensor, "b 1 s s"]:
-    """The maximum of the values in each 8-connected component, at all of its pixels."""
-    while not torch.equal(spread := max_pool2d(values, 3, 1, 1) * inside, values):
+    """The maximum of the values, which are not negative, in each 8-connected component, at all of its pixels."""
+    while True:
+        spread = max_pool2d(values, 3, 1, 1) * inside
+        for dim in (-1, -2):
+            spread = _spread_along(spread, inside, dim)
+        if torch.equal(spread, values):
+            return values
         values = spread
+
+
+def _spread_along(
+    values: Float[Tensor, "b 1 s s"], inside: Float[Tensor, "b 1 s s"], dim: int
+) -> Float[Tensor, "b 1 s s"]:
+    """The maximum of the values in each segment of a row or column, at all of its pixels."""
+    step = values.double().max() + 1  # each segment's values lie above those of all before
+    for _ in range(2):
+        offset = (inside == 0).cumsum(dim) * step
+        values = ((values + offset).cummax(dim).values - offset).to(values.dtype) * inside
+        values, inside = values.flip(dim), inside.flip(dim)
     return values
 
 

@@ -24,14 +24,13 @@ from g2s_cli.training.synthetic import FittedObjects, Pairs, decompose, recombin
 from g2s_cli.training.trainer import Trainer, cosine_schedule, descend
 
 WIDTH, BOTTLENECK = 32, 256
+DETAIL_SIZE, DETAIL_WIDTH = 128, 32  # networks for images of this size or more have a level of detail
 ITERATIONS, BATCH = 6000, 32
 LR, WEIGHT_DECAY, BETAS, WARM_UP = 1e-3, 0.02, (0.9, 0.98), 50
 CLIP_NORM = 1.0
 FILE_SHARE = 0.5  # of a batch from the file of pairs, if there is one
-DEPTH_SCALE, GRADIENT_WEIGHT = (
-    0.004,
-    9.0,
-)  # scene units where the loss turns from quadratic to linear; of depth's slopes
+DEPTH_SCALE = 0.004  # scene units where the loss turns from quadratic to linear
+GRADIENT_WEIGHT, COARSE_SIZE = 9.0, 64  # of depth's slopes from pixel to pixel, at that size; its cube for finer ones
 # Augmentation: share of batches that are moved; standard deviations of rotation (radians), log scale, shift (halves of
 # the side), log brightness, log colour, noise (of images in [-1, 1]).
 MOVED, ROTATION, SCALE, SHIFT = 0.6, 0.12, 0.05, 0.07
@@ -76,8 +75,9 @@ def training_batch(
 
 def new_depth_net(size: int, device: torch.device, seed: int) -> DepthNet:
     """An untrained network for square images of `size` px."""
+    detail = DETAIL_WIDTH if size >= DETAIL_SIZE else 0
     with seeded_weights(seed):
-        return DepthNet(size, WIDTH, BOTTLENECK).to(device)
+        return DepthNet(size // 2 if detail else size, WIDTH, BOTTLENECK, detail).to(device)
 
 
 def train_depth_net(
@@ -138,10 +138,11 @@ def depth_loss(net: DepthPredictor, pairs: Pairs, dtype: torch.dtype = torch.flo
     count = weights.sum(dim=(1, 2), keepdim=True).clamp(min=1)
     error = (error - (error * weights).sum(dim=(1, 2), keepdim=True) / count) / DEPTH_SCALE
     loss = _weighted_mean((1 + error.square()).sqrt() - 1, weights)
+    slope_weight = GRADIENT_WEIGHT * max(1.0, error.shape[-1] / COARSE_SIZE) ** 3
     for dim in (1, 2):
         last = weights.shape[dim] - 1
         both = weights.narrow(dim, 1, last) * weights.narrow(dim, 0, last)
-        loss = loss + _weighted_mean((1 + GRADIENT_WEIGHT * error.diff(dim=dim).square()).sqrt() - 1, both)
+        loss = loss + _weighted_mean((1 + slope_weight * error.diff(dim=dim).square()).sqrt() - 1, both)
     return loss
 
 

@@ -49,7 +49,7 @@ def load_category(name: str) -> Category:
     if name not in folders:
         near = get_close_matches(name, folders, n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
-        raise UsageError(f"There is no category {name!r}.", f"{hint}Known: {', '.join(sorted(folders))}.")
+        raise UsageError(f"There is no category {shorten(name, 80)!r}.", f"{hint}Known: {', '.join(sorted(folders))}.")
     return read_category(folders[name])
 
 

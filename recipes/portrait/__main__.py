@@ -87,7 +87,7 @@ def pairs(
     looks: Annotated[Path, typer.Option("--looks", help="The .npz of `looks`.")] = Path("looks.npz"),
     out: Out = Path("pairs.npy"),
     count: Annotated[int, typer.Option("--count", min=1, help="Number of pairs.")] = 20_000,
-    size: Annotated[int, typer.Option("--size", help="Width and height in pixels.")] = 64,
+    size: Annotated[int, typer.Option("--size", help="Width and height in pixels.")] = 128,
     processes: Processes = CPUS,
 ) -> None:
     """Render pairs of image and depth, for g2s train --pairs."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d, interpolate
 
 from g2s_cli.errors import WeightsError
 from g2s_cli.estimators.base import Observation
@@ -42,10 +45,12 @@ def test_depth_depends_on_the_mask(net: DepthNet) -> None:
     assert not torch.equal(net(image, torch.ones(1, 1, 32, 32)), net(image, torch.zeros(1, 1, 32, 32)))
 
 
-@pytest.mark.parametrize(("size", "width", "bottleneck"), [(32, 8, 12), (64, 16, 5), (128, 8, 3)])
+@pytest.mark.parametrize(
+    ("size", "arguments"), [(32, (32, 8, 12)), (64, (64, 16, 5)), (128, (128, 8, 3)), (64, (32, 8, 12, 16))]
+)
 @pytest.mark.parametrize("names", [{}, VERSION_0_1_0], ids=["today", "0.1.0"])
-def test_a_state_dict_determines_its_network(size: int, width: int, bottleneck: int, names: dict[str, str]) -> None:
-    net = DepthNet(size, width, bottleneck)
+def test_a_state_dict_determines_its_network(size: int, arguments: tuple[int, ...], names: dict[str, str]) -> None:
+    net = DepthNet(*arguments)
     state = {}
     for name, tensor in net.state_dict().items():
         module, _, rest = name.partition(".")
@@ -54,6 +59,25 @@ def test_a_state_dict_determines_its_network(size: int, width: int, bottleneck: 
     assert loaded.size == size
     image, mask = torch.rand(1, 3, size, size), torch.ones(1, 1, size, size)
     assert torch.equal(loaded(image, mask), net(image, mask))
+
+
+@torch.no_grad()
+def test_a_level_of_detail_adds_to_the_unet_of_the_reduced_image(net: DepthNet) -> None:
+    finer = DepthNet(32, 8, 12, 16)
+    finer.load_state_dict(net.state_dict(), strict=False)
+    image, mask = torch.rand(1, 3, 64, 64) * 2 - 1, torch.ones(1, 1, 64, 64)
+    mask[..., :11] = 0
+    image = image * mask
+    coarse_mask = torch.ones(1, 1, 32, 32)
+    coarse_mask[..., :5] = 0  # the sixth column is half inside, and has the colour of that half
+    coarse = avg_pool2d(image, 2)
+    coarse[..., 5] *= 2
+    base = interpolate(net(coarse, coarse_mask)[None], scale_factor=2, mode="bilinear")[0]
+    assert finer(image, mask).shape == (1, 64, 64)
+    assert (finer(image, mask) - base).abs().max() > 1e-4
+    finer.detail_head.weight.zero_()
+    finer.detail_head.bias.zero_()
+    torch.testing.assert_close(finer(image, mask), base)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +101,17 @@ def test_the_last_layer_is_float32_under_autocast(net: DepthNet) -> None:
     image, mask = torch.rand(1, 3, 32, 32), torch.ones(1, 1, 32, 32)
     with torch.autocast("cpu", torch.bfloat16):
         assert net(image, mask).dtype == torch.float32
+
+
+@torch.no_grad()
+def test_a_photo_of_another_size_is_resampled(net: DepthNet) -> None:
+    ramp = torch.linspace(-1, 1, 64).expand(3, 64, 64)
+    photo = Observation(ramp, torch.ones(64, 64), torch.zeros(4), CenterCrop(1.0, 64))
+    half = replace(photo, image=avg_pool2d(ramp, 2), mask=torch.ones(32, 32))
+    depth, expected = (DepthNetEstimator(net).estimate(one, SilentProgress()).depth for one in (photo, half))
+    assert depth.shape == (64, 64)
+    reduced = avg_pool2d(depth[None], 2)[0]  # untrained, hence noise, which the spline smoothes
+    assert torch.corrcoef(torch.stack((reduced.flatten(), expected.flatten())))[0, 1] > 0.95
 
 
 def test_the_estimate_is_the_mean_over_a_photo_and_its_mirror_image(net: DepthNet) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from g2s_cli.estimators.base import Observation
 from g2s_cli.estimators.feedforward import (
@@ -47,6 +48,19 @@ def test_factors_of_images_are_in_scene_units(nets: FactorNets) -> None:
     ), dim=1))  # fmt: skip
     code = nets.light(IMAGE)
     torch.testing.assert_close(nets.light_of(IMAGE), torch.cat((code[:, :2] / 2 + 0.5, code[:, 2:]), dim=1))
+
+
+@torch.no_grad()
+def test_images_of_another_size_are_resampled_for_the_networks(nets: FactorNets) -> None:
+    fine = IMAGE.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
+    finer = replace(nets, camera=nets.camera.resize(32))
+    assert (finer.depth_of(fine).shape, finer.albedo_of(fine).shape) == ((2, 32, 32), (2, 3, 32, 32))
+    for one in ("view_of", "light_of"):
+        torch.testing.assert_close(getattr(finer, one)(fine), getattr(nets, one)(IMAGE))
+    depth, expected = finer.depth_of(fine), nets.depth_of(IMAGE)
+    assert (depth[..., :4] == expected[:, :1, :1]).all()  # the border columns
+    reduced = avg_pool2d(finer.albedo_of(fine), 2)  # untrained, hence noise, which the spline smoothes
+    assert torch.corrcoef(torch.stack((reduced.flatten(), nets.albedo_of(IMAGE).flatten())))[0, 1] > 0.95
 
 
 @torch.no_grad()

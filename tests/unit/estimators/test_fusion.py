@@ -119,3 +119,19 @@ def test_depth_stays_between_near_and_far_and_the_border_columns_stay(factors: F
     assert (after.depth - factors.depth).abs().max() > 0.03
     assert CAMERA.near <= after.depth.min() < after.depth.max() <= CAMERA.far
     assert torch.equal(after.depth[:, [0, 1, -2, -1]], factors.depth[:, [0, 1, -2, -1]])
+
+
+def test_detail_finer_than_the_fit_reaches_the_canonical_depth() -> None:
+    """Waves of five pixels at 128, which reduced to 64 would be of two and a half."""
+    camera = Camera(128)
+    mean = bumps(camera, 1, wide=0.7, high=0.8, far=1.03, colours=two_eyes)
+    disc = (mean.depth[0] < 1.02).float()
+    photo = Observation(mean.albedo[0] * disc, disc, torch.zeros(4), CenterCrop(1.0, 128))
+    view = torch.tensor((0.0, 0.15, 0.0, 0.0, 0.0, 0.0))
+    factors = Factors(mean.depth[0], mean.albedo[0], view, torch.tensor((0.4, 0.5, 0.0, 0.0)))
+    before = render_depth(factors.depth[None], view[None], camera)[0]
+    waves = 0.001 * torch.sin(torch.arange(128) * 2 * torch.pi / 5).expand(128, 128)
+    after = fuse(factors, [DepthEstimate(before + waves, torch.ones(128, 128))], [1.0], photo, camera)
+    seen = (render_depth(after.depth[None], view[None], camera)[0] - before)[44:84, 44:84]
+    assert torch.corrcoef(torch.stack((seen.flatten(), waves[44:84, 44:84].flatten())))[0, 1] > 0.9
+    assert seen.std() > 0.5 * waves.std()

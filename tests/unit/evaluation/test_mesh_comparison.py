@@ -12,7 +12,7 @@ import trimesh
 
 from g2s_cli.errors import UsageError
 from g2s_cli.evaluation.mesh_comparison import align, compare, error_colours, eye_distance, read_mesh
-from g2s_cli.mesh.export import MeshOptions
+from g2s_cli.mesh.options import MeshOptions
 from g2s_cli.result.schema import Result
 from g2s_cli.result.surface import textured_mesh
 

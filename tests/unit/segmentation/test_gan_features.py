@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import max_pool2d
 
 from g2s_cli.gan.stylegan2 import Generator
-from g2s_cli.segmentation.gan_features import Segmenter, connected_to_rim, fit_segmenter, largest_component
+from g2s_cli.segmentation.gan_features import (
+    Segmenter,
+    connected_to_rim,
+    fit_segmenter,
+    largest_component,
+    spread_maxima,
+)
 
 OBJECT, BACKGROUND = torch.tensor((1.0, 0.0)), torch.tensor((0.0, 1.0))
 
@@ -24,6 +33,17 @@ def test_parts_connected_to_the_rim() -> None:
 def test_a_spiral_is_connected_to_its_end() -> None:
     spiral = drawn("######### ........# #######.# #.....#.# #.###.#.# #.#...#.# #.#####.# #.......# #########")
     assert torch.equal(connected_to_rim(spiral), spiral)
+
+
+@given(seed=st.integers(0, 1000), share=st.floats(0.2, 0.8))
+def test_each_component_takes_its_maximum(seed: int, share: float) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    inside = (torch.rand(2, 1, 13, 13, generator=rng) < share).float()
+    values = torch.rand(2, 1, 13, 13, generator=rng) * inside
+    expected = values
+    for _ in range(13 * 13):  # pixel by pixel
+        expected = max_pool2d(expected, 3, 1, 1) * inside
+    assert torch.equal(spread_maxima(values, inside), expected)
 
 
 def test_the_largest_component_of_a_mask() -> None:
