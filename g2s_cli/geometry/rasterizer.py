@@ -1,5 +1,7 @@
 """A z-buffer in plain PyTorch: the nearest surface at every pixel centre, differentiable, batched, on CPU and GPU.
 
+PyTorch3D's takes its place where the environment variable G2S_RASTERIZER says so, which worker processes inherit.
+
 Each triangle is tested only at the pixel centres inside its bounding box. A grid triangle is about a pixel large, so
 the work grows with the pixels, not with faces x pixels: a ragged list of (triangle, pixel) candidates, one
 scatter-minimum, two gathers.
@@ -7,11 +9,16 @@ scatter-minimum, two gathers.
 
 from __future__ import annotations
 
+import os
+from typing import get_args
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
+from g2s_cli.errors import UsageError
+from g2s_cli.geometry import RASTERIZER_VARIABLE, Rasterizer, pytorch3d
 from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, unproject_points
 
 # Depths of a view are clamped to this range (the authors' clamp); the far end is where there is no surface.
@@ -47,7 +54,25 @@ def rasterize(
     Returns:
         The index of the triangle (of equally near ones the last), -1 where there is none, and its depth in scene units
         (perspective-correct), +inf where there is none.
+
+    Raises:
+        UsageError: G2S_RASTERIZER names none, or one that is not installed.
     """
+    return {"torch": _rasterize, "pytorch3d": pytorch3d.rasterize}[_chosen()](vertices, faces, camera)
+
+
+def _chosen() -> str:
+    """The name of the rasterizer. Raises UsageError."""
+    name = os.environ.get(RASTERIZER_VARIABLE, "torch")
+    if name not in get_args(Rasterizer):
+        names = " or ".join(get_args(Rasterizer))
+        raise UsageError(f"There is no rasterizer {name!r} ({RASTERIZER_VARIABLE}).", f"Use {names}.")
+    return name
+
+
+def _rasterize(
+    vertices: Float[Tensor, "b n 3"], faces: Int[Tensor, "t 3"], camera: Camera
+) -> tuple[Int[Tensor, "b h w"], Float[Tensor, "b h w"]]:
     batch, size = len(vertices), camera.size
     # How far outside a triangle a pixel centre still counts: closes the cracks that rounding leaves between triangles.
     # In pixels and in barycentric units alike.

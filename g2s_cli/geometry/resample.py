@@ -45,17 +45,23 @@ def inpaint(maps: Float[Tensor, "c h h"], weight: Float[Tensor, "h h"]) -> Float
     weighted = weight * maps
     if maps.shape[-1] == 1:
         return weighted / weight.clamp(min=1e-6)
-    odd = maps.shape[-1] % 2
-    mean = avg_pool2d(pad(torch.cat((weighted, weight[None]))[None], (0, odd, 0, odd)), 2)[0]
-    share = mean[-1]
+    mean, share = (_halve(values) for values in (weighted, weight[None]))
     # A coarse pixel counts as known if half of it is.
-    coarse = inpaint(mean[:-1] / share.clamp(min=1e-6), (2 * share).clamp(max=1))
+    coarse = inpaint(mean / share.clamp(min=1e-6), (2 * share[0]).clamp(max=1))
     filled = interpolate(coarse[None], scale_factor=2, mode="bilinear", align_corners=False)[0]
-    return weighted + (1 - weight) * filled[:, : maps.shape[-2], : maps.shape[-1]]
+    return torch.addcmul(weighted, 1 - weight, filled[:, : maps.shape[-2], : maps.shape[-1]])
+
+
+def _halve(maps: Float[Tensor, "c h h"]) -> Float[Tensor, "c g g"]:
+    """Average areas of 2 x 2 pixels, with zeros outside."""
+    odd = maps.shape[-1] % 2
+    return avg_pool2d((pad(maps, (0, odd, 0, odd)) if odd else maps)[None], 2)[0]
 
 
 def resize_area(maps: Float[Tensor, "c h h"], size: int) -> Float[Tensor, "c size size"]:
     """Reduce square maps by averaging areas."""
+    if size == maps.shape[-1]:
+        return maps
     return interpolate(maps[None], size=(size, size), mode="area")[0]
 
 

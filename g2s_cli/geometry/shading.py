@@ -53,12 +53,12 @@ def shade(
 
 def apply_shading(albedo: Float[Tensor, "*b 3 h w"], shading: Float[Tensor, "*c h w"]) -> Float[Tensor, "*b 3 h w"]:
     """Multiply the reflectance by a shading; images in [-1, 1] where the shading is at most 1."""
-    return (albedo / 2 + 0.5) * shading * 2 - 1
+    return torch.addcmul(shading - 1, albedo, shading)  # (albedo + 1) · shading - 1 in one pass
 
 
 def remove_shading(image: Float[Tensor, "*b 3 h w"], shading: Float[Tensor, "*c h w"]) -> Float[Tensor, "*b 3 h w"]:
     """The inverse of `apply_shading`."""
-    return (image / 2 + 0.5) / shading * 2 - 1
+    return torch.addcdiv(1 / shading - 1, image, shading)
 
 
 def light_from_position(x: float, y: float, ambient: float, diffuse: float, view: Float[Tensor, 6]) -> Float[Tensor, 4]:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,12 @@ def test_view_adds_the_page_to_the_folder_and_changes_nothing_else(g2s: Command,
     assert after.pop("view.html").startswith(b"<!doctype html>")
     assert after == before
     assert g2s.json("view", out) == {"folder": str(out), "file": str(out / "view.html")}  # the same page again
+
+
+def test_a_window_is_no_page(g2s: Command, out: Path) -> None:
+    assert "--window makes no page" in g2s.fails(2, "view", out, "--window", "--open")
+    if find_spec("open3d") is None:
+        assert "pip install 'g2s-cli[open3d]'" in g2s.fails(1, "view", out, "--window")
 
 
 def test_a_coarser_mesh_makes_a_smaller_page(g2s: Command, out: Path) -> None:
