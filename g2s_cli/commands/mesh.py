@@ -39,6 +39,9 @@ def mesh(
     output.set(quiet=quiet, verbose=verbose, as_json=as_json)
     detail = options.read_detail(mesh_size, texture_size, max_faces, solid, height_mm, thickness_mm, extent, texture)
 
+    import trimesh
+
+    from g2s_cli.mesh.options import BODY_FILES
     from g2s_cli.result.read import read_result
     from g2s_cli.result.write import export_meshes, rewrite_meshes
 
@@ -46,4 +49,7 @@ def mesh(
     write = rewrite_meshes if target.resolve() == folder.resolve() else export_meshes
     with output.step("mesh"):
         written = write(read_result(folder), target, detail, overwrite=overwrite)
+    if detail.body:
+        width, height, depth = trimesh.load(target / BODY_FILES[0]).extents
+        output.info(f"The body is {width:.0f} mm wide, {height:.0f} mm high and {depth:.0f} mm deep.")
     output.print_result(written, {"folder": str(target), "files": [str(path) for path in written]})

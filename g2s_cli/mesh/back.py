@@ -23,10 +23,17 @@ from g2s_cli.mesh.extend import inflate
 from g2s_cli.mesh.extract import FLIP, Back, Mesh, boundary_edges, face_edges, transform_mesh
 
 RESOLUTION = 160  # pixels a side, of the outline that is inflated
+EDGE_PX = 4.0  # height of the outline's own roughness
 CUT = 0.08  # of the image's side above an outline's lowest point, where it is a cut rather than an outline
 MIN_THICKNESS = 0.002  # scene units between front and back
 BACK_TEXELS, RIM_TEXELS = 128, 3  # of the texture of a back, a side; and of the rim that its colours are from
 CUT_PX = 2  # from the outline's continuation, within which front and back are apart
+
+
+def back_surface(mesh: Mesh) -> tuple[Float[ndarray, "n 3"], Int[ndarray, "m 3"]]:
+    """Vertices and triangles of the back alone."""
+    used, faces = np.unique(mesh.closed.faces[len(mesh.faces) :], return_inverse=True)
+    return mesh.closed.vertices[used], faces.reshape(-1, 3)
 
 
 def close_round(mesh: Mesh) -> Mesh:
@@ -34,8 +41,10 @@ def close_round(mesh: Mesh) -> Mesh:
     if mesh.back is None:
         return mesh
     count = len(mesh.vertices)
-    edges = face_edges(mesh.faces)[boundary_edges(mesh.faces)]
+    edges, outer = face_edges(mesh.faces), boundary_edges(mesh.faces)
+    edges, chords = edges[outer], edges[~outer]
     behind, at_rim = _push_back(mesh, mesh.back, np.unique(edges))
+    at_rim[chords[at_rim[chords].all(axis=1)]] = False  # front and back would share the edge across the surface, too
     vertex = np.where(at_rim, np.arange(count), np.arange(count) + count)
     a, b = edges.T
     walls = np.concatenate((np.stack((b, a, vertex[a]), axis=1), np.stack((b, vertex[a], vertex[b]), axis=1)))
@@ -68,7 +77,7 @@ def _push_back(
     _, z_buffer = rasterize(points, faces, camera)
     inside = z_buffer[0].isfinite()
     domain = _continue_below(inside)
-    height = inflate(domain, torch.ones_like(depth[:1]).expand(domain.shape))
+    height = inflate(domain, torch.ones_like(depth[:1]).expand(domain.shape), EDGE_PX)
     limit = back.height * camera.focal
     height = limit * (height / limit).tanh() / camera.focal
 

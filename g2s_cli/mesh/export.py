@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -15,70 +15,19 @@ from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 
-from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.errors import UsageError
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.image import to_uint8
+from g2s_cli.mesh.back import back_surface
 from g2s_cli.mesh.extract import Mesh, keep_largest_component, texture_coordinates, vertex_normals
+from g2s_cli.mesh.options import BODY_FILES, SURFACE_FILES, Body, MeshOptions, TextureKind, too_thick
 from g2s_cli.mesh.render import extend_to_back
 from g2s_cli.mesh.solid import close_mesh, closed_face_count, scale_to_height, stand
 from g2s_cli.mesh.texture import Texture
 
-SURFACE_FILES = ("mesh.glb", "mesh.obj", "mesh.mtl", "texture.png", "texture_albedo.png")
-BODY_FILES = ("mesh.stl", "mesh.ply")
-PNG_LEVEL = 3  # of textures: a third of the time of Pillow's own 6, and 15 % more bytes
-Extent = Literal["crop", "head", "person"]
-TextureKind = Literal["photo", "albedo"]
-SIMPLIFIER = "fast_simplification"
-MAX_MM = 10_000.0  # of a body; no printer is larger
-MESH_SIZES, TEXTURE_SIZES = (16, 1024), (16, 4096)  # least and largest
+VERTICES, INDICES = 34962, 34963  # targets of glTF's buffer views
+PNG_LEVEL = 1  # a third of the time of Pillow's own 6, and a quarter more bytes
 MIN_FACES = 20  # of a simplified front
-
-
-@dataclass(frozen=True)
-class Body:
-    """A body for printing.
-
-    A relief is no thicker than tall: its back widens along the camera's rays and would outgrow its front.
-    """
-
-    height_mm: float = 100.0  # of the whole body
-    thickness_mm: float = 3.0  # of a relief, behind the farthest point of the surface
-
-    def check(self) -> None:
-        """Raise UsageError unless the body can be printed."""
-        _check_range("--height-mm", self.height_mm, 1.0, MAX_MM)
-        _check_range("--thickness-mm", self.thickness_mm, 0.1, MAX_MM)
-        if self.thickness_mm > self.height_mm:
-            raise _too_thick(self)
-
-
-@dataclass(frozen=True)
-class MeshOptions:
-    """The resolution and the extent of a mesh and its texture; None chooses by the photo, or the result."""
-
-    mesh_size: int | None = None  # grid points a side
-    texture_size: int | None = None  # pixels a side
-    max_faces: int | None = None  # of any mesh
-    body: Body | None = None  # also write a closed body for printing
-    extent: Extent | None = None  # how much of the photo's object
-    texture: TextureKind = "photo"  # of GLB and OBJ: lit by the photo's light, or to be lit by the viewer
-
-    def check(self) -> None:
-        """Raise UsageError for values out of range, G2SError if an optional dependency is missing."""
-        _check_range("--mesh-size", self.mesh_size, *MESH_SIZES)
-        _check_range("--texture-size", self.texture_size, *TEXTURE_SIZES)
-        if self.body:
-            self.body.check()
-        if self.max_faces and importlib.util.find_spec(SIMPLIFIER) is None:
-            raise G2SError(
-                "--max-faces needs fast-simplification, which is not installed.",
-                "pip install 'g2s-cli[simplify]', or choose a coarser --mesh-size.",
-            )
-
-
-def _check_range(option: str, value: float | int | None, least: float | int, most: float | int) -> None:
-    if value is not None and not least <= value <= most:  # NaN is out of range, too
-        raise UsageError(f"{option} {value:g} is out of range.", f"Give {least:g} to {most:g}.")
 
 
 def write_meshes(folder: Path, mesh: Mesh, texture: Texture, options: MeshOptions) -> list[Path]:
@@ -91,15 +40,17 @@ def write_meshes(folder: Path, mesh: Mesh, texture: Texture, options: MeshOption
         G2SError: as `MeshOptions.check`.
     """
     options.check()
-    lit = to_uint8(texture.lit)
-    for name, colours in {"texture.png": lit, "texture_albedo.png": to_uint8(texture.albedo)}.items():
-        Image.fromarray(colours).save(folder / name, compress_level=PNG_LEVEL)
     names = [*SURFACE_FILES]
     surface = mesh
     if options.max_faces:
         surface = (simplify_front if mesh.back else simplify)(mesh, options.max_faces)
-    _write_glb(folder / "mesh.glb", surface, texture, options.texture)
-    _write_obj(folder / "mesh.obj", surface, options.texture)
+    with ThreadPoolExecutor() as pool:  # compression releases the interpreter's lock
+        textures = {"texture.png": texture.lit, "texture_albedo.png": texture.albedo}
+        written = [pool.submit(_write_texture, folder / name, colours) for name, colours in textures.items()]
+        written.append(pool.submit(_write_glb, folder / "mesh.glb", surface, texture, options.texture))
+        _write_obj(folder / "mesh.obj", surface, options.texture)
+        for file in written:
+            file.result()
     if options.body:
         body = make_body(mesh, texture.lit, options.body, options.max_faces)
         for name in BODY_FILES:
@@ -150,7 +101,7 @@ def make_body(mesh: Mesh, lit: Float[Tensor, "3 t t"], body: Body, max_faces: in
         return trimesh.Trimesh(vertices * scale, faces, vertex_colors=colours, process=False)
     scale = scale_to_height(front, body.height_mm, body.thickness_mm)
     if scale <= 0:  # with a very wide field of view
-        raise _too_thick(body)
+        raise too_thick(body)
     vertices, faces = close_mesh(front, body.thickness_mm / scale)
     colours = vertex_colours(vertices, mesh.camera, to_uint8(lit))
     return trimesh.Trimesh(vertices * scale, faces, vertex_colors=colours, process=False)
@@ -168,13 +119,6 @@ def vertex_colours(
 def back_colours(front: Mesh, vertices: Float[ndarray, "n 3"], lit: Float[Tensor, "3 t t"]) -> UInt8[ndarray, "n 3"]:
     """Colours of vertices on the back of a mesh."""
     return vertex_colours(vertices, front.camera, to_uint8(extend_to_back(lit, front.rim)))
-
-
-def _too_thick(body: Body) -> UsageError:
-    return UsageError(
-        f"A body {body.height_mm:g} mm tall cannot be {body.thickness_mm:g} mm thick.",
-        "Choose a smaller --thickness-mm or a larger --height-mm.",
-    )
 
 
 def _too_few(max_faces: int) -> UsageError:
@@ -203,6 +147,10 @@ def textured_trimesh(mesh: Mesh, texture: Texture, kind: TextureKind = "photo") 
     )
 
 
+def _write_texture(path: Path, colours: Float[Tensor, "3 t t"]) -> None:
+    Image.fromarray(to_uint8(colours)).save(path, compress_level=PNG_LEVEL)
+
+
 def _write_glb(path: Path, mesh: Mesh, texture: Texture, kind: TextureKind) -> None:
     """Write the mesh, and its back with colours at its vertices; the photo's is lit already (KHR_materials_unlit)."""
     surface = textured_trimesh(mesh, texture, kind)
@@ -212,30 +160,35 @@ def _write_glb(path: Path, mesh: Mesh, texture: Texture, kind: TextureKind) -> N
     scene = trimesh.Scene()
     scene.add_geometry(surface, geom_name="surface")
     if mesh.back:
-        closed = mesh.closed
-        used, faces = np.unique(closed.faces[len(mesh.faces) :], return_inverse=True)
-        vertices, faces = closed.vertices[used], faces.reshape(-1, 3)
+        vertices, faces = back_surface(mesh)
         colours = back_colours(mesh, vertices, texture.lit if kind == "photo" else texture.albedo)
         normals = vertex_normals(vertices, faces)
         scene.add_geometry(
             trimesh.Trimesh(vertices, faces, vertex_normals=normals, vertex_colors=colours, process=False),
             geom_name="back",
         )
-    finish = _mark_unlit if kind == "photo" else _add_material
+    finish = _mark_unlit if kind == "photo" else _complete
     path.write_bytes(trimesh.exchange.gltf.export_glb(scene, include_normals=True, tree_postprocessor=finish))
 
 
 def _mark_unlit(tree: dict[str, Any]) -> None:
     """Add KHR_materials_unlit to the materials of a glTF document."""
-    _add_material(tree)
+    _complete(tree)
     tree["extensionsUsed"] = ["KHR_materials_unlit"]
     for material in tree["materials"]:
         material["extensions"] = {"KHR_materials_unlit": {}}
 
 
-def _add_material(tree: dict[str, Any]) -> None:
-    """Give the parts of a glTF document that have vertex colours alone a matt, two-sided material."""
-    plain = [part for one in tree["meshes"] for part in one["primitives"] if "material" not in part]
+def _complete(tree: dict[str, Any]) -> None:
+    """Add to a glTF document the targets of buffers, and a matt, two-sided material for vertex colours alone."""
+    parts = [part for one in tree["meshes"] for part in one["primitives"]]
+    for part in parts:
+        for accessor, target in [
+            (part["indices"], INDICES),
+            *((index, VERTICES) for index in part["attributes"].values()),
+        ]:
+            tree["bufferViews"][tree["accessors"][accessor]["bufferView"]]["target"] = target
+    plain = [part for part in parts if "material" not in part]
     for part in plain:
         part["material"] = len(tree["materials"])
     if plain:

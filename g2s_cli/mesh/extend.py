@@ -20,16 +20,18 @@ from g2s_cli.geometry.rasterizer import grid_faces, rasterize
 from g2s_cli.geometry.render import mask_to_canonical, mask_to_view, render
 from g2s_cli.geometry.resample import inpaint, window_mean
 
-EDGE_PX = 4.0  # height of the outline's own roughness
 SMOOTHING_ROUNDS = 2
 SWEEPS = 40  # of over-relaxation a level of the Poisson equation
 # Tuned on shared/scan with true depth in the crop. Lengths are shares of the crop's side.
+EDGE = 1 / 16  # height of the outline's own roughness
 THICKNESS = (0.8, 1.2)  # least and largest ratio of the relief to the inflated outline
 BODY_START, BODY_END = 0.75, 1.1  # rows of the crop between which a head becomes a body
 BODY_SOURCE, BODY_OFFSET = 0.1, 0.25  # of a body: its source for `inflate`, and how far behind the head, in its height
 CORRELATION, NOISE = 1 / 8, 0.1  # of the difference between crop and inflated outline; length, share of the variance
 MAX_KNOTS = 400  # at which that difference is sampled
-RIM_PX = 3  # width of the blend between the crop's depth and the rest
+BORDER = 1 / 32  # width of the border columns of the networks' depth, which are far behind
+RIM = 3 / 64  # width of the blend between the crop's depth and the rest
+CREASE = 1 / 24  # radius of the mean that rounds creases outside the crop (docs/experiments/whole-head.md)
 MAX_SLOPE_DEG = 70.0  # of the relief as the canonical camera sees it
 
 
@@ -61,14 +63,17 @@ def extend_factors(
     margin = (wide.camera.size - camera.size) // 2
     border, crop = (margin,) * 4, slice(margin, margin + camera.size)
     rendering = render(factors, camera)
-    fitted = rendering.valid & (mask >= 0.5) & (mask_to_view(torch.ones_like(mask), factors, camera) >= 0.5)
+    columns = (torch.arange(camera.size) + 0.5) / camera.size
+    inner = ((columns - 0.5).abs() < 0.5 - BORDER).expand_as(mask).to(mask)
+    fitted = rendering.valid & (mask >= 0.5) & (mask_to_view(inner, factors, camera) >= 0.5)
     fitted = -max_pool2d(-fitted.float()[None], 3, 1, 1)[0] >= 0.5
     known = pad(fitted, border) & wide.domain
     view_depth = extend_depth(pad(rendering.depth, border), known, wide.domain, crop, wide.camera)
     view_depth = limit_view_slope(view_depth, known, factors, wide.camera)
+    view_depth = smooth_beyond(view_depth, known, wide.domain, camera.size)
     depth, seen = view_depth_to_canonical(view_depth, wide.domain, factors, wide.camera)
     tight = pad(factors.depth[None], border, mode="replicate")[0]
-    known = _feather(pad(mask_to_canonical(fitted.float(), factors, camera), border))
+    known = _feather(pad(inner * mask_to_canonical(fitted.float(), factors, camera), border), camera.size)
     depth = torch.lerp(inpaint(depth[None], seen.float())[0], tight, known)
     albedo = inpaint(pad(factors.albedo, border), known)
     return Factors(depth, albedo, factors.view, factors.light), max_pool2d(seen.float()[None], 3, 1, 1)[0]
@@ -91,13 +96,13 @@ def extend_depth(
     side = crop.stop - crop.start
     below = ((torch.arange(camera.size) - crop.start) / side - BODY_START) / (BODY_END - BODY_START)
     body = below.clamp(0, 1)[:, None].expand(camera.size, camera.size)
-    height = inflate(domain, 1 - (1 - BODY_SOURCE) * body) / camera.focal
+    height = inflate(domain, 1 - (1 - BODY_SOURCE) * body, EDGE * side) / camera.focal
     height = height - BODY_OFFSET * height[known].max() * body
     scale = (height[known] - height[known].mean()) @ depth[known] / height[known].var(correction=0) / -known.sum()
     scale = scale.clamp(*THICKNESS)
     prior = (depth[known] + scale * height[known]).mean() - scale * height
     extended = prior + _interpolate_smoothly(depth - prior, known, CORRELATION * side)
-    return torch.lerp(extended, torch.where(known, depth, extended), _feather(known.float()))
+    return torch.lerp(extended, torch.where(known, depth, extended), _feather(known.float(), side))
 
 
 def limit_view_slope(
@@ -121,6 +126,19 @@ def limit_view_slope(
     return depth
 
 
+def smooth_beyond(
+    depth: Float[Tensor, "h h"], known: Bool[Tensor, "h h"], domain: Bool[Tensor, "h h"], side: int
+) -> Float[Tensor, "h h"]:
+    """Round the creases of a depth map between `known` and the outline. side: of the crop in pixels."""
+    radius = round(CREASE * side)
+    inside = domain.float()[None]
+    smooth = depth[None]
+    for _ in range(2):
+        smooth = window_mean(smooth * inside, radius) / window_mean(inside, radius).clamp(min=1e-6)
+    share = _feather(domain.float(), side) * (1 - _feather(known.float(), side))
+    return torch.lerp(depth, smooth[0], share)
+
+
 def view_depth_to_canonical(
     depth: Float[Tensor, "h h"], domain: Bool[Tensor, "h h"], factors: Factors, camera: Camera
 ) -> tuple[Float[Tensor, "h h"], Bool[Tensor, "h h"]]:
@@ -138,10 +156,11 @@ def view_depth_to_canonical(
     return depth, seen
 
 
-def _feather(mask: Float[Tensor, "h h"]) -> Float[Tensor, "h h"]:
-    """A mask that rises from 0 at its edge to 1 inside."""
-    window = 2 * RIM_PX + 1
-    return avg_pool2d(-max_pool2d(-mask[None], window, 1, RIM_PX), window, 1, RIM_PX)[0]
+def _feather(mask: Float[Tensor, "h h"], side: int) -> Float[Tensor, "h h"]:
+    """A mask that rises from 0 at its edge to 1 inside. side: of the crop in pixels."""
+    radius = round(RIM * side)
+    window = 2 * radius + 1
+    return avg_pool2d(-max_pool2d(-mask[None], window, 1, radius), window, 1, radius)[0]
 
 
 def _interpolate_smoothly(
@@ -159,14 +178,14 @@ def _interpolate_smoothly(
     return (rows * weights) @ columns.T
 
 
-def inflate(domain: Bool[Tensor, "h h"], source: Float[Tensor, "h h"]) -> Float[Tensor, "h h"]:
+def inflate(domain: Bool[Tensor, "h h"], source: Float[Tensor, "h h"], edge_px: float) -> Float[Tensor, "h h"]:
     """The height in pixels of a rounded body over an outline: the square root of h with -Δh = 4 source.
 
     h is zero at the outline; beyond the image's edge the body goes on. At a source of 1, a disc becomes half a sphere,
-    whose last pixel falls off less steeply: the outline's own pixels would make it a saw.
+    whose last `edge_px` fall off less steeply: the outline's own pixels would make it a saw.
     """
     square = window_mean(_solve_poisson(domain.float(), 4 * source)[None], 1)[0].clamp(min=0)
-    return (square + EDGE_PX**2).sqrt() - EDGE_PX
+    return (square + edge_px**2).sqrt() - edge_px
 
 
 def _solve_poisson(domain: Float[Tensor, "h h"], source: Float[Tensor, "h h"]) -> Float[Tensor, "h h"]:

@@ -159,9 +159,12 @@ def remove_steep_boundary(faces: Int[ndarray, "m 3"], points: Float[ndarray, "n 
     a, b, c = points[faces].swapaxes(0, 1)
     normal = np.cross(b - a, c - a)
     steep = normal[:, 2] < np.cos(np.radians(MAX_BOUNDARY_SLOPE_DEG)) * np.linalg.norm(normal, axis=1)
-    while (outer := steep & boundary_edges(faces).any(axis=1)).any():
-        faces, steep = faces[~outer], steep[~outer]
-    return faces[boundary_edges(faces).sum(axis=1) < 2]
+    edges, uses = _edge_ids(faces)
+    kept = np.ones(len(faces), bool)
+    while (outer := kept & steep & (uses[edges] == 1).any(axis=1)).any():
+        kept &= ~outer
+        uses -= np.bincount(edges[outer].ravel(), minlength=len(uses))
+    return faces[kept & ((uses[edges] == 1).sum(axis=1) < 2)]
 
 
 def remove_pinches(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "k 3"]:
@@ -182,15 +185,17 @@ def largest_component(faces: Int[ndarray, "m 3"]) -> Int[ndarray, "k 3"]:
     """The triangles of the largest set connected by shared edges."""
     if len(faces) == 0:
         return faces
-    edge, _ = _edge_ids(faces)
+    edges = _edge_ids(faces)[0].ravel()
+    order = np.argsort(edges)
+    shared = edges[order[1:]] == edges[order[:-1]]
+    one, other = order[1:][shared] // 3, order[:-1][shared] // 3
     label = np.arange(len(faces))
-    while True:
-        least = np.full(edge.max() + 1, len(faces))
-        np.minimum.at(least, edge, label[:, None])
-        spread = least[edge].min(axis=1)
-        if np.array_equal(spread, label):
-            return faces[label == np.bincount(label).argmax()]
-        label = spread[spread]
+    while (apart := label[one] != label[other]).any():  # hook the roots of neighbours together, then flatten the trees
+        ends = np.sort(np.stack((label[one[apart]], label[other[apart]])), axis=0)
+        np.minimum.at(label, ends[1], ends[0])
+        while (label != label[label]).any():
+            label = label[label]
+    return faces[label == np.bincount(label).argmax()]
 
 
 def smooth_boundary(faces: Int[ndarray, "m 3"], values: Float[ndarray, "n c"]) -> Float[ndarray, "n c"]:

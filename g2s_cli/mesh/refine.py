@@ -70,7 +70,15 @@ def canonical_object_mask(
 ) -> Float[Tensor, "g g"]:
     """Sample the object mask where each point of a canonical depth map (of its own camera) projects to in the photo."""
     points = canonical_to_view(unproject_points(depth[None], canonical), factors.view[None], canonical)
-    grid = points_to_grid(points, camera.resize(len(object_mask.mask)))
+    return sample_object_mask(
+        points_to_grid(points, camera.resize(len(object_mask.mask))), canonical, object_mask, camera
+    )
+
+
+def sample_object_mask(
+    grid: Float[Tensor, "1 g g 2"], canonical: Camera, object_mask: SilhouetteMask, camera: Camera
+) -> Float[Tensor, "g g"]:
+    """Sample the object mask at grid coordinates of the photo, one for each pixel of the canonical camera."""
     # The surface is cut off a little outside the photo's edge.
     limit = 1 + EDGE_PX / camera.centre
     grid = torch.where(grid.abs() <= limit, grid.clamp(-1, 1), grid)
@@ -83,5 +91,5 @@ def canonical_object_mask(
         known = pad(object_mask.support[None, None], (camera.margin_px,) * 4)
         mask = mask * interpolate(known, size=mask.shape, mode="bilinear", align_corners=False)[0, 0]
     # Nothing beside the canonical frame: an ear would be drawn out to a streak.
-    ticks = torch.arange(canonical.size, device=depth.device) - canonical.centre
+    ticks = torch.arange(canonical.size, device=mask.device) - canonical.centre
     return mask * (ticks.abs() / canonical.focal <= camera.size / 2 / camera.focal)

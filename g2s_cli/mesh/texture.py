@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
-from torch.nn.functional import max_pool2d, pad
+from torch.nn.functional import interpolate, max_pool2d, pad
 
 from g2s_cli.geometry.camera import Camera, canonical_to_view, project_points, rotation_matrix, unproject_points
 from g2s_cli.geometry.factors import Factors
@@ -19,7 +19,7 @@ from g2s_cli.geometry.resample import box_blur, inpaint, resize_area, resize_bsp
 from g2s_cli.geometry.shading import MIN_SHADING, apply_shading, diffuse_shading, remove_shading
 from g2s_cli.geometry.warp import grid_sample, hflip, points_to_grid
 from g2s_cli.mesh.extract import FLIP, Mesh, transform_mesh
-from g2s_cli.mesh.refine import CanonicalDepth, SilhouetteMask, canonical_object_mask, refine_depth
+from g2s_cli.mesh.refine import CanonicalDepth, SilhouetteMask, refine_depth, sample_object_mask
 
 # The photo's weight rises from 0 at the first cosine between surface and ray to 1 at the second.
 MIN_COSINE, FULL_COSINE = 0.08, 0.3
@@ -29,6 +29,8 @@ MIN_WIDE_COSINE, FULL_WIDE_COSINE = 0.04, 0.15
 TOLERANCE = 0.002
 # Largest resolution of the visibility test, pixels a side.
 MAX_VISIBILITY_PX = 512
+# Largest resolution of the surface that the photo is projected onto, pixels a side: it is far smoother than the photo.
+MAX_SURFACE_PX = 1024
 # Width of the seam between the photo's part and the rest, as a share of the image's side.
 SEAM_WIDTH = 1.5 / 64
 
@@ -53,17 +55,16 @@ def project_texture(
         size: of the texture, pixels a side.
     """
     wide = camera.with_margin()
-    canonical = refine_depth(factors, object_mask, camera, size)
-    # Without the mask that symmetry completes: the photo does not show the object there.
-    visible_mask = canonical_object_mask(
-        canonical.depth, canonical.camera, factors, replace(object_mask, symmetric=False), camera
-    )
+    canonical = refine_depth(factors, object_mask, camera, min(size, MAX_SURFACE_PX))
     points = canonical_to_view(
         unproject_points(canonical.depth[None], canonical.camera), factors.view[None], canonical.camera
     )
+    mask_grid = points_to_grid(points, camera.resize(len(object_mask.mask)))
+    # Without the mask that symmetry completes: the photo does not show the object there.
+    visible_mask = sample_object_mask(mask_grid, canonical.camera, replace(object_mask, symmetric=False), camera)
     # Pixels finer than the texture's would alias.
     pixels = min(photo.shape[-1], -(-size * camera.size // wide.size))
-    grid = points_to_grid(points, camera.resize(pixels))
+    grid = _enlarge_grid(points_to_grid(points, camera.resize(pixels)), size)
     shading = _shading(factors, camera, size)
     colours = grid_sample(resize_area(photo, pixels)[None], grid, padding_mode="border", mode="bicubic")[0]
     colours = remove_shading(colours.clamp(-1, 1), shading.clamp(min=MIN_SHADING))
@@ -71,16 +72,19 @@ def project_texture(
     if not object_mask.completed:
         # A photo under a soft outline has the object's colours beyond it, too: no seam there.
         seen, cosines = torch.ones_like(seen), (MIN_WIDE_COSINE, FULL_WIDE_COSINE)
-    weight = _photo_weight(seen, points, canonical, factors, camera, mesh, cosines)
+    weight = _enlarge(_photo_weight(seen, points, canonical, factors, camera, mesh, cosines)[None], size)[0]
 
     # The networks' albedo counts inside the object only.
     known = resize_area(visible_mask[None], wide.size)[0].square()
-    albedo = resize_bspline(inpaint(_pad_margin(factors.albedo, camera), known), size)
+    albedo = inpaint(_pad_margin(factors.albedo, camera), known)
     if object_mask.symmetric:
         albedo = _blend(albedo, hflip(colours), hflip(weight), wide.size)
-    albedo = _blend(albedo, colours, weight, wide.size).clamp(min=-1)
-    lit = apply_shading(albedo, shading.clamp(min=MIN_SHADING)).clamp(-1, 1)
-    return Texture(lit, albedo, None if object_mask.completed else canonical.mask)
+    albedo = _blend(albedo, colours, weight, wide.size).clamp_(min=-1)
+    lit = apply_shading(albedo, shading.clamp(min=MIN_SHADING)).clamp_(-1, 1)
+    alpha = None
+    if not object_mask.completed:
+        alpha = sample_object_mask(_enlarge_grid(mask_grid, size), wide.resize(size), object_mask, camera)
+    return Texture(lit, albedo, alpha)
 
 
 def relight_texture(texture: Texture, factors: Factors, camera: Camera) -> Float[Tensor, "3 t t"]:
@@ -108,12 +112,23 @@ def normal_map(factors: Factors, camera: Camera, size: int) -> Float[Tensor, "3 
 
 
 def _blend(
-    under: Float[Tensor, "3 t t"], top: Float[Tensor, "3 t t"], weight: Float[Tensor, "t t"], coarse: int
+    under: Float[Tensor, "3 h h"], top: Float[Tensor, "3 t t"], weight: Float[Tensor, "t t"], coarse: int
 ) -> Float[Tensor, "3 t t"]:
-    """Blend a texture over another whose coarse colours are matched to it first: no seam, no tint."""
-    shares = resize_area(weight[None], coarse)
-    difference = resize_area(weight * (top - under), coarse) / shares.clamp(min=1e-6)
-    return torch.lerp(under + resize_bspline(inpaint(difference, shares[0]), under.shape[-1]), top, weight)
+    """Blend a texture over another whose coarse colours are matched to it first: no seam, no tint.
+
+    Args:
+        under: at the texture's size, or at the coarse one.
+        weight: the share of `top`.
+        coarse: size at which colours are matched.
+    """
+    shares, mean = (resize_area(values, coarse) for values in (weight[None], weight * top))
+    difference = mean / shares.clamp(min=1e-6)
+    if under.shape[-1] == coarse:
+        matched = resize_bspline(under + inpaint(difference - under, shares[0]), top.shape[-1])
+    else:
+        difference -= resize_area(weight * under, coarse) / shares.clamp(min=1e-6)
+        matched = resize_bspline(inpaint(difference, shares[0]), top.shape[-1]).add_(under)
+    return torch.lerp(matched, top, weight)
 
 
 def _photo_weight(
@@ -148,6 +163,14 @@ def _shading(factors: Factors, camera: Camera, size: int) -> Float[Tensor, "t t"
     diffuse = diffuse_shading(depth_to_normals(factors.depth[None], camera), factors.light[None])
     diffuse = resize_bspline(_pad_margin(replicate_border(diffuse[None])[0], camera), size)[0].clamp(min=0)
     return factors.light[0] + factors.light[1] * diffuse
+
+
+def _enlarge(maps: Float[Tensor, "c h h"], size: int) -> Float[Tensor, "c t t"]:
+    return interpolate(maps[None], size=(size, size), mode="bilinear")[0] if size != maps.shape[-1] else maps
+
+
+def _enlarge_grid(grid: Float[Tensor, "1 h h 2"], size: int) -> Float[Tensor, "1 t t 2"]:
+    return _enlarge(grid[0].permute(2, 0, 1), size).permute(1, 2, 0)[None]
 
 
 def _pad_margin(maps: Float[Tensor, "c h h"], camera: Camera) -> Float[Tensor, "c w w"]:

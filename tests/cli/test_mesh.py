@@ -14,7 +14,7 @@ import trimesh
 from installed import Command
 from PIL import Image
 
-from g2s_cli.mesh.export import Body, MeshOptions
+from g2s_cli.mesh.options import Body, MeshOptions
 
 FILES = ["mesh.glb", "mesh.obj", "mesh.mtl", "texture.png", "texture_albedo.png"]
 
@@ -52,7 +52,7 @@ def test_sizes_and_a_body_for_printing(g2s: Command, out: Path) -> None:
 
 
 def test_without_solid_an_earlier_body_is_removed(g2s: Command, out: Path) -> None:
-    g2s.ok("mesh", out, "--solid")
+    assert " mm high and " in g2s.ok("mesh", out, "--solid").stderr
     before = set(contents(out))
     message = g2s.fails(2, "mesh", out)
     assert "mesh.ply in" in message

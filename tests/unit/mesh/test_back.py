@@ -13,7 +13,7 @@ import trimesh
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.rasterizer import rasterize
 from g2s_cli.mesh.back import close_round
-from g2s_cli.mesh.extract import Back, Mesh, extract_mesh, transform_mesh
+from g2s_cli.mesh.extract import Back, Mesh, boundary_edges, extract_mesh, face_edges, transform_mesh
 from g2s_cli.mesh.refine import CanonicalDepth
 from g2s_cli.mesh.render import rasterize_mesh
 from g2s_cli.mesh.solid import foot_of, is_stable, stand
@@ -46,6 +46,19 @@ def test_the_back_of_a_disc_is_half_a_ball() -> None:
     assert body(closed).is_winding_consistent
     assert body(closed).volume == pytest.approx(2 / 3 * np.pi * radius**3, rel=0.15)
     assert -closed.vertices[:, 2].min() == pytest.approx(radius, rel=0.1)
+
+
+def test_triangles_that_hang_on_one_edge_leave_the_body_watertight() -> None:
+    mesh = disc(torch.zeros(6))
+    ends = face_edges(mesh.faces)[boundary_edges(mesh.faces)][::7]
+    tips = mesh.vertices[ends].mean(axis=1) * (1.01, 1.01, 1.0)
+    ears = np.column_stack((ends[:, ::-1], len(mesh.vertices) + np.arange(len(tips))))
+    eared = replace(mesh, vertices=np.concatenate((mesh.vertices, tips)), faces=np.concatenate((mesh.faces, ears)))
+    closed = close_round(eared)
+    _, uses = np.unique(np.sort(face_edges(closed.faces).reshape(-1, 2), axis=1), axis=0, return_counts=True)
+    assert (uses == 2).all()
+    assert body(closed).is_watertight
+    assert body(closed).is_winding_consistent
 
 
 def test_the_height_is_limited() -> None:

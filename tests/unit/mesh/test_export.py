@@ -12,18 +12,10 @@ from PIL import Image
 
 from g2s_cli.commands.options import MeshSize, PictureSize, TextureSize
 from g2s_cli.errors import G2SError, UsageError
-from g2s_cli.mesh import export
-from g2s_cli.mesh.export import (
-    MESH_SIZES,
-    TEXTURE_SIZES,
-    Body,
-    MeshOptions,
-    make_body,
-    simplify,
-    simplify_front,
-    write_meshes,
-)
+from g2s_cli.mesh import options
+from g2s_cli.mesh.export import make_body, simplify, simplify_front, write_meshes
 from g2s_cli.mesh.extract import Mesh
+from g2s_cli.mesh.options import MESH_SIZES, TEXTURE_SIZES, Body, MeshOptions
 from g2s_cli.mesh.texture import Texture
 from g2s_cli.result.pictures import PICTURE_SIZES
 from g2s_cli.result.schema import Result
@@ -148,7 +140,7 @@ def test_a_simple_mesh_is_kept_and_too_few_triangles_are_refused(textured: tuple
 def test_a_missing_library_is_named_before_any_work(
     textured: tuple[Mesh, Texture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "SIMPLIFIER", "no_such_library")
+    monkeypatch.setattr(options, "SIMPLIFIER", "no_such_library")
     with pytest.raises(G2SError, match=r"pip install 'g2s-cli\[simplify\]'"):
         write_meshes(tmp_path, *textured, MeshOptions(max_faces=500))
     assert not list(tmp_path.iterdir())

@@ -15,8 +15,8 @@ from g2s_cli.geometry.camera import Camera, rotate_view, unproject_points
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.image import from_uint8, to_uint8
 from g2s_cli.geometry.shading import MIN_SHADING, light_from_position
-from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.mesh.extract import Mesh, extract_mesh
+from g2s_cli.mesh.options import MeshOptions
 from g2s_cli.mesh.refine import CanonicalDepth
 from g2s_cli.mesh.render import render_mesh
 from g2s_cli.mesh.texture import Texture, relight_texture, smooth_normals
