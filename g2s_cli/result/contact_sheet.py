@@ -11,12 +11,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from g2s_cli.geometry.image import to_uint8
 from g2s_cli.geometry.shading import light_from_position
-from g2s_cli.mesh.export import MeshOptions
+from g2s_cli.mesh.options import MeshOptions
 from g2s_cli.mesh.render import render_mesh
 from g2s_cli.mesh.texture import relight_texture
 from g2s_cli.result.schema import Result
 from g2s_cli.result.surface import textured_mesh
-from g2s_cli.result.wide import widen
+from g2s_cli.result.wide import photo_on_white, widen
 
 TURN_DEG = 25.0
 SIDE_LIGHT, SHAPE_LIGHT = 0.8, (-0.4, 0.5)  # positions as for `g2s relight`
@@ -78,6 +78,6 @@ def result_tiles(result: Result, size: int) -> list[Image.Image]:
         (relight_texture(texture, factors.relight(x, 0.0), result.camera), factors.view)
         for x in (-SIDE_LIGHT, SIDE_LIGHT)
     ]
-    photo = Image.fromarray(result.center_crop).resize((size, size), Image.Resampling.LANCZOS)
+    photo = Image.fromarray(photo_on_white(result)).resize((size, size), Image.Resampling.LANCZOS)
     renderings = (render_mesh(mesh, texels, view, camera).on_white for texels, view in variants)
     return [photo, *(Image.fromarray(to_uint8(rendering)) for rendering in renderings)]

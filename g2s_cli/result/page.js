@@ -8,7 +8,7 @@ const FILES = { albedo: "albedo_large.png", normals: "normal_large.png", depth: 
 const LIMITS = { yaw: [-75, 75], pitch: [-50, 50], zoom: [0.4, 6], x: [-5, 5], y: [-5, 5], diffuse: [0, 2], ambient: [0, 2],
   compare: [0, 100] };
 // Beyond these degrees the shape is a guess, and fades. The swing of the auto-turn stays within.
-const HONEST_YAW = 30, HONEST_PITCH = 20, MIN_FADE = 0.2, SWING_DEG = 25, SWING_MS = 7000;
+const HONEST_YAW = 30, HONEST_PITCH = 20, MIN_FADE = 0.2, SWING_DEG = 15, SWING_MS = 7000;
 const TURN_STEP = 5, LIGHT_STEP = 0.1, ZOOM_STEP = 1.15, PAD_RANGE = 1.5, CELL_PX = 8;
 const NEUTRAL_LIGHT = { x: -0.4, y: 0.5, ambient: 0.25, diffuse: 0.75, colour: "#ffffff" };  // of grey layers
 const { min_shading, min_z, ...PHOTO_LIGHT } = { ...scene.light, colour: "#ffffff" };

@@ -23,13 +23,13 @@ from g2s_cli.errors import UsageError
 from g2s_cli.files import atomic_write
 from g2s_cli.geometry.image import to_uint8
 from g2s_cli.geometry.shading import MIN_LIGHT_Z, MIN_SHADING, position_from_light
-from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.mesh.extract import Mesh, camera_pose
+from g2s_cli.mesh.options import MeshOptions
 from g2s_cli.mesh.render import render_mesh
 from g2s_cli.mesh.texture import Texture, smooth_normals
 from g2s_cli.result.schema import Result
 from g2s_cli.result.surface import textured_mesh
-from g2s_cli.result.wide import widen
+from g2s_cli.result.wide import photo_on_white, widen
 
 SCRIPTS = ("page.js", "page_downloads.js")
 MAX_PHOTO_PX = 1024  # a side, of the photo that the layers are compared with
@@ -48,13 +48,22 @@ def write_page(
     folder: Path | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write the page. Arguments as for `render_page`.
+    """Write the page of a result.
+
+    Args:
+        result: The result.
+        path: The file.
+        detail: Sizes of the mesh and its texture.
+        folder: As for `render_page`.
+        overwrite: Another file may be replaced. The same page is none.
 
     Raises:
-        UsageError: Another file has this path, and may not be overwritten. The same page is none.
-        G2SError: The disk refuses, or as `render_page`.
+        UsageError: Another file has this path, and may not be overwritten.
+        G2SError: The disk refuses, or as `textured_mesh`.
     """
-    page = render_page(result, detail, folder).encode()
+    detail = detail or MeshOptions()
+    wide = widen(result, detail.extent, detail.texture_size)
+    page = render_page(wide, *textured_mesh(wide, detail, extend=True), folder).encode()
     if not overwrite and path.is_file():
         if path.read_bytes() == page:
             return
@@ -63,17 +72,14 @@ def write_page(
         temporary.write_bytes(page)
 
 
-def render_page(result: Result, detail: MeshOptions | None = None, folder: Path | None = None) -> str:
-    """The page as HTML. Raises as `textured_mesh`.
+def render_page(result: Result, mesh: Mesh, texture: Texture, folder: Path | None = None) -> str:
+    """The page as HTML.
 
     Args:
-        result: The result.
-        detail: Sizes of the mesh and its texture.
+        result: The result in the frame that its mesh was made in; see `result.wide`.
+        mesh, texture: Of `textured_mesh`.
         folder: The result's, whose name stands in the commands that the page prints. None: it prints none.
     """
-    detail = detail or MeshOptions()
-    result = widen(result, detail.extent, detail.texture_size)
-    mesh, texture = textured_mesh(result, detail, extend=True)
     scene = scene_data(result, mesh, texture) | {"folder": folder and folder.resolve().name}
     html, *scripts = (files("g2s_cli.result").joinpath(name).read_text("utf-8") for name in ("page.html", *SCRIPTS))
     # Only "<" could end the script element that holds the scene.
@@ -136,7 +142,7 @@ def scene_data(result: Result, mesh: Mesh, texture: Texture) -> dict[str, Any]:
 
 def _photo(result: Result) -> Image.Image:
     """The photo's frame, small enough for a page."""
-    photo = Image.fromarray(result.center_crop)
+    photo = Image.fromarray(photo_on_white(result))
     photo.thumbnail((MAX_PHOTO_PX, MAX_PHOTO_PX), Image.Resampling.LANCZOS)
     return photo
 

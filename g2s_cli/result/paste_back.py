@@ -1,7 +1,8 @@
 """Relit and rotated objects, pasted back into the whole photo.
 
-Only the change of the centre crop is carried into the photo, so that unchanged pixels stay bit for bit. What the photo
-shows of the object keeps the photo's own pixels; the rest is rendered, or inpainted from its surroundings.
+Other light adds its change of the crop to the photo, which keeps its detail; a turned object replaces the photo, whose
+detail would stay behind as a second outline. Pixels beyond both stay bit for bit. What the photo shows of the object
+keeps the photo's own pixels; the rest is rendered, or inpainted from its surroundings.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from g2s_cli.geometry.rasterizer import VIEW_FAR, rasterize
 from g2s_cli.geometry.render import render, render_depth_with_margin
 from g2s_cli.geometry.resample import inpaint
 from g2s_cli.geometry.warp import grid_sample, normalize_pixels, points_to_grid
-from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.mesh.extract import transform_mesh
+from g2s_cli.mesh.options import MeshOptions
 from g2s_cli.mesh.render import rasterize_mesh
 from g2s_cli.mesh.silhouette import refine_mask
 from g2s_cli.photo.decode import read_image
@@ -43,10 +44,12 @@ MIN_BRIGHTNESS = 0.05  # of shading or images in a quotient
 OCCLUSION_TOLERANCE = 0.01  # scene units: a point farther than this behind the visible surface is hidden
 NECK_START, NECK_END = 0.8, 1.4  # rows of the tight crop, in its sides, between which a turned head's body stays
 FADE_SHARE = 0.1  # of the turn, below which the photo's own pixels take over
+MIN_SCALE, FULL_SCALE = 0.1, 0.4  # areas of the photo in a pixel of a turned head between which its pixels are used
 EMPTY_ALPHA = 0.02  # of a matte, below which a pixel is background
 MAX_RENDERED_PX = 1024  # a side, of the mesh that says where pixels move
 DILATION_PX = 1  # of the object mask, canonical pixels
 BAND_ROWS = 256  # rows of the photo changed at once; all of a large photo's would not fit into memory
+EPSILON = 1e-6
 TINT_PX = 8  # resolution of the colour correction of the GAN's images
 
 Photo = UInt8[np.ndarray, "h w 3"]
@@ -137,9 +140,9 @@ def rotate(
         turned = _move_pixels(canvas, result, factors) if image is None else _match_colours(canvas, result, image)
         turned_mask = soft_mask(result, factors)
         uncovered = canvas.enlarge(_dilate((mask > 0.5) & (turned_mask < 0.5)))
-        scene = canvas.crop * (1 - uncovered) + background * uncovered
         alpha = canvas.enlarge(turned_mask[None])
-        yield canvas.add(scene * (1 - alpha) + turned * alpha - canvas.crop)
+        weight = torch.maximum(uncovered, alpha)
+        yield canvas.paste(torch.lerp(background, turned, alpha / weight.clamp(min=EPSILON)), weight)
 
 
 def _rotate_wide(
@@ -154,7 +157,7 @@ def _rotate_wide(
     colours = extend_colours(canvas.crop, outline)
     hole = _dilate(result.mask > EMPTY_ALPHA)
     background = canvas.enlarge(inpaint(canvas.shrink(result.camera.size), 1 - hole[0]))
-    background = torch.lerp(canvas.crop, background, canvas.enlarge(hole))
+    hole = canvas.enlarge(hole)
     for yaw, pitch in turns:
         turned_view = result.factors.rotate(yaw, pitch).view
         neck = _Neck(result, turned_view)
@@ -166,15 +169,15 @@ def _rotate_wide(
         # Inpainted, so that interpolation at the outline does not mix in positions of the background.
         places = (project_points(points[0], camera).permute(2, 0, 1) + 0.5) / camera.size
         grid = canvas.enlarge(inpaint(places, fragments.hit.float())).permute(1, 2, 0)[None] * 2 - 1
-        moved = functional.grid_sample(
-            torch.cat((colours, outline[None]))[None], grid, padding_mode="border", align_corners=False
-        )[0]
-        weight = canvas.enlarge(avg_pool2d(visible.float()[None], 3, 1, 1, count_include_pad=False))
+        moved = _sample_sharply(torch.cat((colours, outline[None])), grid)
+        shown = visible * ((_magnification(places * camera.size) - MIN_SCALE) / (FULL_SCALE - MIN_SCALE)).clamp(0, 1)
+        weight = canvas.enlarge(avg_pool2d(shown[None], 3, 1, 1, count_include_pad=False))
         alpha = canvas.enlarge(fragments.alpha[0]) * torch.lerp(torch.ones_like(weight), moved[3:], weight)
         turned = torch.lerp(rendered, moved[:3], weight)
         rows = (torch.arange(canvas.crop.shape[-1]) + 0.5) * result.camera.size / canvas.crop.shape[-1]
         moves = (neck.share(rows) / FADE_SHARE).clamp(max=1)[:, None]
-        yield canvas.add((torch.lerp(background, turned, alpha) - canvas.crop) * moves)
+        weight = torch.maximum(hole, alpha)
+        yield canvas.paste(torch.lerp(background, turned, alpha / weight.clamp(min=EPSILON)), weight * moves)
 
 
 @dataclass(frozen=True)
@@ -240,19 +243,28 @@ class Canvas:
 
     def add(self, change: Float[Tensor, "3 m m"]) -> Photo:
         """The photo plus a change of the crop, blended at edges beyond which the photo goes on."""
+        return self._composite(change, torch.zeros_like(change[:1]), "bilinear")
+
+    def paste(self, image: Float[Tensor, "3 m m"], weight: Float[Tensor, "1 m m"]) -> Photo:
+        """The photo with an image of the crop in its place, as far as its weight says; blended as `add`."""
+        return self._composite(image * weight, weight, "bicubic")
+
+    def _composite(self, colours: Float[Tensor, "3 m m"], alpha: Float[Tensor, "1 m m"], interpolation: str) -> Photo:
+        """Colours, which are multiplied by their alpha, over the photo."""
         height, width, _ = self.photo.shape
         corners = self.placement.to_photo(np.array(((0.0, 0), (1, 0), (0, 1), (1, 1))))
         left, top = np.floor(corners.min(axis=0)).clip(0).astype(int)
         right, bottom = np.minimum(np.ceil(corners.max(axis=0)) + 1, (width, height)).astype(int)
-        change, photo = (change * self._blend_weight())[None], self.photo.copy()
+        layer, photo = (torch.cat((colours, alpha)) * self._blend_weight())[None], self.photo.copy()
         for first in range(top, bottom, BAND_ROWS):
             band = photo[first : min(first + BAND_ROWS, bottom), left:right]
             rows, columns = np.indices(band.shape[:2], dtype=float)
             shares = self.placement.to_crop(np.stack((columns + left, rows + first), axis=-1))
             # Without aligned corners the grid's -1 and 1 are the crop's edges.
             grid = torch.from_numpy(shares * 2 - 1).float()[None]
-            warped = functional.grid_sample(change, grid, align_corners=False)[0].permute(1, 2, 0).numpy()
-            band[:] = (band + warped * 255).round().clip(0, 255)
+            sampled = functional.grid_sample(layer, grid, mode=interpolation, align_corners=False)[0]
+            warped = sampled.permute(1, 2, 0).numpy()
+            band[:] = (band * (1 - warped[..., 3:]) + warped[..., :3] * 255).round().clip(0, 255)
         return photo
 
     def _blend_weight(self) -> Float[Tensor, "m m"]:
@@ -284,10 +296,22 @@ def _move_pixels(canvas: Canvas, result: Result, factors: Factors) -> Float[Tens
     # Inpainted, so that interpolation at the outline does not mix in positions of the background.
     shares = inpaint((pixels[0].permute(2, 0, 1) + 0.5) / camera.size, on_surface.float())
     grid = canvas.enlarge(shares).permute(1, 2, 0)[None] * 2 - 1
-    moved = functional.grid_sample(canvas.crop[None], grid, padding_mode="border", align_corners=False)[0]
+    moved = _sample_sharply(canvas.crop, grid)
     weight = canvas.enlarge(avg_pool2d(visible.float()[None], 3, 1, 1, count_include_pad=False))
     rendered = canvas.enlarge(render(factors, camera).image / 2 + 0.5)
     return moved * weight + rendered * (1 - weight)
+
+
+def _magnification(places: Float[Tensor, "2 h w"]) -> Float[Tensor, "h w"]:
+    """The photo's area that each pixel shows, in pixels: small where the photo sees the surface at a grazing angle."""
+    (x_down, x_right), (y_down, y_right) = (torch.gradient(one) for one in places)
+    return (x_right * y_down - x_down * y_right).abs()
+
+
+def _sample_sharply(maps: Float[Tensor, "c m m"], grid: Float[Tensor, "1 m m 2"]) -> Float[Tensor, "c m m"]:
+    """Maps in [0, 1] at the places of a grid; bilinear interpolation would blur a small photo."""
+    sampled = functional.grid_sample(maps[None], grid, mode="bicubic", padding_mode="border", align_corners=False)[0]
+    return sampled.clamp(0, 1)
 
 
 def _match_colours(canvas: Canvas, result: Result, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 m m"]:

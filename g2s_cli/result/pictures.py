@@ -11,7 +11,7 @@ from torch import Tensor
 
 from g2s_cli.errors import UsageError
 from g2s_cli.machine import Machine
-from g2s_cli.mesh.export import MeshOptions
+from g2s_cli.mesh.options import MeshOptions
 from g2s_cli.mesh.render import rasterize_mesh, render_mesh
 from g2s_cli.mesh.texture import relight_texture
 from g2s_cli.result.gan_renderer import render_with_gan
@@ -43,8 +43,8 @@ def relight(
         result: The result.
         lights: Positions (x, y) in the aligned crop: x to the right, y up, (0, 0) at the camera, (1, 0) at 45° to the
             right.
-        strength, ambient: Of each light and of light from all sides, as in light.json; by default 0.6 and 0.4 of the
-            photo's own sum, but the photo's own at the photo's own position.
+        strength, ambient: Of each light and of light from all sides, as in light.json; by default 0.63 and 0.37 of the
+            photo's sum of both, but the photo's own at the photo's own position.
         renderer: "mesh" renders the mesh with the photo's pixels; "gan" projects renderings through the generator.
         size: Pixels a side, for "mesh" only; by default those of the photo, at most 512.
         device: Device of the GAN.

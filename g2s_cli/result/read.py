@@ -15,13 +15,13 @@ from PIL import Image
 from safetensors.torch import load
 from torch import Tensor
 
-from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.errors import G2SError, UsageError, shorten
 from g2s_cli.files import read_json
 from g2s_cli.geometry.camera import MAX_FOV_DEG, MIN_FOV_DEG, Camera
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.geometry.rasterizer import VIEW_FAR, VIEW_NEAR
-from g2s_cli.mesh.export import Extent
+from g2s_cli.mesh.options import Extent
 from g2s_cli.photo.crop import Matte
 from g2s_cli.result.schema import (
     ALIGNED,
@@ -38,14 +38,15 @@ from g2s_cli.value_types import check_type
 
 MIN_ALIGNED_SIZE, MAX_ALIGNED_SIZE = 8, 4096  # pixels a side; g2s writes from twice to half of it
 MAX_PHOTO_PX, MAX_SPAN = 1e6, 100.0  # of a photo's side, and of a matte in sides of the crop
+MIN_SIDE_PX, MIN_FRAME_SHARE = 1.0, 0.01  # of a crop in its photo; of the centre crop's side in the crop's
 # Of what is read of a report, where it is there; the rest is for people.
 REPORT_TYPES: dict[str, Any] = {
     "photo": str,
     "photo_sha256": str,
-    "gan_file": str,
+    "gan_file": str | None,
     "symmetry": str,
     "weights": dict[str, str],
-    "meshes": dict[str, Any],
+    "meshes": dict[str, Any] | None,
     "seconds": dict[str, float],
 }
 RECONSTRUCT_AGAIN = "Reconstruct the photo again."
@@ -61,11 +62,11 @@ def read_result(folder: Path | str) -> Result:
     folder = Path(folder)
     path = folder / STATE
     if not path.is_file():
-        raise UsageError(f"{folder} is not a g2s result folder.", "Make one with: g2s reconstruct PHOTO -o FOLDER")
+        raise _no_result(folder)
     with _convert_read_errors(path):
         tensors, metadata = _read_state(path)
         if (schema := metadata["schema"]) != str(SCHEMA):
-            what = f"{folder} was written by another version of g2s (schema {schema}, not {SCHEMA})."
+            what = f"{folder} was written by another version of g2s (schema {shorten(schema, 20)}, not {SCHEMA})."
             raise G2SError(what, RECONSTRUCT_AGAIN)
         camera, placement = Camera(**json.loads(metadata["camera"])), Placement(**json.loads(metadata["placement"]))
         category, frame_share = metadata["category"], float(metadata["frame_share"])
@@ -104,7 +105,7 @@ def read_report(folder: Path) -> dict[str, Any]:
         report = read_json(folder / REPORT)
         check_type(report, dict[str, Any], REPORT)
         for name, kind in REPORT_TYPES.items():
-            if report.get(name) is not None:
+            if name in report:
                 check_type(report[name], kind, name)
         check_type((report.get("meshes") or {}).get("extent"), Extent | None, "extent")
     return cast("dict[str, Any]", report)
@@ -136,6 +137,14 @@ def _convert_read_errors(path: Path) -> Iterator[None]:
         raise G2SError(f"{path.parent} is damaged: its {path.name} cannot be read.", RECONSTRUCT_AGAIN) from error
 
 
+def _no_result(folder: Path) -> UsageError:
+    """The error about a path that is no result: a photo, or a folder of results."""
+    what, photo = f"{folder} is not a g2s result folder.", folder if folder.is_file() else "PHOTO"
+    for state in sorted(folder.glob(f"*/{STATE}"))[:1]:
+        return UsageError(f"{what[:-1]}; it holds some.", f"Name one of them, such as {state.parent}.")
+    return UsageError(what, f"Make one with: g2s reconstruct {photo} -o FOLDER")
+
+
 def _read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file. `safe_open` fails on paths that are not UTF-8."""
     data = path.read_bytes()
@@ -160,9 +169,9 @@ def _check_places(camera: Camera, placement: Placement, frame_share: float, span
     if list(depths) != sorted(depths) or camera.near == camera.far or not MIN_FOV_DEG <= camera.fov_deg <= MAX_FOV_DEG:
         raise ValueError(f"{camera}")
     numbers = (placement.x, placement.y, placement.side)
-    if placement.side <= 0 or max(map(abs, numbers)) > MAX_PHOTO_PX or abs(placement.turn_rad) > math.tau:
+    if placement.side < MIN_SIDE_PX or max(map(abs, numbers)) > MAX_PHOTO_PX or abs(placement.turn_rad) > math.tau:
         raise ValueError(f"{placement}")
-    if not (0 < frame_share <= 1 and 0 <= span <= MAX_SPAN):
+    if not (MIN_FRAME_SHARE <= frame_share <= 1 and (span == 0 or MIN_FRAME_SHARE <= span <= MAX_SPAN)):
         raise ValueError(f"frame_share {frame_share}, matte_span {span}")
 
 

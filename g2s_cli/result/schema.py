@@ -6,21 +6,23 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
-from trimesh import Trimesh
 
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.image import to_uint8
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.geometry.resample import center_slice
-from g2s_cli.mesh.export import BODY_FILES, SURFACE_FILES, Extent, MeshOptions, simplify, textured_trimesh
+from g2s_cli.mesh.options import BODY_FILES, SURFACE_FILES, Extent, MeshOptions
 from g2s_cli.photo.crop import Matte
+
+if TYPE_CHECKING:
+    from trimesh import Trimesh
 
 SCHEMA = 2
 STATE, REPORT, ALIGNED, PAGE = "state.safetensors", "report.json", "aligned.png", "view.html"
@@ -143,6 +145,7 @@ class Result:
 
     def mesh(self, detail: MeshOptions | None = None) -> Trimesh:
         """The mesh with its texture, as trimesh's; +Y up, the object faces +Z. `detail.body` is not closed here."""
+        from g2s_cli.mesh.export import simplify, textured_trimesh  # noqa: PLC0415 (trimesh takes a second to import)
         from g2s_cli.result.surface import textured_mesh  # noqa: PLC0415 (it imports this module)
         from g2s_cli.result.wide import widen  # noqa: PLC0415 (likewise)
 

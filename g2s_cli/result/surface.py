@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import torch
@@ -15,8 +16,8 @@ from g2s_cli.geometry.image import composite_on_white, from_uint8
 from g2s_cli.geometry.render import mask_to_canonical, mask_to_view, render
 from g2s_cli.geometry.resample import inpaint, window_mean
 from g2s_cli.geometry.warp import hflip
-from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.mesh.extract import Back, Mesh, extract_mesh
+from g2s_cli.mesh.options import MeshOptions
 from g2s_cli.mesh.refine import CanonicalDepth, SilhouetteMask, refine_depth
 from g2s_cli.mesh.silhouette import refine_mask
 from g2s_cli.mesh.texture import Texture, project_texture
@@ -43,28 +44,41 @@ def textured_mesh(result: Result, detail: MeshOptions, *, extend: bool = False) 
         UsageError, G2SError: As `MeshOptions.check`.
     """
     detail.check()
-    photo = from_uint8(result.center_crop)
-    if result.outline is not None:
-        photo = extend_colours(photo, result.outline)
-    photo_size = max(photo.shape[-1], result.camera.size)
+    photo_size = max(len(result.center_crop), result.camera.size)
     wide_size = round(photo_size * result.camera.with_margin().size / result.camera.size)
-    mask = refine_mask(result.mask, photo) if result.outline is None else result.outline
-    outline = SilhouetteMask(mask, result.is_symmetric, completed=result.outline is None, support=result.support)
     # Twice the photo's resolution: the outline is smooth between the photo's pixels.
     mesh_size = detail.mesh_size or min(2 * wide_size, MAX_MESH_SIZE if result.outline is None else MAX_WIDE_MESH_SIZE)
-    canonical = refine_depth(
-        result.factors, replace(outline, extend=extend and result.outline is None), result.camera, mesh_size
-    )
-    if result.outline is None:
-        mesh = extract_mesh(canonical)
-    else:
-        mesh = extract_mesh(replace(canonical, mask=_smooth_outline(canonical, result.camera)), between_pixels=True)
-        mesh = replace(mesh, back=Back(result.factors.view, BACK_HEIGHT * result.photo.shape[-1] / result.camera.focal))
     texture_size = detail.texture_size or min(wide_size, MAX_TEXTURE_SIZE)
     if detail.texture_size is None and result.outline is not None:
         # A small photo is resampled twice on its way to a picture: finer texels keep it sharp.
         texture_size = max(texture_size, min(2 * wide_size, FINE_TEXTURE_SIZE))
-    return mesh, project_texture(photo, result.factors, outline, result.camera, mesh, texture_size)
+    with ThreadPoolExecutor(1) as pool:
+        colours = pool.submit(_object_colours, result)  # takes as long as the mesh
+        outline = _silhouette(result)
+        mesh = _extract(result, replace(outline, extend=extend and result.outline is None), mesh_size)
+    return mesh, project_texture(colours.result(), result.factors, outline, result.camera, mesh, texture_size)
+
+
+def _object_colours(result: Result) -> Float[Tensor, "3 n n"]:
+    """The photo, without its background where the outline is known."""
+    photo = from_uint8(result.center_crop)
+    return photo if result.outline is None else extend_colours(photo, result.outline)
+
+
+def _silhouette(result: Result) -> SilhouetteMask:
+    """The object in the photo at the photo's resolution."""
+    if result.outline is None:
+        return SilhouetteMask(refine_mask(result.mask, from_uint8(result.center_crop)), result.is_symmetric)
+    return SilhouetteMask(result.outline, result.is_symmetric, completed=False, support=result.support)
+
+
+def _extract(result: Result, outline: SilhouetteMask, mesh_size: int) -> Mesh:
+    """The mesh, which has a back where the outline is known."""
+    canonical = refine_depth(result.factors, outline, result.camera, mesh_size)
+    if result.outline is None:
+        return extract_mesh(canonical)
+    mesh = extract_mesh(replace(canonical, mask=_smooth_outline(canonical, result.camera)), between_pixels=True)
+    return replace(mesh, back=Back(result.factors.view, BACK_HEIGHT * result.photo.shape[-1] / result.camera.focal))
 
 
 def _smooth_outline(canonical: CanonicalDepth, camera: Camera) -> Float[Tensor, "g g"]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d
@@ -16,8 +17,8 @@ from torch.nn.functional import interpolate, max_pool2d
 from g2s_cli.geometry.camera import Camera
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.geometry.resample import center_slice, resize_area
-from g2s_cli.mesh.export import Extent
 from g2s_cli.mesh.extend import Wide, extend_factors
+from g2s_cli.mesh.options import Extent
 from g2s_cli.photo.crop import crop_photo
 from g2s_cli.photo.decode import read_image
 from g2s_cli.result.schema import Result, original_path
@@ -52,16 +53,17 @@ def widen(result: Result, extent: Extent | None = None, size_px: int | None = No
     placement = _placement(tight, result.camera, camera)
     most = min(max(size_px or SIZE_PX, SIZE_PX), MAX_SIZE_PX)
     size = min(round(len(result.center_crop) * camera.size / result.camera.size), most)
-    aligned = np.array(crop_photo(photo, placement, size))
-    mirrored = _matte(result, camera, camera.size)
-    domain = _component(mirrored >= 0.5, result.camera.size)
-    outline = _matte(result, camera, size) * _inside(photo, placement, size)
-    # Other people in the photo are no part of the object.
-    outline = outline * interpolate(max_pool2d(domain.float()[None, None], 3, 1, 1), size=(size, size))[0, 0]
-    factors, support = extend_factors(result.factors, result.mask, result.camera, Wide(camera, domain))
+    with ThreadPoolExecutor(1) as pool:
+        aligned = pool.submit(crop_photo, photo, placement, size)  # takes as long as the rest
+        mirrored = _matte(result, camera, camera.size)
+        domain = _component(mirrored >= 0.5, result.camera.size)
+        outline = _matte(result, camera, size) * _inside(photo.size, placement, size)
+        # Other people in the photo are no part of the object.
+        outline = outline * interpolate(max_pool2d(domain.float()[None, None], 3, 1, 1), size=(size, size))[0, 0]
+        factors, support = extend_factors(result.factors, result.mask, result.camera, Wide(camera, domain))
     return replace(
         result,
-        aligned=aligned,
+        aligned=np.array(aligned.result()),
         placement=placement.scale(float(picture.reduction)),
         mask=resize_area(outline[None], camera.size)[0],
         factors=factors,
@@ -73,10 +75,18 @@ def widen(result: Result, extent: Extent | None = None, size_px: int | None = No
     )
 
 
+def photo_on_white(result: Result) -> UInt8[np.ndarray, "m m 3"]:
+    """The photo in the frame of a result's depth map, white beyond its edges. Raises ImageError as `widen`."""
+    crop, share = result.center_crop, result.frame_share
+    size = read_image(original_path(Path(), result.report), [], result.original).size
+    inside = _inside(size, result.placement.subsquare((1 - share) / 2, share), len(crop))[..., None].numpy()
+    return (crop * inside + 255 * (1 - inside)).round().astype(np.uint8)
+
+
 def _frame(result: Result, photo: Image.Image, tight: Placement, max_span: float) -> Camera:
     """The camera of the smallest frame around the tight crop that holds the object, within a largest span."""
     widest = _camera_of_span(result.camera, max_span)
-    inside = _inside(photo, _placement(tight, result.camera, widest), widest.size) > 0.5
+    inside = _inside(photo.size, _placement(tight, result.camera, widest), widest.size) > 0.5
     domain = _component((_matte(result, widest, widest.size) >= 0.5) & inside, result.camera.size)
     rows, columns = domain.nonzero().T
     reach = (torch.cat((rows, columns)).float() - widest.centre).abs().max().item() if len(rows) else 0.0
@@ -101,11 +111,11 @@ def _matte(result: Result, wide: Camera, size: int) -> Float[Tensor, "n n"]:
     return torch.from_numpy(np.array(crop)).float() / 255
 
 
-def _inside(photo: Image.Image, placement: Placement, size: int) -> Float[Tensor, "n n"]:
+def _inside(photo_size: tuple[int, int], placement: Placement, size: int) -> Float[Tensor, "n n"]:
     """1 inside the photo, 0 beyond its edges, which are one pixel of the crop wide."""
     index = torch.arange(size, dtype=torch.float32)
     inside = torch.ones(size, size)
-    for (right, below, origin), length in zip(placement.matrix(size).tolist(), photo.size, strict=True):
+    for (right, below, origin), length in zip(placement.matrix(size).tolist(), photo_size, strict=True):
         # In the photo's pixels, whose centres are whole numbers.
         place = origin + right * index + below * index[:, None]
         distance = torch.minimum(place + 0.5, length - 0.5 - place)

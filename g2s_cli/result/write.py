@@ -8,6 +8,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from filecmp import cmp
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt16
+from jaxtyping import Bool, Float, UInt8, UInt16
 from PIL import Image
 from safetensors.torch import save
 from torch import Tensor
@@ -28,16 +29,19 @@ from g2s_cli.geometry.factors import Factors
 from g2s_cli.geometry.image import to_uint8
 from g2s_cli.geometry.render import photo_depth, render
 from g2s_cli.geometry.shading import position_from_light
-from g2s_cli.mesh.export import BODY_FILES, PNG_LEVEL, SURFACE_FILES, MeshOptions, write_meshes
-from g2s_cli.mesh.extract import camera_pose
-from g2s_cli.mesh.render import Fragments, rasterize_mesh
+from g2s_cli.mesh.export import PNG_LEVEL, write_meshes
+from g2s_cli.mesh.extract import Mesh, camera_pose
+from g2s_cli.mesh.options import BODY_FILES, SURFACE_FILES, MeshOptions
+from g2s_cli.mesh.render import rasterize_mesh
 from g2s_cli.mesh.texture import Texture, normal_map
 from g2s_cli.progress import Progress, SilentProgress, Stopwatch, add_seconds, rounded_seconds
+from g2s_cli.result.page import render_page
 from g2s_cli.result.schema import (
     ALIGNED,
     MATTE,
     OFFSET_PREFIX,
     OWNED_PATHS,
+    PAGE,
     REPORT,
     RESIDUAL_KEY,
     SCHEMA,
@@ -60,11 +64,13 @@ def write_result(
     detail: MeshOptions | None = None,
     progress: Progress | None = None,
     started_s: float | None = None,
+    with_page: bool = False,
 ) -> dict[str, Any]:
     """Write a result folder atomically. Files in it that g2s did not write stay.
 
     Args:
         started_s: when the command began, on the clock of `time.perf_counter`; the report's total is counted from then.
+        with_page: Write the page of `g2s view`, too. It prints no commands.
 
     Returns:
         The report, with the seconds of the mesh and of writing.
@@ -75,21 +81,21 @@ def write_result(
     """
     check_target(folder, STATE, overwrite=overwrite)
     detail, clock = detail or MeshOptions(), Stopwatch(progress or SilentProgress(), "write")
-    with replace_folder(folder, OWNED_PATHS, overwrite=overwrite) as temporary:
+    # Threads, for most of it is compression and tensors, which let go of the interpreter's lock.
+    with replace_folder(folder, OWNED_PATHS, overwrite=overwrite) as temporary, ThreadPoolExecutor() as pool:
         clock.begin("mesh", 1)
+        writing: list[Future[Any]] = [pool.submit(_write_small_files, result, temporary)]
         wide = widen(result, detail.extent, detail.texture_size)
         mesh, texture = textured_mesh(wide, detail)
         clock.advance(1, 0.0)
         clock.begin("write", 1)
-        _write_maps(result, temporary)
-        original_path(temporary, result.report).write_bytes(result.original)
         _write_json(temporary / "camera.json", _camera_facts(result, wide))
-        _write_json(temporary / "light.json", _light_facts(result.factors))
-        _write_state(temporary / STATE, result)
-        write_meshes(temporary, mesh, texture, detail)
-        view = rasterize_mesh(mesh, len(texture.lit[0]), wide.factors.view, wide.camera.resize(wide.picture_size))
-        save_image(temporary / "reconstruction.png", view.sample_texture(texture.lit).on_white)
-        _write_large_maps(temporary, wide, view, texture)
+        writing.append(pool.submit(write_meshes, temporary, mesh, texture, detail))
+        if with_page:
+            writing.append(pool.submit(_write_page, temporary / PAGE, wide, mesh, texture, detail))
+        _write_large_maps(temporary, wide, mesh, texture)
+        for task in writing:
+            task.result()
         clock.advance(1, 0.0)
         report = result.report
         if "seconds" in report:
@@ -188,9 +194,19 @@ def _write_wide_meshes(result: Result, folder: Path, detail: MeshOptions) -> lis
     return write_meshes(folder, *textured_mesh(widen(result, detail.extent, detail.texture_size), detail), detail)
 
 
+def _write_page(path: Path, result: Result, mesh: Mesh, texture: Texture, detail: MeshOptions) -> None:
+    if result.outline is None:
+        mesh, texture = textured_mesh(result, detail, extend=True)
+    path.write_bytes(render_page(result, mesh, texture).encode())
+
+
 def save_image(path: Path, image: Float[Tensor, "3 h w"]) -> None:
     """Write an image in [-1, 1] as 8-bit PNG."""
-    Image.fromarray(to_uint8(image)).save(path)
+    _save_png(path, to_uint8(image))
+
+
+def _save_png(path: Path, pixels: UInt8[np.ndarray, "h w *c"] | UInt16[np.ndarray, "h w"]) -> None:
+    Image.fromarray(pixels).save(path, compress_level=PNG_LEVEL)
 
 
 def encode_depth(depth: Float[np.ndarray, "*shape"]) -> UInt16[np.ndarray, "*shape"]:
@@ -199,8 +215,11 @@ def encode_depth(depth: Float[np.ndarray, "*shape"]) -> UInt16[np.ndarray, "*sha
     return np.nan_to_num(code, nan=0.0).astype(np.uint16)
 
 
-def _write_maps(result: Result, folder: Path) -> None:
-    """The maps at the working size, and the crops."""
+def _write_small_files(result: Result, folder: Path) -> None:
+    """The photo, the state, the light, the maps at the working size, and the crops."""
+    original_path(folder, result.report).write_bytes(result.original)
+    _write_json(folder / "light.json", _light_facts(result.factors))
+    _write_state(folder / STATE, result)
     rendering = render(result.factors, result.camera)
     visible = (result.mask >= 0.5) & rendering.valid
     depth = photo_depth(rendering, result.factors, result.mask, result.camera).float().numpy()
@@ -208,20 +227,23 @@ def _write_maps(result: Result, folder: Path) -> None:
     save_image(folder / "inverted.png", result.inverted)
     save_image(folder / "albedo.png", rendering.albedo)
     _write_normal(folder / "normal.png", rendering.normal.permute(2, 0, 1), visible)
-    Image.fromarray(result.aligned).save(folder / ALIGNED, compress_level=PNG_LEVEL)
+    _save_png(folder / ALIGNED, result.aligned)
     if result.matte is not None:
-        Image.fromarray(result.matte.alpha).save(folder / MATTE)
-    Image.fromarray((result.mask * 255).round().byte().numpy()).save(folder / "mask.png")
-    Image.fromarray(encode_depth(depth)).save(folder / "depth.png")
+        _save_png(folder / MATTE, result.matte.alpha)
+    _save_png(folder / "mask.png", (result.mask * 255).round().byte().numpy())
+    _save_png(folder / "depth.png", encode_depth(depth))
     np.save(array := io.BytesIO(), depth)  # its errors on a file do not say that the disk is full
     (folder / "depth.npy").write_bytes(array.getvalue())
 
 
-def _write_large_maps(folder: Path, result: Result, view: Fragments, texture: Texture) -> None:
-    """Depth, normals and albedo of the mesh, pixel for pixel as reconstruction.png."""
+def _write_large_maps(folder: Path, result: Result, mesh: Mesh, texture: Texture) -> None:
+    """The mesh in the photo's view: its picture, and pixel for pixel its depth, normals and albedo."""
+    camera = result.camera.resize(result.picture_size)
+    view = rasterize_mesh(mesh, len(texture.lit[0]), result.factors.view, camera)
+    save_image(folder / "reconstruction.png", view.sample_texture(texture.lit).on_white)
     visible = view.depth.isfinite()
     depth = torch.where(visible, view.depth, torch.nan)
-    Image.fromarray(encode_depth(depth.numpy())).save(folder / "depth_large.png")
+    _save_png(folder / "depth_large.png", encode_depth(depth.numpy()))
     canonical = view.sample_texture(normal_map(result.factors, result.camera, len(texture.lit[0]))).image
     normal = torch.einsum("ij,jhw->ihw", rotation_matrix(result.factors.view[None])[0], canonical)
     _write_normal(folder / "normal_large.png", normal / normal.norm(dim=0).clamp(min=1e-6), visible)
@@ -266,7 +288,8 @@ def _light_facts(factors: Factors) -> dict[str, Any]:
         "ambient": factors.light[0].item(),
         "diffuse": factors.light[1].item(),
         "convention": "Where the light stands as seen in input.png, the aligned crop: x to the right, y up, 0,0 at the "
-        "camera. In the whole photo the crop lies turned clockwise by alignment.turn_deg of report.json.",
+        "camera. In the whole photo the crop lies turned clockwise by alignment.turn_deg of report.json. diffuse is "
+        "--strength of g2s relight.",
     }
 
 

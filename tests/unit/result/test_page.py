@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from g2s_cli.geometry.shading import position_from_light
-from g2s_cli.mesh.export import MeshOptions
 from g2s_cli.mesh.extract import Mesh
+from g2s_cli.mesh.options import MeshOptions
 from g2s_cli.mesh.texture import Texture, relight_texture
 from g2s_cli.result.page import MAX_TEXTURE_CHARACTERS, render_page, texture_url
 from g2s_cli.result.schema import Result
@@ -89,8 +89,8 @@ def textured(sharp: Result) -> tuple[Mesh, Texture]:
 
 
 @pytest.fixture(scope="module")
-def scene(sharp: Result) -> dict[str, Any]:
-    return scene_in(render_page(sharp, FINE))
+def scene(sharp: Result, textured: tuple[Mesh, Texture]) -> dict[str, Any]:
+    return scene_in(render_page(sharp, *textured))
 
 
 def test_the_page_holds_the_mesh(scene: dict[str, Any], textured: tuple[Mesh, Texture]) -> None:
@@ -151,9 +151,9 @@ def test_the_light_it_begins_with_is_the_photos(sharp: Result, scene: dict[str, 
     assert [scene["light"]["ambient"], scene["light"]["diffuse"]] == pytest.approx(light[:2].tolist())
 
 
-def test_it_needs_no_network_and_a_photos_name_is_only_a_name(sharp: Result) -> None:
+def test_it_needs_no_network_and_a_photos_name_is_only_a_name(sharp: Result, textured: tuple[Mesh, Texture]) -> None:
     name = '</script><script src="http://evil.example/x.js">&<!--.png'
-    page = render_page(replace(sharp, report=sharp.report | {"photo": name}), FINE)
+    page = render_page(replace(sharp, report=sharp.report | {"photo": name}), *textured)
     found = Scripts(page)
     assert len(found.texts) == 2
     assert json.loads(found.texts[0])["title"] == name
@@ -161,9 +161,11 @@ def test_it_needs_no_network_and_a_photos_name_is_only_a_name(sharp: Result) -> 
     assert re.findall(r"(?:fetch|import|XMLHttpRequest|@import|url)\s*\(", found.texts[1]) == []
 
 
-def test_the_folder_of_the_commands_is_its_name(sharp: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_of_the_commands_is_its_name(
+    sharp: Result, textured: tuple[Mesh, Texture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "faces").mkdir()
     monkeypatch.chdir(tmp_path / "faces")
     for folder in (Path(), tmp_path / "faces", Path("../faces")):
-        assert scene_in(render_page(sharp, MeshOptions(16, 16), folder))["folder"] == "faces"
-    assert scene_in(render_page(sharp, MeshOptions(16, 16)))["folder"] is None
+        assert scene_in(render_page(sharp, *textured, folder))["folder"] == "faces"
+    assert scene_in(render_page(sharp, *textured))["folder"] is None

@@ -114,6 +114,26 @@ def test_a_turn_by_zero_barely_changes_the_photo(tilted: Result) -> None:
     assert difference.mean() < 0.5
 
 
+def test_a_pasted_image_leaves_nothing_of_the_photo(tilted: Result) -> None:
+    canvas = Canvas.of(tilted)
+    noise = np.random.default_rng(0).integers(0, 256, canvas.photo.shape, dtype=np.uint8)
+    size = canvas.crop.shape[-1]
+    weight = torch.zeros(1, size, size)
+    weight[:, size // 4 : -size // 4, size // 4 : -size // 4] = 1
+    pasted = replace(canvas, photo=noise).paste(torch.full((3, size, size), 0.2), weight)
+    x, y = round(canvas.placement.x), round(canvas.placement.y)
+    assert (pasted[y - 2 : y + 3, x - 2 : x + 3] == 51).all()  # the photo's detail would be a second outline
+    replaced = np.abs(pasted.astype(int) - noise).max(axis=2) > 0
+    assert replaced.mean() < 0.3 * canvas.placement.side**2 / replaced.size
+
+
+@pytest.mark.parametrize(("right", "down"), [(1.0, 1.0), (0.05, 1.0), (-0.5, 2.0)])
+def test_the_magnification_is_the_photos_area_in_a_pixel(right: float, down: float) -> None:
+    rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+    sheared = torch.stack((right * columns + 0.3 * rows, down * rows))
+    torch.testing.assert_close(paste_back._magnification(sheared), torch.full((8, 8), abs(right * down)))
+
+
 def test_a_turn_moves_the_nose(tilted: Result) -> None:
     def nose(photo: np.ndarray) -> float:
         red = photo[..., 0].astype(int) - photo[..., 1:].max(axis=-1) > 80

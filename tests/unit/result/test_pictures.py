@@ -15,7 +15,7 @@ from PIL import Image
 from g2s_cli.errors import UsageError, WeightsError
 from g2s_cli.gan.stylegan2 import Generator
 from g2s_cli.geometry.image import to_uint8
-from g2s_cli.mesh.export import MeshOptions
+from g2s_cli.mesh.options import MeshOptions
 from g2s_cli.result import pictures
 from g2s_cli.result.pictures import relight, relight_each, rotate, rotate_each
 from g2s_cli.result.read import read_result

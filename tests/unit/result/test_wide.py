@@ -20,15 +20,17 @@ from g2s_cli.geometry.image import from_uint8, to_uint8
 from g2s_cli.geometry.metrics import psnr
 from g2s_cli.geometry.placement import Placement
 from g2s_cli.geometry.shading import position_from_light
-from g2s_cli.mesh.export import Body, MeshOptions, write_meshes
+from g2s_cli.mesh.export import write_meshes
 from g2s_cli.mesh.extract import transform_mesh
+from g2s_cli.mesh.options import Body, Extent, MeshOptions
 from g2s_cli.mesh.solid import is_stable
 from g2s_cli.photo.crop import crop_matte, crop_photo
 from g2s_cli.result import paste_back, pictures
 from g2s_cli.result.contact_sheet import result_tiles
+from g2s_cli.result.page import write_page
 from g2s_cli.result.schema import Result
 from g2s_cli.result.surface import textured_mesh
-from g2s_cli.result.wide import widen
+from g2s_cli.result.wide import photo_on_white, widen
 from g2s_cli.result.write import rewrite_meshes, write_result
 
 SMALL = MeshOptions(mesh_size=96, texture_size=128)
@@ -63,6 +65,17 @@ def bust(result: Result) -> Result:
 @pytest.fixture(scope="module")
 def wide(bust: Result) -> Result:
     return widen(bust)
+
+
+def test_the_photo_is_white_beyond_its_edges(bust: Result) -> None:
+    wide = widen(bust, "person")
+    photo = photo_on_white(wide)
+    outside = np.array(crop_photo(Image.new("L", SIZE, 255), wide.placement, len(photo), padding="black")) == 0
+    assert 0.01 < outside.mean() < 0.5
+    assert (photo[outside] == 255).all()
+    inside = ~max_pool2d(torch.from_numpy(outside)[None].float(), 3, 1, 1)[0].bool().numpy()
+    np.testing.assert_array_equal(photo[inside], wide.aligned[inside])
+    assert photo_on_white(bust).shape == bust.center_crop.shape
 
 
 def greenness(image: torch.Tensor) -> torch.Tensor:
@@ -149,6 +162,9 @@ def test_the_whole_head_is_closed_behind_in_its_glb_and_its_body(wide: Result, t
     header, document = (tmp_path / "mesh.glb").read_bytes()[12:20], (tmp_path / "mesh.glb").read_bytes()[20:]
     tree = json.loads(document[: int.from_bytes(header[:4], "little")])
     assert [sorted(one["extensions"]) for one in tree["materials"]] == [["KHR_materials_unlit"]] * 2
+    of_meshes = {one["bufferView"] for one in tree["accessors"]}
+    assert {tree["bufferViews"][view]["target"] for view in of_meshes} == {34962, 34963}
+    assert all("target" not in view for index, view in enumerate(tree["bufferViews"]) if index not in of_meshes)
     assert {part["material"] for one in tree["meshes"] for part in one["primitives"]} == {0, 1}
     # The right side up: the head is narrower than the body, and above it.
     top, bottom = (front.vertices[mask] for mask in (front.vertices[:, 1] > 0.02, front.vertices[:, 1] < -0.06))
@@ -199,3 +215,11 @@ def test_every_picture_shows_the_whole_object(bust: Result, wide: Result) -> Non
     tiles = [from_uint8(np.array(tile)) for tile in result_tiles(bust, 64)[1:]]
     for image in (*pictures.rotate(bust, [(0.0, 0.0)], size=64), pictures.picture(bust, size=64), tiles[2]):
         assert (image < 0.99).any(dim=0).float().mean() == pytest.approx(expected.item(), abs=0.01)
+
+
+@pytest.mark.parametrize("extent", ["head", "crop"])
+def test_the_page_that_is_written_with_a_result_is_its_page(bust: Result, tmp_path: Path, extent: Extent) -> None:
+    detail = replace(SMALL, extent=extent)
+    write_result(bust, tmp_path / "out", detail=detail, with_page=True)
+    write_page(bust, tmp_path / "view.html", detail)
+    assert (tmp_path / "out" / "view.html").read_bytes() == (tmp_path / "view.html").read_bytes()

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from g2s_cli.errors import UsageError
-from g2s_cli.mesh.export import MeshOptions
+from g2s_cli.mesh.options import MeshOptions
 from g2s_cli.result.page import write_page
 from g2s_cli.result.read import read_result
 from g2s_cli.result.schema import Result, missing_files
