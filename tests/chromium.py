@@ -99,6 +99,10 @@ class Page:
             assert time.monotonic() < end, f"{script} did not come true: {self.text('body')} {self.messages}"
             time.sleep(0.1)
 
+    def wait_for_text(self, selector: str, text: str, seconds: float = 30) -> None:
+        """Wait until an element is there and its text contains another."""
+        self.wait_for(f"document.querySelector({selector!r})?.innerText.includes({text!r})", seconds)
+
     def text(self, selector: str) -> str:
         """The text of an element; "" if there is none."""
         return self.evaluate(f"document.querySelector({selector!r})?.innerText ?? ''")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 import tempfile
 import webbrowser
 from importlib.util import find_spec
@@ -12,6 +14,7 @@ from typing import Annotated
 from g2s_cli.commands import options
 from g2s_cli.console import output
 from g2s_cli.errors import G2SError, StoppedError
+from g2s_cli.files import clean_up_afterwards
 from g2s_cli.options import DEFAULT_CATEGORY
 
 BYTES_PER_MEGAPIXEL = 1_000_000  # of an upload, at most: a PNG of a photo has twice as many, a JPEG a fifth
@@ -54,8 +57,10 @@ def app(
 
     load_category(category).preset(preset)
     machine = Machine.named(device)
-    with tempfile.TemporaryDirectory(prefix="g2s-app-", ignore_cleanup_errors=True) as root:
-        uploads = Path(root) / "uploads"
+    root = Path(tempfile.gettempdir(), f"g2s-app-{secrets.token_hex(8)}")
+    with clean_up_afterwards(lambda: shutil.rmtree(root, ignore_errors=True)):
+        root.mkdir(mode=0o700)
+        uploads = root / "uploads"
         # Read when Gradio is imported. Without the last it would ask the network for news.
         os.environ |= {
             "GRADIO_TEMP_DIR": str(uploads),
@@ -67,8 +72,8 @@ def app(
         from g2s_cli.webapp.server import build_server, listen, serve
         from g2s_cli.webapp.studio import PhotoLimits, Studio
 
-        limits = PhotoLimits(max_megapixels, round(max_megapixels * BYTES_PER_MEGAPIXEL))
-        with listen(host, port) as listening, Jobs(Path(root) / "jobs", max_jobs) as jobs:
+        limits = PhotoLimits(max_megapixels, round(max_megapixels * BYTES_PER_MEGAPIXEL), uploads)
+        with listen(host, port) as listening, Jobs(root / "jobs", max_jobs) as jobs:
             address = f"http://{host}:{listening.getsockname()[1]}/"
             server = build_server(App(jobs, Studio(machine), limits), AppDefaults(category, preset), host, uploads)
             output.info("Ctrl-C ends it, and deletes its photos and results.")

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from g2s_cli.errors import G2SError, StoppedError, UsageError, as_g2s_error
+from g2s_cli.errors import FLAG, G2SError, StoppedError, UsageError, as_g2s_error
 from g2s_cli.geometry.image import to_uint8
 from g2s_cli.result.schema import PAGE
 from g2s_cli.webapp.jobs import Job, Jobs, JobState, Step
@@ -123,9 +123,11 @@ def build_page(app: App, defaults: AppDefaults) -> gr.Blocks:
             with gr.Column(scale=2, min_width=300):
                 photo = gr.Image(label="Photo", type="filepath", sources=["upload", "webcam", "clipboard"], height=300)
                 photo.preprocess = _path_of  # the file itself: g2s reads formats and profiles that Gradio does not
+                # Gradio would copy any file of the disk, or of an address, to the uploads.
+                photo.async_move_resource_to_block_cache = _unmoved
                 faces = gr.Image(label="Click the face", interactive=False, visible=False, buttons=[], height=300)
                 category = gr.Dropdown(category_names(), value=defaults.category, label="Category: what it shows")
-                preset = gr.Radio(presets_of(defaults.category), value=defaults.preset, label="Preset")
+                preset = gr.Radio(presets_of(defaults.category, defaults.preset), value=defaults.preset, label="Preset")
                 start = gr.Button("Make it 3D", variant="primary", elem_id="start")
                 stop = gr.Button("Stop", elem_id="stop")
             with gr.Column(scale=3, min_width=300):
@@ -143,7 +145,10 @@ def build_page(app: App, defaults: AppDefaults) -> gr.Blocks:
             **private,
         )
         category.change(
-            lambda name: gr.update(choices=presets_of(name), value=first_preset(name)), category, preset, **private
+            lambda name: gr.update(choices=presets_of(name, first_preset(name)), value=first_preset(name)),
+            category,
+            preset,
+            **private,
         )
         faces.select(app.choose_face, faces_found, [faces, face], **private)
         run = start.click(
@@ -155,20 +160,27 @@ def build_page(app: App, defaults: AppDefaults) -> gr.Blocks:
     return page
 
 
-def presets_of(category: str) -> list[str]:
-    """Names of a category's presets."""
-    return list(load_category(category).presets)
+def presets_of(category: str, chosen: str) -> list[str]:
+    """Names of a category's presets. Of equal ones the first has its name, or `chosen` if that is one of them."""
+    presets = load_category(category).presets
+    order = sorted(presets, key=lambda name: name != chosen)  # `chosen` first
+    return [name for name in presets if name == next(one for one in order if presets[one] == presets[name])]
 
 
 def first_preset(category: str) -> str:
     """The preset that is chosen first: fast, where the category has it."""
-    names = presets_of(category)
+    names = list(load_category(category).presets)
     return "fast" if "fast" in names else names[0]
 
 
 def error_html(error: Exception, photo: str | None = None) -> str:
-    """An error as its sentence; photo: file of the upload, which is called by its name."""
+    """An error as its sentence; photo: file of the upload, which is called by its name.
+
+    The page has no place for options: a remedy that names one is called one of the command line.
+    """
     failure: G2SError = as_g2s_error(error)
+    if FLAG.search(failure.remedy):
+        failure = failure.with_remedy(f"On the command line: {failure.remedy}")
     if photo:
         failure = failure.replace_name(photo, Path(photo).name)
     return f'<p class="g2s-error" role="alert">{escape(str(failure))}</p>'
@@ -229,6 +241,10 @@ def _data_url(image: Float[Tensor, "3 h w"]) -> str:
     file = io.BytesIO()
     Image.fromarray(to_uint8(image)).save(file, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+async def _unmoved(path: str) -> str:
+    return path
 
 
 def _path_of(upload: Any) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 from pathlib import Path
 from urllib.parse import unquote
@@ -93,6 +94,15 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(server: FastAPI, listening: socket.socket, *, verbose: bool = False) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
+    """Serve until a signal comes, then raise it again. Uvicorn does so for Ctrl-C and SIGTERM alone."""
     config = uvicorn.Config(server, log_level="info" if verbose else "error", timeout_graceful_shutdown=1)
-    uvicorn.Server(config).run(sockets=[listening])
+    running = uvicorn.Server(config)
+    hang_up = getattr(signal, "SIGHUP", None)
+    handler = signal.getsignal(hang_up) if hang_up else None
+    if hang_up is None or not callable(handler):  # Windows, or it is ignored, as by nohup
+        running.run(sockets=[listening])
+        return
+    signal.signal(hang_up, running.handle_exit)
+    running.run(sockets=[listening])
+    signal.signal(hang_up, handler)
+    signal.raise_signal(hang_up)

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from g2s_cli.errors import ImageError
 from g2s_cli.loading import Plan
 from g2s_cli.machine import Machine
-from g2s_cli.mesh.export import Body, MeshOptions
+from g2s_cli.mesh.options import Body, MeshOptions
 from g2s_cli.options import ReconstructOptions
 from g2s_cli.photo.align import CropOptions, find_faces, scale_face
 from g2s_cli.photo.decode import read_image
@@ -23,7 +23,6 @@ from g2s_cli.photo.detect import Face
 from g2s_cli.pipeline import Pipeline
 from g2s_cli.progress import Progress
 from g2s_cli.result.film import FilmOptions, write_film
-from g2s_cli.result.page import write_page
 from g2s_cli.result.pictures import rotate_each
 from g2s_cli.result.read import read_result
 from g2s_cli.result.schema import PAGE
@@ -75,13 +74,16 @@ class FacesPicture:
 
 @dataclass(frozen=True)
 class PhotoLimits:
-    """Limits on the photos that are taken."""
+    """Limits on the photos that are taken. uploads: the folder that they lie in, links followed."""
 
     max_megapixels: float
     max_bytes: int
+    uploads: Path
 
     def check(self, photo: Path) -> None:
         """Raise ImageError for a photo beyond the limits. What is no image passes: opening it has the sentence."""
+        if not photo.resolve().is_relative_to(self.uploads.resolve()):  # a page may send any path
+            raise ImageError(f"{photo.name} is no upload.", "Drop, paste or take the photo again.")
         size = photo.stat().st_size
         if size > self.max_bytes:
             what = f"{photo.name} is {size / 1e6:.0f} MB; this server takes up to {self.max_bytes / 1e6:.0f}."
@@ -108,8 +110,7 @@ class Studio:
         progress.advance(1, 0.0)
         result = pipeline.with_crop(CropOptions(face=choice.face))(photo, progress)
         progress.begin("write", 1)
-        write_result(result, folder, detail=MeshOptions(body=Body()))
-        write_page(result, folder / PAGE)
+        write_result(result, folder, detail=MeshOptions(body=Body()), with_page=True)
         with zipfile.ZipFile(folder / OBJ_ZIP, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name in OBJ_FILES:
                 archive.write(folder / name, name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from g2s_cli.errors import UsageError
+from g2s_cli.errors import ImageError, UsageError
 from g2s_cli.machine import Machine
 from g2s_cli.webapp.jobs import JobProgress, Jobs
 
@@ -33,7 +35,7 @@ def app(root: Path) -> Iterator[Any]:
         from g2s_cli.webapp.studio import PhotoLimits, Studio
 
         with Jobs(root / "jobs", max_jobs=2) as jobs:
-            yield App(jobs, Studio(Machine.named("cpu")), PhotoLimits(1.0, MAX_BYTES))
+            yield App(jobs, Studio(Machine.named("cpu")), PhotoLimits(1.0, MAX_BYTES, root / "uploads"))
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,15 @@ def client(app: Any, root: Path) -> Iterator[Any]:
     server = build_server(app, AppDefaults("synface", "instant"), "127.0.0.1", root / "uploads")
     with TestClient(server, base_url="http://127.0.0.1") as client:
         yield client
+
+
+@pytest.fixture
+def uploads(root: Path) -> Iterator[Path]:
+    """A folder of one upload."""
+    folder = root / "uploads" / "one"
+    folder.mkdir(parents=True)
+    yield folder
+    shutil.rmtree(folder)
 
 
 def write(folder: Path, progress: JobProgress) -> None:
@@ -134,28 +145,68 @@ def test_the_page_sends_nothing_to_others(client: Any) -> None:
     assert not re.search(r"@import|url\([\"']?http", client.get("/theme.css").text)
 
 
-def test_events_answer_with_sentences(app: Any, tmp_path: Path) -> None:
+def test_events_answer_with_sentences(app: Any, uploads: Path) -> None:
     for photo, sentence in [
         (None, "There is no photo yet."),
-        (tmp_path / "text.png", "text.png is not an image that g2s can read."),
-        (tmp_path / "large.png", "large.png is 50 MB; this server takes up to 1."),
+        (uploads / "text.png", "text.png is not an image that g2s can read."),
+        (uploads / "large.png", "large.png is 50 MB; this server takes up to 1."),
     ]:
-        (tmp_path / "text.png").write_text("<b>text</b>")
-        with (tmp_path / "large.png").open("wb") as file:
+        (uploads / "text.png").write_text("<b>text</b>")
+        with (uploads / "large.png").open("wb") as file:
             file.truncate(50_000_000)
         *_, (status, _, viewer, _, name) = app.reconstruct(photo and str(photo), "synface", "instant", None)
         assert sentence in status
-        assert str(tmp_path) not in status
+        assert str(uploads) not in status
         assert (viewer, name) == ("", None)
     assert "deleted" in list(app.film("nothing"))[-1]
 
 
-def test_a_full_server_answers_at_once_and_then_goes_on(app: Any, tmp_path: Path) -> None:
+def test_a_remedy_that_names_an_option_is_one_of_the_command_line() -> None:
+    from g2s_cli.webapp.page import error_html
+
+    assert "no face. On the command line: Use --crop." in error_html(ImageError("no face.", "Use --crop."))
+    assert "no face. Use another." in error_html(ImageError("no face.", "Use another."))
+
+
+def test_equal_presets_are_one_choice() -> None:
+    from g2s_cli.webapp.page import presets_of
+
+    assert presets_of("portrait", "fast") == ["fast", "paper", "ellipsoid"]
+    assert presets_of("portrait", "instant") == ["instant", "paper", "ellipsoid"]
+    assert presets_of("synface", "fast") == ["instant", "fast", "paper", "ellipsoid"]
+
+
+def test_no_file_or_address_is_copied_to_the_uploads(app: Any, uploads: Path, tmp_path: Path) -> None:
+    from gradio.processing_utils import async_move_files_to_cache
+
+    from g2s_cli.webapp.page import AppDefaults, build_page
+
+    page = build_page(app, AppDefaults("synface", "instant"))
+    [photo] = [block for block in page.blocks.values() if getattr(block, "label", "") == "Photo"]
+    (tmp_path / "secret.png").write_text("secret")
+    for path in (str(tmp_path / "secret.png"), "http://127.0.0.1:1/secret.png"):
+        payload = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        moved = asyncio.run(async_move_files_to_cache(payload, photo, check_in_upload_folder=True))
+        assert moved["path"] == path
+    assert not [*uploads.parent.rglob("secret*")]
+
+
+def test_a_photo_is_an_upload(app: Any, uploads: Path, tmp_path: Path) -> None:
+    """A page may name any path of the disk."""
+    Image.new("RGB", (64, 64), "red").save(photo := tmp_path / "photo.png")
+    (uploads / "link.png").symlink_to(photo)
+    for path in (photo, uploads / "link.png", uploads / "../../secret", Path("/etc/passwd"), Path("pyproject.toml")):
+        *_, (status, *_) = app.reconstruct(str(path), "synface", "instant", None)
+        assert f"{path.name} is no upload." in status
+        assert "is no upload." in app.inspect(str(path), "synface")[-1]
+
+
+def test_a_full_server_answers_at_once_and_then_goes_on(app: Any, uploads: Path) -> None:
     from threading import Event
 
     event = Event()
     jobs = [app.jobs.submit(lambda *_: event.wait(30)) for _ in range(2)]
-    Image.new("RGB", (64, 64), "red").save(photo := tmp_path / "photo.png")
+    Image.new("RGB", (64, 64), "red").save(photo := uploads / "photo.png")
     for _ in range(10):
         *_, (status, *_) = app.reconstruct(str(photo), "synface", "instant", None)
         assert "works on 2 photos already" in status

@@ -28,7 +28,7 @@ PORTRAIT = Path(__file__).parents[2] / "data" / "portrait.jpg"
 
 
 def test_a_photo_beyond_the_limits_gets_a_sentence(tmp_path: Path) -> None:
-    limits = PhotoLimits(max_megapixels=0.2, max_bytes=40_000_000)
+    limits = PhotoLimits(max_megapixels=0.2, max_bytes=40_000_000, uploads=tmp_path)
     large, wide, fine = (tmp_path / name for name in ("large.jpg", "wide.png", "fine.png"))
     with large.open("wb") as file:
         file.truncate(50_000_000)
@@ -43,7 +43,7 @@ def test_a_photo_beyond_the_limits_gets_a_sentence(tmp_path: Path) -> None:
 
 def test_a_text_file_gets_the_sentence_of_reconstruct(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("text")
-    PhotoLimits(1.0, 1000).check(tmp_path / "text.png")
+    PhotoLimits(1.0, 1000, tmp_path).check(tmp_path / "text.png")
     with pytest.raises(ImageError, match="not an image that g2s can read"):
         draw_faces(tmp_path / "text.png", "synface")
 
