@@ -15,6 +15,10 @@ SHORTEST = {
         ["--rounds", "1", "--batch", "4", "--sizes", "64"],
         ["64 px  textbook", "64 px  ours, bfloat16"],
     ),
+    "gpu.py": (
+        ["--device", "cpu", "--minutes", "0", "--photos", "1", "--sizes", "64", "--batches", "4"],
+        ["training   64 px", "portrait  fast", "estimated"],
+    ),
     "inversion_batch.py": (["--rounds", "1", "--most", "1", "--size", "64"], ["64 px, photos at once"]),
 }
 
