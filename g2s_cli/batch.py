@@ -18,7 +18,7 @@ from g2s_cli.atomic_folder import check_file_target, check_target, max_name_byte
 from g2s_cli.errors import G2SError, UsageError, as_g2s_error, try_call
 from g2s_cli.executors.execution import Executor
 from g2s_cli.files import atomic_write, read_json, sha256_of_input
-from g2s_cli.mesh.export import MeshOptions
+from g2s_cli.mesh.options import MeshOptions
 from g2s_cli.photo.decode import list_images
 from g2s_cli.result.read import read_report
 from g2s_cli.result.schema import REPORT, STATE, Result, missing_files
@@ -123,10 +123,12 @@ def finished_outcome(job: Job, settings: Mapping[str, object]) -> Outcome | None
     except G2SError as error:
         raise damaged from error
     changed = [name for name, value in settings.items() if report.get(name) != value]
+    if "meshes" in changed and _has_meshes(report, settings["meshes"]):
+        changed.remove("meshes")
     if report.get("photo_sha256") != photo_sha256:
         changed = ["photo"]
     if changed:
-        what = f"{job.folder} was made with another {' and '.join(changed).replace('_', ' ')}."
+        what = f"{job.folder} has another run's {' and '.join(changed).replace('_', ' ')}."
         raise UsageError(what, "Add --overwrite to replace it, or name another folder with -o.")
     if not _has_figures(report):
         raise damaged
@@ -134,6 +136,11 @@ def finished_outcome(job: Job, settings: Mapping[str, object]) -> Outcome | None
         what = f"{job.folder} is incomplete: it lacks {', '.join(missing)}."
         raise G2SError(what, "Add --overwrite to make it again.")
     return Outcome(job, "kept", report)
+
+
+def _has_meshes(report: dict[str, Any], wanted: Any) -> bool:
+    """Whether a result has the wanted meshes, and a body for printing that `g2s mesh` added."""
+    return isinstance(found := report.get("meshes"), dict) and found | {"body": None} == wanted
 
 
 def _has_figures(report: dict[str, Any]) -> bool:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from g2s_cli.mesh.options import MeshOptions
+
 if TYPE_CHECKING:
-    from g2s_cli.mesh.export import MeshOptions
     from g2s_cli.photo.align import CropOptions
     from g2s_cli.weights.registry import Sources
 
 Background = Literal["keep", "remove"]
-Extent = Literal["crop", "head", "person"]
 FilmFormat = Literal["gif", "mp4", "webm", "webp"]
 Renderer = Literal["mesh", "gan"]
-TextureKind = Literal["photo", "albedo"]
 Symmetry = Literal["on", "off", "first-stage"]
 DEFAULT_CATEGORY = "portrait"
 
@@ -37,7 +36,7 @@ class ReconstructOptions:
         crop: where the object lies in the photo, and its mask. None: a face is detected in categories of faces, else
             the centre square is taken.
         sources: where missing weights are fetched from. None: the environment's (`Sources.from_environment`).
-        detail: resolution of the meshes and textures that are written, and the solid body. None: `MeshOptions()`.
+        detail: resolution of the meshes and textures that are written, and the solid body.
     """
 
     category: str | None = None
@@ -50,7 +49,7 @@ class ReconstructOptions:
     seed: int = 0
     crop: CropOptions | None = None
     sources: Sources | None = None
-    detail: MeshOptions | None = None
+    detail: MeshOptions = field(default_factory=MeshOptions)
 
     @property
     def category_name(self) -> str:

@@ -31,7 +31,6 @@ def reconstruct_batch(
     from g2s_cli.batch import find_photos, make_jobs, run_jobs, summarize, write_summary
     from g2s_cli.executors.execution import open_executor
     from g2s_cli.executors.worker import Work
-    from g2s_cli.mesh.export import MeshOptions
     from g2s_cli.pipeline import facts_of
 
     if chosen.latent:
@@ -47,7 +46,7 @@ def reconstruct_batch(
     try:
         facts, detail, gan, command = (
             facts_of(plan),
-            chosen.detail or MeshOptions(),
+            chosen.detail,
             plan.weights.gan_file,
             command_line(),
         )
@@ -79,14 +78,20 @@ def _print_outcome(outcome: Outcome, number: str) -> None:
     elif outcome.state == "kept":
         output.info(f"{number}  {photo} was finished before.")
     else:
-        for note in report["photo_notes"]:
-            output.debug(f"{photo} was {note}.")
-        output.info(
-            f"{number}  {photo}  inversion {report['inversion_psnr_db']:.1f} dB, "
-            f"rendering {report['reconstruction_psnr_db']:.1f} dB, {report['seconds']['total']:.0f} s"
-        )
+        output.info(f"{number}  {photo}  {report['seconds']['total']:.0f} s")
+        print_details(report)
         for warning in report["warnings"]:
             output.info(f"Note: {warning}")
+
+
+def print_details(report: dict[str, Any]) -> None:
+    """With -v, print how a photo was opened, and how close the result is to it."""
+    for note in report["photo_notes"]:
+        output.debug(f"The photo was {note}.")
+    output.debug(
+        f"PSNR to the photo: of the inversion {report['inversion_psnr_db']:.1f} dB, of the shape's rendering "
+        f"{report['reconstruction_psnr_db']:.1f} dB."
+    )
 
 
 def _print_summary(outcomes: Sequence[Outcome], summary: dict[str, Any]) -> None:
@@ -103,13 +108,12 @@ def _print_summary(outcomes: Sequence[Outcome], summary: dict[str, Any]) -> None
 def _table(outcomes: Sequence[Outcome]) -> Table:
     from rich.table import Table
 
-    table = Table("photo", "", "folder", "inversion, dB", "rendering, dB", "seconds", "warnings", box=None)
+    table = Table("photo", "", "folder", "seconds", "warnings", box=None)
     for outcome in outcomes:
         photo, report = str(outcome.job.photo), outcome.report
         if outcome.error:
             table.add_row(photo, outcome.state)
             continue
-        numbers = (report["inversion_psnr_db"], report["reconstruction_psnr_db"], report["seconds"]["total"])
-        warnings = str(len(report["warnings"]) or "")
-        table.add_row(photo, outcome.state, str(outcome.job.folder), *(f"{value:.1f}" for value in numbers), warnings)
+        seconds, warnings = f"{report['seconds']['total']:.1f}", str(len(report["warnings"]) or "")
+        table.add_row(photo, outcome.state, str(outcome.job.folder), seconds, warnings)
     return table

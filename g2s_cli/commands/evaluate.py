@@ -35,6 +35,7 @@ def evaluate(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     device: options.Device = "auto",
+    rasterizer: options.Rasterizer = None,  # noqa: ARG001 (its callback sets it)
     workers: options.Workers = None,
     ray: options.Ray = None,
     hub_repo: options.HubRepo = "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 import shlex
 import sys
 import tempfile
@@ -11,20 +12,22 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from g2s_cli import geometry
 from g2s_cli import options as choices
 from g2s_cli.console import output
 from g2s_cli.errors import G2SError, UsageError
+from g2s_cli.mesh import options as meshes
 
 if TYPE_CHECKING:
     from g2s_cli.config import Category as CategoryConfig
     from g2s_cli.config import Part
     from g2s_cli.loading import Plan
-    from g2s_cli.mesh.export import MeshOptions
     from g2s_cli.weights.registry import Sources
 
 RENAMED_FLAGS = {"by": "renderer", "in-place": "paste-back"}  # old names still work, and --help leaves them out
@@ -49,6 +52,15 @@ def complete_preset(ctx: typer.Context, incomplete: str) -> list[str]:
     except (KeyError, OSError, ValueError):
         return []
     return [name for name in presets if name.startswith(incomplete)]
+
+
+def choose_rasterizer(name: str | None) -> str | None:
+    """Let this process and its workers use the named rasterizer. Raises UsageError if it is not installed."""
+    if name is not None:
+        if name == "pytorch3d" and find_spec(name) is None:
+            raise UsageError("PyTorch3D is not installed.", "Install it from its source, or leave --rasterizer out.")
+        os.environ[geometry.RASTERIZER_VARIABLE] = name
+    return name
 
 
 def _option(panel: str, *flags: str, help: str, show_default: bool | str = True, **settings: Any) -> Any:
@@ -111,7 +123,7 @@ Preset = Annotated[
     str,
     method_option(
         "--preset",
-        help="Estimators and iterations: instant, fast, paper, ellipsoid; see g2s weights list.",
+        help="instant and fast: networks, seconds; paper and ellipsoid: the published method, minutes.",
         autocompletion=complete_preset,
     ),
 ]
@@ -145,16 +157,16 @@ MeshSize = Annotated[
         min=16,
         max=1024,
         help="Vertices of the grid a side.",
-        show_default="twice the photo's, 512 at most",
+        show_default="twice the photo's pixels, 512 at most",
     ),
 ]
 TextureSize = Annotated[
     int | None,
     output_option("--texture-size", min=16, max=4096, help="Pixels a side.", show_default="the photo's resolution"),
 ]
-MaxFaces = Annotated[int | None, output_option("--max-faces", min=100, help="Simplify; needs fast-simplification.")]
+MaxFaces = Annotated[int | None, output_option("--max-faces", min=100, help=r"Simplify; needs g2s-cli\[simplify].")]
 Extent = Annotated[
-    choices.Extent | None,
+    meshes.Extent | None,
     output_option("--extent", help="What meshes and pictures show of the photo's object.", show_default="head"),
 ]
 Solid = Annotated[
@@ -182,7 +194,7 @@ PasteBack = Annotated[
     bool, output_option("--paste-back", help="Also paste it back into the whole photo: in_place_000.png and so on.")
 ]
 Texture = Annotated[
-    choices.TextureKind,
+    meshes.TextureKind,
     output_option("--texture", help="Of GLB and OBJ: the photo, lit already, or its albedo, for lights of a scene."),
 ]
 PictureSize = Annotated[
@@ -196,6 +208,15 @@ Verbose = Annotated[bool, output_option("--verbose", "-v", help="Print more, and
 # Machine
 Device = Annotated[
     str, machine_option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N; auto takes the GPU if any.")
+]
+Rasterizer = Annotated[
+    geometry.Rasterizer | None,
+    machine_option(
+        "--rasterizer",
+        help="torch is the package's own; pytorch3d is used where it is installed.",
+        show_default="torch",
+        callback=choose_rasterizer,
+    ),
 ]
 Workers = Annotated[
     int | None,
@@ -231,22 +252,21 @@ def read_detail(
     solid: bool,
     height_mm: float | None,
     thickness_mm: float | None,
-    extent: choices.Extent | None = None,
-    texture: choices.TextureKind = "photo",
-) -> MeshOptions:
+    extent: meshes.Extent | None = None,
+    texture: meshes.TextureKind = "photo",
+) -> meshes.MeshOptions:
     """The mesh options as a value.
 
     Raises:
         UsageError: a body's size is impossible, or given without --solid.
         G2SError: a library that they need is not installed.
     """
-    from g2s_cli.mesh.export import Body, MeshOptions
-
     sizes = {name: mm for name, mm in (("height_mm", height_mm), ("thickness_mm", thickness_mm)) if mm is not None}
     if sizes and not solid:
         option = "--" + next(iter(sizes)).replace("_", "-")
         raise UsageError(f"{option} is a size of a solid body.", "Add --solid, or leave it out.")
-    detail = MeshOptions(mesh_size, texture_size, max_faces, Body(**sizes) if solid else None, extent, texture)
+    body = meshes.Body(**sizes) if solid else None
+    detail = meshes.MeshOptions(mesh_size, texture_size, max_faces, body, extent, texture)
     detail.check()
     return detail
 

@@ -49,6 +49,7 @@ def pretrain(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     device: options.Device = "auto",
+    rasterizer: options.Rasterizer = None,  # noqa: ARG001 (its callback sets it)
     hub_repo: options.HubRepo = "",
 ) -> None:
     """Train networks on many photos jointly, as the paper does on 200; the result is a category of your own.

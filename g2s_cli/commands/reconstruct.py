@@ -10,9 +10,10 @@ from typing import Any
 
 from g2s_cli import STARTED_S
 from g2s_cli.commands import options
-from g2s_cli.commands.batch import reconstruct_batch
+from g2s_cli.commands.batch import print_details, reconstruct_batch
 from g2s_cli.console import output
 from g2s_cli.errors import UsageError
+from g2s_cli.malloc import KEEP_FREED, configure_malloc
 from g2s_cli.options import Execution, ReconstructOptions
 from g2s_cli.photo.decode import check_file
 
@@ -48,6 +49,7 @@ def reconstruct(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     device: options.Device = "auto",
+    rasterizer: options.Rasterizer = None,  # noqa: ARG001 (its callback sets it)
     workers: options.Workers = None,
     ray: options.Ray = None,
     hub_repo: options.HubRepo = "",
@@ -104,20 +106,24 @@ def _reconstruct_one(
     """Reconstruct the one photo, write its result folder, and print its paths or its report."""
     from g2s_cli.atomic_folder import check_target, parent_folders
     from g2s_cli.machine import Machine
-    from g2s_cli.mesh.export import MeshOptions
+    from g2s_cli.photo.align import find_faces
+    from g2s_cli.photo.decode import read_image
     from g2s_cli.photo.load import open_photo
     from g2s_cli.pipeline import Pipeline
     from g2s_cli.result.schema import STATE
     from g2s_cli.result.write import write_result
     from g2s_cli.weights.latent_file import LatentFile
 
-    [photo], config, detail = photos, options.category_of(chosen), chosen.detail or MeshOptions()
+    configure_malloc(KEEP_FREED)
+    [photo], config, detail = photos, options.category_of(chosen), chosen.detail
     mask, latent = chosen.crop and chosen.crop.mask, chosen.latent and LatentFile.parse(chosen.latent).path
     inputs = [path for path in (photo, mask, chosen.gan, latent) if path]
     check_target(out, STATE, overwrite=overwrite, inputs=parent_folders(inputs))
     with options.as_file(photo, out) as file:
         with output.step("detect"):  # fails before weights are fetched
             opened = open_photo(file, config.image_size, config.face_template, chosen.crop)
+            if chosen.crop and not chosen.crop.align and config.face_template and not find_faces(read_image(file, [])):
+                output.info(f"Note: {photo} shows no face that g2s can find, and the category is of faces.")
         plan = options.plan_of(chosen)
         with output.progress() as progress:
             progress.begin("load", 1)
@@ -135,12 +141,7 @@ def _reconstruct_one(
 
 
 def _print_result(report: dict[str, Any], out: Path, *, solid: bool) -> None:
-    for note in report["photo_notes"]:
-        output.debug(f"The photo was {note}.")
-    output.debug(
-        f"PSNR to the photo: of the inversion {report['inversion_psnr_db']:.1f} dB, of the shape's rendering "
-        f"{report['reconstruction_psnr_db']:.1f} dB."
-    )
+    print_details(report)
     output.info(
         f"Done in {report['seconds']['total']:.0f} s. Turn and light it: g2s view {shlex.quote(str(out))} --open"
     )

@@ -30,14 +30,16 @@ def relight(
     strength: Annotated[
         float | None,
         options.method_option(
-            "--strength", min=0, max=4, help="Of the light, as in light.json.", show_default="0.6 of the photo's sum"
+            "--strength",
+            min=0,
+            max=4,
+            help="Of the light, as in light.json.",
+            show_default="63 % of the photo's total light",
         ),
     ] = None,
     ambient: Annotated[
         float | None,
-        options.method_option(
-            "--ambient", min=0, max=4, help="Light from all sides.", show_default="0.4 of the photo's sum"
-        ),
+        options.method_option("--ambient", min=0, max=4, help="Light from all sides.", show_default="37 % of it"),
     ] = None,
     renderer: options.Renderer = "mesh",
     out: options.PicturesOut = None,
@@ -79,9 +81,9 @@ def relight(
     from g2s_cli.result.film import FilmOptions
     from g2s_cli.result.read import read_result
 
+    result, lights_in_photo = read_result(folder), lights.copy()
     series = Series(out or folder / "relight", "relight", frames or count, FilmOptions(film_format, fps), overwrite)
     series.check(folder)
-    result, lights_in_photo = read_result(folder), lights.copy()
     for other in map(read_result, light_from or ()):
         lights.append(position_from_light(other.factors.light, other.factors.view))
         lights_in_photo.append(other.placement.direction_to_photo(*lights[-1]))

@@ -11,6 +11,8 @@ from g2s_cli.console import output
 from g2s_cli.errors import UsageError
 
 GIF_FRAMES, FILM_FRAMES, ORBIT_FRAMES = 9, 25, 36  # of a turn, by default
+PASTE_BACK_DEG = 10.0
+HONEST_DEG = (30.0, 20.0)  # yaw and pitch; the page fades beyond them
 Turn = tuple[float, float]  # yaw and pitch, radians
 
 
@@ -72,12 +74,19 @@ def rotate(
     from g2s_cli.result.read import read_result
 
     film = FilmOptions(film_format, fps, there_and_back=orbit is None)
-    series = Series(out or folder / "rotate", "rotate", len(turns), film, overwrite).check(folder)
     result = read_result(folder)
+    series = Series(out or folder / "rotate", "rotate", len(turns), film, overwrite).check(folder)
     images = pictures.rotate_each(result, turns, renderer=renderer, size=size, device=device)
     photos = whole_photo.rotate(result, turns, renderer=renderer, device=device) if paste_back else None
-    facts = [{"yaw_deg": math.degrees(yaw), "pitch_deg": math.degrees(pitch)} for yaw, pitch in turns]
+    facts = [
+        {"yaw_deg": round(math.degrees(yaw), 6), "pitch_deg": round(math.degrees(pitch), 6)} for yaw, pitch in turns
+    ]
     write_and_print(images, photos, facts, series, renderer)
+    if any(abs(math.degrees(angle)) > most for turn in turns for angle, most in zip(turn, HONEST_DEG, strict=True)):
+        yaw_deg, pitch_deg = HONEST_DEG
+        output.info(f"Note: beyond {yaw_deg:g}° to a side, {pitch_deg:g}° up or down, the shape is a guess.")
+    elif paste_back and any(abs(math.degrees(angle)) > PASTE_BACK_DEG for turn in turns for angle in turn):
+        output.info(f"Note: beyond {PASTE_BACK_DEG:g}° seams may show around a head that is pasted back.")
 
 
 def _turns(yaw: str | None, pitch: str | None, frames: int | None, default: int, *, ease: bool) -> list[Turn]:

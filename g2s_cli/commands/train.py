@@ -60,6 +60,7 @@ def train(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     device: options.Device = "auto",
+    rasterizer: options.Rasterizer = None,  # noqa: ARG001 (its callback sets it)
 ) -> None:
     """Make a category of any StyleGAN2: networks, morphable model and depth network, without 3D labels.
 

@@ -26,8 +26,10 @@ PLAIN = os.environ | {"COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb", "OMP_NU
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """Start g2s in the test's folder, as a process that gets signals."""
-    # In the background of a shell Ctrl-C is ignored, and whatever is started there inherits that; handled, it is not.
+    # In the background of a shell Ctrl-C is ignored, under nohup SIGHUP, too, and whatever is started there inherits
+    # that; handled signals are not ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
     def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
         command = [SCRIPT, *map(str, arguments)]

@@ -39,7 +39,7 @@ def test_a_second_run_keeps_finished_results(g2s: Command, photos: Path, tmp_pat
     assert "photos/broken.jpg is not an image" in first.stderr
     assert lines[-1] == "g2s: 1 of 3 photos failed."
     head, *rows = (line.split() for line in lines[-5:-1])
-    assert head[:3] == ["photo", "folder", "inversion,"]
+    assert head == ["photo", "folder", "seconds", "warnings"]
     assert [row[1] for row in rows] == ["failed", "made", "made"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["face", "face-2", "g2s-summary.json"]
     assert (tmp_path / "out" / "face" / "mesh.glb").is_file()
@@ -53,7 +53,7 @@ def test_a_second_run_keeps_finished_results(g2s: Command, photos: Path, tmp_pat
     assert [Path(photo["folder"]).name for photo in summary["photos"]] == ["face", "face-2", "face-3"]
 
     other = g2s.fails(2, "reconstruct", "photos", *QUICK, "--seed", 1)
-    assert "out/face was made with another seed. Add --overwrite" in other
+    assert "out/face has another run's seed. Add --overwrite" in other
     failed = json.loads(g2s("reconstruct", "photos", *QUICK, "--seed", 1, "--json").stdout)  # one document
     assert failed["error"] == {"what": "2 of 2 photos failed.", "remedy": "", "exit_code": 2}
 

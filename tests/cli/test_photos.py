@@ -53,6 +53,8 @@ def test_a_photo_without_a_face_is_refused_with_remedies(g2s: Command, tmp_path:
     message = g2s.fails(3, "reconstruct", "hills.jpg", "-o", "made")
     assert all(part in message for part in ("hills.jpg shows no face", "--crop", "--no-align"))
     assert not (tmp_path / "made").exists()
+    messages = g2s.ok("reconstruct", "hills.jpg", *QUICK, "--no-align", "-o", "made").stderr
+    assert "Note: hills.jpg shows no face" in messages
 
 
 @pytest.mark.slow
@@ -73,10 +75,11 @@ def test_the_users_crop_and_mask_are_used(g2s: Command, tmp_path: Path) -> None:
     assert (facts["alignment"]["how"], facts["alignment"]["side_px"]) == ("crop", 180)
     assert facts["mask"] == "the user"
     with Image.open(tmp_path / "made" / "mask.png") as written:
+        size = written.width
         columns, rows = (np.asarray(written).max(axis=axis) > 127 for axis in (0, 1))
     # The square about 80..220, 20..200 begins at column 60: the mask covers 40 to 140 and 20 to 160 of its 180.
-    assert np.nonzero(columns)[0][[0, -1]] == pytest.approx([40 / 180 * 64, 140 / 180 * 64 - 1], abs=1)
-    assert np.nonzero(rows)[0][[0, -1]] == pytest.approx([20 / 180 * 64, 160 / 180 * 64 - 1], abs=1)
+    assert np.nonzero(columns)[0][[0, -1]] == pytest.approx([40 / 180 * size, 140 / 180 * size - 1], abs=1)
+    assert np.nonzero(rows)[0][[0, -1]] == pytest.approx([20 / 180 * size, 160 / 180 * size - 1], abs=1)
 
 
 def test_a_photo_from_stdin(g2s: Command, tmp_path: Path) -> None:

@@ -179,10 +179,13 @@ def test_ease_moves_slower_near_both_ends(g2s: Command, out: Path) -> None:
     assert "--ease is about" in g2s.fails(2, "relight", out, "--light", "0,0", "--ease")
 
 
-@pytest.mark.parametrize("option", ["--pitch", "--yaw"])
-def test_one_angle_is_one_picture(g2s: Command, out: Path, option: str) -> None:
+@pytest.mark.parametrize(("option", "angle", "note"), [("--pitch", "25", "beyond 30°"), ("--yaw", "25", "")])
+def test_one_angle_is_one_picture(g2s: Command, out: Path, option: str, angle: str, note: str) -> None:
     picture = out / "rotate" / "000.png"
-    assert g2s.ok("rotate", out, option, "15").stdout.splitlines() == [str(picture)]
+    answer = g2s.ok("rotate", out, option, angle)
+    assert answer.stdout.splitlines() == [str(picture)]
+    assert note in answer.stderr
+    assert bool(note) == ("a guess" in answer.stderr)
     assert np.abs(pixels(picture) - pixels(out / "reconstruction.png")).max() > 10
 
 

@@ -27,7 +27,7 @@ from g2s_cli.batch import (
 )
 from g2s_cli.errors import G2SError, ImageError, UsageError
 from g2s_cli.files import sha256_of
-from g2s_cli.mesh.export import Body, MeshOptions
+from g2s_cli.mesh.options import Body, MeshOptions
 from g2s_cli.result.read import read_result
 from g2s_cli.result.schema import REPORT, STATE, Result
 from g2s_cli.result.write import ResultFiles, rewrite_meshes, write_result
@@ -209,6 +209,13 @@ def test_results_with_rewritten_meshes_of_another_size_are_not_kept(
         assert states(outcomes(jobs, refuse)) == {"one": state}
 
 
+def test_a_body_that_g2s_mesh_adds_changes_nothing(photos: list[Path], runner: Callable, tmp_path: Path) -> None:
+    jobs = make_jobs(photos[:1], tmp_path / "out")
+    outcomes(jobs, runner())
+    rewrite_meshes(read_result(jobs[0].folder), jobs[0].folder, MeshOptions(body=Body()), overwrite=True)
+    assert states(outcomes(jobs, refuse)) == {"one": "kept"}
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("warnings", None), ("warnings", 3), ("seconds", {}), ("inversion_psnr_db", "much")]
 )
@@ -264,7 +271,7 @@ def test_results_of_other_photos_or_settings_are_replaced_only_on_request(
         settings = SETTINGS | {change: {"gan": "other"}}
     found = outcomes(jobs, refuse, settings)["one"]
     assert isinstance(found.error, UsageError)
-    assert f"was made with another {change}. Add --overwrite" in str(found.error)
+    assert f"has another run's {change}. Add --overwrite" in str(found.error)
     assert states(outcomes(jobs, runner(settings), settings, overwrite=True)) == {"one": "made"}
     assert finished_outcome(jobs[0], settings).state == "kept"
 
