@@ -8,11 +8,12 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constr
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
-	$(BIN)/g2s reconstruct examples/portrait.jpg -o out/ --overwrite
-	$(BIN)/g2s rotate out/ --yaw -25:25 --frames 13 --overwrite --quiet
-	$(BIN)/g2s view out/ --overwrite --quiet
+	$(BIN)/g2s reconstruct examples/portrait.jpg -o demo/ --overwrite
+	$(BIN)/g2s rotate demo/ --yaw -25:25 --frames 13 --overwrite --quiet
+	$(BIN)/g2s view demo/ --overwrite --quiet
 	@echo
-	@echo "Open out/view.html in a browser to turn and light it. The mesh is out/mesh.glb, a turntable out/rotate/rotate.gif."
+	@echo "Open demo/view.html in a browser to turn and light it. The mesh is demo/mesh.glb, a turntable demo/rotate/rotate.gif."
+	@echo "Next: . $(VENV)/bin/activate, then g2s reconstruct YOUR.jpg -o out/"
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
@@ -32,7 +33,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/python tools/check_size.py
 
 clean:
-	rm -rf $(VENV) out build dist *.egg-info
+	rm -rf $(VENV) demo out build dist *.egg-info
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("g2s needs Python 3.11 or newer; name one with make PYTHON=..." if sys.version_info < (3, 11) else 0)'
