@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import urllib.request
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from chromium import BROWSER, Page
@@ -50,14 +52,22 @@ def temporary(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def address(start: Callable, temporary: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of an app, which is then ended by Ctrl-C or another signal and leaves nothing behind."""
+    """The address of an app, which is then ended by Ctrl-C or another signal and leaves nothing behind.
+
+    A request still waits then, as of an open tab.
+    """
     number, options = getattr(request, "param", (signal.SIGINT, ["--preset", "instant"]))
     process = start("app", "--port", "0", "--no-open", *options, "--json", TMPDIR=str(temporary))
     line = "".join(iter(process.stdout.readline, "}\n")) + "}"
     yield json.loads(line)["url"]
     assert list(temporary.glob("g2s-app-*"))
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+    where = urlsplit(json.loads(line)["url"])
+    waiting = f"GET /gradio_api/upload_progress?upload_id=none HTTP/1.1\r\nHost: {where.netloc}\r\n\r\n"
+    with socket.create_connection((where.hostname, where.port)) as request:
+        request.sendall(waiting.encode())
+        urllib.request.urlopen(where.geturl()).close()  # answered after the other request has come
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert stderr.splitlines() == [
         "Ctrl-C ends it, and deletes its photos and results.",
