@@ -92,14 +92,14 @@ class Page:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def wait_for(self, script: str, seconds: float = 30) -> None:
+    def wait_for(self, script: str, seconds: float = 120) -> None:
         """Wait until an expression is true."""
         end = time.monotonic() + seconds
         while not self.evaluate(f"!!({script})"):
             assert time.monotonic() < end, f"{script} did not come true: {self.text('body')} {self.messages}"
             time.sleep(0.1)
 
-    def wait_for_text(self, selector: str, text: str, seconds: float = 30) -> None:
+    def wait_for_text(self, selector: str, text: str, seconds: float = 120) -> None:
         """Wait until an element is there and its text contains another."""
         self.wait_for(f"document.querySelector({selector!r})?.innerText.includes({text!r})", seconds)
 

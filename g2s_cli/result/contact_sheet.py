@@ -11,12 +11,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from g2s_cli.geometry.image import to_uint8
 from g2s_cli.geometry.shading import light_from_position
-from g2s_cli.mesh.options import MeshOptions
 from g2s_cli.mesh.render import render_mesh
 from g2s_cli.mesh.texture import relight_texture
+from g2s_cli.result.pictures import picture_mesh
 from g2s_cli.result.schema import Result
-from g2s_cli.result.surface import textured_mesh
-from g2s_cli.result.wide import photo_on_white, widen
+from g2s_cli.result.wide import photo_on_white
 
 TURN_DEG = 25.0
 SIDE_LIGHT, SHAPE_LIGHT = 0.8, (-0.4, 0.5)  # positions as for `g2s relight`
@@ -66,8 +65,7 @@ def result_sheet(results: Iterable[tuple[str, Result]], size: int) -> Image.Imag
 
 def result_tiles(result: Result, size: int) -> list[Image.Image]:
     """The pictures of a result that `COLUMNS` names."""
-    result = widen(result)
-    mesh, texture = textured_mesh(result, MeshOptions(), extend=True)
+    result, mesh, texture = picture_mesh(result)
     clay = replace(texture, albedo=torch.full_like(texture.albedo, CLAY))
     camera, factors = result.camera.resize(size), result.factors
     turn = math.radians(TURN_DEG)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Literal
 
 from jaxtyping import Float
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from g2s_cli.errors import UsageError
 from g2s_cli.machine import Machine
+from g2s_cli.mesh.extract import Mesh
 from g2s_cli.mesh.options import MeshOptions
 from g2s_cli.mesh.render import rasterize_mesh, render_mesh
-from g2s_cli.mesh.texture import relight_texture
+from g2s_cli.mesh.texture import Texture, relight_texture
 from g2s_cli.result.gan_renderer import render_with_gan
 from g2s_cli.result.schema import Result
 from g2s_cli.result.surface import textured_mesh
@@ -112,14 +114,24 @@ def picture(
     check_turns([turn], size)
     check_pairs([light] if light else [], "light")
     check_strengths(strength, ambient)
-    result = widen(result)
+    result, mesh, texture = picture_mesh(result)
     factors = result.factors.rotate(*turn)
-    mesh, texture = textured_mesh(result, MeshOptions(), extend=True)
     texels = texture.lit
     if light:
         lit = factors.relight(*light, strength=strength, ambient=ambient)
         texels = relight_texture(texture, lit, result.camera)
     return render_mesh(mesh, texels, factors.view, result.camera.resize(size or result.picture_size)).on_white
+
+
+@lru_cache(maxsize=1)
+def picture_mesh(result: Result) -> tuple[Result, Mesh, Texture]:
+    """The result in its wide frame, its mesh and texture as pictures show them; kept for the next picture of it.
+
+    Raises:
+        ImageError: The photo in the result cannot be read.
+    """
+    wide = widen(result)
+    return wide, *textured_mesh(wide, MeshOptions(), extend=True)
 
 
 def relight_each(
@@ -136,10 +148,9 @@ def relight_each(
     check_pairs(lights, "light", size)
     check_strengths(strength, ambient)
     if is_mesh := _is_mesh(renderer, size, device):
-        result = widen(result)
+        result, mesh, texture = picture_mesh(result)
     variants = [result.factors.relight(x, y, strength=strength, ambient=ambient) for x, y in lights]
     if is_mesh:
-        mesh, texture = textured_mesh(result, MeshOptions(), extend=True)
         camera = result.camera.resize(size or result.picture_size)
         view = rasterize_mesh(mesh, texture.lit.shape[-1], result.factors.view, camera)
         lit = (relight_texture(texture, factors, result.camera) for factors in variants)
@@ -153,10 +164,9 @@ def rotate_each(
     """As `rotate`, one image at a time. Arguments are checked before the first."""
     check_turns(turns, size)
     if is_mesh := _is_mesh(renderer, size, device):
-        result = widen(result)
+        result, mesh, texture = picture_mesh(result)
     variants = [result.factors.rotate(yaw, pitch) for yaw, pitch in turns]
     if is_mesh:
-        mesh, texture = textured_mesh(result, MeshOptions(), extend=True)
         camera = result.camera.resize(size or result.picture_size)
         return (render_mesh(mesh, texture.lit, factors.view, camera).on_white for factors in variants)
     return render_with_gan(result, variants, Machine.named(device))

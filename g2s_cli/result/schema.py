@@ -41,7 +41,7 @@ MAX_SUFFIX_BYTES = 100  # of the original photo; some file systems have 143 for 
 OFFSET_PREFIX, RESIDUAL_KEY = "offset_net.", "apart"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Result:
     """The reconstruction of one photo; all tensors are on the CPU.
 

@@ -52,15 +52,6 @@ class OnlyUploads:
             return False
 
 
-class QuietServer(uvicorn.Server):
-    """Uvicorn's server, which does not log the requests that its end cuts off: open tabs always wait for something."""
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End, after the time for a graceful end."""
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-        await super().shutdown(sockets)
-
-
 def build_server(app: App, defaults: AppDefaults, host: str, uploads: Path) -> FastAPI:
     """The server's ASGI app. uploads: Gradio's folder of uploads, GRADIO_TEMP_DIR."""
     server = FastAPI(openapi_url=None)
@@ -106,7 +97,9 @@ def listen(host: str, port: int) -> socket.socket:
 def serve(server: FastAPI, listening: socket.socket, *, verbose: bool = False) -> None:
     """Serve until a signal comes, then raise it again. Uvicorn does so for Ctrl-C and SIGTERM alone."""
     config = uvicorn.Config(server, log_level="info" if verbose else "error", timeout_graceful_shutdown=1)
-    running = QuietServer(config)
+    running = uvicorn.Server(config)
+    # Requests that the end cuts off are no errors: open tabs always wait for something.
+    logging.getLogger("uvicorn.error").addFilter(lambda _: not running.should_exit)
     hang_up = getattr(signal, "SIGHUP", None)
     handler = signal.getsignal(hang_up) if hang_up else None
     if hang_up is None or not callable(handler):  # Windows, or it is ignored, as by nohup

@@ -63,8 +63,8 @@ def address(start: Callable, temporary: Path, request: pytest.FixtureRequest) ->
     assert list(temporary.glob("g2s-app-*"))
     where = urlsplit(json.loads(line)["url"])
     waiting = f"GET /gradio_api/upload_progress?upload_id=none HTTP/1.1\r\nHost: {where.netloc}\r\n\r\n"
-    with socket.create_connection((where.hostname, where.port)) as request:
-        request.sendall(waiting.encode())
+    with socket.create_connection((where.hostname, where.port)) as tab:
+        tab.sendall(waiting.encode())
         urllib.request.urlopen(where.geturl()).close()  # answered after the other request has come
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
@@ -85,11 +85,13 @@ def test_a_browser_goes_from_a_photo_to_a_mesh(address: str, tmp_path: Path) -> 
     with large.open("wb") as file:
         file.truncate(50_000_000)
     photo = "input[type=file]"
+    with Page(address, tmp_path / "large") as page:
+        page.upload(photo, large)
+        page.wait_for_text("body", "exceed the maximum allowed size")
+    # Gradio 6.31 may lose the event of a photo that comes right after one that it refused, once in a hundred times.
     with Page(address, tmp_path / "profile") as page:
         page.click("#start")
         page.wait_for_text("#status", "There is no photo yet.")
-        page.upload(photo, large)
-        page.wait_for_text("body", "exceed the maximum allowed size")
         page.upload(photo, text)
         page.wait_for_text("#status", "text.jpg is not an image")
         page.click("[aria-label=Clear], [aria-label='Remove Image']")

@@ -104,6 +104,21 @@ def test_a_picture_needs_no_tensors(result: Result, tmp_path: Path) -> None:
         assert (picture.format, picture.size) == ("JPEG", (32, 32))
 
 
+def test_the_mesh_of_a_results_pictures_is_made_once(result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Result] = []
+    original = pictures.textured_mesh
+    monkeypatch.setattr(pictures, "textured_mesh", lambda *args, **kw: made.append(args[0]) or original(*args, **kw))
+    first, second = replace(result), replace(result, mask=result.mask * 0 + 1)
+    for one in (first, first):
+        one.image(yaw_deg=10.0, size=16)
+        one.image(light=(0.5, 0.0), size=16)
+        rotate(one, turns_deg=[(5.0, 0.0)], size=16)
+        relight(one, [(0.5, 0.0)], size=16)
+    assert len(made) == 1
+    assert second.image(size=16) != first.image(size=16)
+    assert len(made) == 3  # the last result's is kept
+
+
 @pytest.mark.parametrize("options", [{"yaw_deg": 91.0}, {"light": (math.nan, 0.0)}, {"size": 4}])
 def test_an_impossible_picture_is_refused(result: Result, options: dict) -> None:
     with pytest.raises(UsageError):
