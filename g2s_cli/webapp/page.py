@@ -137,26 +137,28 @@ def build_page(app: App, defaults: AppDefaults) -> gr.Blocks:
                 film_button = gr.Button("Film of it turning", visible=False, elem_id="make-film")
                 film_view = gr.HTML(elem_id="film")
         private: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None, "show_progress": "hidden"}
+        # Answered by their own requests: Gradio 6.31 loses a queued event that begins as the stream of another ends.
+        short = private | {"queue": False}
         gr.on(
             [photo.change, category.change],
             app.inspect,
             [photo, category],
             [faces, faces_found, face, status],
-            **private,
+            **short,
         )
         category.change(
             lambda name: gr.update(choices=presets_of(name, first_preset(name)), value=first_preset(name)),
             category,
             preset,
-            **private,
+            **short,
         )
-        faces.select(app.choose_face, faces_found, [faces, face], **private)
+        faces.select(app.choose_face, faces_found, [faces, face], **short)
         run = start.click(
             app.reconstruct, [photo, category, preset, face], [status, pictures, viewer, film_button, job], **private
         )
-        start.click(lambda: "", None, film_view, **private)
+        start.click(lambda: "", None, film_view, **short)
         filming = film_button.click(app.film, job, film_view, **private)
-        stop.click(lambda: error_html(StoppedError("Stopped.")), None, status, cancels=[run, filming], **private)
+        stop.click(lambda: error_html(StoppedError("Stopped.")), None, status, cancels=[run, filming], **short)
     return page
 
 
