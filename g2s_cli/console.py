@@ -257,7 +257,8 @@ class FetchingBar:
 
     def begin(self, what: str, total: int | None) -> None:
         """Print a line, and show the download's bar."""
-        self.bar.console.print(f"Fetching {what}.")
+        size = f", {total / 1e6:,.0f} MB" if total else ""
+        self.bar.console.print(f"Fetching {what}{size}.")
         self._task = self.bar.add_task(what, total=total)
 
     def advance(self, count: int) -> None:

@@ -22,8 +22,10 @@ from g2s_cli.weights.categories import read_category
 from g2s_cli.weights.compatibility import trained_with_hash
 from g2s_cli.weights.model_toml import MODEL_TOML, README, read_model_toml, set_file, write_model_toml
 from g2s_cli.weights.proxies import MEND_PROXY, Proxy
-from g2s_cli.weights.release import WAYS_OUT
+from g2s_cli.weights.release import IMPORT
 
+WAYS_OUT = f"Name a mirror (HF_ENDPOINT), or bring a file you have: {IMPORT}"
+OFFLINE_REMEDY = f"Unset it, or bring a file you have: {IMPORT}"
 ANSWER_SECONDS = 5.0
 ORIGIN = "hub.json"  # beside a pulled model.toml: its repository and commit
 
@@ -209,15 +211,15 @@ def _explained(error: Exception, what: str, action: str, remedy: str) -> Weights
         )
     if proxy and (fault := proxy.fault()):
         return WeightsError(f"{what} cannot be {action}: {proxy} cannot be reached: {fault}.", MEND_PROXY)
-    local = "not in the cache, and the Hub cannot be reached"
+    local, local_remedy = "not in the cache, and the Hub cannot be reached", WAYS_OUT
     if is_offline():
-        local = "not on this machine, and HF_HUB_OFFLINE forbids fetching"
+        local, local_remedy = "not on this machine, and HF_HUB_OFFLINE forbids fetching", OFFLINE_REMEDY
     unknown = "the Hub knows no such repository, or it is private"
     known: tuple[tuple[type[Exception], type[WeightsError], str, str], ...] = (
         (errors.GatedRepoError, WeightsError, "access is granted by its owner", "Ask for it, and set HF_TOKEN."),
         (errors.RepositoryNotFoundError, WeightsError, unknown, "Check the name, or set HF_TOKEN."),
         (errors.RevisionNotFoundError, WeightsError, "the repository has no such revision", "Check the part after @."),
-        (errors.LocalEntryNotFoundError, WeightsError, local, WAYS_OUT),
+        (errors.LocalEntryNotFoundError, WeightsError, local, local_remedy),
         (errors.EntryNotFoundError, NotOnHubError, "the repository has no such file", "Check the category's name."),
     )
     for kind, raised, sentence, way_out in known:

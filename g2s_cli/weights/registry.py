@@ -32,12 +32,21 @@ from g2s_cli.weights.cache import (
 from g2s_cli.weights.categories import category_folders, load_category
 from g2s_cli.weights.compatibility import check_compatible
 from g2s_cli.weights.download_progress import DownloadProgress, SilentDownload
-from g2s_cli.weights.hub import HubRepo, NotOnHubError, fetch_from_hub, is_offline, pull_category, pulled_revision
+from g2s_cli.weights.hub import (
+    OFFLINE_REMEDY,
+    HubRepo,
+    NotOnHubError,
+    fetch_from_hub,
+    is_offline,
+    pull_category,
+    pulled_revision,
+)
 from g2s_cli.weights.importers import build_parsing_net, read_checkpoint
 from g2s_cli.weights.model_toml import read_model_toml, set_file, write_model_toml
-from g2s_cli.weights.release import WAYS_OUT, extract_members
+from g2s_cli.weights.release import IMPORT, extract_members
 from g2s_cli.weights.tensors import converted_sha256, save_weights
 
+EMBEDDED_FACES = "portrait"
 REINSTALL = "Install g2s again: pip install --force-reinstall g2s-cli"
 
 
@@ -86,7 +95,10 @@ def fetch_weights(
     files = _local_files(category, (*parts, *optional))
     if not files.keys() >= set(parts):
         check_sources(category, parts)
-        with _category_in_remedies(category.name), lock(category.name, "fetch"):
+        with (
+            _category_in_remedies(category.name, faces=category.face_template is not None),
+            lock(category.name, "fetch"),
+        ):
             remove_stale(category.name)
             missing = [part for part in parts if part not in _local_files(category, parts)]  # another process may fetch
             if missing:
@@ -103,13 +115,20 @@ def _local_files(category: Category, parts: Iterable[Part]) -> dict[Part, Path]:
 
 
 @contextmanager
-def _category_in_remedies(name: str) -> Iterator[None]:
-    """Name the category in the remedies of errors, and report a cache that cannot be written."""
+def _category_in_remedies(name: str, *, faces: bool = False) -> Iterator[None]:
+    """Name the category in the remedies of errors, and report a cache that cannot be written.
+
+    Where the remedy is a file, and the category of faces, the embedded category of people is named, too.
+    """
     try:
         with cache_errors():
             yield
     except WeightsError as error:
-        raise error.replace_name("--category NAME", f"--category {name}") from error
+        embedded = (
+            f"; or take what is embedded: --category {EMBEDDED_FACES}" if faces and IMPORT in error.remedy else ""
+        )
+        named = error.with_remedy(error.remedy + embedded)
+        raise named.replace_name("--category NAME", f"--category {name}") from error
 
 
 def check_sources(category: Category, parts: Sequence[Part]) -> None:
@@ -208,7 +227,8 @@ def _fetch(
         )
     if is_offline():
         raise WeightsError(
-            f"The {names} of {category.name} is not on this machine, and HF_HUB_OFFLINE forbids fetching.", WAYS_OUT
+            f"The {names} of {category.name} is not on this machine, and HF_HUB_OFFLINE forbids fetching.",
+            OFFLINE_REMEDY,
         )
     members |= {part: member for part in extra if (member := category.weights[part].member)}
     release = Release(sources.release_url or category.release.url, category.release.parts)

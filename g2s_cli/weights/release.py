@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -32,10 +32,8 @@ BACKOFF_SECONDS = 0.5
 MAX_WAIT_SECONDS = 10.0
 BUSY = {408, 425, 429, 500, 502, 503, 504}
 CHUNK_BYTES = 1 << 20
-WAYS_OUT = (
-    "Two ways out: a mirror (HF_ENDPOINT or G2S_RELEASE_URL), or a file you have: "
-    "g2s weights import FILE --category NAME."
-)
+IMPORT = "g2s weights import FILE --category NAME"
+WAYS_OUT = f"Name a mirror (G2S_RELEASE_URL), or bring a file you have: {IMPORT}"
 
 
 @contextmanager
@@ -53,8 +51,9 @@ def extract_members(
     with ExitStack() as stack:
         files: dict[Part, Path] = {}
         parts = {member: part for part, member in wanted.items()}
-        progress.begin("the authors' release", None)
-        pieces = stack.enter_context(closing(_download(release, progress)))
+        urls = _part_urls(release)
+        progress.begin("the authors' release", _announced_bytes(urls))
+        pieces = stack.enter_context(closing(_download(urls, progress)))
         stream = io.BufferedReader(_ReadablePieces(pieces), CHUNK_BYTES)
         try:
             unpacked = stack.enter_context(gzip.GzipFile(fileobj=stream))
@@ -124,10 +123,31 @@ class _ReadablePieces(io.RawIOBase):
         return count
 
 
-def _download(release: Release, progress: DownloadProgress) -> Generator[bytes]:
+def _part_urls(release: Release) -> list[str]:
+    """Addresses of the release's parts. Raises WeightsError."""
+    urls = [f"{release.url.rstrip('/')}/{part}" for part in release.parts]
+    for url in urls:
+        if not url.startswith(("http://", "https://")):
+            raise WeightsError(f"{url} is no address of a release.", "It begins with https:// (G2S_RELEASE_URL).")
+    return urls
+
+
+def _announced_bytes(urls: Sequence[str]) -> int | None:
+    """Size of files in bytes, as their server announces it; None if it does not, or cannot be reached."""
+    total = 0
+    for url in urls:
+        try:
+            with build_opener(url).open(urllib.request.Request(url, method="HEAD"), timeout=CONNECT_SECONDS) as answer:
+                total += int(answer.headers["Content-Length"])
+        except (OSError, ValueError, TypeError, http.client.HTTPException):
+            return None
+    return total
+
+
+def _download(urls: Sequence[str], progress: DownloadProgress) -> Generator[bytes]:
     """The bytes of the release's parts, one part after the other. Raises WeightsError."""
-    for index, part in enumerate(release.parts):
-        for piece in _download_part(f"{release.url.rstrip('/')}/{part}", first=index == 0):
+    for index, url in enumerate(urls):
+        for piece in _download_part(url, first=index == 0):
             progress.advance(len(piece))
             yield piece
 
@@ -138,8 +158,6 @@ def _download_part(url: str, *, first: bool) -> Iterator[bytes]:
     Args:
         first: whether nothing has been downloaded yet: then an unreachable server is not asked again.
     """
-    if not url.startswith(("http://", "https://")):
-        raise WeightsError(f"{url} is no address of a release.", "It begins with https:// (G2S_RELEASE_URL).")
     position, etag, failures = 0, "", 0
     while True:
         try:

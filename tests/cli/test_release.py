@@ -91,14 +91,17 @@ def test_a_cache_that_cannot_be_written_is_named(from_release: Command, home: Pa
     assert "g2s" in from_release.fails(4, *PULL)
 
 
-def test_without_a_network_there_are_two_remedies(g2s: Command, home: Path) -> None:
+def test_without_a_network_remedies_are_those_that_help(g2s: Command, home: Path) -> None:
     g2s, start = g2s.using(HF_HOME=home), time.monotonic()
     message = g2s.fails(4, "weights", "pull", "celeba").splitlines()[-1]
     assert time.monotonic() - start < 10
-    assert "mirror" in message
-    assert "g2s weights import FILE --category celeba" in message
+    file, embedded = "bring a file you have: g2s weights import FILE --category celeba", "--category portrait"
+    assert message.endswith(f"Name a mirror (G2S_RELEASE_URL), or {file}; or take what is embedded: {embedded}")
+    assert embedded not in g2s.fails(4, "weights", "pull", "car")
     offline = g2s.using(HF_HUB_OFFLINE="1").fails(4, "weights", "pull", "celeba")
-    assert "HF_HUB_OFFLINE forbids fetching" in offline
+    assert "HF_HUB_OFFLINE forbids fetching. Unset it, or bring a file" in offline
+    on_hub = g2s.using(HF_ENDPOINT="http://127.0.0.1:9").fails(4, "weights", "pull", "celeba", "--hub-repo", "a/b")
+    assert f"Name a mirror (HF_ENDPOINT), or {file}; or take" in on_hub
     assert cached(home, "celeba") == []
 
 

@@ -52,7 +52,8 @@ class Fault:
 class LocalServer(ABC):
     """A server on 127.0.0.1, running inside its `with` block; afterwards no connection to it is left open."""
 
-    not_logged: frozenset[str] = frozenset()
+    not_logged: frozenset[str] = frozenset()  # paths
+    unnoticed: frozenset[str] = frozenset()  # methods whose requests are neither logged nor go wrong
 
     def __init__(self, faults: list[Fault] | None = None, log: list[Logged] | None = None) -> None:
         self.faults = [] if faults is None else faults
@@ -124,9 +125,10 @@ class Request(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         self.body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         self.logged = Logged(self.command, self.path, self.headers["Range"])
-        if self.path not in self.server.local.not_logged:
+        noticed = self.command not in self.server.local.unnoticed
+        if noticed and self.path not in self.server.local.not_logged:
             self.server.local.log.append(self.logged)
-        fault = self.server.local.take_fault(self.logged, in_file=False)
+        fault = self.server.local.take_fault(self.logged, in_file=False) if noticed else None
         if fault is None:
             self.server.local.answer(self)
         else:
@@ -179,6 +181,8 @@ class Request(BaseHTTPRequestHandler):
 
 class FileServer(LocalServer):
     """Files by their path, with or without its leading slash; they may be changed while it runs."""
+
+    unnoticed = frozenset({"HEAD"})  # who downloads may ask for sizes first
 
     def __init__(
         self, files: dict[str, bytes], faults: list[Fault] | None = None, log: list[Logged] | None = None

@@ -31,7 +31,10 @@ WANTED = {"gan": GAN, "views": VIEWS}
 
 class Counter(SilentDownload):
     def __init__(self) -> None:
-        self.count = 0
+        self.count, self.total = 0, None
+
+    def begin(self, _: str, total: int | None) -> None:
+        self.total = total
 
     def advance(self, count: int) -> None:
         self.count += count
@@ -60,8 +63,15 @@ def test_only_wanted_members_are_written_and_then_deleted(server: FileServer, tm
     counter = Counter()
     assert fetched(server, tmp_path / "to", counter) == {GAN: CONTENT[GAN], VIEWS: CONTENT[VIEWS]}
     assert left(tmp_path / "to") == []
-    assert counter.count == sum(map(len, server.files.values()))
+    assert counter.count == counter.total == sum(map(len, server.files.values()))
     assert [entry.path for entry in server.log] == ["/x00", "/x01", "/x02", "/x03"]
+
+
+def test_a_server_that_does_not_tell_sizes_is_read_all_the_same(server: FileServer, tmp_path: Path) -> None:
+    original, counter = server.answer, Counter()
+    server.answer = lambda request: request.send(405) if request.command == "HEAD" else original(request)
+    assert fetched(server, tmp_path / "to", counter)[GAN] == CONTENT[GAN]
+    assert counter.total is None
 
 
 @pytest.mark.parametrize("part", ["x00", "x02", "x03"])
