@@ -116,7 +116,8 @@ def segment_person(
         return ObjectMask(mask, mask, method="person network", segmenter=segmenter, matte=matte)
     result = fallback()
     reason = "The person network finds nobody in the middle of the photo"
-    return replace(result, notes=(f"{reason}: the mask is that of the {result.method}.",))
+    remedy = "If the photo shows no person, name another --category; else set --crop around the face, or give a --mask."
+    return replace(result, notes=(f"{reason}: the mask is that of the {result.method}. {remedy}",))
 
 
 @torch.no_grad()

@@ -83,6 +83,7 @@ def test_a_photo_without_a_person_falls_back() -> None:
     result = segment_person(blank, Disks((0, 0, 10)), CenterCrop(1.0, 64), fallback)
     assert result.matte is None
     assert "finds nobody" in result.notes[0] and "features of the GAN" in result.notes[0]
+    assert "name another --category" in result.notes[0]
     found = segment_person(blank, Disks((128, 128, 60)), CenterCrop(1.0, 64), fallback)
     assert (found.method, found.notes, found.matte.shape) == ("person network", (), (256, 256))
     assert found.mask.shape == (64, 64)
