@@ -157,7 +157,7 @@ MeshSize = Annotated[
         min=16,
         max=1024,
         help="Vertices of the grid a side.",
-        show_default="twice the photo's pixels, 512 at most",
+        show_default="twice the photo's pixels, 320 at most; for --extent person 512",
     ),
 ]
 TextureSize = Annotated[

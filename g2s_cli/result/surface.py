@@ -23,9 +23,9 @@ from g2s_cli.mesh.silhouette import refine_mask
 from g2s_cli.mesh.texture import Texture, project_texture
 from g2s_cli.result.schema import Result
 
-# Default sizes, at most: vertices of the mesh's grid and texels of its texture, a side.
+# Default sizes, at most: vertices of the mesh's grid (or those of a wide frame's depth map, if it has more) and texels
+# of its texture, a side. Twice as many vertices show no difference (docs/experiments/texture-and-mesh.md).
 MAX_MESH_SIZE, MAX_TEXTURE_SIZE = 320, 2048
-MAX_WIDE_MESH_SIZE = 512
 FINE_TEXTURE_SIZE = 1024  # up to which the texture of a whole head has twice the photo's resolution
 MIXED_SHARE = 1 / 200  # of a wide frame's side, inside the outline, where colours are mixed with the background's
 BACK_HEIGHT = 0.5  # of a whole head's back, in sides of the tight crop, at most
@@ -47,7 +47,7 @@ def textured_mesh(result: Result, detail: MeshOptions, *, extend: bool = False) 
     photo_size = max(len(result.center_crop), result.camera.size)
     wide_size = round(photo_size * result.camera.with_margin().size / result.camera.size)
     # Twice the photo's resolution: the outline is smooth between the photo's pixels.
-    mesh_size = detail.mesh_size or min(2 * wide_size, MAX_MESH_SIZE if result.outline is None else MAX_WIDE_MESH_SIZE)
+    mesh_size = detail.mesh_size or min(2 * wide_size, max(MAX_MESH_SIZE, result.camera.size))
     texture_size = detail.texture_size or min(wide_size, MAX_TEXTURE_SIZE)
     if detail.texture_size is None and result.outline is not None:
         # A small photo is resampled twice on its way to a picture: finer texels keep it sharp.
