@@ -82,13 +82,14 @@ def vases(count: int, size: int = 32) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["rosinality", "vases"])
+@pytest.mark.parametrize("kind", ["embedded", "rosinality", "vases"])
 def test_a_tiny_budget_makes_a_category_that_reconstructs(g2s: Command, tmp_path: Path, kind: str) -> None:
     """Nothing asks what kind of object it is."""
     (tmp_path / "gan.pt").write_bytes(fake_checkpoints.saved(fake_checkpoints.gan(64)))
     np.save(tmp_path / "vases.npy", vases(16))
     (tmp_path / "train.toml").write_text("[gan]\nsize = 32\n")
     words: dict[str, list[object]] = {
+        "embedded": [ROOT / "models" / "synface" / "gan.safetensors"],
         "rosinality": ["gan.pt"],
         "vases": ["--photos", "vases.npy", "--config", "train.toml"],
     }
