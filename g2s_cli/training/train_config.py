@@ -42,7 +42,6 @@ class GanStage(GanConfig):
 
     size: int = 64
     updates: int = 20_000
-    r1: float = 1.0
     rec_weight: float = 5.0
     ada_target: float = 0.6
 
