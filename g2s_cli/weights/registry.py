@@ -15,6 +15,7 @@ from torch import Tensor
 from g2s_cli.config import SUFFIX, Category, Part, Release, WeightsFile
 from g2s_cli.errors import WeightsError
 from g2s_cli.files import sha256_of
+from g2s_cli.options import DEFAULT_CATEGORY
 from g2s_cli.weights.cache import (
     CachedFile,
     cache_errors,
@@ -46,7 +47,6 @@ from g2s_cli.weights.model_toml import read_model_toml, set_file, write_model_to
 from g2s_cli.weights.release import IMPORT, extract_members
 from g2s_cli.weights.tensors import converted_sha256, save_weights
 
-EMBEDDED_FACES = "portrait"
 REINSTALL = "Install g2s again: pip install --force-reinstall g2s-cli"
 
 
@@ -125,7 +125,7 @@ def _category_in_remedies(name: str, *, faces: bool = False) -> Iterator[None]:
             yield
     except WeightsError as error:
         embedded = (
-            f"; or take what is embedded: --category {EMBEDDED_FACES}" if faces and IMPORT in error.remedy else ""
+            f"; or take what is embedded: --category {DEFAULT_CATEGORY}" if faces and IMPORT in error.remedy else ""
         )
         named = error.with_remedy(error.remedy + embedded)
         raise named.replace_name("--category NAME", f"--category {name}") from error
